@@ -1,0 +1,51 @@
+# Chooses the kernels: the best instruction set of this CPU, or the one that CVAE_SIMD names; and what OpenMP offers.
+
+import os
+
+from cpython.pycapsule cimport PyCapsule_New
+
+from tables cimport kernel_table, table_pair
+
+cdef extern from "cpu.h" nogil:
+    int cpu_level()
+    int openmp_enabled()
+    int openmp_max_threads()
+    const kernel_table *const kernels_f32[]
+    const kernel_table *const kernels_f64[]
+    int kernel_levels
+
+cdef table_pair chosen
+
+
+def available():
+    """The names of the instruction sets that this CPU can run, slowest first."""
+    return tuple([kernels_f32[level].name.decode() for level in range(min(cpu_level(), kernel_levels - 1) + 1)])
+
+
+def instruction_set():
+    """The name of the instruction set in use."""
+    return chosen.f32.name.decode()
+
+
+def has_openmp():
+    """Whether the kernels were built with OpenMP."""
+    return bool(openmp_enabled())
+
+
+def omp_max_threads():
+    """The number of threads that OpenMP would use now: OMP_NUM_THREADS, limits set by threadpoolctl, or the CPUs."""
+    return openmp_max_threads()
+
+
+cdef int choose() except -1:
+    names = available()
+    wanted = os.environ.get("CVAE_SIMD") or names[len(names) - 1]
+    if wanted not in names:
+        raise ImportError(f"CVAE_SIMD must be one of {', '.join(names)} on this CPU, got {wanted!r}")
+    chosen.f32 = kernels_f32[names.index(wanted)]
+    chosen.f64 = kernels_f64[names.index(wanted)]
+    return 0
+
+
+choose()
+tables = PyCapsule_New(&chosen, "cvae._kernels.dispatch.tables", NULL)

@@ -1,0 +1,165 @@
+/* Convolution as implicit matrix products: the patches of a block of output pixels are gathered into scratch (never the
+ * whole im2col matrix) and multiplied by the packed weights.  Chellapilla et al. (2006), "High Performance Convolutional
+ * Neural Networks for Document Processing", is the source of the idea; the blocks keep it in cache.
+ *
+ * Column q = (r * S + s) * C + c of the patch matrix is tap (r, s) of channel c. */
+#ifndef CVAE_CONV2D_H
+#define CVAE_CONV2D_H
+
+#include "gemm.h"
+
+enum { GRAD_INPUT_PANELS = 8 }; /* panels of patch columns computed before they are scattered */
+
+INLINE ptrdiff_t patch_size(const window_shape *s) { return s->r * s->s * s->c; }
+
+/* The position of an output pixel p = (image * OH + i) * OW + j in the input. */
+typedef struct {
+    ptrdiff_t image, i, j;
+} pixel;
+
+INLINE pixel pixel_at(const window_shape *s, ptrdiff_t p) {
+    pixel at = {p / (s->oh * s->ow), p / s->ow % s->oh, p % s->ow};
+    return at;
+}
+
+INLINE void next_pixel(const window_shape *s, pixel *at) {
+    if (++at->j < s->ow) return;
+    at->j = 0;
+    if (++at->i < s->oh) return;
+    at->i = 0;
+    at->image++;
+}
+
+/* A run of patch columns that lie side by side in one input row: columns [begin, end) of the row, which may reach over
+ * its borders, are patch columns from `column` on.  inside is 0 where the whole run is padding. */
+typedef struct {
+    ptrdiff_t column, begin, end, row;
+    int inside;
+} patch_run;
+
+/* The run that starts at patch column q, cut at `last`.  Without dilation the taps of a kernel row form one run. */
+INLINE patch_run run_at(const window_shape *s, const pixel *at, ptrdiff_t q, ptrdiff_t last) {
+    const ptrdiff_t step = s->dilation + 1;
+    const ptrdiff_t length = step == 1 ? s->s * s->c : s->c;
+    const ptrdiff_t offset = q % length, tap = q / length;
+    const ptrdiff_t r = step == 1 ? tap : tap / s->s, column_tap = step == 1 ? 0 : tap % s->s;
+    patch_run run;
+    run.column = q;
+    run.row = at->i * s->stride + r * step - s->pad_top;
+    run.begin = (at->j * s->stride + column_tap * step - s->pad_left) * s->c + offset;
+    run.end = run.begin + smaller(length - offset, last - q);
+    run.inside = run.row >= 0 && run.row < s->h && run.end > 0 && run.begin < s->w * s->c;
+    return run;
+}
+
+INLINE void copy_reals(real *out, const real *in, ptrdiff_t count) {
+    ptrdiff_t i = 0;
+    for (; i + LANES <= count; i += LANES) store(out + i, load(in + i));
+    for (; i < count; i++) out[i] = in[i];
+}
+
+/* scratch (last_pixel - first_pixel, last - first) = patch columns first <= q < last of a block of output pixels. */
+static void gather_patches(real *scratch, const real *x, const window_shape *s, ptrdiff_t first_pixel,
+                           ptrdiff_t last_pixel, ptrdiff_t first, ptrdiff_t last) {
+    const ptrdiff_t row_length = s->w * s->c;
+    pixel at = pixel_at(s, first_pixel);
+    for (ptrdiff_t p = first_pixel; p < last_pixel; p++, next_pixel(s, &at), scratch += SCRATCH_STRIDE) {
+        for (ptrdiff_t q = first; q < last;) {
+            const patch_run run = run_at(s, &at, q, last);
+            real *out = scratch + (q - first);
+            const ptrdiff_t count = run.end - run.begin;
+            q += count;
+            if (!run.inside) {
+                memset(out, 0, (size_t)count * sizeof(real));
+                continue;
+            }
+            const ptrdiff_t begin = larger(run.begin, 0), end = smaller(run.end, row_length);
+            for (ptrdiff_t i = run.begin; i < begin; i++) *out++ = 0;
+            copy_reals(out, x + (at.image * s->h + run.row) * row_length + begin, end - begin);
+            out += end - begin;
+            for (ptrdiff_t i = end; i < run.end; i++) *out++ = 0;
+        }
+    }
+}
+
+/* The adjoint of gather_patches: adds patches (pixels, last - first)[stride] to dx; what fell on padding is dropped. */
+static void scatter_patches(real *dx, const real *patches, ptrdiff_t stride, const window_shape *s,
+                            ptrdiff_t first_pixel, ptrdiff_t last_pixel, ptrdiff_t first, ptrdiff_t last) {
+    const ptrdiff_t row_length = s->w * s->c;
+    pixel at = pixel_at(s, first_pixel);
+    for (ptrdiff_t p = first_pixel; p < last_pixel; p++, next_pixel(s, &at), patches += stride) {
+        for (ptrdiff_t q = first; q < last;) {
+            const patch_run run = run_at(s, &at, q, last);
+            q += run.end - run.begin;
+            if (!run.inside) continue;
+            const ptrdiff_t begin = larger(run.begin, 0), end = smaller(run.end, row_length);
+            const real *RESTRICT in = patches + (run.column - first) + (begin - run.begin);
+            real *RESTRICT out = dx + (at.image * s->h + run.row) * row_length + begin;
+            for (ptrdiff_t i = 0; i < end - begin; i++) out[i] += in[i];
+        }
+    }
+}
+
+static void conv2d_forward(void *y, const void *x, const void *packed_w, const void *bias, const window_shape *s,
+                           int relu, ptrdiff_t first, ptrdiff_t last, void *scratch) {
+    const ptrdiff_t depth = patch_size(s), step = depth_step(depth);
+    for (ptrdiff_t q = 0; q < depth; q += step) {
+        const ptrdiff_t end = smaller(q + step, depth);
+        const epilogue finish = {q == 0 ? bias : NULL, q > 0, relu && end == depth};
+        gather_patches(scratch, x, s, first, last, q, end);
+        gemm_block((real *)y + first * s->k, s->k, scratch, ROWS_FIRST, (const real *)packed_w + q * PANEL,
+                   depth * PANEL, last - first, s->k, end - q, finish);
+    }
+}
+
+static ptrdiff_t conv2d_grad_input_scratch(const window_shape *s) {
+    (void)s;
+    return SCRATCH_SIZE + BLOCK_ROWS * GRAD_INPUT_PANELS * PANEL;
+}
+
+static void conv2d_grad_input(void *dx, const void *dy, const void *packed_wt, const window_shape *s, ptrdiff_t image,
+                              void *scratch) {
+    const ptrdiff_t columns = patch_size(s), pixels = s->oh * s->ow, image_size = s->h * s->w * s->c;
+    const ptrdiff_t width = GRAD_INPUT_PANELS * PANEL, step = depth_step(s->k);
+    real *block = scratch, *patches = block + SCRATCH_SIZE;
+    memset((real *)dx + image * image_size, 0, (size_t)image_size * sizeof(real));
+    for (ptrdiff_t p = image * pixels; p < (image + 1) * pixels; p += BLOCK_ROWS) {
+        const ptrdiff_t last = smaller(p + BLOCK_ROWS, (image + 1) * pixels);
+        for (ptrdiff_t q = 0; q < columns; q += width) {
+            const ptrdiff_t count = smaller(width, columns - q);
+            for (ptrdiff_t k = 0; k < s->k; k += step) {
+                const ptrdiff_t depth = smaller(step, s->k - k);
+                const epilogue finish = {NULL, k > 0, 0};
+                if (q == 0 || step < s->k) load_block(block, (const real *)dy + p * s->k + k, s->k, last - p, depth);
+                gemm_block(patches, width, block, ROWS_FIRST, (const real *)packed_wt + q * s->k + k * PANEL,
+                           s->k * PANEL, last - p, count, depth, finish);
+            }
+            scatter_patches(dx, patches, width, s, p, last, q, q + count);
+        }
+    }
+}
+
+static ptrdiff_t conv2d_grad_weight_scratch(const window_shape *s) {
+    return SCRATCH_SIZE + panels_size(BLOCK_ROWS, s->k);
+}
+
+static void conv2d_grad_weight(void *dw, void *db, const void *x, const void *dy, const window_shape *s,
+                               ptrdiff_t first, ptrdiff_t last, void *scratch) {
+    const ptrdiff_t rows = patch_size(s), step = depth_step(rows), depth = last - first;
+    const real *dy_block = (const real *)dy + first * s->k;
+    real *block = scratch, *packed_dy = block + SCRATCH_SIZE;
+    const epilogue add = {NULL, 1, 0};
+    pack_panels(packed_dy, dy_block, depth, s->k, s->k, 1, 0, (s->k + PANEL - 1) / PANEL);
+    for (ptrdiff_t q = 0; q < rows; q += step) {
+        const ptrdiff_t end = smaller(q + step, rows);
+        gather_patches(block, x, s, first, last, q, end);
+        gemm_block((real *)dw + q * s->k, s->k, block, DEPTH_FIRST, packed_dy, depth * PANEL, end - q, s->k, depth, add);
+    }
+    for (ptrdiff_t k = 0; k < s->k; k++) {
+        real sum = 0;
+        for (ptrdiff_t p = 0; p < depth; p++) sum += packed_dy[k / PANEL * depth * PANEL + p * PANEL + k % PANEL];
+        ((real *)db)[k] += sum;
+    }
+}
+
+#endif

@@ -1,0 +1,35 @@
+/* Single passes over flat arrays. */
+#ifndef CVAE_ELEMENTWISE_H
+#define CVAE_ELEMENTWISE_H
+
+#include "logistic.h"
+
+/* dz = dy where the ReLU's output y is positive, else 0. */
+static void relu_backward(void *dz, const void *dy, const void *y, ptrdiff_t first, ptrdiff_t last) {
+    for (ptrdiff_t i = first; i < last; i++) {
+        const real g = ((const real *)dy)[i];
+        ((real *)dz)[i] = ((const real *)y)[i] > 0 ? g : 0;
+    }
+}
+
+static void set_zero(void *out, ptrdiff_t first, ptrdiff_t last) {
+    memset((real *)out + first, 0, (size_t)(last - first) * sizeof(real));
+}
+
+/* out = lanes[0] + lanes[1] + ...; lane l starts at l * stride. */
+static void sum_lanes(void *out, const void *lanes, ptrdiff_t count, ptrdiff_t stride, ptrdiff_t first,
+                      ptrdiff_t last) {
+    memcpy((real *)out + first, (const real *)lanes + first, (size_t)(last - first) * sizeof(real));
+    for (ptrdiff_t l = 1; l < count; l++) {
+        const real *RESTRICT in = (const real *)lanes + l * stride;
+        real *RESTRICT sum = out;
+        for (ptrdiff_t i = first; i < last; i++) sum[i] += in[i];
+    }
+}
+
+/* out = the logistic function of z; out may be z. */
+static void sigmoid(void *out, const void *z, ptrdiff_t first, ptrdiff_t last) {
+    for (ptrdiff_t i = first; i < last; i++) ((real *)out)[i] = logistic(((const real *)z)[i]).value;
+}
+
+#endif

@@ -1,0 +1,106 @@
+/* The interface between the Cython modules and the C kernels: one table of functions for each number type and
+ * instruction set.  All of them work on buffers that the caller allocated, share nothing, and may be called from any
+ * thread; the split into blocks, images and ranges is the caller's, so that it depends on the shapes alone.
+ *
+ * Letters: N images, H W input rows and columns, C input channels, K output channels, R S kernel rows and columns,
+ * OH OW output rows and columns.  Pointers are to float or double, as the table says. */
+#ifndef CVAE_KERNELS_H
+#define CVAE_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The geometry of a convolution or a pooling (K and dilation unused there); dilation counts the zeros between taps. */
+typedef struct {
+    ptrdiff_t n, h, w, c;
+    ptrdiff_t k, r, s;
+    ptrdiff_t oh, ow;
+    ptrdiff_t stride, dilation, pad_top, pad_left;
+} window_shape;
+
+enum {
+    BLOCK_ROWS = 168, /* rows of the left matrix handled at once: output pixels or images; a multiple of all tile heights */
+    BLOCK_DEPTH = 256 /* largest part of the summed dimension handled at once */
+};
+
+typedef struct {
+    const char *name;       /* baseline, avx2 or avx512 */
+    int panel;              /* columns of a packed panel of the right matrix */
+    ptrdiff_t block_scratch; /* elements of one thread's left block */
+
+    /* packed (ceil(n / panel), k, panel) from b, whose element (i, j) is b[i * row_stride + j * column_stride];
+     * packs the panels first <= j < last. */
+    void (*pack_panels)(void *packed, const void *b, ptrdiff_t k, ptrdiff_t n, ptrdiff_t row_stride,
+                        ptrdiff_t column_stride, ptrdiff_t first, ptrdiff_t last);
+
+    /* Output pixels first <= p < last (at most BLOCK_ROWS) of y (N, OH, OW, K) = conv(x (N, H, W, C), w) + bias (K),
+     * with max(., 0) if relu; packed_w: w (R * S * C, K) in panels; scratch: block_scratch elements. */
+    void (*conv2d_forward)(void *y, const void *x, const void *packed_w, const void *bias, const window_shape *shape,
+                           int relu, ptrdiff_t first, ptrdiff_t last, void *scratch);
+    /* One image of dx (N, H, W, C) from dy (N, OH, OW, K); packed_wt: w transposed, (K, R * S * C), in panels;
+     * scratch: conv2d_grad_input_scratch elements. */
+    void (*conv2d_grad_input)(void *dx, const void *dy, const void *packed_wt, const window_shape *shape,
+                              ptrdiff_t image, void *scratch);
+    /* Adds the part of output pixels first <= p < last (at most BLOCK_ROWS) to dw (R, S, C, K) and db (K);
+     * scratch: conv2d_grad_weight_scratch elements. */
+    void (*conv2d_grad_weight)(void *dw, void *db, const void *x, const void *dy, const window_shape *shape,
+                               ptrdiff_t first, ptrdiff_t last, void *scratch);
+    ptrdiff_t (*conv2d_grad_input_scratch)(const window_shape *shape);
+    ptrdiff_t (*conv2d_grad_weight_scratch)(const window_shape *shape);
+
+    /* y[rows first_row <= i < last_row, columns of panels first <= j < last] of y (m, n) = x (m, k) b + bias (n or NULL),
+     * with max(., 0) if relu; b (k, n) with the given strides; scratch: dense_scratch(k, last - first) elements. */
+    void (*dense_block)(void *y, const void *x, const void *b, const void *bias, ptrdiff_t n, ptrdiff_t k,
+                        ptrdiff_t row_stride, ptrdiff_t column_stride, int relu, ptrdiff_t first_row,
+                        ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch);
+    ptrdiff_t (*dense_scratch)(ptrdiff_t k, ptrdiff_t panels);
+    /* Rows first <= i < last (at most BLOCK_DEPTH) of dw (k, n) = x (m, k) transposed times dy (m, n);
+     * scratch: dense_grad_weight_scratch(n) elements. */
+    void (*dense_grad_weight)(void *dw, const void *x, const void *dy, ptrdiff_t m, ptrdiff_t k, ptrdiff_t n,
+                              ptrdiff_t first, ptrdiff_t last, void *scratch);
+    ptrdiff_t (*dense_grad_weight_scratch)(ptrdiff_t n);
+    /* out (n)[first <= j < last] = column sums of x (m, n). */
+    void (*column_sums)(void *out, const void *x, ptrdiff_t m, ptrdiff_t n, ptrdiff_t first, ptrdiff_t last);
+
+    /* One output row (image * OH + row) of the pooling; argmax (N, OH, OW, C): index r * S + s within the window. */
+    void (*pool2d_max_forward)(void *y, int32_t *argmax, const void *x, const window_shape *shape, ptrdiff_t row);
+    void (*pool2d_max_backward)(void *dx, const void *dy, const int32_t *argmax, const window_shape *shape,
+                                ptrdiff_t image);
+    void (*pool2d_average_forward)(void *y, const void *x, const window_shape *shape, ptrdiff_t row);
+    void (*pool2d_average_backward)(void *dx, const void *dy, const window_shape *shape, ptrdiff_t image);
+
+    /* Elements first <= i < last of flat arrays. */
+    void (*relu_backward)(void *dz, const void *dy, const void *y, ptrdiff_t first, ptrdiff_t last);
+    void (*set_zero)(void *out, ptrdiff_t first, ptrdiff_t last);
+    /* out = lanes[0] + lanes[1] + ...; lane l starts at l * stride. */
+    void (*sum_lanes)(void *out, const void *lanes, ptrdiff_t count, ptrdiff_t stride, ptrdiff_t first, ptrdiff_t last);
+    void (*sigmoid)(void *out, const void *z, ptrdiff_t first, ptrdiff_t last);
+
+    /* Row i of logits, y, probabilities, dlogits (n, m): probabilities = sigmoid(logits), dlogits = (probabilities - y) * scale;
+     * returns the row's binary cross-entropy.  probabilities and dlogits may be NULL. */
+    double (*bce_with_logits)(void *probabilities, void *dlogits, const void *logits, const void *y, ptrdiff_t m,
+                              double scale, ptrdiff_t row);
+    /* Row i of the KL divergence of N(mean, exp(log_var)) to N(0, 1), mean and log_var (n, t), and, unless NULL, its
+     * gradients times scale. */
+    double (*gaussian_kl)(void *dmean, void *dlog_var, const void *mean, const void *log_var, ptrdiff_t t, double scale,
+                          ptrdiff_t row);
+
+    /* Elements first <= i < last of param and its state, in place; the gradient counts grad_scale times. */
+    void (*sgd)(void *param, void *velocity, const void *grad, double lr, double momentum, double grad_scale,
+                ptrdiff_t first, ptrdiff_t last);
+    void (*adagrad)(void *param, void *sum_of_squares, const void *grad, double lr, double eps, double grad_scale,
+                    ptrdiff_t first, ptrdiff_t last);
+    void (*rmsprop)(void *param, void *mean_square, const void *grad, double lr, double decay, double eps,
+                    double grad_scale, ptrdiff_t first, ptrdiff_t last);
+    void (*adam)(void *param, void *mean, void *variance, const void *grad, double lr, double decay1, double decay2,
+                 double eps, double correction1, double correction2, double grad_scale, ptrdiff_t first,
+                 ptrdiff_t last);
+    double (*sum_of_squares)(const void *x, ptrdiff_t first, ptrdiff_t last);
+} kernel_table;
+
+extern const kernel_table kernels_f32_baseline, kernels_f64_baseline;
+#if defined(CVAE_X86_VARIANTS)
+extern const kernel_table kernels_f32_avx2, kernels_f64_avx2, kernels_f32_avx512, kernels_f64_avx512;
+#endif
+
+#endif

@@ -1,0 +1,38 @@
+/* The two terms of the negative evidence lower bound (Kingma & Welling 2014, "Auto-Encoding Variational Bayes"), row by
+ * row, with their gradients.  The cross-entropy is taken from the logits, max(z, 0) - z y + log(1 + exp(-|z|)), which is
+ * finite for every finite z. */
+#ifndef CVAE_LOSSES_H
+#define CVAE_LOSSES_H
+
+#include "logistic.h"
+
+static double bce_with_logits(void *probabilities, void *dlogits, const void *logits, const void *y, ptrdiff_t m,
+                              double scale, ptrdiff_t row) {
+    const real *z = (const real *)logits + row * m, *target = (const real *)y + row * m;
+    real *p_out = probabilities ? (real *)probabilities + row * m : NULL;
+    real *dz = dlogits ? (real *)dlogits + row * m : NULL;
+    double sum = 0;
+    for (ptrdiff_t i = 0; i < m; i++) {
+        const logistic_result p = logistic(z[i]);
+        sum += (double)((z[i] < 0 ? 0 : z[i]) - z[i] * target[i] + real_log1p(p.decay));
+        if (p_out) p_out[i] = p.value;
+        if (dz) dz[i] = (p.value - target[i]) * (real)scale;
+    }
+    return sum;
+}
+
+static double gaussian_kl(void *dmean, void *dlog_var, const void *mean, const void *log_var, ptrdiff_t t, double scale,
+                          ptrdiff_t row) {
+    const real *mu = (const real *)mean + row * t, *lv = (const real *)log_var + row * t;
+    double sum = 0;
+    for (ptrdiff_t i = 0; i < t; i++) {
+        /* exp(lv) - 1 - lv, without losing digits where lv is near 0 */
+        const real excess = real_expm1(lv[i]);
+        sum += 0.5 * ((double)mu[i] * (double)mu[i] + ((double)excess - (double)lv[i]));
+        if (dmean) ((real *)dmean)[row * t + i] = mu[i] * (real)scale;
+        if (dlog_var) ((real *)dlog_var)[row * t + i] = (real)0.5 * excess * (real)scale;
+    }
+    return sum;
+}
+
+#endif

@@ -1,0 +1,49 @@
+/* All kernels for one number type and one instruction set; the build compiles this file once for each pair. */
+#include "conv2d.h"
+#include "dense.h"
+#include "elementwise.h"
+#include "losses.h"
+#include "optimizers.h"
+#include "pool2d.h"
+
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+#define STRING_(a) #a
+#define STRING(a) STRING_(a)
+#if CVAE_DOUBLE
+#define TABLE JOIN(kernels_f64_, CVAE_ISA)
+#else
+#define TABLE JOIN(kernels_f32_, CVAE_ISA)
+#endif
+
+const kernel_table TABLE = {
+    .name = STRING(CVAE_ISA),
+    .panel = PANEL,
+    .block_scratch = SCRATCH_SIZE,
+    .pack_panels = pack_panels,
+    .conv2d_forward = conv2d_forward,
+    .conv2d_grad_input = conv2d_grad_input,
+    .conv2d_grad_weight = conv2d_grad_weight,
+    .conv2d_grad_input_scratch = conv2d_grad_input_scratch,
+    .conv2d_grad_weight_scratch = conv2d_grad_weight_scratch,
+    .dense_block = dense_block,
+    .dense_scratch = dense_scratch,
+    .dense_grad_weight = dense_grad_weight,
+    .dense_grad_weight_scratch = dense_grad_weight_scratch,
+    .column_sums = column_sums,
+    .pool2d_max_forward = pool2d_max_forward,
+    .pool2d_max_backward = pool2d_max_backward,
+    .pool2d_average_forward = pool2d_average_forward,
+    .pool2d_average_backward = pool2d_average_backward,
+    .relu_backward = relu_backward,
+    .set_zero = set_zero,
+    .sum_lanes = sum_lanes,
+    .sigmoid = sigmoid,
+    .bce_with_logits = bce_with_logits,
+    .gaussian_kl = gaussian_kl,
+    .sgd = sgd,
+    .adagrad = adagrad,
+    .rmsprop = rmsprop,
+    .adam = adam,
+    .sum_of_squares = sum_of_squares,
+};

@@ -1,0 +1,71 @@
+/* The vector type that all inner loops are written in.
+ *
+ * variant.c is compiled once for each number type and instruction set; the build defines CVAE_DOUBLE (0 or 1) and
+ * CVAE_ISA (baseline, avx2, avx512), and the widths below follow from what the compiler then targets.  A compiler
+ * without vector extensions gets vectors of one lane: the same source as plain C. */
+#ifndef CVAE_VECTOR_H
+#define CVAE_VECTOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if CVAE_DOUBLE
+typedef double real;
+typedef int64_t real_int; /* the integer as wide as real */
+#else
+typedef float real;
+typedef int32_t real_int;
+#endif
+
+#if (defined(__GNUC__) || defined(__clang__)) && !defined(CVAE_PLAIN_C)
+#define CVAE_VECTORS 1
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+#else
+#define CVAE_VECTORS 0
+#define INLINE static inline
+#define UNROLL
+#endif
+
+#if defined(_MSC_VER)
+#define RESTRICT __restrict
+#else
+#define RESTRICT restrict
+#endif
+
+#if !CVAE_VECTORS && CVAE_DOUBLE
+#define VECTOR_BYTES 8
+#elif !CVAE_VECTORS
+#define VECTOR_BYTES 4
+#elif defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define VECTOR_BYTES 32
+#else
+#define VECTOR_BYTES 16
+#endif
+
+enum { LANES = VECTOR_BYTES / (int)sizeof(real) };
+
+#if CVAE_VECTORS
+typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef real_int vec_int __attribute__((vector_size(VECTOR_BYTES)));
+/* The same vector where memory promises no more than a real's alignment. */
+typedef real unaligned_vec __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+INLINE vec load(const real *p) { return *(const unaligned_vec *)p; }
+INLINE void store(real *p, vec v) { *(unaligned_vec *)p = v; }
+INLINE vec broadcast(real x) { return x - (vec){0}; }
+INLINE vec positive_part(vec v) { return (vec)((vec_int)v & ~(v <= 0)); } /* NaN stays NaN */
+#else
+typedef real vec;
+INLINE vec load(const real *p) { return *p; }
+INLINE void store(real *p, vec v) { *p = v; }
+INLINE vec broadcast(real x) { return x; }
+INLINE vec positive_part(vec v) { return v <= 0 ? 0 : v; }
+#endif
+
+INLINE ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+INLINE ptrdiff_t larger(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
+
+#endif

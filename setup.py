@@ -1,0 +1,111 @@
+"""Builds the compiled modules: one Cython module per operation, and the C kernels once per type and instruction set."""
+
+import os
+import platform
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, LinkError
+from setuptools.modified import newer_group
+
+MODULES = ("dispatch", "conv2d", "dense", "pool2d", "losses", "optimizers", "elementwise")
+KERNELS = sorted(str(path) for path in Path("csrc/kernels").iterdir())
+HEADERS = ["csrc/cpu.h", "csrc/tables.pxd", *KERNELS]
+WARNINGS = ["-Wall", "-Wextra"]
+# Local to our own code, and without effect on results: sqrt need not set errno, comparisons need not trap.
+FLAGS = ["-O3", "-g0", "-std=gnu11", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
+X86_FLAGS = {
+    "baseline": [],
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
+}
+
+
+class BuildExt(build_ext):
+    """Compiles in parallel, with OpenMP where the compiler has it, and the kernels with flags of their own."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
+    def build_extensions(self) -> None:
+        self.gnu = self.compiler.compiler_type != "msvc"
+        x86 = self.gnu and platform.machine().lower() in ("x86_64", "amd64", "x64") and sys.maxsize > 2**32
+        self.variants = X86_FLAGS if x86 else {"baseline": []}
+        openmp = self.find_openmp()
+        for extension in self.extensions:
+            extension.extra_compile_args += ([*FLAGS, *WARNINGS] if self.gnu else ["/O2", "/std:c11"]) + openmp
+            extension.extra_link_args += openmp if self.gnu else []
+            if x86:
+                extension.define_macros.append(("CVAE_X86_VARIANTS", "1"))
+        super().build_extensions()
+
+    def build_extension(self, extension: Extension) -> None:
+        """Adds the kernels' objects to the module that owns them, unless it is up to date."""
+        target = self.get_ext_fullpath(extension.name)
+        if self.force or newer_group([*extension.sources, *extension.depends], target, "newer"):
+            if extension.name.endswith(".dispatch"):
+                with ThreadPoolExecutor(self.parallel) as pool:
+                    jobs = [(isa, double) for isa in self.variants for double in (0, 1)]
+                    extension.extra_objects = list(pool.map(lambda job: self.compile_variant(*job), jobs))
+            super().build_extension(extension)
+
+    def compile_variant(self, isa: str, double: int) -> str:
+        """Compiles kernels/variant.c for one instruction set and one number type, and returns the object's name."""
+        folder = os.path.join(self.build_temp, f"{isa}_{'f64' if double else 'f32'}")
+        macros = [("CVAE_ISA", isa), ("CVAE_DOUBLE", str(double))]
+        flags = [*FLAGS, *WARNINGS, *self.variants[isa]] if self.gnu else ["/O2", "/std:c11"]
+        (name,) = self.compiler.compile(
+            ["csrc/kernels/variant.c"], output_dir=folder, macros=macros, extra_postargs=flags
+        )
+        return name
+
+    def find_openmp(self) -> list[str]:
+        """The compiler's OpenMP flag if a program that uses it links, else none."""
+        flags = ["-fopenmp"] if self.gnu else ["/openmp"]
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.c")
+            source.write_text("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n")
+            try:
+                objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
+                link_flags = flags if self.gnu else []
+                self.compiler.link_executable(objects, "probe", output_dir=folder, extra_postargs=link_flags)
+            except (CompileError, LinkError):
+                print("cvae: this compiler has no OpenMP, so the kernels will run on one thread", file=sys.stderr)
+                return []
+        return flags
+
+
+setup(
+    ext_modules=cythonize(
+        [
+            Extension(
+                f"cvae._kernels.{name}",
+                [f"csrc/{name}.pyx"],
+                include_dirs=["csrc"],
+                depends=HEADERS,
+                py_limited_api=True,
+                define_macros=[("Py_LIMITED_API", "0x030B0000")],
+            )
+            for name in MODULES
+        ],
+        build_dir="build/cython",
+        include_path=["csrc"],
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": False,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": False,
+            "nonecheck": False,
+            "freethreading_compatible": False,
+        },
+    ),
+    cmdclass={"build_ext": BuildExt},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)
