@@ -1,0 +1,76 @@
+"""Splitting a set of examples into minibatches."""
+
+import operator
+from collections.abc import Iterator, Sized
+
+import numpy as np
+import numpy.typing as npt
+
+
+def minibatch(
+    X: Sized, batchsize: int = 256, shuffle: bool = True, rng: np.random.Generator | None = None
+) -> tuple[Iterator[npt.NDArray[np.intp]], int]:
+    """Split the examples of X into minibatches of indices.
+
+    Parameters
+    ----------
+    X : anything with a length
+        Only its length, the number of examples, is used.
+    batchsize : int
+        Examples in a batch, >= 1. The last batch may be shorter.
+    shuffle : bool
+        Whether the indices are in random order; otherwise they ascend.
+    rng : numpy.random.Generator, optional
+        Draws the order, at once, not when the first batch is taken. Default: a new one with fresh
+        entropy.
+
+    Returns
+    -------
+    batches : iterator of arrays of shape (<= batchsize,), dtype intp
+        Every index from 0 to ``len(X) - 1`` once. It can be run through once.
+    n_batches : int
+        ``ceil(len(X) / batchsize)``; 0 for an empty X.
+
+    Raises
+    ------
+    TypeError
+        If X has no length, `batchsize` is not an integer or `rng` is not a Generator.
+    ValueError
+        If `batchsize` is less than 1.
+
+    Examples
+    --------
+    >>> batches, n_batches = minibatch(np.zeros((10, 28, 28, 1)), batchsize=4, shuffle=False)
+    >>> n_batches
+    3
+    >>> [batch.tolist() for batch in batches]
+    [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    """
+    size = _batchsize(batchsize)
+    if rng is None:
+        rng = np.random.default_rng()
+    elif not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng must be a numpy.random.Generator or None, got {rng!r}")
+    try:
+        n = len(X)
+    except TypeError:
+        raise TypeError(f"X must have a length, got {type(X).__name__}") from None
+
+    order = np.arange(n, dtype=np.intp)
+    if shuffle:
+        rng.shuffle(order)
+    starts = range(0, n, size)
+    return (order[start : start + size] for start in starts), len(starts)
+
+
+def _batchsize(batchsize: object) -> int:
+    message = f"batchsize must be an int >= 1, got {batchsize!r}"
+    try:
+        if isinstance(batchsize, bool):
+            raise TypeError
+        size = operator.index(batchsize)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(message) from None
+    if size < 1:
+        raise ValueError(message)
+    return size

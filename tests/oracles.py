@@ -1,0 +1,340 @@
+"""Plain reference implementations in NumPy: short, slow, float64, and independent of the package.
+
+The compiled kernels, the layers and the model are held against these; test_oracles.py holds these
+against PyTorch, test_reference_oracles.py against the figures of numpy-ml. Loops run over the taps
+of a kernel only.
+
+Letters: N images, H W rows and cols, C input channels, K output channels, R S kernel rows and cols,
+OH OW output rows and cols, T latent size, D pixels of an image. Padding is always
+(top, bottom, left, right), dilation the number of zeros between two taps.
+"""
+
+import re
+
+import numpy as np
+
+NO_PAD = (0, 0, 0, 0)
+
+
+def assert_equal_to_rounding(got, expected):
+    """Hold all numbers to 1e-10 of the largest one."""
+    got, expected = np.asarray(got), np.asarray(expected)
+    assert got.shape == expected.shape
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+
+
+def assert_all_equal(got, expected):
+    assert got.keys() >= expected.keys()
+    for key, array in expected.items():
+        assert_equal_to_rounding(got[key], array)
+
+
+# ------------------------------------------------------------------ windows
+
+
+def output_shape(X, kernel_shape, stride, pad, dilation=0):
+    """Return (OH, OW) for X (N, H, W, C)."""
+    (R, S), (top, bottom, left, right) = kernel_shape, pad
+    span_rows, span_cols = R + (R - 1) * dilation, S + (S - 1) * dilation
+    OH = (X.shape[1] + top + bottom - span_rows) // stride + 1
+    OW = (X.shape[2] + left + right - span_cols) // stride + 1
+    return OH, OW
+
+
+def same_pad(in_shape, kernel_shape, stride):
+    """Return the padding with which the output is as large as the input, the odd one at the end."""
+    rows, cols = (stride * (size - 1) + k - size for size, k in zip(in_shape, kernel_shape, strict=True))
+    return rows // 2, rows - rows // 2, cols // 2, cols - cols // 2
+
+
+def padded(X, pad):
+    """Return X (N, H, W, C) with zeros around each image."""
+    top, bottom, left, right = pad
+    return np.pad(X, ((0, 0), (top, bottom), (left, right), (0, 0)))
+
+
+def cropped(X_pad, pad):
+    """Return X_pad without the padding that `padded` added."""
+    top, bottom, left, right = pad
+    return X_pad[:, top : X_pad.shape[1] - bottom, left : X_pad.shape[2] - right]
+
+
+def tap(X_pad, r, s, out_shape, stride, dilation=0):
+    """View the pixels (N, OH, OW, C) of X_pad that lie under tap (r, s) of the kernel."""
+    (OH, OW), first_row, first_col = out_shape, r * (dilation + 1), s * (dilation + 1)
+    rows = slice(first_row, first_row + stride * OH, stride)
+    cols = slice(first_col, first_col + stride * OW, stride)
+    # A slice may end beyond the image: its last window does not.
+    return X_pad[:, rows, cols]
+
+
+# -------------------------------------------------------------- convolution
+
+
+def conv2d_forward(X, W, b, stride=1, pad=NO_PAD, dilation=0):
+    """Z (N, OH, OW, K): X (N, H, W, C) cross-correlated with W (R, S, C, K), plus b (..., K)."""
+    R, S, _, K = W.shape
+    out_shape = output_shape(X, (R, S), stride, pad, dilation)
+    X_pad = padded(X, pad)
+    Z = np.zeros((len(X), *out_shape, K))
+    for r, s in np.ndindex(R, S):
+        Z += tap(X_pad, r, s, out_shape, stride, dilation) @ W[r, s]
+    return Z + b
+
+
+def conv2d_grad_input(dZ, W, X_shape, stride=1, pad=NO_PAD, dilation=0):
+    """dX (N, H, W, C) from dZ (N, OH, OW, K)."""
+    R, S, _, _ = W.shape
+    dX_pad = padded(np.zeros(X_shape), pad)
+    for r, s in np.ndindex(R, S):
+        tap(dX_pad, r, s, dZ.shape[1:3], stride, dilation)[...] += dZ @ W[r, s].T
+    return cropped(dX_pad, pad)
+
+
+def conv2d_grad_weight(dZ, X, W_shape, stride=1, pad=NO_PAD, dilation=0):
+    """dW (R, S, C, K) and db (1, 1, 1, K) from dZ (N, OH, OW, K)."""
+    R, S, _, _ = W_shape
+    X_pad = padded(X, pad)
+    dW = np.zeros(W_shape)
+    for r, s in np.ndindex(R, S):
+        under_tap = tap(X_pad, r, s, dZ.shape[1:3], stride, dilation)
+        dW[r, s] = np.einsum("nijc,nijk->ck", under_tap, dZ)
+    return dW, dZ.sum(axis=(0, 1, 2), keepdims=True)
+
+
+# ------------------------------------------------------------------ pooling
+
+
+def pool2d_max_forward(X, kernel_shape, stride=1, pad=NO_PAD):
+    """Y (N, OH, OW, C) and argmax (N, OH, OW, C): which tap, r * S + s, holds the maximum.
+
+    The zeros of the padding take part. The first maximum in row-major order wins; NaN is larger
+    than any number.
+    """
+    windows = _pool_windows(X, kernel_shape, stride, pad)
+    return windows.max(axis=0), windows.argmax(axis=0)
+
+
+def pool2d_max_backward(dY, argmax, X_shape, kernel_shape, stride=1, pad=NO_PAD):
+    """dX (N, H, W, C): each gradient goes to its window's maximum, or is lost on the padding."""
+    dX_pad = padded(np.zeros(X_shape), pad)
+    for t, (r, s) in enumerate(np.ndindex(*kernel_shape)):
+        tap(dX_pad, r, s, dY.shape[1:3], stride)[...] += np.where(argmax == t, dY, 0.0)
+    return cropped(dX_pad, pad)
+
+
+def pool2d_average_forward(X, kernel_shape, stride=1, pad=NO_PAD):
+    """Y (N, OH, OW, C); the zeros of the padding count."""
+    return _pool_windows(X, kernel_shape, stride, pad).mean(axis=0)
+
+
+def pool2d_average_backward(dY, X_shape, kernel_shape, stride=1, pad=NO_PAD):
+    """dX (N, H, W, C): each gradient is shared equally by its window."""
+    dX_pad = padded(np.zeros(X_shape), pad)
+    for r, s in np.ndindex(*kernel_shape):
+        tap(dX_pad, r, s, dY.shape[1:3], stride)[...] += dY / np.prod(kernel_shape)
+    return cropped(dX_pad, pad)
+
+
+def _pool_windows(X, kernel_shape, stride, pad):
+    """Return all windows as (R * S, N, OH, OW, C), the taps in row-major order."""
+    out_shape = output_shape(X, kernel_shape, stride, pad)
+    X_pad = padded(X, pad)
+    return np.stack([tap(X_pad, r, s, out_shape, stride) for r, s in np.ndindex(*kernel_shape)])
+
+
+# -------------------------------------------------------------- dense, losses
+
+
+def dense_forward(X, W, b):
+    """Z (N, n_out) from X (N, n_in), W (n_in, n_out), b (1, n_out)."""
+    return X @ W + b
+
+
+def dense_backward(dZ, X, W):
+    """dX (N, n_in), dW (n_in, n_out), db (1, n_out) from dZ (N, n_out)."""
+    return dZ @ W.T, X.T @ dZ, dZ.sum(axis=0, keepdims=True)
+
+
+def relu(Z):
+    return np.maximum(Z, 0.0)
+
+
+def sigmoid(Z):
+    small = np.exp(-np.abs(Z))
+    return np.where(Z >= 0, 1.0, small) / (1.0 + small)
+
+
+def bce_with_logits(logits, y):
+    """Binary cross-entropy (N,) in nats, summed over the pixels (N, D), and its gradient (N, D)."""
+    pixels = np.maximum(logits, 0.0) - logits * y + np.log1p(np.exp(-np.abs(logits)))
+    return pixels.sum(axis=1), sigmoid(logits) - y
+
+
+def kl_divergence(mean, log_var):
+    """KL(N(mean, exp(log_var)) || N(0, I)) (N,) in nats; its gradients dmean, dlog_var (N, T)."""
+    kl = -0.5 * (1.0 + log_var - mean**2 - np.exp(log_var)).sum(axis=1)
+    return kl, mean, 0.5 * (np.exp(log_var) - 1.0)
+
+
+# --------------------------------------------------------------- optimizers
+# Each returns the new parameter and keeps its memory in `state`, a dictionary that starts empty.
+
+
+def clipped(grad, clip_norm):
+    """Return grad, scaled down to the L2 norm clip_norm if it is longer."""
+    norm = np.sqrt((grad**2).sum())
+    return grad if clip_norm is None or norm <= clip_norm else grad * (clip_norm / norm)
+
+
+def sgd(param, grad, state, lr=0.01, momentum=0.0, clip_norm=None):
+    state["velocity"] = momentum * state.get("velocity", 0.0) + lr * clipped(grad, clip_norm)
+    return param - state["velocity"]
+
+
+def adagrad(param, grad, state, lr=0.01, eps=1e-7, clip_norm=None):
+    grad = clipped(grad, clip_norm)
+    state["sum"] = state.get("sum", 0.0) + grad**2
+    return param - lr * grad / (np.sqrt(state["sum"]) + eps)
+
+
+def rmsprop(param, grad, state, lr=0.001, decay=0.9, eps=1e-7, clip_norm=None):
+    grad = clipped(grad, clip_norm)
+    state["mean"] = decay * state.get("mean", 0.0) + (1.0 - decay) * grad**2
+    return param - lr * grad / (np.sqrt(state["mean"]) + eps)
+
+
+def adam(param, grad, state, lr=0.001, decay1=0.9, decay2=0.999, eps=1e-7, clip_norm=None):
+    grad = clipped(grad, clip_norm)
+    t = state["t"] = state.get("t", 0) + 1
+    state["mean"] = decay1 * state.get("mean", 0.0) + (1.0 - decay1) * grad
+    state["var"] = decay2 * state.get("var", 0.0) + (1.0 - decay2) * grad**2
+    mean, var = state["mean"] / (1.0 - decay1**t), state["var"] / (1.0 - decay2**t)
+    return param - lr * mean / (np.sqrt(var) + eps)
+
+
+OPTIMIZERS = {"SGD": sgd, "AdaGrad": adagrad, "RMSProp": rmsprop, "Adam": adam}
+
+
+class Updates:
+    """Updates of all parameters with an optimizer written as a call, such as "Adam(lr=0.01)"."""
+
+    def __init__(self, call):
+        name, arguments = re.fullmatch(r"(\w+)\((.*)\)", call).groups()
+        pairs = (argument.split("=") for argument in arguments.split(", "))
+        self.arguments = {key: float(value) for key, value in pairs}
+        self.update = OPTIMIZERS[name]
+        self.states = {}
+
+    def __call__(self, params, grads):
+        return {
+            name: self.update(p, grads[name], self.states.setdefault(name, {}), **self.arguments)
+            for name, p in params.items()
+        }
+
+
+# ------------------------------------------------------------ Bernoulli VAE
+
+
+def vae_forward(X, params, noise, architecture, log_var_scale=0.5):
+    """All values of a forward pass, by name.
+
+    X (N, H, W, C); params maps "encoder/Conv1/W" and the like to arrays; noise (N, T); architecture
+    has BernoulliVAE's arguments enc_conv1_stride and so on. The standard deviation of the code is
+    exp(log_var_scale * log_var); a scale of 1 instead of 1/2 is numpy-ml's (wrong) sampling.
+    """
+    v = {"X": X, "noise": noise, "log_var_scale": log_var_scale}
+    A = X
+    for i in ("1", "2"):
+        W, b = params[f"encoder/Conv{i}/W"], params[f"encoder/Conv{i}/b"]
+        v[f"Conv{i}_in"] = A
+        v[f"Conv{i}_Z"] = conv2d_forward(A, W, b, **_conv_arguments(A, i, architecture))
+        A = relu(v[f"Conv{i}_Z"])
+        v[f"Conv{i}_out"] = A
+        A, v[f"Pool{i}_argmax"] = pool2d_max_forward(A, **_pool_arguments(i, architecture))
+        v[f"Pool{i}_out"] = A
+    v["Flatten3_out"] = A.reshape(len(A), -1)
+    v["FC4_Z"] = _dense(v["Flatten3_out"], params, "encoder/FC4")
+    v["FC4_out"] = relu(v["FC4_Z"])
+    v["FC5_out"] = _dense(v["FC4_out"], params, "encoder/FC5")
+    v["t_mean"], v["t_log_var"] = np.split(v["FC5_out"], 2, axis=1)
+
+    v["FC1_in"] = v["t_mean"] + noise * np.exp(log_var_scale * v["t_log_var"])
+    v["FC1_Z"] = _dense(v["FC1_in"], params, "decoder/FC1")
+    v["FC1_out"] = relu(v["FC1_Z"])
+    v["logits"] = _dense(v["FC1_out"], params, "decoder/FC2")
+    v["X_recon"] = sigmoid(v["logits"])
+    return v
+
+
+def vae_step(X, params, noise, architecture, beta=1.0, log_var_scale=0.5):
+    """Loss and all gradients of a step, by name; the arguments are those of `vae_forward`.
+
+    Returns the values of the forward pass and loss (mean over images, nats), grads (by the names of
+    params), dX (N, H, W, C; through the encoder only) and, under numpy-ml's names, the gradients
+    between the layers, such as dEncoder_Pool1_out.
+    """
+    v = vae_forward(X, params, noise, architecture, log_var_scale)
+    N = len(X)
+    reconstruction, dlogits = bce_with_logits(v["logits"], X.reshape(N, -1))
+    kl, dmean, dlog_var = kl_divergence(v["t_mean"], v["t_log_var"])
+    v["loss"] = (reconstruction + beta * kl).mean()
+
+    grads = v["grads"] = {}
+    v["dDecoder_FC1_out"] = _dense_backward(dlogits / N, v["FC1_out"], params, "decoder/FC2", grads)
+    dZ = v["dDecoder_FC1_out"] * (v["FC1_Z"] > 0)
+    dz = v["dDecoder_FC1_in"] = _dense_backward(dZ, v["FC1_in"], params, "decoder/FC1", grads)
+
+    # What comes through the decoder alone has names of its own; the encoder gets the KL term's too.
+    v["dDecoder_t_mean"] = dz
+    v["dDecoder_t_log_var"] = dz * noise * log_var_scale * np.exp(log_var_scale * v["t_log_var"])
+    dmean, dlog_var = beta * dmean / N, beta * dlog_var / N
+    dFC5 = np.hstack([v["dDecoder_t_mean"] + dmean, v["dDecoder_t_log_var"] + dlog_var])
+    v["dEncoder_FC5_out"] = dFC5
+
+    v["dEncoder_FC4_out"] = _dense_backward(dFC5, v["FC4_out"], params, "encoder/FC5", grads)
+    dZ = v["dEncoder_FC4_out"] * (v["FC4_Z"] > 0)
+    dA = _dense_backward(dZ, v["Flatten3_out"], params, "encoder/FC4", grads)
+    v["dEncoder_Flatten3_out"] = dA
+    v["dX"] = _convolutions_backward(dA.reshape(v["Pool2_out"].shape), v, params, architecture)
+    return v
+
+
+def _convolutions_backward(dA, v, params, architecture):
+    """Go back from the gradient of Pool2's output to the images', adding what is passed to v."""
+    for i in ("2", "1"):
+        conv_in, conv_out, W = v[f"Conv{i}_in"], v[f"Conv{i}_out"], params[f"encoder/Conv{i}/W"]
+        v[f"dEncoder_Pool{i}_out"] = dA
+        pool = _pool_arguments(i, architecture)
+        dA = pool2d_max_backward(dA, v[f"Pool{i}_argmax"], conv_out.shape, **pool)
+        v[f"dEncoder_Conv{i}_out"] = dA
+        dZ = dA * (v[f"Conv{i}_Z"] > 0)
+        conv = _conv_arguments(conv_in, i, architecture)
+        dW, db = conv2d_grad_weight(dZ, conv_in, W.shape, **conv)
+        v["grads"] |= {f"encoder/Conv{i}/W": dW, f"encoder/Conv{i}/b": db}
+        dA = conv2d_grad_input(dZ, W, conv_in.shape, **conv)
+    return dA
+
+
+def _conv_arguments(X, i, architecture):
+    kernel_shape, stride, pad = (architecture[f"enc_conv{i}_{what}"] for what in ("kernel_shape", "stride", "pad"))
+    if pad == "same":
+        pad = same_pad(X.shape[1:3], kernel_shape, stride)
+    elif isinstance(pad, int):
+        pad = (pad,) * 4
+    elif len(pad) == 2:
+        pad = (pad[0], pad[0], pad[1], pad[1])
+    return {"stride": stride, "pad": pad}
+
+
+def _pool_arguments(i, architecture):
+    return {what: architecture[f"enc_pool{i}_{what}"] for what in ("kernel_shape", "stride")}
+
+
+def _dense(X, params, name):
+    return dense_forward(X, params[f"{name}/W"], params[f"{name}/b"])
+
+
+def _dense_backward(dZ, X, params, name, grads):
+    dX, grads[f"{name}/W"], grads[f"{name}/b"] = dense_backward(dZ, X, params[f"{name}/W"])
+    return dX

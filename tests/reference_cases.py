@@ -1,0 +1,104 @@
+"""The reference figures of numpy-ml 0.1.2 and PyTorch, in a form to parametrise tests with.
+
+`tests/data/numpy_ml_reference.npz` holds 129 cases in 12 groups. A case is a set of float64 arrays
+that numpy-ml computed, the arguments they were computed with, and the right values (from PyTorch in
+float64, or from a closed form) wherever numpy-ml is wrong.
+"""
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+REFERENCE_FILE = Path(__file__).parent / "data" / "numpy_ml_reference.npz"
+
+# The test modules that visit every case of a group; test_reference_cases.py checks that they do.
+TESTED_IN = {
+    "activation": ("test_activations",),
+    "conv2d": ("test_reference_oracles", "test_reference_layers"),
+    "flatten": ("test_reference_layers",),
+    "fullyconnected": ("test_reference_oracles", "test_reference_layers"),
+    "initializer": ("test_initializers",),
+    "optimizer": ("test_reference_oracles", "test_optimizers"),
+    "pool2d": ("test_reference_oracles", "test_reference_layers"),
+    "scheduler": ("test_schedulers",),
+    "utils": ("test_im2col", "test_minibatches"),
+    "vae": ("test_reference_oracles", "test_reference_vae"),
+    "vae_fit": ("test_reference_oracles", "test_reference_vae"),
+    "vaeloss": ("test_reference_oracles", "test_losses"),
+}
+
+Case = tuple[str, dict[str, Any], dict[str, np.ndarray]]
+
+
+def cases(group: str) -> list[Case]:
+    """Return the cases of one group as `(name, meta, arrays)`, in the order of the file.
+
+    `name` is such as "conv2d/03"; `meta` holds the arguments, with tuples where JSON had lists of
+    numbers; `arrays` maps the rest of the path, such as "dX" or "step1/grad/encoder/Conv1/W", to a
+    read-only array.
+
+    Use: `@pytest.mark.parametrize(("name", "meta", "arrays"), cases("conv2d"), ids=case_id)`.
+    """
+    found = [case for case in _all_cases() if case[0].startswith(group + "/")]
+    if not found:
+        raise ValueError(f"group must be one of {groups()}, got {group!r}")
+    return found
+
+
+def case_id(value: object) -> str:
+    """Show the case's name, and nothing for its dictionaries, in the test's id."""
+    return value if isinstance(value, str) else ""
+
+
+def groups() -> list[str]:
+    """Return the names of all groups that the file holds, sorted."""
+    return sorted({name.split("/")[0] for name, _, _ in _all_cases()})
+
+
+def index() -> dict[str, Any]:
+    """Return the file's own index: the names of all cases, and what numpy-ml gets wrong."""
+    with np.load(REFERENCE_FILE) as file:
+        return json.loads(str(file["index/meta_json"]))
+
+
+def right_array(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """Return the array called `name`, or the documented right one where numpy-ml's is wrong."""
+    if name not in meta["numpy_ml_is_wrong"]:
+        return arrays[name]
+    for suffix in ("_torch", "_correct"):
+        if name + suffix in arrays:
+            return arrays[name + suffix]
+    raise KeyError(f"numpy-ml's {name} is wrong and the file has no right one")
+
+
+def below(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """Return the arrays below a path, by the rest of their names."""
+    return {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
+
+
+@functools.cache
+def _all_cases() -> list[Case]:
+    with np.load(REFERENCE_FILE) as file:
+        contents = {path: file[path] for path in file.files}
+    found = []
+    for name in json.loads(str(contents["index/meta_json"]))["cases"]:
+        arrays = below(contents, name + "/")
+        meta = _with_tuples(json.loads(str(arrays.pop("meta_json"))))
+        for array in arrays.values():
+            array.flags.writeable = False
+        found.append((name, meta, arrays))
+    return found
+
+
+def _with_tuples(value: Any) -> Any:
+    """Turn every list of numbers inside a value from JSON back into the tuple that it was."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(item) for key, item in value.items()}
+    if isinstance(value, list):
+        numbers = value and all(isinstance(item, (int, float)) for item in value)
+        return tuple(value) if numbers else [_with_tuples(item) for item in value]
+    return value
