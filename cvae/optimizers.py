@@ -1,0 +1,401 @@
+"""Gradient-descent optimizers: SGD with momentum, AdaGrad, RMSProp and Adam.
+
+The classes hold the arguments and the state of each parameter; the arithmetic is in the compiled
+kernels. Definitions and names are numpy-ml's: the learning rate is inside SGD's velocity, epsilon
+is added outside the square root, and `clip_norm` applies to each parameter on its own.
+
+Sources: Duchi et al. 2011 (AdaGrad), Tieleman and Hinton 2012 (RMSProp), Kingma and Ba 2015 (Adam).
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae._kernels import optimizers as kernels
+from cvae.parsing import Configurable, check_number
+from cvae.schedulers import ConstantScheduler, SchedulerBase, make_scheduler
+from cvae.threads import get_num_threads
+
+Array = npt.NDArray[np.floating]
+SchedulerLike = SchedulerBase | str | Mapping[str, Any] | None
+
+
+class OptimizerBase(Configurable, ABC):
+    """Base of the optimizers.
+
+    An update asks the scheduler for the rate, scales the gradient down if its L2 norm exceeds
+    `clip_norm`, and moves the parameter. The state of each parameter is kept under its name, so an
+    optimizer serves the parameters of one layer; another layer needs a copy.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate, >= 0. Ignored if `lr_scheduler` is given.
+    clip_norm : float or None
+        Largest L2 norm of one parameter's gradient, >= 0; None: no limit.
+    lr_scheduler : SchedulerBase, str, mapping or None
+        Gives the rate of each step, see `cvae.schedulers`; None: always `lr`.
+
+    Attributes
+    ----------
+    cache : dict
+        The state of each parameter by name; empty before the first update.
+    cur_step : int
+        Number of the current step, 0 before the first `step`.
+
+    Raises
+    ------
+    TypeError
+        If an argument is unknown or has the wrong type.
+    ValueError
+        If an argument is out of range.
+
+    Examples
+    --------
+    >>> optimizer = SGD(lr=0.1)
+    >>> optimizer.step()
+    >>> optimizer.update(np.array([1.0, 2.0]), np.array([1.0, -1.0]), "W")
+    array([0.9, 2.1])
+    """
+
+    def __init__(self, lr: float, clip_norm: float | None, lr_scheduler: SchedulerLike) -> None:
+        self._lr = check_number("lr", lr, "[0, inf)")
+        self.clip_norm = (
+            None if clip_norm is None else check_number("clip_norm", clip_norm, "[0, inf)")
+        )
+        self.lr_scheduler = make_scheduler(lr_scheduler, self._lr)
+        self.cache: dict[str, Any] = {}
+        self.cur_step = 0
+
+    @property
+    def lr(self) -> float:
+        """The learning rate; it has no effect while a scheduler other than Constant rules."""
+        scheduler = self.lr_scheduler
+        return scheduler.lr if isinstance(scheduler, ConstantScheduler) else self._lr
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        self._lr = check_number("lr", lr, "[0, inf)")
+        if isinstance(self.lr_scheduler, ConstantScheduler):
+            self.lr_scheduler = ConstantScheduler(self._lr)
+
+    def step(self) -> None:
+        """Begin the next step: call it once before the updates of all parameters."""
+        self.cur_step += 1
+
+    def reset_step(self) -> None:
+        """Set the step number back to 0."""
+        self.cur_step = 0
+
+    def set_params(
+        self,
+        hparam_dict: Mapping[str, Any] | None = None,
+        cache_dict: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Change some arguments, replace the state of the parameters, or both.
+
+        Parameters
+        ----------
+        hparam_dict : mapping, optional
+            New values by name; if ``"lr_scheduler"`` is among them it rules over ``"lr"``.
+        cache_dict : mapping, optional
+            The whole new `cache`; its arrays are copied.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError
+            If an entry of `cache_dict` is not what this optimizer keeps.
+        ValueError
+            If a name is unknown or a value is not allowed; nothing has changed then.
+        """
+        changes = dict(hparam_dict or {})
+        if "lr" in changes and isinstance(self.lr_scheduler, ConstantScheduler):
+            changes.setdefault("lr_scheduler", None)
+        cache = self.cache
+        if cache_dict is not None:
+            cache = {name: self._copied_state(name, state) for name, state in cache_dict.items()}
+        super().set_params(changes)
+        self.cache = cache
+        return self
+
+    def update(self, param: Array, grad: Array, name: str, cur_loss: float | None = None) -> Array:
+        """Return the parameter moved by one update; `param` and `grad` stay as they are.
+
+        Parameters
+        ----------
+        param : array of any shape, float32 or float64
+            The parameter.
+        grad : array, same shape and dtype
+            The gradient of the loss with respect to it.
+        name : str
+            The parameter's name, under which its state is kept.
+        cur_loss : float, optional
+            The current loss, for schedulers that depend on it.
+
+        Returns
+        -------
+        array
+            New, with the shape and dtype of `param`.
+
+        Raises
+        ------
+        TypeError
+            If a dtype is wrong.
+        ValueError
+            If the shapes differ, also from those of the earlier updates under this name, or if the
+            scheduler needs a loss or a step number and has none.
+        """
+        updated = np.array(param, order="C")
+        self.update_in_place(updated, np.asarray(grad, order="C"), name, cur_loss)
+        return updated
+
+    def __call__(
+        self, param: Array, grad: Array, name: str, cur_loss: float | None = None
+    ) -> Array:
+        """Do the same as `update`."""
+        return self.update(param, grad, name, cur_loss)
+
+    def update_in_place(
+        self, param: Array, grad: Array, name: str, cur_loss: float | None = None
+    ) -> None:
+        """Move the parameter by one update, in its own memory.
+
+        Parameters and errors as in `update`; both arrays must be C-contiguous, `param` writable
+        (ValueError).
+        """
+        _check_arrays(param, grad)
+        state = self._new_state(param) if name not in self.cache else self.cache[name]
+        _check_state(name, state, param)
+        lr = self.lr_scheduler(self.cur_step, cur_loss)
+        n_threads = get_num_threads()
+        flat_param, flat_grad = param.reshape(-1), grad.reshape(-1)
+        grad_scale = self._grad_scale(flat_grad, n_threads)
+        self.cache[name] = state
+        self._move(flat_param, state, flat_grad, lr=lr, grad_scale=grad_scale, n_threads=n_threads)
+
+    def _grad_scale(self, grad: Array, n_threads: int) -> float:
+        if self.clip_norm is None:
+            return 1.0
+        norm = math.sqrt(kernels.sum_of_squares(grad, n_threads=n_threads))
+        return self.clip_norm / norm if norm > self.clip_norm else 1.0
+
+    @abstractmethod
+    def _move(self, param: Array, state: Any, grad: Array, **step: Any) -> None:
+        """Run the kernel on the flat arrays `param` and `grad`, updating `param` and `state`.
+
+        `step` holds what all kernels take by name: lr, grad_scale and n_threads.
+        """
+
+    # The state of a parameter is one array of its shape, except in Adam.
+
+    def _new_state(self, param: Array) -> Any:
+        return np.zeros_like(param)
+
+    def _copied_state(self, name: str, state: Any) -> Any:
+        return _copied_array(name, state)
+
+
+def _check_arrays(param: Array, grad: Array) -> None:
+    for label, array in (("param", param), ("grad", grad)):
+        if not isinstance(array, np.ndarray) or array.dtype not in (np.float32, np.float64):
+            found = getattr(array, "dtype", type(array).__name__)
+            raise TypeError(f"{label} must be a float32 or float64 array, got {found}")
+        if not array.flags.c_contiguous:
+            raise ValueError(f"{label} must be C-contiguous, got strides {array.strides}")
+    if grad.dtype != param.dtype:
+        raise TypeError(f"grad must have the dtype of param, {param.dtype}, got {grad.dtype}")
+    if grad.shape != param.shape:
+        raise ValueError(f"grad must have the shape of param, {param.shape}, got {grad.shape}")
+    if not param.flags.writeable:
+        raise ValueError("param must be writable, got a read-only array")
+
+
+def _check_state(name: str, state: Any, param: Array) -> None:
+    for kept in (state["mean"], state["var"]) if isinstance(state, dict) else (state,):
+        if kept.shape != param.shape or kept.dtype != param.dtype:
+            raise ValueError(
+                f"parameter {name!r} must stay {kept.dtype} of shape {kept.shape} as before, "
+                f"got {param.dtype} of shape {param.shape}"
+            )
+
+
+def _copied_array(name: str, state: Any) -> Array:
+    if not isinstance(state, np.ndarray):
+        raise TypeError(f"cache_dict[{name!r}] must hold an array, got {type(state).__name__}")
+    return np.array(state, order="C")
+
+
+class SGD(OptimizerBase):
+    """Stochastic gradient descent with momentum.
+
+    velocity = momentum * velocity + lr * grad; param = param - velocity.
+
+    Parameters
+    ----------
+    lr, clip_norm, lr_scheduler
+        See `OptimizerBase`.
+    momentum : float
+        In [0, 1).
+
+    Examples
+    --------
+    >>> SGD(lr=0.1, momentum=0.9)
+    SGD(lr=0.1, momentum=0.9, clip_norm=None, lr_scheduler=ConstantScheduler(lr=0.1))
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.01,
+        momentum: float = 0.0,
+        clip_norm: float | None = None,
+        lr_scheduler: SchedulerLike = None,
+    ) -> None:
+        super().__init__(lr, clip_norm, lr_scheduler)
+        self.momentum = check_number("momentum", momentum, "[0, 1)")
+
+    def _move(self, param: Array, state: Any, grad: Array, **step: Any) -> None:
+        kernels.sgd(param, state.reshape(-1), grad, momentum=self.momentum, **step)
+
+
+class AdaGrad(OptimizerBase):
+    """Adaptive gradient descent: rates shrink with the gradients seen so far.
+
+    sum = sum + grad^2; param = param - lr * grad / (sqrt(sum) + eps).
+
+    Parameters
+    ----------
+    lr, clip_norm, lr_scheduler
+        See `OptimizerBase`.
+    eps : float
+        Keeps the denominator from 0, > 0.
+
+    Examples
+    --------
+    >>> AdaGrad().hyperparameters["eps"]
+    1e-07
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.01,
+        eps: float = 1e-7,
+        clip_norm: float | None = None,
+        lr_scheduler: SchedulerLike = None,
+    ) -> None:
+        super().__init__(lr, clip_norm, lr_scheduler)
+        self.eps = check_number("eps", eps, "(0, inf)")
+
+    def _move(self, param: Array, state: Any, grad: Array, **step: Any) -> None:
+        kernels.adagrad(param, state.reshape(-1), grad, eps=self.eps, **step)
+
+
+class RMSProp(OptimizerBase):
+    """Gradient descent with each element divided by the running root mean square of its gradient.
+
+    mean = decay * mean + (1 - decay) * grad^2; param = param - lr * grad / (sqrt(mean) + eps).
+
+    Parameters
+    ----------
+    lr, clip_norm, lr_scheduler
+        See `OptimizerBase`.
+    decay : float
+        Share of the old mean that is kept, in [0, 1).
+    eps : float
+        Keeps the denominator from 0, > 0.
+
+    Examples
+    --------
+    >>> RMSProp(lr=0.0001).hyperparameters["decay"]
+    0.9
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.001,
+        decay: float = 0.9,
+        eps: float = 1e-7,
+        clip_norm: float | None = None,
+        lr_scheduler: SchedulerLike = None,
+    ) -> None:
+        super().__init__(lr, clip_norm, lr_scheduler)
+        self.decay = check_number("decay", decay, "[0, 1)")
+        self.eps = check_number("eps", eps, "(0, inf)")
+
+    @classmethod
+    def argument_names(cls) -> tuple[str, ...]:
+        """Return the names in the order of numpy-ml's ``str()``, which is not the signature's."""
+        return ("lr", "eps", "decay", "clip_norm", "lr_scheduler")
+
+    def _move(self, param: Array, state: Any, grad: Array, **step: Any) -> None:
+        kernels.rmsprop(param, state.reshape(-1), grad, decay=self.decay, eps=self.eps, **step)
+
+
+class Adam(OptimizerBase):
+    """Gradient descent along the running mean over the running root mean square (Adam).
+
+    At a parameter's update number t: mean = decay1 * mean + (1 - decay1) * grad;
+    var = decay2 * var + (1 - decay2) * grad^2;
+    param = param - lr * mean / (1 - decay1^t) / (sqrt(var / (1 - decay2^t)) + eps).
+
+    Parameters
+    ----------
+    lr, clip_norm, lr_scheduler
+        See `OptimizerBase`.
+    decay1, decay2 : float
+        Shares of the old mean and of the old variance that are kept, in [0, 1).
+    eps : float
+        Keeps the denominator from 0, > 0.
+
+    Examples
+    --------
+    >>> optimizer = Adam(lr=0.1)
+    >>> optimizer.update(np.ones(2), np.array([3.0, -4.0]), "b").round(6)
+    array([0.9, 1.1])
+    >>> optimizer.cache["b"]["t"]
+    1
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.001,
+        decay1: float = 0.9,
+        decay2: float = 0.999,
+        eps: float = 1e-7,
+        clip_norm: float | None = None,
+        lr_scheduler: SchedulerLike = None,
+    ) -> None:
+        super().__init__(lr, clip_norm, lr_scheduler)
+        self.decay1 = check_number("decay1", decay1, "[0, 1)")
+        self.decay2 = check_number("decay2", decay2, "[0, 1)")
+        self.eps = check_number("eps", eps, "(0, inf)")
+
+    def _move(self, param: Array, state: Any, grad: Array, **step: Any) -> None:
+        state["t"] += 1
+        mean, var = state["mean"].reshape(-1), state["var"].reshape(-1)
+        constants = {"decay1": self.decay1, "decay2": self.decay2, "eps": self.eps}
+        kernels.adam(param, mean, var, grad, step=state["t"], **constants, **step)
+
+    def _new_state(self, param: Array) -> Any:
+        return {"t": 0, "mean": np.zeros_like(param), "var": np.zeros_like(param)}
+
+    def _copied_state(self, name: str, state: Any) -> Any:
+        if not isinstance(state, Mapping) or set(state) != {"t", "mean", "var"}:
+            raise TypeError(f"cache_dict[{name!r}] must hold t, mean and var, got {state!r}")
+        return {
+            "t": int(state["t"]),
+            "mean": _copied_array(name, state["mean"]),
+            "var": _copied_array(name, state["var"]),
+        }
+
+
+OPTIMIZERS: dict[str, type[OptimizerBase]] = {
+    cls.__name__: cls for cls in (SGD, AdaGrad, RMSProp, Adam)
+}
