@@ -1,0 +1,108 @@
+"""The whole state of a model (parameters, optimizers, random numbers, history) to and from one file.
+
+A model that is loaded goes on training with the same bits as the one that was saved.
+"""
+
+import os
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae import serialization
+from cvae.initializers import OptimizerInitializer
+from cvae.layers import LayerBase
+from cvae.layers.base import WeightedLayer
+from cvae.model import Model
+from cvae.optimizers import OptimizerBase
+
+Array = npt.NDArray[Any]
+AnyModel = TypeVar("AnyModel", bound=Model)
+
+
+def save(model: Model, path: str | os.PathLike[str]) -> None:
+    """Write a model that has parameters to a file, see `cvae.BernoulliVAE.save`."""
+    image_shape = model._require_fitted()
+    arrays: dict[str, Array] = {}
+    optimizers: dict[str, Any] = {}
+    for name, layer in _weighted(model).items():
+        arrays |= {f"{name}/{key}": value for key, value in layer.parameters.items() if value is not None}
+        optimizers[name] = _optimizer_state(layer.optimizer, f"optimizer/{name}", arrays)
+    arguments = {**model.get_params(), "dtype": np.dtype(model.dtype).name}
+    arguments["optimizer"] = str(model.encoder["Conv1"].optimizer)
+    if not isinstance(model.random_state, (int, np.integer)):
+        arguments["random_state"] = None  # a generator goes on from its state below
+    description = {
+        "arguments": arguments,
+        "image_shape": image_shape,
+        "frozen": [name for name, layer in model._layers().items() if not layer.trainable],
+        "optimizers": optimizers,
+        "rng": [rng.bit_generator.state for rng in (model._rng, model._sampling_rng)],
+        "history": model.history_,
+    }
+    serialization.write(path, arrays, description)
+
+
+def load(model_class: type[AnyModel], path: str | os.PathLike[str]) -> AnyModel:
+    """Make a model from a file that `save` wrote.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not a model file, or its contents do not fit together.
+    """
+    arrays, description = serialization.read(path)
+    try:
+        model = model_class(**description["arguments"])
+        rows, cols, channels = description["image_shape"]
+        model._initialize((rows, cols, channels))
+        for name, layer in _weighted(model).items():
+            layer.set_params({"parameters": {key: arrays[f"{name}/{key}"] for key in layer.parameters}})
+            layer.optimizer = _restored_optimizer(description["optimizers"][name], f"optimizer/{name}", arrays)
+        for name in description["frozen"]:
+            model._layers()[name].freeze()
+        for rng, state in zip((model._rng, model._sampling_rng), description["rng"], strict=True):
+            rng.bit_generator.state = state
+        model.history_ = {name: [float(value) for value in values] for name, values in description["history"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{os.fspath(path)} is not a complete model file of cvae: {error}") from None
+    return model
+
+
+def _weighted(model: Model) -> dict[str, WeightedLayer]:
+    layers: dict[str, LayerBase] = model._layers()
+    return {name: layer for name, layer in layers.items() if isinstance(layer, WeightedLayer)}
+
+
+def _optimizer_state(optimizer: OptimizerBase, prefix: str, arrays: dict[str, Array]) -> dict[str, Any]:
+    """The optimizer as JSON; its arrays go to `arrays` under names that start with the prefix."""
+    counts: dict[str, Any] = {}
+    for name, state in optimizer.cache.items():
+        for key, value in (state if isinstance(state, dict) else {"": state}).items():
+            if isinstance(value, np.ndarray):
+                arrays[f"{prefix}/{name}/{key}"] = value
+            else:
+                counts.setdefault(name, {})[key] = value
+    scheduler = optimizer.lr_scheduler
+    state = {name: value for name, value in vars(scheduler).items() if name not in scheduler.arguments}
+    return {"call": str(optimizer), "step": optimizer.cur_step, "counts": counts, "scheduler": state}
+
+
+def _restored_optimizer(state: dict[str, Any], prefix: str, arrays: dict[str, Array]) -> OptimizerBase:
+    optimizer = OptimizerInitializer(state["call"])()
+    cache: dict[str, Any] = {}
+    for path, array in arrays.items():
+        if path.startswith(prefix + "/"):
+            name, key = path.removeprefix(prefix + "/").split("/")
+            if key:
+                cache.setdefault(name, dict(state["counts"].get(name, {})))[key] = array
+            else:
+                cache[name] = array
+    optimizer.set_params(cache_dict=cache)
+    optimizer.cur_step = int(state["step"])
+    for name, value in state["scheduler"].items():
+        setattr(optimizer.lr_scheduler, name, value)
+    return optimizer
+

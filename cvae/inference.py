@@ -1,0 +1,193 @@
+"""What a trained model is for: codes, images and likelihoods, computed in batches of bounded size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae._kernels import elementwise
+from cvae.images import gather
+from cvae.layers.conv2d import check_size
+from cvae.model import Array, Model, make_rng
+from cvae.plan import Plan
+from cvae.threads import get_num_threads, limit_threads
+
+BATCH = 128  # images that go through the network at once; results do not depend on it
+
+
+class Inference(Model):
+    """`encode`, `decode`, `sample`, `elbo` and their relatives."""
+
+    def _batches(self, images: Array) -> Iterator[tuple[slice, int, Plan]]:
+        """The images in batches, each already in the plan's buffer."""
+        plan = self._plan(min(len(images), BATCH), training=False)
+        for start in range(0, len(images), plan.batchsize):
+            part = slice(start, min(start + plan.batchsize, len(images)))
+            n = part.stop - start
+            gather(images, part, plan.images[:n])
+            yield part, n, plan
+
+    def encode(self, X: npt.ArrayLike) -> tuple[Array, Array]:
+        """The approximate posterior q(z | x) = N(mean, exp(log_var)) of each image.
+
+        Parameters
+        ----------
+        X : array, shape (n, rows, cols, channels)
+            Images, as for `fit`.
+
+        Returns
+        -------
+        mean, log_var : arrays, shape (n, T)
+
+        Raises
+        ------
+        NotFittedError
+            If the model has no parameters yet.
+        """
+        self._require_fitted()
+        images = self._as_images(X)
+        means, log_vars = (np.empty((len(images), self.T), self.dtype) for _ in range(2))
+        with limit_threads(self.n_threads):
+            for part, n, plan in self._batches(images):
+                means[part], log_vars[part] = plan.encode(n)
+        return means, log_vars
+
+    def transform(self, X: npt.ArrayLike) -> Array:
+        """The means (n, T) of the images' codes."""
+        return self.encode(X)[0]
+
+    def decode(self, Z: npt.ArrayLike) -> Array:
+        """The images of codes.
+
+        Parameters
+        ----------
+        Z : array, shape (n, T)
+
+        Returns
+        -------
+        images : array, shape (n, rows, cols, channels)
+            Probabilities of the pixels, in [0, 1].
+
+        Raises
+        ------
+        ValueError
+            If Z has another shape or holds values that are not finite.
+        """
+        image_shape = self._require_fitted()
+        codes = np.asarray(Z, self.dtype)
+        if codes.ndim != 2 or codes.shape[1] != self.T:
+            raise ValueError(f"Z must have the shape (n, {self.T}), got {codes.shape}")
+        if not np.isfinite(codes).all():
+            raise ValueError("Z must be finite, got infinite values or NaN")
+        images = np.empty((len(codes), *image_shape), self.dtype)
+        flat = images.reshape(len(codes), math.prod(image_shape))
+        with limit_threads(self.n_threads):
+            plan = self._plan(max(1, min(len(codes), BATCH)), training=False)
+            for start in range(0, len(codes), plan.batchsize):
+                part = slice(start, start + plan.batchsize)
+                logits = plan.decode(np.ascontiguousarray(codes[part]))
+                elementwise.sigmoid(flat[part].reshape(-1), logits.reshape(-1), n_threads=get_num_threads())
+        return images
+
+    def inverse_transform(self, Z: npt.ArrayLike) -> Array:
+        """The same as `decode`."""
+        return self.decode(Z)
+
+    def reconstruct(self, X: npt.ArrayLike) -> Array:
+        """The images that the means of the codes of X decode to, shape (n, rows, cols, channels)."""
+        return self.decode(self.transform(X))
+
+    def sample(self, n: int = 1, random_state: Any = None) -> Array:
+        """New images: decoded draws from the prior N(0, I).
+
+        Parameters
+        ----------
+        n : int
+        random_state : int, numpy.random.Generator or None
+            None continues a stream that the model's own `random_state` started.
+
+        Returns
+        -------
+        images : array, shape (n, rows, cols, channels)
+            Probabilities of the pixels, in [0, 1].
+        """
+        self._require_fitted()
+        rng = self._sampling_rng if random_state is None else make_rng(random_state)
+        return self.decode(rng.standard_normal((check_size(n, "n"), self.T), dtype=self.dtype))
+
+    def _elbo_terms(self, images: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Negative reconstruction term and KL divergence of each image, (n,) in nats, from one draw of the code."""
+        reconstruction, kl = np.empty(len(images)), np.empty(len(images))
+        with limit_threads(self.n_threads):
+            for part, n, plan in self._batches(images):
+                noise = rng.standard_normal((n, self.T), dtype=self.dtype)
+                reconstruction[part], kl[part] = plan.loss(noise, 1.0)
+        return reconstruction, kl
+
+    def elbo(self, X: npt.ArrayLike, random_state: Any = 0) -> Array:
+        """The evidence lower bound of each image, a lower bound of log p(x).
+
+        Parameters
+        ----------
+        X : array, shape (n, rows, cols, channels)
+        random_state : int or numpy.random.Generator
+            Where the one draw of each code comes from; the default makes results repeatable.
+
+        Returns
+        -------
+        elbo : array, shape (n,), float64
+            log p(x | z) - KL(q(z | x) || p(z)) in nats (Kingma & Welling 2014), whatever the model's `beta`.
+        """
+        self._require_fitted()
+        reconstruction, kl = self._elbo_terms(self._as_images(X), make_rng(random_state))
+        return -(reconstruction + kl)
+
+    def score_samples(self, X: npt.ArrayLike) -> Array:
+        """The same as `elbo`, under scikit-learn's name."""
+        return self.elbo(X)
+
+    def score(self, X: npt.ArrayLike, y: Any = None) -> float:
+        """The mean of `elbo` over the images, in nats per image; larger is better."""
+        return float(self.elbo(X).mean())
+
+    def log_likelihood(self, X: npt.ArrayLike, n_samples: int = 100, random_state: Any = 0) -> Array:
+        """Importance-weighted estimate of log p(x) of each image.
+
+        log mean over s of p(x | z_s) p(z_s) / q(z_s | x), z_s from q(z | x): a lower bound that tightens as n_samples
+        grows (Burda et al. 2016, "Importance Weighted Autoencoders").
+
+        Parameters
+        ----------
+        X : array, shape (n, rows, cols, channels)
+        n_samples : int
+            Codes drawn for each image.
+        random_state : int or numpy.random.Generator
+            Where they come from; the default makes results repeatable.
+
+        Returns
+        -------
+        log_likelihood : array, shape (n,), float64
+            In nats.
+        """
+        self._require_fitted()
+        check_size(n_samples, "n_samples")
+        images, rng = self._as_images(X), make_rng(random_state)
+        means, log_vars = self.encode(images)
+        result = np.empty(len(images))
+        with limit_threads(self.n_threads):
+            plan = self._plan(BATCH, training=False)
+            for i in range(len(images)):
+                gather(images, slice(i, i + 1), plan.images[:1])
+                plan.images[1:] = plan.images[0]
+                log_weights = np.empty(n_samples)
+                for start in range(0, n_samples, plan.batchsize):
+                    part = slice(start, min(start + plan.batchsize, n_samples))
+                    noise = rng.standard_normal((part.stop - start, self.T), dtype=self.dtype)
+                    log_weights[part] = plan.log_weights(means[i], log_vars[i], noise)
+                largest = log_weights.max()
+                result[i] = largest + math.log(np.exp(log_weights - largest).mean())
+        return result

@@ -1,0 +1,170 @@
+"""Two-dimensional convolution with a bias and an activation."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae._kernels import conv2d
+from cvae.geometry import (
+    IntOrPair,
+    Pad,
+    Pad4,
+    conv_output_shape,
+    resolve_dilation,
+    resolve_kernel_shape,
+    resolve_pad,
+    resolve_stride,
+)
+from cvae.layers.base import Array, WeightedLayer
+from cvae.threads import get_num_threads
+from cvae.workspace import workspace
+
+
+class Conv2D(WeightedLayer):
+    """Cross-correlation of images (n, rows, cols, in_ch) with out_ch kernels, plus a bias, then the activation.
+
+    ``Z[m, i, j, o] = b[o] + sum over r, c, k of Xpad[m, i * stride + r * (dilation + 1), j * stride + c * (dilation + 1),
+    k] * W[r, c, k, o]``
+
+    Parameters
+    ----------
+    out_ch : int
+        Number of output channels.
+    kernel_shape : int or (rows, cols)
+    pad : int, "same", "valid", (rows, cols) or (top, bottom, left, right)
+        Zeros around the image; "same" keeps its size whatever the stride (see `cvae.geometry.resolve_pad`).
+    stride : int
+    dilation : int
+        Zeros between the kernel's elements; 0 is an ordinary convolution.
+    act_fn : str, activation or None
+        None is the identity.
+    optimizer : str, dict, optimizer or None
+    init : str
+        How the weights start (see `cvae.initializers.WeightInitializer`).
+    dtype : {"float32", "float64"}
+    random_state : int, numpy.random.Generator or None
+        Where the weights are drawn from.
+
+    Notes
+    -----
+    Parameters are W (kernel_rows, kernel_cols, in_ch, out_ch) and b (1, 1, 1, out_ch); they are created by the first
+    `forward`, which sets in_ch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> layer = Conv2D(out_ch=4, kernel_shape=(3, 3), pad="same", act_fn="ReLU", random_state=0)
+    >>> layer.forward(np.ones((2, 8, 8, 1))).shape
+    (2, 8, 8, 4)
+    """
+
+    input_ndim = 4
+
+    def __init__(
+        self,
+        out_ch: int,
+        kernel_shape: IntOrPair,
+        pad: Pad = 0,
+        stride: IntOrPair = 1,
+        dilation: int = 0,
+        act_fn: Any = None,
+        optimizer: Any = None,
+        init: str = "glorot_uniform",
+        *,
+        dtype: npt.DTypeLike = "float32",
+        random_state: Any = None,
+    ) -> None:
+        super().__init__(act_fn, optimizer, init, dtype, random_state)
+        self.in_ch: int | None = None
+        self.out_ch: Any = out_ch
+        self.kernel_shape: Any = kernel_shape
+        self.stride: Any = stride
+        self.dilation: Any = dilation
+        self.pad = pad
+        self._check_sizes()
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        return {
+            "layer": "Conv2D",
+            "pad": self.pad,
+            "init": self.init,
+            "in_ch": self.in_ch,
+            "out_ch": self.out_ch,
+            "stride": self.stride,
+            "dilation": self.dilation,
+            "act_fn": str(self.act_fn),
+            "kernel_shape": self.kernel_shape,
+            "dtype": self.dtype.name,
+            "optimizer": {"cache": self.optimizer.cache, "hyperparameters": self.optimizer.hyperparameters},
+        }
+
+    def _check_sizes(self) -> None:
+        self.out_ch = check_size(self.out_ch, "out_ch")
+        self.kernel_shape = resolve_kernel_shape(self.kernel_shape)
+        self.stride = resolve_stride(self.stride)
+        self.dilation = resolve_dilation(self.dilation)
+        resolve_pad(self.pad, (1, 1), self.kernel_shape, self.stride, self.dilation)
+        super()._check_sizes()
+
+    def _pad4(self, in_shape: tuple[int, ...]) -> Pad4:
+        return resolve_pad(self.pad, (in_shape[1], in_shape[2]), self.kernel_shape, self.stride, self.dilation)
+
+    def output_shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
+        rows_cols = conv_output_shape(
+            (in_shape[1], in_shape[2]), self.kernel_shape, self.stride, self._pad4(in_shape), self.dilation
+        )
+        return in_shape[0], *rows_cols, self.out_ch
+
+    def _weight_shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
+        if self.in_ch is not None and self.in_ch != in_shape[3]:
+            raise ValueError(f"X must have {self.in_ch} channels, got {in_shape[3]}")
+        return *self.kernel_shape, in_shape[3], self.out_ch
+
+    def _bias_shape(self) -> tuple[int, ...]:
+        return 1, 1, 1, self.out_ch
+
+    def _take_sizes(self, W_shape: tuple[int, ...]) -> None:
+        if len(W_shape) != 4 or W_shape[:2] != self.kernel_shape or W_shape[3] != self.out_ch:
+            raise ValueError(f"W must have the shape {(*self.kernel_shape, 'in_ch', self.out_ch)}, got {W_shape}")
+        if self.is_initialized and W_shape[2] != self.in_ch:
+            raise ValueError(f"W must have {self.in_ch} input channels, got {W_shape[2]}")
+        self.in_ch = W_shape[2]
+
+    def _derived_names(self) -> tuple[str, ...]:
+        return "Z", "out_rows", "out_cols"
+
+    def _retain(self, Z: Array) -> None:
+        super()._retain(Z)
+        self.derived_variables["out_rows"].append(Z.shape[1])
+        self.derived_variables["out_cols"].append(Z.shape[2])
+
+    def _kernel_arguments(self, in_shape: tuple[int, ...]) -> dict[str, Any]:
+        top, _, left, _ = self._pad4(in_shape)
+        return {
+            "stride": self.stride,
+            "dilation": self.dilation,
+            "pad_top": top,
+            "pad_left": left,
+            "workspace": workspace,
+            "n_threads": get_num_threads(),
+        }
+
+    def _affine(self, X: Array, Z: Array, relu: bool) -> None:
+        conv2d.conv2d_forward(Z, X, self.W, self.b, relu=relu, **self._kernel_arguments(X.shape))
+
+    def grad_input(self, dX: Array, dZ: Array) -> None:
+        conv2d.conv2d_grad_input(dX, dZ, self.W, **self._kernel_arguments(dX.shape))
+
+    def grad_weight(self, dW: Array, db: Array, X: Array, dZ: Array) -> None:
+        conv2d.conv2d_grad_weight(dW, db, X, dZ, **self._kernel_arguments(X.shape))
+
+
+def check_size(value: Any, name: str) -> int:
+    """`value` as an int of at least 1, or TypeError or ValueError."""
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an int >= 1, got {value!r}")
+    if int(value) < 1:
+        raise ValueError(f"{name} must be an int >= 1, got {value!r}")
+    return int(value)

@@ -1,0 +1,182 @@
+"""Training step by step: numpy-ml's forward, backward and update, which give exactly what `fit` does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae import latent
+from cvae._kernels import losses
+from cvae.layers.base import WeightedLayer
+from cvae.losses import VAELoss
+from cvae.model import Array, Model
+from cvae.threads import limit_threads
+
+_DERIVED = (
+    "noise", "t_mean", "t_log_var", "dDecoder_FC1_in", "dDecoder_t_mean", "dDecoder_FC1_out", "dDecoder_t_log_var",
+    "dEncoder_FC5_out", "dEncoder_FC4_out", "dEncoder_Pool2_out", "dEncoder_Conv2_out", "dEncoder_Pool1_out",
+    "dEncoder_Conv1_out", "dEncoder_Flatten3_out",
+)  # fmt: skip
+
+
+class Stepwise(Model):
+    """`forward`, `backward`, `update` and the properties of numpy-ml's model."""
+
+    loss = VAELoss()
+
+    def _build(self) -> None:
+        super()._build()
+        self._dv: dict[str, Array | None] = dict.fromkeys(_DERIVED)
+
+    def _components(self, attribute: str) -> dict[str, Any]:
+        parts = {"encoder": self.encoder, "decoder": self.decoder}
+        return {
+            "components": {
+                part: {name: getattr(layer, attribute) for name, layer in layers.items()}
+                for part, layers in parts.items()
+            }
+        }
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The layers' own parameters: ``["components"]["encoder"]["Conv1"]["W"]`` and so on."""
+        return self._components("parameters")
+
+    @property
+    def gradients(self) -> dict[str, Any]:
+        """The layers' own gradients, in the same nesting; `update` sets them to zero."""
+        return self._components("gradients")
+
+    @property
+    def derived_variables(self) -> dict[str, Any]:
+        """What the last `forward` and `backward` computed; dEncoder_X_out is the gradient with respect to X's output."""
+        return {**self._dv, **self._components("derived_variables")}
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """numpy-ml's hyperparameters: the arguments, the number of input channels and those of the layers."""
+        own = ("T", "init", "optimizer", "latent_dim")
+        encoder_arguments = [name for name in self._argument_names() if name.startswith("enc_")]
+        return {
+            "layer": "BernoulliVAE",
+            "loss": str(self.loss),
+            **{name: getattr(self, name) for name in own},
+            "enc_conv1_in_ch": self.encoder["Conv1"].hyperparameters["in_ch"],
+            **{name: getattr(self, name) for name in encoder_arguments},
+            "encoder_ids": list(self.encoder),
+            "decoder_ids": list(self.decoder),
+            **self._components("hyperparameters"),
+        }
+
+    def forward(
+        self, X_train: npt.ArrayLike, retain_derived: bool = True, noise: npt.ArrayLike | None = None
+    ) -> Array:
+        """Encode a batch, draw a code for each image, and decode it.
+
+        Parameters
+        ----------
+        X_train : array, shape (n, rows, cols, channels)
+            Images in [0, 1], or uint8; as for `fit`.
+        retain_derived : bool
+            Whether to keep what `backward` needs.
+        noise : array, shape (n, T), optional
+            Standard normal numbers; drawn from the model's generator if not given.
+
+        Returns
+        -------
+        X_recon : array, shape (n, rows * cols * channels)
+            Probabilities of the pixels.
+        """
+        X = self._as_batch(X_train)
+        self._initialize(X.shape[1:])
+        with limit_threads(self.n_threads):
+            code = self._pass(self.encoder, X, retain_derived)
+            mean, log_var, deviation, z = (np.empty((len(X), self.T), X.dtype) for _ in range(4))
+            latent.split(code, mean, log_var)
+            noise = self._noise(len(X)) if noise is None else np.array(noise, X.dtype)
+            if noise.shape != mean.shape:
+                raise ValueError(f"noise must have the shape {mean.shape}, got {noise.shape}")
+            latent.sample(z, deviation, mean, log_var, noise)
+            X_recon = self._pass(self.decoder, z, retain_derived)
+        if retain_derived:
+            self._dv |= {"noise": noise, "t_mean": mean, "t_log_var": log_var}
+        return X_recon
+
+    def _pass(self, layers: Any, X: Array, retain_derived: bool) -> Array:
+        for layer in layers.values():
+            X = layer.forward(X, retain_derived)
+        return X
+
+    def _noise(self, n: int) -> Array:
+        return self._rng.standard_normal((n, self.T), dtype=self.dtype)
+
+    def backward(self, X_train: npt.ArrayLike, X_recon: npt.ArrayLike) -> Array:
+        """Add the gradients of the loss of the last `forward` to the layers' `gradients`.
+
+        Parameters
+        ----------
+        X_train : array, shape (n, rows, cols, channels)
+            The batch that went forward.
+        X_recon : array, shape (n, rows * cols * channels)
+            What `forward` returned.
+
+        Returns
+        -------
+        dX : array, shape (n, rows, cols, channels)
+            The gradient with respect to the encoder's input (the target's own part is not in it).
+
+        Raises
+        ------
+        RuntimeError
+            If not exactly one `forward` was retained since the last `update` or `flush_gradients`.
+        ValueError
+            If a shape is not that of the batch that went forward.
+        """
+        retained = len(self.encoder["Conv1"].X)
+        if retained != 1:
+            raise RuntimeError(f"backward needs exactly one retained forward since the last flush, got {retained}")
+        X = self._as_batch(X_train)
+        n = len(X)
+        y, p = X.reshape(n, -1), np.asarray(X_recon, X.dtype)
+        if p.shape != y.shape or X.shape != self.encoder["Conv1"].X[0].shape:
+            raise ValueError(
+                f"X_train and X_recon must be those of the last forward, of shapes {self.encoder['Conv1'].X[0].shape} "
+                f"and {(n, y.shape[1])}, got {X.shape} and {p.shape}"
+            )
+        with limit_threads(self.n_threads):
+            dX = self._backpropagate((p - y) * X.dtype.type(1 / n))
+        return dX
+
+    def _backpropagate(self, dlogits: Array) -> Array:
+        """From the gradient with respect to the logits down to the encoder's input."""
+        dv = self._dv
+        noise, mean, log_var = (dv[name] for name in ("noise", "t_mean", "t_log_var"))
+        assert noise is not None and mean is not None and log_var is not None
+        output = self.decoder["FC2"]
+        assert isinstance(output, WeightedLayer)
+        dv["dDecoder_FC1_out"] = output.backward_preactivation(dlogits)
+        dz = dv["dDecoder_FC1_in"] = self.decoder["FC1"].backward(dv["dDecoder_FC1_out"])
+        dmean, dlog_var, deviation, z = (np.empty_like(mean) for _ in range(4))
+        losses.gaussian_kl(np.empty(len(mean)), dmean, dlog_var, mean, log_var, scale=self.beta / len(mean))
+        latent.sample(z, deviation, mean, log_var, noise)
+        dcode = np.empty((len(mean), 2 * self.T), mean.dtype)
+        latent.grad_code(dcode, dz, noise, deviation, dmean, dlog_var)
+        dv["dDecoder_t_mean"], dv["dDecoder_t_log_var"] = dmean, dlog_var
+        grad = dcode
+        for name in reversed(self.encoder):
+            dv[f"dEncoder_{name}_out"] = grad
+            grad = self.encoder[name].backward(grad)
+        return grad
+
+    def update(self, cur_loss: float | None = None) -> None:
+        """Take one step of every layer's optimizer, from the output back to the input, and flush the gradients."""
+        with limit_threads(self.n_threads):
+            for layer in reversed(self._layers().values()):
+                layer.update(cur_loss)
+
+    def flush_gradients(self) -> None:
+        """Forget what `forward` retained and set all gradients to zero."""
+        for layer in self._layers().values():
+            layer.flush_gradients()

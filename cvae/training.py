@@ -1,0 +1,163 @@
+"""The minibatch loop: epochs, progress, validation, history, callbacks, interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from cvae.images import gather
+from cvae.minibatches import minibatch
+from cvae.model import Array, Model, make_rng
+from cvae.plan import Plan
+from cvae.threads import limit_threads
+
+Callback = Callable[[Any, int, dict[str, float]], Any]
+
+
+class Interrupt:
+    """Set when Ctrl-C was pressed while `deferred_interrupt` was in force."""
+
+    pressed = False
+
+
+@contextlib.contextmanager
+def deferred_interrupt() -> Iterator[Interrupt]:
+    """Within the block the first Ctrl-C only sets a flag, so that a batch is finished; the second interrupts at once.
+
+    Python delivers signals to the main thread alone; elsewhere nothing is changed.
+    """
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or before in (signal.SIG_IGN, signal.SIG_DFL):  # the embedding program wants it otherwise
+        yield interrupt
+        return
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        if interrupt.pressed and callable(before):
+            before(number, frame)
+        interrupt.pressed = True
+
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def train(
+    model: Model,
+    images: Array,
+    *,
+    n_epochs: int,
+    batchsize: int,
+    verbose: bool,
+    validation: Array | None,
+    callbacks: Sequence[Callback],
+) -> None:
+    """Train `model` on checked images for `n_epochs` epochs, appending to its `history_`.
+
+    Raises
+    ------
+    FloatingPointError
+        If a batch's loss is not finite; the parameters are those from before that batch.
+    KeyboardInterrupt
+        After Ctrl-C, when the batch that was under way is finished.
+    """
+    plan = model._plan(min(batchsize, len(images)), training=True)
+    for layer in model._layers().values():
+        layer.flush_gradients()
+    first = len(model.history_.get("loss", ()))
+    try:
+        with limit_threads(model.n_threads), deferred_interrupt() as interrupt:
+            for epoch in range(first + 1, first + n_epochs + 1):
+                label = f"epoch {epoch}/{first + n_epochs}"
+                entry = _epoch(model, plan, images, batchsize, label, verbose, validation, interrupt)
+                for name, value in entry.items():
+                    # An earlier run may have had no validation: its epochs then count as NaN.
+                    column = model.history_.setdefault(name, [math.nan] * (epoch - 1))
+                    column.append(value)
+                for name, column in model.history_.items():
+                    if name not in entry:
+                        column.append(math.nan)
+                if any([callback(model, epoch, dict(entry)) is True for callback in callbacks]):
+                    break
+                if interrupt.pressed:
+                    raise KeyboardInterrupt
+    finally:
+        for layer in model._layers().values():
+            layer.flush_gradients()
+
+
+def _epoch(
+    model: Model,
+    plan: Plan,
+    images: Array,
+    batchsize: int,
+    label: str,
+    verbose: bool,
+    validation: Array | None,
+    interrupt: Interrupt,
+) -> dict[str, float]:
+    """One pass over the images; returns the epoch's entry of the history."""
+    start = time.perf_counter()
+    totals = np.zeros(2)  # reconstruction and KL divergence, summed over the images
+    seen = 0
+    batches, n_batches = minibatch(images, batchsize, rng=model._rng)
+    with tqdm(total=len(images), desc=label, unit=" images", disable=not verbose) as bar:
+        for number, indices in enumerate(batches, 1):
+            totals += _batch(model, plan, images, indices, f"{label}, batch {number}/{n_batches}")
+            seen += len(indices)
+            reconstruction, kl = totals / seen
+            bar.set_postfix_str(f"loss {reconstruction + model.beta * kl:.2f}", refresh=False)
+            bar.update(len(indices))
+            if interrupt.pressed and number < n_batches:
+                raise KeyboardInterrupt
+        seconds = time.perf_counter() - start
+        entry = {
+            "loss": float(reconstruction + model.beta * kl),
+            "reconstruction": float(reconstruction),
+            "kl": float(kl),
+            "seconds": seconds,
+            "images_per_second": len(images) / seconds,
+        }
+        if validation is not None:
+            entry |= _validate(model, validation)
+            bar.set_postfix_str(f"loss {entry['loss']:.2f}, val_loss {entry['val_loss']:.2f}")
+    return entry
+
+
+def _batch(model: Model, plan: Plan, images: Array, indices: Array, label: str) -> Array:
+    """One training step; returns the batch's sums of reconstruction and KL divergence, before the step."""
+    n = len(indices)
+    gather(images, indices, plan.images[:n])
+    noise = model._rng.standard_normal((n, model.T), dtype=model.dtype)
+    reconstruction, kl = plan.loss(noise, model.beta, gradients=True)
+    sums = np.array([reconstruction.sum(), kl.sum()])
+    loss = (sums[0] + model.beta * sums[1]) / n
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss became {loss} in {label}; training has stopped, with the parameters from before that batch "
+            "(a smaller learning rate or clip_norm may help)"
+        )
+    for layer in reversed(model._layers().values()):
+        if layer.trainable:
+            layer.apply_gradients(loss)
+    return sums
+
+
+def _validate(model: Model, images: Array) -> dict[str, float]:
+    """The loss of images that are not trained on, always with the same noise."""
+    reconstruction, kl = (float(term.mean()) for term in model._elbo_terms(images, make_rng(0)))
+    return {"val_loss": reconstruction + model.beta * kl, "val_reconstruction": reconstruction, "val_kl": kl}
