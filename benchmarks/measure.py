@@ -1,0 +1,161 @@
+"""Measures one case: checks that all frameworks compute the same, then times them in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from cases import Case, Model
+from peers import Variant
+from worker import Worker, WorkerError
+
+import cvae
+
+CHECK_STEPS = 10
+CHECK_IMAGES = 64
+N_RANDOM_IMAGES = 1024
+SAME_LOSS = 1e-5  # relative difference with the same weights and noise
+SIMILAR_LOSS = 0.005  # after training with different noise
+DISAGREES = "it does not compute what cvae computes"
+
+
+@dataclass
+class Figures:
+    """What was measured of one framework in one case.
+
+    Attributes
+    ----------
+    case : str
+    variant : Variant
+    threads : int or None
+        None where the number does not matter.
+    unit : {"images/s", "s", "MB"}
+    values : list of float
+        A figure for each round.
+    ratios : list of float
+        For each round, how many times better cvae's figure was.
+    """
+
+    case: str
+    variant: Variant
+    threads: int | None
+    unit: str
+    values: list[float] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        """Median of the values."""
+        return float(np.median(self.values))
+
+    @property
+    def ratio_quartiles(self) -> tuple[float, float, float]:
+        """Lower quartile, median and upper quartile of the ratios."""
+        low, median, high = np.quantile(self.ratios, (0.25, 0.5, 0.75))
+        return float(low), float(median), float(high)
+
+
+def add_ratios(figures: list[Figures]) -> list[Figures]:
+    """Fill in the ratios of figures of one case, if cvae's are among them; returns the figures."""
+    own = next((f.values for f in figures if f.variant.framework == "cvae"), None)
+    for measured in figures:
+        pairs = zip(own or (), measured.values, strict=bool(own))
+        more_is_better = measured.unit == "images/s"
+        measured.ratios = [c / v if more_is_better else v / c for c, v in pairs]
+    return figures
+
+
+def make_images(model: Model, folder: Path) -> Path:
+    """Write the images for a model to a .npy file, unless it is there, and return its path.
+
+    Real digits for 28x28x1, uniform noise in [0, 1] for all other shapes.
+    """
+    path = folder / f"{'x'.join(map(str, model.image_shape))}-{model.dtype}.npy"
+    if not path.exists():
+        if model.image_shape == (28, 28, 1):
+            digits = cvae.datasets.load("mnist-sample").images
+            images = digits.astype(model.dtype) / 255
+        else:
+            rng = np.random.default_rng(0)
+            images = rng.random((N_RANDOM_IMAGES, *model.image_shape)).astype(model.dtype)
+        np.save(path, images)
+    return path
+
+
+def compare(case: Case, workers: Sequence[Worker], rounds: int, folder: Path) -> tuple[list[Figures], list[str]]:
+    """Measure one case with each worker; the first is cvae, the others are its rivals.
+
+    Returns
+    -------
+    figures : list of Figures
+        cvae's first, then those of the rivals that compute the same.
+    notes : list of str
+        A line on each framework: its losses in the check, or why it was not measured.
+    """
+    ready, notes = agreeing(case, workers, folder)
+    batches: dict[Worker, int] = {}
+    figures = {worker: Figures(case.name, worker.variant, worker.threads, "images/s") for worker in ready}
+    for _ in range(rounds):
+        for worker in list(figures):
+            try:
+                if worker not in batches:
+                    batches[worker] = worker.call("calibrate", case.work)
+                seconds = worker.call("seconds", case.work, batches[worker])
+            except WorkerError as error:
+                if worker is workers[0]:
+                    raise
+                notes.append(f"{worker.variant.label}: not measured: {error}")
+                del figures[worker]
+            else:
+                figures[worker].values.append(batches[worker] * case.batch / seconds)
+    return add_ratios(list(figures.values())), notes
+
+
+def agreeing(case: Case, workers: Sequence[Worker], folder: Path) -> tuple[list[Worker], list[str]]:
+    """Build the models; give cvae and the rivals that agree with it, and a note on each worker.
+
+    All start from cvae's weights.  They agree if their losses with the same noise differ by no
+    more than a small share: before training, and after the same number of steps on the same
+    batches, each with noise of its own.
+    """
+    path = make_images(case.model, folder)
+    images = np.load(path, mmap_mode="r")[-CHECK_IMAGES:].copy()
+    noise = np.random.default_rng(2).normal(size=(CHECK_IMAGES, case.model.n_codes))
+    noise = noise.astype(case.model.dtype)
+
+    cvae_worker, *rivals = workers
+    cvae_worker.build(case.model, case.batch, path, None)
+    parameters = cvae_worker.call("parameters")
+    n_parameters = sum(array.size for array in parameters.values())
+    expected = _losses(cvae_worker, images, noise)
+    ready = [cvae_worker]
+    notes = [f"cvae: {n_parameters:,} parameters, {_describe(expected)}"]
+    for worker in rivals:
+        try:
+            worker.build(case.model, case.batch, path, parameters)
+            losses = _losses(worker, images, noise)
+            settings = worker.call("describe")
+        except WorkerError as error:
+            notes.append(f"{worker.variant.label}: not measured: {error}")
+            continue
+        note = f"{worker.variant.label}: {_describe(losses)}" + (f", {settings}" if settings else "")
+        if np.all(np.abs(losses / expected - 1) <= (SAME_LOSS, SIMILAR_LOSS)):
+            ready.append(worker)
+            notes.append(note)
+        else:
+            notes.append(f"{note}: not measured, because {DISAGREES}")
+    return ready, notes
+
+
+def _losses(worker: Worker, images: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """The losses before and after training on the first batches."""
+    before = worker.call("loss", images, noise)
+    for _ in range(CHECK_STEPS):
+        worker.call("train", 1)  # one at a time: the batches then come in their order
+    return np.array([before, worker.call("loss", images, noise)])
+
+
+def _describe(losses: np.ndarray) -> str:
+    return f"loss {losses[0]:.3f} nats, after {CHECK_STEPS} steps {losses[1]:.3f}"
