@@ -14,8 +14,8 @@ from setuptools.errors import CompileError, LinkError
 from setuptools.modified import newer_group
 
 MODULES = ("dispatch", "conv2d", "dense", "pool2d", "losses", "optimizers", "elementwise")
-KERNELS = sorted(str(path) for path in Path("csrc/kernels").iterdir())
-HEADERS = ["csrc/cpu.h", "csrc/tables.pxd", *KERNELS]
+INTERFACE = ["csrc/tables.pxd", "csrc/kernels/kernels.h"]
+KERNELS = ["csrc/cpu.h", *sorted(str(path) for path in Path("csrc/kernels").iterdir())]
 WARNINGS = ["-Wall", "-Wextra"]
 # Local to our own code, and without effect on results: sqrt need not set errno, comparisons need not trap.
 FLAGS = ["-O3", "-g0", "-std=gnu11", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
@@ -88,7 +88,7 @@ setup(
                 f"cvae._kernels.{name}",
                 [f"csrc/{name}.pyx"],
                 include_dirs=["csrc"],
-                depends=HEADERS,
+                depends=[*INTERFACE, *KERNELS] if name == "dispatch" else INTERFACE,
                 py_limited_api=True,
                 define_macros=[("Py_LIMITED_API", "0x030B0000")],
             )

@@ -2,15 +2,15 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
+
+from cvae.files import replaced_file
 
 KEY = "cvae"  # where the description stands in the file's metadata
 FORMAT = 1  # of the description; a reader takes its own and older ones
@@ -26,17 +26,10 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, Array], description
     OSError
         If the file cannot be written.
     """
-    target = Path(path)
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     metadata = {KEY: json.dumps({"format": FORMAT, **description}, default=_plain)}
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".tmp")
-    os.close(handle)
-    try:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, metadata=metadata)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replaced_file(path) as file:
+        file.write(save(contiguous, metadata))
 
 
 def _plain(value: Any) -> Any:
@@ -44,12 +37,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     raise TypeError(f"a model file can hold numbers, text, lists and dicts, got {value!r}")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -70,7 +57,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         description = json.loads(metadata[KEY])
         found = description.pop("format")
-    except (SafetensorError, KeyError, AttributeError, json.JSONDecodeError) as error:
+    except (SafetensorError, KeyError, AttributeError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{os.fspath(path)} is not a model file of cvae: {error}") from None
     if not isinstance(found, int) or found > FORMAT:
         raise ValueError(f"{os.fspath(path)} has the model format {found}, but this cvae reads up to {FORMAT}")

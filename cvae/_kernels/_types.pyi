@@ -1,0 +1,12 @@
+"""What the stubs of the compiled modules have in common; there is no module of this name at run time."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Real = npt.NDArray[np.floating[Any]]
+"""float32 or float64, C-contiguous; all arrays of a call have the same dtype."""
+
+class Workspace(Protocol):
+    def reserve(self, nbytes: int) -> npt.NDArray[np.uint8]: ...

@@ -1,0 +1,347 @@
+"""Pictures of what a model does: reconstructions, samples, the latent space, the loss.
+
+Needs matplotlib (``pip install "cvae-cpu[plot]"``), of which only figures on an Agg canvas are
+used: pyplot, its windows and its global state stay as they are. Images are enlarged by a whole
+number, so that each of their pixels is a square. The class colours are Petroff's ten,
+https://arxiv.org/abs/2107.02270, chosen so that the colour-blind can tell them apart.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae.files import replaced_file
+from cvae.images import as_images, check_range
+
+_DPI = 128  # a power of two: the size in inches times it is exactly the size in pixels
+_WIDTH = 1000  # of a picture, pixels, about
+_MARGIN = 14  # around a grid, pixels
+_TITLE_HEIGHT = 34  # above a grid, pixels
+_ROW_LABEL_WIDTH = 106  # left of a grid with labelled rows, pixels
+_FORMATS = (".png", ".jpg", ".jpeg", ".pdf", ".svg", ".webp")
+_TEXT = "#222222"
+_FAINT = "#bbbbbb"
+_CLASS_COLORS = (
+    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
+    "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+)  # fmt: skip
+
+
+def check_can_plot(path: str | os.PathLike[str]) -> None:
+    """Check, before any long work, that matplotlib is there and can write a picture's format.
+
+    Parameters
+    ----------
+    path : str or path
+        Where the picture will go; its ending says the format.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    ValueError
+        If matplotlib cannot write files with that ending.
+
+    Examples
+    --------
+    >>> check_can_plot("samples.png")
+    >>> check_can_plot("samples.npy")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    ValueError: a picture's name must end in .png, ... or .webp, got 'samples.npy'
+    """
+    _matplotlib()
+    if Path(path).suffix.lower() not in _FORMATS:
+        expected = f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}"
+        raise ValueError(f"a picture's name must end in {expected}, got {os.fspath(path)!r}")
+
+
+def reconstructions(
+    images: npt.ArrayLike,
+    reconstructions: npt.ArrayLike,
+    path: str | os.PathLike[str],
+    title: str = "Reconstructions",
+) -> None:
+    """Draw images, each above what the model made of it.
+
+    Parameters
+    ----------
+    images, reconstructions : array_like, shape (n, rows, cols[, channels])
+        In [0, 1], or uint8 0..255; 1 (grey) or 3 (RGB) channels.
+    path : str or path
+        File to write, in the format that its ending says.
+    title : str
+
+    Raises
+    ------
+    ValueError
+        If the images are not as above, the shapes differ or `path` has not a picture's ending.
+    ImportError
+        If matplotlib is missing.
+    """
+    originals, results = _as_rgb(images, "images"), _as_rgb(reconstructions, "reconstructions")
+    if originals.shape != results.shape:
+        raise ValueError(f"reconstructions must have the shape of images, {originals.shape}, got {results.shape}")
+    n, _, cols, _ = originals.shape
+    scale = max(1, round(84 / cols))
+    columns = max(1, min(n, 10, round((_WIDTH - _ROW_LABEL_WIDTH) / (scale * cols))))
+    between = np.full((n, 2, scale * cols, 3), 255, np.uint8)
+    pairs = np.concatenate([_enlarge(originals, scale), between, _enlarge(results, scale)], axis=1)
+    _save_grid(pairs, columns, 8, path, title, ("original", "reconstruction"))
+
+
+def samples(images: npt.ArrayLike, path: str | os.PathLike[str], title: str = "Samples") -> None:
+    """Draw images in a grid that is about square.
+
+    Parameters
+    ----------
+    images : array_like, shape (n, rows, cols[, channels])
+        In [0, 1], or uint8 0..255; 1 (grey) or 3 (RGB) channels.
+    path, title
+        As in `reconstructions`, with its errors.
+    """
+    pixels = _as_rgb(images, "images")
+    n, rows, cols, _ = pixels.shape
+    columns = min(n, math.ceil(math.sqrt(n * rows / cols)))
+    gap = 6 if columns <= 16 else 2
+    cell_width = (_WIDTH - 2 * _MARGIN) // max(columns, 6) - gap  # few images are not blown up
+    _save_grid(_enlarge(pixels, max(1, cell_width // cols)), columns, gap, path, title)
+
+
+def latent(
+    means: npt.ArrayLike,
+    labels: npt.ArrayLike | None,
+    path: str | os.PathLike[str],
+    title: str = "Latent space",
+) -> None:
+    """Draw the latent means of images, coloured by class.
+
+    For T = 1 a histogram, for T = 2 a scatter plot, for T > 2 a scatter plot of the first two
+    principal components; the axis labels then tell how much of the variance each one holds.
+
+    Parameters
+    ----------
+    means : array_like of finite floats, shape (n, T)
+        As `BernoulliVAE.transform` gives them.
+    labels : array_like, shape (n,), or None
+        Classes, as numbers or strings.
+    path, title
+        As in `reconstructions`.
+
+    Raises
+    ------
+    ValueError
+        If the means or labels are not as above or `path` has not a picture's ending.
+    ImportError
+        If matplotlib is missing.
+    """
+    points = np.asarray(means, dtype=np.float64)
+    if points.ndim != 2 or points.size == 0 or not np.isfinite(points).all():
+        raise ValueError(f"means must be finite and of shape (n, T), got shape {points.shape}")
+    if labels is not None and np.shape(labels) != (len(points),):
+        raise ValueError(f"labels must have shape ({len(points)},), got {np.shape(labels)}")
+    classes, members = np.array([]), np.zeros(len(points), int)
+    if labels is not None:
+        classes, members = np.unique(np.asarray(labels), return_inverse=True)
+    colors = _class_colors(max(1, len(classes)))
+    is_histogram = points.shape[1] == 1
+    figure = _new_figure(_WIDTH, 620 if is_histogram else 820)
+    axes = _new_axes(figure, title)
+    draw = _draw_histogram if is_histogram else _draw_scatter
+    draw(axes, points, members, colors)
+    if len(classes):
+        _add_legend(axes, classes, colors)
+    _save(figure, path)
+
+
+def history(history: Mapping[str, Sequence[float]], path: str | os.PathLike[str]) -> None:
+    """Draw the negative ELBO and the KL divergence by epoch.
+
+    Parameters
+    ----------
+    history : mapping of str to sequence of floats
+        `BernoulliVAE.history_`: ``reconstruction`` and ``kl`` in nats per image, an entry an epoch;
+        ``val_reconstruction`` and ``val_kl`` if there were validation images.
+    path
+        As in `reconstructions`.
+
+    Raises
+    ------
+    ValueError
+        If `path` has not a picture's ending.
+    ImportError
+        If matplotlib is missing.
+    """
+    figure = _new_figure(_WIDTH, 420)
+    panels = (("Negative ELBO", ("reconstruction", "kl")), ("KL divergence", ("kl",)))
+    for column, (title, terms) in enumerate(panels):
+        axes = _new_axes(figure, title, (1, 2, column + 1))
+        for prefix, label, color in (("", "training", 0), ("val_", "test", 2)):
+            if f"{prefix}kl" in history:
+                values = np.sum([history[prefix + term] for term in terms], axis=0)
+                marker = "o" if len(values) < 3 else None
+                epochs = np.arange(1, len(values) + 1)
+                axes.plot(epochs, values, marker=marker, color=_CLASS_COLORS[color], label=label)
+        axes.set_xlabel("epoch", color=_TEXT)
+        axes.set_ylabel("nats per image", color=_TEXT)
+        axes.locator_params(axis="x", integer=True)
+        axes.legend(frameon=False, labelcolor=_TEXT)
+    _save(figure, path)
+
+
+def _draw_histogram(axes: Any, points: np.ndarray, members: np.ndarray, colors: list[str]) -> None:
+    """Draw the histogram of one latent dimension (n, 1), the classes stacked."""
+    groups = [points[members == i, 0] for i in range(len(colors))]
+    bins = min(80, max(10, round(math.sqrt(len(points)))))
+    axes.hist(groups, bins=bins, stacked=True, color=colors)
+    axes.set_xlabel("latent mean", color=_TEXT)
+    axes.set_ylabel("images", color=_TEXT)
+
+
+def _draw_scatter(axes: Any, points: np.ndarray, members: np.ndarray, colors: list[str]) -> None:
+    """Scatter two latent dimensions (n, 2), or the first two principal components of more."""
+    names = ["latent mean 1", "latent mean 2"]
+    if points.shape[1] > 2:
+        points, shares = _principal_components(points)
+        names = [f"principal component {i + 1} ({shares[i]:.0%} of the variance)" for i in range(2)]
+    order = np.random.default_rng(0).permutation(len(points))  # no class lies above the others
+    size = min(30.0, max(2.0, 40_000 / len(points)))
+    color = np.array(colors)[members[order]]
+    axes.scatter(*points[order].T, s=size, c=color, alpha=0.8, linewidths=0)
+    axes.set_xlabel(names[0], color=_TEXT)
+    axes.set_ylabel(names[1], color=_TEXT)
+    axes.set_aspect("equal", adjustable="datalim")  # a distance is the same in all directions
+
+
+def _principal_components(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Project (n, T) onto the two directions of most variance; also give each one's share of it."""
+    centred = points - points.mean(axis=0)
+    directions, variances, _ = np.linalg.svd(centred.T @ centred)  # (T, T), (T,)
+    largest = np.abs(directions).argmax(axis=0)
+    directions *= np.sign(directions[largest, range(len(largest))])  # the sign is arbitrary: fix it
+    return centred @ directions[:, :2], variances[:2] / (variances.sum() or 1.0)
+
+
+def _class_colors(n: int) -> list[str]:
+    """Give a colour for each of n classes; more than ten get shades from blue to yellow."""
+    if n <= len(_CLASS_COLORS):
+        return list(_CLASS_COLORS[:n])
+    stops = np.array([[0, 80, 180], [150, 60, 150], [210, 70, 60], [250, 200, 60]])
+    place = np.linspace(0, len(stops) - 1, n)
+    channels = [np.interp(place, range(len(stops)), channel) for channel in stops.T]
+    return [f"#{round(r):02x}{round(g):02x}{round(b):02x}" for r, g, b in zip(*channels, strict=True)]
+
+
+def _add_legend(axes: Any, classes: np.ndarray, colors: list[str]) -> None:
+    """List the classes right of the axes; of more than 40 every second, third, ... one."""
+    step = math.ceil(len(classes) / 40)
+    for name, color in zip(classes[::step], colors[::step], strict=True):
+        axes.scatter([], [], s=40, color=color, label=str(name))
+    legend = axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        frameon=False,
+        labelcolor=_TEXT,
+        fontsize=9,
+        ncols=math.ceil(len(classes[::step]) / 20),
+        title="class",
+    )
+    legend.get_title().set_color(_TEXT)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _as_rgb(images: npt.ArrayLike, name: str) -> np.ndarray:
+    """Give images as (n, rows, cols, 3) uint8."""
+    pixels = as_images(images, name=name)
+    check_range(pixels, name=name)
+    if pixels.dtype != np.uint8:
+        pixels = np.rint(np.multiply(pixels, 255.0)).astype(np.uint8)
+    if pixels.shape[3] == 1:
+        return np.repeat(pixels, 3, axis=3)
+    if pixels.shape[3] != 3:
+        raise ValueError(f"{name} must have 1 (grey) or 3 (RGB) channels to be drawn, got {pixels.shape[3]}")
+    return pixels
+
+
+def _enlarge(pixels: np.ndarray, scale: int) -> np.ndarray:
+    return pixels.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def _save_grid(
+    cells: np.ndarray,
+    columns: int,
+    gap: int,
+    path: str | os.PathLike[str],
+    title: str,
+    row_labels: tuple[str, ...] = (),
+) -> None:
+    """Save cells (n, rows, cols, 3) side by side; `row_labels` stand left of the parts of each."""
+    mosaic = _mosaic(cells, columns, gap)
+    left = _ROW_LABEL_WIDTH if row_labels else _MARGIN
+    width = max(left + mosaic.shape[1] + _MARGIN, _WIDTH // 2)
+    height = _TITLE_HEIGHT + mosaic.shape[0] + _MARGIN
+    figure = _new_figure(width, height)
+    figure.figimage(mosaic, left, _MARGIN, origin="upper")
+    figure.text(left / width, 1 - 10 / height, title, size=10, color=_TEXT, va="top", parse_math=False)
+    rows = cells.shape[1]
+    for top in range(0, mosaic.shape[0], rows + gap):
+        for part, label in enumerate(row_labels):
+            centre = _TITLE_HEIGHT + top + rows * (part + 0.5) / len(row_labels)
+            x, y = (left - 8) / width, 1 - centre / height
+            figure.text(x, y, label, size=7, color=_TEXT, ha="right", va="center")
+    _save(figure, path)
+
+
+def _mosaic(cells: np.ndarray, columns: int, gap: int) -> np.ndarray:
+    """Lay cells (n, rows, cols, 3) out on white, line by line, `gap` pixels between them."""
+    n, rows, cols, _ = cells.shape
+    lines = math.ceil(n / columns)
+    shape = (lines * (rows + gap) - gap, columns * (cols + gap) - gap, 3)
+    mosaic = np.full(shape, 255, np.uint8)
+    for i, cell in enumerate(cells):
+        top, left = i // columns * (rows + gap), i % columns * (cols + gap)
+        mosaic[top : top + rows, left : left + cols] = cell
+    return mosaic
+
+
+def _matplotlib() -> tuple[Any, Any]:
+    """Import the two classes of matplotlib that are used."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('plotting needs matplotlib: pip install "cvae-cpu[plot]"') from error
+    return Figure, FigureCanvasAgg
+
+
+def _new_figure(width: int, height: int) -> Any:
+    """Make a white figure of width x height pixels."""
+    figure_class, canvas_class = _matplotlib()
+    figure = figure_class(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor="white", layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # inches
+    canvas_class(figure)
+    return figure
+
+
+def _new_axes(figure: Any, title: str, place: tuple[int, int, int] = (1, 1, 1)) -> Any:
+    axes = figure.add_subplot(*place, facecolor="white")
+    axes.set_title(title, size=11, color=_TEXT, loc="left", parse_math=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_FAINT)
+    axes.tick_params(color=_FAINT, labelcolor=_TEXT, labelsize=8)
+    return axes
+
+
+def _save(figure: Any, path: str | os.PathLike[str]) -> None:
+    """Write a figure; a file that is there already is replaced only when all is written."""
+    check_can_plot(path)
+    with replaced_file(path) as file:
+        figure.savefig(file, format=Path(path).suffix[1:].lower(), dpi=_DPI, facecolor="white")
