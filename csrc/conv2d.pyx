@@ -1,6 +1,6 @@
 # Convolution in its three directions: argument checks, the fixed split of the work, the OpenMP loops.
 #
-# Letters as in kernels/kernels.h; images are (N, H, W, C), weights (R, S, C, K); dilation counts the zeros between taps.
+# Letters as in kernels/kernels.h; images are (N, H, W, C), weights (R, S, C, K); dilation counts zeros between taps.
 # The forward pass and the weight gradient are split into blocks of BLOCK_ROWS output pixels, the input gradient into
 # images, so that results do not depend on the number of threads.
 
@@ -8,7 +8,8 @@ from cython cimport floating
 from cython.parallel cimport prange, threadid
 
 from tables cimport (
-    BLOCK_ROWS, ceil_div, import_tables, kernel_table, range_end, reserve, table_pair, window_shape,
+    BLOCK_ROWS, ceil_div, check_steps, check_threads, import_tables, kernel_table, range_end, reserve, table_pair,
+    window_shape,
 )
 
 cdef const table_pair *tables = import_tables()
@@ -29,13 +30,13 @@ cdef window_shape window(
     s.r, s.s, s.k = w.shape[0], w.shape[1], w.shape[3]
     s.oh, s.ow = y.shape[1], y.shape[2]
     s.stride, s.dilation, s.pad_top, s.pad_left = stride, dilation, pad_top, pad_left
-    if w.shape[2] != s.c or y.shape[0] != s.n or y.shape[3] != s.k:
+    cdef bint empty = min(s.n, s.h, s.w, s.c, s.r, s.s, s.k, s.oh, s.ow) < 1
+    if empty or w.shape[2] != s.c or y.shape[0] != s.n or y.shape[3] != s.k:
         raise ValueError(
-            "output, input and weights must be (N, OH, OW, K), (N, H, W, C) and (R, S, C, K), got "
+            "output, input and weights must be (N, OH, OW, K), (N, H, W, C) and (R, S, C, K), none of them empty, got "
             f"{(<object> y).shape}, {(<object> x).shape} and {(<object> w).shape}"
         )
-    if stride < 1 or dilation < 0 or pad_top < 0 or pad_left < 0:
-        raise ValueError("stride must be at least 1, dilation and padding at least 0")
+    check_steps(&s)
     return s
 
 
@@ -44,14 +45,15 @@ cdef inline ptrdiff_t multiplications(const window_shape *s) noexcept nogil:
 
 
 def conv2d_forward(
-    floating[:, :, :, ::1] y,            # OUT (N, OH, OW, K)
-    const floating[:, :, :, ::1] x,      # IN  (N, H, W, C)
-    const floating[:, :, :, ::1] w,      # IN  (R, S, C, K)
-    const floating[::1] b,               # IN  (K)
+    floating[:, :, :, ::1] y not None,         # OUT (N, OH, OW, K)
+    const floating[:, :, :, ::1] x not None,   # IN  (N, H, W, C)
+    const floating[:, :, :, ::1] w not None,   # IN  (R, S, C, K)
+    const floating[::1] b not None,            # IN  (K)
     *, ptrdiff_t stride, ptrdiff_t dilation, ptrdiff_t pad_top, ptrdiff_t pad_left,
     bint relu, object workspace, int n_threads,
 ):
     """y = conv(x, w) + b, and then max(y, 0) if relu."""
+    check_threads(n_threads)
     cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
     cdef window_shape s = window(y, x, w, stride, dilation, pad_top, pad_left)
     if b.shape[0] != s.k:
@@ -71,13 +73,14 @@ def conv2d_forward(
 
 
 def conv2d_grad_input(
-    floating[:, :, :, ::1] dx,           # OUT (N, H, W, C)
-    const floating[:, :, :, ::1] dy,     # IN  (N, OH, OW, K), gradient of the pre-activation
-    const floating[:, :, :, ::1] w,      # IN  (R, S, C, K)
+    floating[:, :, :, ::1] dx not None,        # OUT (N, H, W, C)
+    const floating[:, :, :, ::1] dy not None,  # IN  (N, OH, OW, K), gradient of the pre-activation
+    const floating[:, :, :, ::1] w not None,   # IN  (R, S, C, K)
     *, ptrdiff_t stride, ptrdiff_t dilation, ptrdiff_t pad_top, ptrdiff_t pad_left,
     object workspace, int n_threads,
 ):
     """dx = the gradient of the loss with respect to the convolution's input."""
+    check_threads(n_threads)
     cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
     cdef window_shape s = window(dy, dx, w, stride, dilation, pad_top, pad_left)
     cdef ptrdiff_t columns = s.r * s.s * s.c, panels = ceil_div(columns, table.panel), i
@@ -94,10 +97,10 @@ def conv2d_grad_input(
 
 
 def conv2d_grad_weight(
-    floating[:, :, :, ::1] dw,           # OUT (R, S, C, K)
-    floating[::1] db,                    # OUT (K)
-    const floating[:, :, :, ::1] x,      # IN  (N, H, W, C)
-    const floating[:, :, :, ::1] dy,     # IN  (N, OH, OW, K), gradient of the pre-activation
+    floating[:, :, :, ::1] dw not None,        # OUT (R, S, C, K)
+    floating[::1] db not None,                 # OUT (K)
+    const floating[:, :, :, ::1] x not None,   # IN  (N, H, W, C)
+    const floating[:, :, :, ::1] dy not None,  # IN  (N, OH, OW, K), gradient of the pre-activation
     *, ptrdiff_t stride, ptrdiff_t dilation, ptrdiff_t pad_top, ptrdiff_t pad_left,
     object workspace, int n_threads,
 ):
@@ -106,6 +109,7 @@ def conv2d_grad_weight(
     The blocks of pixels are dealt out to lanes, each with an accumulator for dw and db; the lanes are then added up in
     their order.  The number of lanes depends on the shapes alone.
     """
+    check_threads(n_threads)
     cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
     cdef window_shape s = window(dy, x, dw, stride, dilation, pad_top, pad_left)
     if db.shape[0] != s.k:

@@ -4,7 +4,7 @@ from cython cimport floating
 from cython.parallel cimport prange, threadid
 
 from tables cimport (
-    BLOCK_DEPTH, BLOCK_ROWS, ceil_div, import_tables, kernel_table, range_end, reserve, table_pair,
+    BLOCK_ROWS, ceil_div, check_threads, import_tables, kernel_table, range_end, reserve, table_pair,
 )
 
 cdef const table_pair *tables = import_tables()
@@ -36,21 +36,22 @@ cdef int product(
 
 
 cdef int check(tuple m, tuple n_in, tuple n_out) except -1:
-    if len(set(m)) > 1 or len(set(n_in)) > 1 or len(set(n_out)) > 1:
+    if len(set(m)) > 1 or len(set(n_in)) > 1 or len(set(n_out)) > 1 or 0 in (m[0], n_in[0], n_out[0]):
         raise ValueError(
-            f"shapes do not fit together: numbers of examples {m}, of inputs {n_in}, of outputs {n_out}"
+            f"shapes do not fit together or are empty: numbers of examples {m}, of inputs {n_in}, of outputs {n_out}"
         )
     return 0
 
 
 def dense_forward(
-    floating[:, ::1] y,                  # OUT (m, n_out)
-    const floating[:, ::1] x,            # IN  (m, n_in)
-    const floating[:, ::1] w,            # IN  (n_in, n_out)
-    const floating[::1] b,               # IN  (n_out)
+    floating[:, ::1] y not None,         # OUT (m, n_out)
+    const floating[:, ::1] x not None,   # IN  (m, n_in)
+    const floating[:, ::1] w not None,   # IN  (n_in, n_out)
+    const floating[::1] b not None,      # IN  (n_out)
     *, bint relu, object workspace, int n_threads,
 ):
     """y = x w + b, and then max(y, 0) if relu."""
+    check_threads(n_threads)
     check((y.shape[0], x.shape[0]), (x.shape[1], w.shape[0]), (y.shape[1], w.shape[1], b.shape[0]))
     product(
         tables.f32 if floating is float else tables.f64, <char *> &y[0, 0], <const char *> &x[0, 0],
@@ -59,12 +60,13 @@ def dense_forward(
 
 
 def dense_grad_input(
-    floating[:, ::1] dx,                 # OUT (m, n_in)
-    const floating[:, ::1] dy,           # IN  (m, n_out), gradient of the pre-activation
-    const floating[:, ::1] w,            # IN  (n_in, n_out)
+    floating[:, ::1] dx not None,        # OUT (m, n_in)
+    const floating[:, ::1] dy not None,  # IN  (m, n_out), gradient of the pre-activation
+    const floating[:, ::1] w not None,   # IN  (n_in, n_out)
     *, object workspace, int n_threads,
 ):
     """dx = dy times w transposed."""
+    check_threads(n_threads)
     check((dx.shape[0], dy.shape[0]), (dx.shape[1], w.shape[0]), (dy.shape[1], w.shape[1]))
     product(
         tables.f32 if floating is float else tables.f64, <char *> &dx[0, 0], <const char *> &dy[0, 0],
@@ -73,13 +75,14 @@ def dense_grad_input(
 
 
 def dense_grad_weight(
-    floating[:, ::1] dw,                 # OUT (n_in, n_out)
-    floating[::1] db,                    # OUT (n_out)
-    const floating[:, ::1] x,            # IN  (m, n_in)
-    const floating[:, ::1] dy,           # IN  (m, n_out), gradient of the pre-activation
+    floating[:, ::1] dw not None,        # OUT (n_in, n_out)
+    floating[::1] db not None,           # OUT (n_out)
+    const floating[:, ::1] x not None,   # IN  (m, n_in)
+    const floating[:, ::1] dy not None,  # IN  (m, n_out), gradient of the pre-activation
     *, object workspace, int n_threads,
 ):
     """dw = x transposed times dy, db = the column sums of dy."""
+    check_threads(n_threads)
     check((x.shape[0], dy.shape[0]), (dw.shape[0], x.shape[1]), (dw.shape[1], dy.shape[1], db.shape[0]))
     cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
     cdef ptrdiff_t m = x.shape[0], n_in = x.shape[1], n_out = dy.shape[1], i

@@ -3,7 +3,7 @@
 from cython cimport floating
 from cython.parallel cimport prange
 
-from tables cimport ceil_div, import_tables, kernel_table, range_end, table_pair
+from tables cimport ceil_div, check_threads, import_tables, kernel_table, range_end, table_pair
 
 cdef const table_pair *tables = import_tables()
 
@@ -13,8 +13,11 @@ cdef enum:
     SMALL_SIGMOID = 8_192  # and the same where each takes an exponential
 
 
-def relu_backward(floating[::1] dz, const floating[::1] dy, const floating[::1] y, *, int n_threads):
+def relu_backward(
+    floating[::1] dz not None, const floating[::1] dy not None, const floating[::1] y not None, *, int n_threads,
+):
     """dz = dy where y (ReLU's output, or its input) is positive, else 0."""
+    check_threads(n_threads)
     cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
     cdef ptrdiff_t size = dz.shape[0], i
     if dy.shape[0] != size or y.shape[0] != size:
@@ -24,8 +27,9 @@ def relu_backward(floating[::1] dz, const floating[::1] dy, const floating[::1] 
         table.relu_backward(&dz[0], &dy[0], &y[0], i * RANGE, range_end(i, RANGE, size))
 
 
-def sigmoid(floating[::1] out, const floating[::1] z, *, int n_threads):
+def sigmoid(floating[::1] out not None, const floating[::1] z not None, *, int n_threads):
     """out = 1 / (1 + exp(-z)); out may be z."""
+    check_threads(n_threads)
     cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
     cdef ptrdiff_t size = z.shape[0], i
     if out.shape[0] != size:

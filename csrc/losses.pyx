@@ -3,7 +3,7 @@
 from cython cimport floating
 from cython.parallel cimport prange
 
-from tables cimport import_tables, kernel_table, table_pair
+from tables cimport check_threads, import_tables, kernel_table, table_pair
 
 cdef const table_pair *tables = import_tables()
 
@@ -12,22 +12,25 @@ cdef enum:
 
 
 def bce_with_logits(
-    double[::1] reconstruction,          # OUT (n), nats
-    floating[:, ::1] probabilities,      # OUT (n, m), or None
-    floating[:, ::1] dlogits,            # OUT (n, m), or None
-    const floating[:, ::1] logits,       # IN  (n, m)
-    const floating[:, ::1] y,            # IN  (n, m), in [0, 1]
+    double[::1] reconstruction not None,      # OUT (n), nats
+    object probabilities,                     # OUT (n, m) of the type of logits, or None
+    object dlogits,                           # OUT (n, m) of the type of logits, or None
+    const floating[:, ::1] logits not None,   # IN  (n, m)
+    const floating[:, ::1] y not None,        # IN  (n, m), in [0, 1]
     *, double scale, int n_threads,
 ):
     """Binary cross-entropy of each row; probabilities = sigmoid(logits); dlogits = (probabilities - y) * scale."""
+    check_threads(n_threads)
     cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
+    # Were they arguments of this type, the first of them would decide what floating is, and None would mean float.
+    cdef floating[:, ::1] p_out = probabilities, dz_out = dlogits
     cdef ptrdiff_t n = logits.shape[0], m = logits.shape[1], i
-    cdef void *p = NULL if probabilities is None else &probabilities[0, 0]
-    cdef void *dz = NULL if dlogits is None else &dlogits[0, 0]
+    cdef void *p = NULL if p_out is None else &p_out[0, 0]
+    cdef void *dz = NULL if dz_out is None else &dz_out[0, 0]
     for name, rows, columns in (
         ("y", y.shape[0], y.shape[1]),
-        ("probabilities", n if p == NULL else probabilities.shape[0], m if p == NULL else probabilities.shape[1]),
-        ("dlogits", n if dz == NULL else dlogits.shape[0], m if dz == NULL else dlogits.shape[1]),
+        ("probabilities", n if p == NULL else p_out.shape[0], m if p == NULL else p_out.shape[1]),
+        ("dlogits", n if dz == NULL else dz_out.shape[0], m if dz == NULL else dz_out.shape[1]),
         ("reconstruction", reconstruction.shape[0], m),
     ):
         if (rows, columns) != (n, m):
@@ -37,11 +40,11 @@ def bce_with_logits(
 
 
 def gaussian_kl(
-    double[::1] kl,                      # OUT (n), nats
-    floating[:, ::1] dmean,              # OUT (n, t)
-    floating[:, ::1] dlog_var,           # OUT (n, t)
-    const floating[:, ::1] mean,         # IN  (n, t)
-    const floating[:, ::1] log_var,      # IN  (n, t)
+    double[::1] kl not None,                  # OUT (n), nats
+    floating[:, ::1] dmean not None,          # OUT (n, t)
+    floating[:, ::1] dlog_var not None,       # OUT (n, t)
+    const floating[:, ::1] mean not None,     # IN  (n, t)
+    const floating[:, ::1] log_var not None,  # IN  (n, t)
     *, double scale,
 ):
     """KL divergence of N(mean, exp(log_var)) to N(0, 1) of each row, and its gradients times scale."""

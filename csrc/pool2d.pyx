@@ -5,7 +5,7 @@ from cython.parallel cimport prange
 
 from libc.stdint cimport int32_t
 
-from tables cimport import_tables, kernel_table, table_pair, window_shape
+from tables cimport MAX_STEP, check_steps, check_threads, import_tables, kernel_table, table_pair, window_shape
 
 cdef const table_pair *tables = import_tables()
 
@@ -24,9 +24,13 @@ cdef window_shape window(
     s.oh, s.ow = y.shape[1], y.shape[2]
     s.stride, s.pad_top, s.pad_left = stride, pad_top, pad_left
     if y.shape[0] != s.n or y.shape[3] != s.c:
-        raise ValueError(f"output and input must be (N, OH, OW, C) and (N, H, W, C), got {(<object> y).shape} and {(<object> x).shape}")
-    if stride < 1 or s.r < 1 or s.s < 1 or pad_top < 0 or pad_left < 0:
-        raise ValueError("stride and kernel_shape must be at least 1 and padding at least 0")
+        raise ValueError(
+            "output and input must be (N, OH, OW, C) and (N, H, W, C), got "
+            f"{(<object> y).shape} and {(<object> x).shape}"
+        )
+    if s.r < 1 or s.s < 1 or s.r > MAX_STEP // s.s:
+        raise ValueError(f"kernel_shape must be at least 1 and hold at most {MAX_STEP} elements, got {kernel_shape}")
+    check_steps(&s)
     return s
 
 
@@ -41,12 +45,13 @@ cdef inline bint is_small(const window_shape *s) noexcept nogil:
 
 
 def max_forward(
-    floating[:, :, :, ::1] y,            # OUT (N, OH, OW, C)
-    int32_t[:, :, :, ::1] argmax,        # OUT (N, OH, OW, C), index row * S + column within the window
-    const floating[:, :, :, ::1] x,      # IN  (N, H, W, C)
+    floating[:, :, :, ::1] y not None,            # OUT (N, OH, OW, C)
+    int32_t[:, :, :, ::1] argmax not None,        # OUT (N, OH, OW, C), index row * S + column within the window
+    const floating[:, :, :, ::1] x not None,      # IN  (N, H, W, C)
     *, tuple kernel_shape, ptrdiff_t stride, ptrdiff_t pad_top, ptrdiff_t pad_left, int n_threads,
 ):
     """The maximum of each window, the first in row-major order where several are equal; NaN if the window holds one."""
+    check_threads(n_threads)
     cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
     cdef window_shape s = window(y, x, kernel_shape, stride, pad_top, pad_left)
     cdef ptrdiff_t i
@@ -56,12 +61,13 @@ def max_forward(
 
 
 def max_backward(
-    floating[:, :, :, ::1] dx,           # OUT (N, H, W, C)
-    const floating[:, :, :, ::1] dy,     # IN  (N, OH, OW, C)
-    const int32_t[:, :, :, ::1] argmax,  # IN  (N, OH, OW, C), from max_forward
+    floating[:, :, :, ::1] dx not None,           # OUT (N, H, W, C)
+    const floating[:, :, :, ::1] dy not None,     # IN  (N, OH, OW, C)
+    const int32_t[:, :, :, ::1] argmax not None,  # IN  (N, OH, OW, C), from max_forward
     *, tuple kernel_shape, ptrdiff_t stride, ptrdiff_t pad_top, ptrdiff_t pad_left, int n_threads,
 ):
     """Each window's gradient goes to its maximum; where that was padding it is dropped."""
+    check_threads(n_threads)
     cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
     cdef window_shape s = window(dy, dx, kernel_shape, stride, pad_top, pad_left)
     cdef ptrdiff_t i
@@ -71,11 +77,12 @@ def max_backward(
 
 
 def average_forward(
-    floating[:, :, :, ::1] y,            # OUT (N, OH, OW, C)
-    const floating[:, :, :, ::1] x,      # IN  (N, H, W, C)
+    floating[:, :, :, ::1] y not None,            # OUT (N, OH, OW, C)
+    const floating[:, :, :, ::1] x not None,      # IN  (N, H, W, C)
     *, tuple kernel_shape, ptrdiff_t stride, ptrdiff_t pad_top, ptrdiff_t pad_left, int n_threads,
 ):
     """The mean of each window, padding counted."""
+    check_threads(n_threads)
     cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
     cdef window_shape s = window(y, x, kernel_shape, stride, pad_top, pad_left)
     cdef ptrdiff_t i
@@ -84,11 +91,12 @@ def average_forward(
 
 
 def average_backward(
-    floating[:, :, :, ::1] dx,           # OUT (N, H, W, C)
-    const floating[:, :, :, ::1] dy,     # IN  (N, OH, OW, C)
+    floating[:, :, :, ::1] dx not None,           # OUT (N, H, W, C)
+    const floating[:, :, :, ::1] dy not None,     # IN  (N, OH, OW, C)
     *, tuple kernel_shape, ptrdiff_t stride, ptrdiff_t pad_top, ptrdiff_t pad_left, int n_threads,
 ):
     """Each window's gradient is shared out equally."""
+    check_threads(n_threads)
     cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
     cdef window_shape s = window(dy, dx, kernel_shape, stride, pad_top, pad_left)
     cdef ptrdiff_t i

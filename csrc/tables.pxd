@@ -1,5 +1,5 @@
-# The C kernels as the Cython modules see them (kernels/kernels.h has the comments), and how a module gets the table that
-# dispatch.pyx chose.
+# The C kernels as the Cython modules see them (kernels/kernels.h has the comments), and how a module gets the table
+# that dispatch.pyx chose.
 
 from cpython.pycapsule cimport PyCapsule_Import
 from libc.stdint cimport int32_t
@@ -20,7 +20,8 @@ cdef extern from "kernels/kernels.h" nogil:
                             ptrdiff_t) noexcept nogil
         void (*conv2d_forward)(void *, const void *, const void *, const void *, const window_shape *, int, ptrdiff_t,
                                ptrdiff_t, void *) noexcept nogil
-        void (*conv2d_grad_input)(void *, const void *, const void *, const window_shape *, ptrdiff_t, void *) noexcept nogil
+        void (*conv2d_grad_input)(void *, const void *, const void *, const window_shape *, ptrdiff_t,
+                                  void *) noexcept nogil
         void (*conv2d_grad_weight)(void *, void *, const void *, const void *, const window_shape *, ptrdiff_t,
                                    ptrdiff_t, void *) noexcept nogil
         ptrdiff_t (*conv2d_grad_input_scratch)(const window_shape *) noexcept nogil
@@ -33,21 +34,29 @@ cdef extern from "kernels/kernels.h" nogil:
         ptrdiff_t (*dense_grad_weight_scratch)(ptrdiff_t) noexcept nogil
         void (*column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*pool2d_max_forward)(void *, int32_t *, const void *, const window_shape *, ptrdiff_t) noexcept nogil
-        void (*pool2d_max_backward)(void *, const void *, const int32_t *, const window_shape *, ptrdiff_t) noexcept nogil
+        void (*pool2d_max_backward)(void *, const void *, const int32_t *, const window_shape *,
+                                    ptrdiff_t) noexcept nogil
         void (*pool2d_average_forward)(void *, const void *, const window_shape *, ptrdiff_t) noexcept nogil
         void (*pool2d_average_backward)(void *, const void *, const window_shape *, ptrdiff_t) noexcept nogil
         void (*relu_backward)(void *, const void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*set_zero)(void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*sum_lanes)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*sigmoid)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
-        double (*bce_with_logits)(void *, void *, const void *, const void *, ptrdiff_t, double, ptrdiff_t) noexcept nogil
+        double (*bce_with_logits)(void *, void *, const void *, const void *, ptrdiff_t, double,
+                                  ptrdiff_t) noexcept nogil
         double (*gaussian_kl)(void *, void *, const void *, const void *, ptrdiff_t, double, ptrdiff_t) noexcept nogil
         void (*sgd)(void *, void *, const void *, double, double, double, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*adagrad)(void *, void *, const void *, double, double, double, ptrdiff_t, ptrdiff_t) noexcept nogil
-        void (*rmsprop)(void *, void *, const void *, double, double, double, double, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*rmsprop)(void *, void *, const void *, double, double, double, double, ptrdiff_t,
+                        ptrdiff_t) noexcept nogil
         void (*adam)(void *, void *, void *, const void *, double, double, double, double, double, double, double,
                      ptrdiff_t, ptrdiff_t) noexcept nogil
         double (*sum_of_squares)(const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+
+
+cdef enum:
+    MAX_THREADS = 4096     # as in cvae/threads.py
+    MAX_STEP = 1 << 30     # so that no position in an image overflows
 
 
 # One for each number type.
@@ -60,7 +69,7 @@ cdef inline const table_pair *import_tables() except NULL:
     return <const table_pair *> PyCapsule_Import("cvae._kernels.dispatch.tables", 0)
 
 
-# The end of the given range of a fixed split: range `index` of `size` elements ends at (index + 1) * size, or at the end.
+# The end of range `index` of a fixed split into ranges of `size`: (index + 1) * size, or the end of all.
 cdef inline ptrdiff_t range_end(ptrdiff_t index, ptrdiff_t size, ptrdiff_t end) noexcept nogil:
     return min((index + 1) * size, end)
 
@@ -69,7 +78,29 @@ cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
     return (a + b - 1) // b
 
 
+cdef inline int check_threads(int n_threads) except -1:
+    """ValueError for what OpenMP would replace by another number, or end the process over."""
+    if not 1 <= n_threads <= MAX_THREADS:
+        raise ValueError(f"n_threads must be from 1 to {MAX_THREADS}, got {n_threads}")
+    return 0
+
+
+cdef inline int check_steps(const window_shape *s) except -1:
+    """ValueError for a stride, dilation or padding with which no position can be computed."""
+    if not 1 <= s.stride <= MAX_STEP:
+        raise ValueError(f"stride must be from 1 to {MAX_STEP}, got {s.stride}")
+    if min(s.dilation, s.pad_top, s.pad_left) < 0 or max(s.dilation, s.pad_top, s.pad_left) > MAX_STEP:
+        raise ValueError(
+            f"dilation, pad_top and pad_left must be from 0 to {MAX_STEP}, "
+            f"got {s.dilation}, {s.pad_top} and {s.pad_left}"
+        )
+    return 0
+
+
 cdef inline char *reserve(object workspace, ptrdiff_t elements, ptrdiff_t itemsize) except NULL:
     """Memory for so many elements out of the caller's workspace (cvae/workspace.py)."""
-    cdef unsigned char[::1] buffer = workspace.reserve(max(1, elements) * itemsize)
+    cdef ptrdiff_t nbytes = max(1, elements) * itemsize
+    cdef unsigned char[::1] buffer = workspace.reserve(nbytes)
+    if buffer is None or buffer.shape[0] < nbytes:
+        raise ValueError(f"workspace must reserve at least {nbytes} bytes")
     return <char *> &buffer[0]

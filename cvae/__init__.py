@@ -5,7 +5,7 @@ The model is `BernoulliVAE`; `datasets.load("mnist-sample")` gives it something 
 
 from importlib.metadata import PackageNotFoundError, version
 
-from cvae import _kernels, datasets
+from cvae import datasets
 from cvae.minibatches import minibatch
 from cvae.model import NotFittedError
 from cvae.threads import get_num_threads, set_num_threads

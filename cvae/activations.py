@@ -97,8 +97,8 @@ class _PiecewiseLinear(ActivationBase):
 
 def _logistic(x: Array) -> Array:
     """1 / (1 + exp(-x)) by the kernel that training uses; it knows float32 and float64."""
-    z = np.ascontiguousarray(x, np.float32 if x.dtype == np.float32 else np.float64)
-    out = np.empty_like(z)
+    z: Array = np.ascontiguousarray(x, np.float32 if x.dtype == np.float32 else np.float64)
+    out: Array = np.empty_like(z)
     elementwise.sigmoid(out.reshape(-1), z.reshape(-1), n_threads=get_num_threads())
     return out.reshape(x.shape).astype(x.dtype, copy=False)
 

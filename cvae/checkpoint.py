@@ -35,6 +35,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     description = {
         "arguments": arguments,
         "image_shape": image_shape,
+        "layers": {name: _hyperparameters(layer) for name, layer in model._layers().items()},
         "frozen": [name for name, layer in model._layers().items() if not layer.trainable],
         "optimizers": optimizers,
         "rng": [rng.bit_generator.state for rng in (model._rng, model._sampling_rng)],
@@ -55,7 +56,9 @@ def load(model_class: type[AnyModel], path: str | os.PathLike[str]) -> AnyModel:
     """
     arrays, description = serialization.read(path)
     try:
-        model = model_class(**description["arguments"])
+        model = model_class(**_with_tuples(description["arguments"]))
+        for name, hyperparameters in description["layers"].items():
+            model._layers()[name].set_params({"hyperparameters": _with_tuples(hyperparameters)})
         rows, cols, channels = description["image_shape"]
         model._initialize((rows, cols, channels))
         for name, layer in _weighted(model).items():
@@ -63,12 +66,30 @@ def load(model_class: type[AnyModel], path: str | os.PathLike[str]) -> AnyModel:
             layer.optimizer = _restored_optimizer(description["optimizers"][name], f"optimizer/{name}", arrays)
         for name in description["frozen"]:
             model._layers()[name].freeze()
-        for rng, state in zip((model._rng, model._sampling_rng), description["rng"], strict=True):
-            rng.bit_generator.state = state
+        model._rng, model._sampling_rng = (_restored_rng(state) for state in description["rng"])
         model.history_ = {name: [float(value) for value in values] for name, values in description["history"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{os.fspath(path)} is not a complete model file of cvae: {error}") from None
     return model
+
+
+def _hyperparameters(layer: LayerBase) -> dict[str, Any]:
+    """What describes a layer beside its arrays and optimizer: it may be changed after the model is made."""
+    return {name: value for name, value in layer.hyperparameters.items() if name != "optimizer"}
+
+
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with tuples for the lists that JSON made of them."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _restored_rng(state: dict[str, Any]) -> np.random.Generator:
+    bit_generator = getattr(np.random, state["bit_generator"])
+    if not issubclass(bit_generator, np.random.BitGenerator):
+        raise ValueError(f"rng must be a bit generator of NumPy, got {state['bit_generator']!r}")
+    rng = np.random.Generator(bit_generator())
+    rng.bit_generator.state = state
+    return rng
 
 
 def _weighted(model: Model) -> dict[str, WeightedLayer]:
@@ -105,4 +126,3 @@ def _restored_optimizer(state: dict[str, Any], prefix: str, arrays: dict[str, Ar
     for name, value in state["scheduler"].items():
         setattr(optimizer.lr_scheduler, name, value)
     return optimizer
-

@@ -277,8 +277,7 @@ def _parse_idx(stream: io.BufferedReader | gzip.GzipFile, max_bytes: int) -> np.
     type_code, n_dims = magic[2:]
     if magic[:2] != bytes(2) or type_code not in _IDX_DTYPES or not 1 <= n_dims <= 4:
         raise ValueError(
-            "it must start with 00 00, a type code of 08 09 0b 0c 0d 0e and 1 to 4 dimensions, "
-            f"got {magic.hex(' ')}"
+            f"it must start with 00 00, a type code of 08 09 0b 0c 0d 0e and 1 to 4 dimensions, got {magic.hex(' ')}"
         )
     dtype = np.dtype(_IDX_DTYPES[type_code])
     sizes = stream.read(4 * n_dims)
@@ -376,8 +375,7 @@ def _read_pictures(files: list[Path]) -> np.ndarray:
         picture = _read_picture(path)
         if picture.shape != first.shape:
             raise ValueError(
-                f"{path}: must have the size and mode of {files[0].name}, {first.shape}, "
-                f"got {picture.shape}"
+                f"{path}: must have the size and mode of {files[0].name}, {first.shape}, got {picture.shape}"
             )
         images[i] = picture
     return images
@@ -402,6 +400,5 @@ def _read_picture(path: Path) -> np.ndarray:
         except Exception as error:  # Pillow's decoders raise anything from OSError to struct.error
             raise ValueError(f"{path}: not a sound picture: {error}") from None
     raise ValueError(
-        f"{path}: must be one grey or RGB picture of 8 bits without transparency, "
-        f"got {n_frames} of mode {picture.mode}"
+        f"{path}: must be one grey or RGB picture of 8 bits without transparency, got {n_frames} of mode {picture.mode}"
     )

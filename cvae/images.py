@@ -52,9 +52,7 @@ def resolve_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
     return rows, cols, channels
 
 
-def as_images(
-    X: npt.ArrayLike, image_shape: Sequence[int] | None = None, *, name: str = "X"
-) -> np.ndarray:
+def as_images(X: npt.ArrayLike, image_shape: Sequence[int] | None = None, *, name: str = "X") -> np.ndarray:
     """View an array as images ``(n, rows, cols, channels)``, after checking its dtype and shape.
 
     No value is read and no array is copied: the result is a view with the dtype, strides and byte
@@ -97,8 +95,7 @@ def as_images(
         raise TypeError(f"{name} must be an array of bool, int or float, got dtype {array.dtype}")
     if array.ndim not in (2, 3, 4):
         raise ValueError(
-            f"{name} must have the shape (n, rows, cols, channels), (n, rows, cols) or "
-            f"(n, features), got {array.shape}"
+            f"{name} must have the shape (n, rows, cols, channels), (n, rows, cols) or (n, features), got {array.shape}"
         )
     if array.size == 0:
         raise ValueError(f"{name} must hold at least one image, got the shape {array.shape}")
@@ -121,8 +118,7 @@ def _unflatten(array: np.ndarray, wanted: tuple[int, int, int] | None, name: str
         )
     if features != wanted[0] * wanted[1] * wanted[2]:
         raise ValueError(
-            f"{name} must have rows * cols * channels features to match image_shape {wanted}, "
-            f"got {features}"
+            f"{name} must have rows * cols * channels features to match image_shape {wanted}, got {features}"
         )
     return array.reshape(n, *wanted)
 
@@ -220,14 +216,11 @@ def gather(X: np.ndarray, indices: np.ndarray | slice, out: np.ndarray) -> np.nd
     indices = np.asarray(indices)
     if indices.ndim != 1 or indices.dtype.kind not in "iu":
         raise TypeError(
-            f"indices must be a slice or a 1-D array of ints, got {indices.ndim} dimensions of "
-            f"dtype {indices.dtype}"
+            f"indices must be a slice or a 1-D array of ints, got {indices.ndim} dimensions of dtype {indices.dtype}"
         )
     _check_out(out, (indices.size, *X.shape[1:]))
     if indices.size and not (indices.min() >= 0 and indices.max() < len(X)):
-        raise IndexError(
-            f"indices must lie in 0..{len(X) - 1}, got {indices.min()}..{indices.max()}"
-        )
+        raise IndexError(f"indices must lie in 0..{len(X) - 1}, got {indices.min()}..{indices.max()}")
     if X.dtype == out.dtype and X.flags.c_contiguous and X.flags.aligned:
         # np.take would copy any other X whole, and `out` too if it had to check the indices.
         return np.take(X, indices.astype(np.intp, copy=False), axis=0, out=out, mode="clip")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cvae._kernels import elementwise
 from cvae.images import gather
 from cvae.layers.conv2d import check_size
-from cvae.model import Array, Model, make_rng
+from cvae.model import Array, Model, make_rng, standard_normal
 from cvae.plan import Plan
 from cvae.threads import get_num_threads, limit_threads
 
@@ -74,15 +74,21 @@ class Inference(Model):
 
         Raises
         ------
+        TypeError
+            If Z does not hold real numbers.
         ValueError
             If Z has another shape or holds values that are not finite.
         """
         image_shape = self._require_fitted()
-        codes = np.asarray(Z, self.dtype)
+        codes = np.asarray(Z)
+        if codes.dtype.kind not in "buif":
+            raise TypeError(f"Z must be an array of real numbers, got dtype {codes.dtype}")
+        with np.errstate(over="ignore"):  # the check below names it
+            codes = codes.astype(self.dtype)
         if codes.ndim != 2 or codes.shape[1] != self.T:
             raise ValueError(f"Z must have the shape (n, {self.T}), got {codes.shape}")
         if not np.isfinite(codes).all():
-            raise ValueError("Z must be finite, got infinite values or NaN")
+            raise ValueError(f"Z must be finite in {codes.dtype}, got infinite values or NaN")
         images = np.empty((len(codes), *image_shape), self.dtype)
         flat = images.reshape(len(codes), math.prod(image_shape))
         with limit_threads(self.n_threads):
@@ -117,14 +123,14 @@ class Inference(Model):
         """
         self._require_fitted()
         rng = self._sampling_rng if random_state is None else make_rng(random_state)
-        return self.decode(rng.standard_normal((check_size(n, "n"), self.T), dtype=self.dtype))
+        return self.decode(standard_normal(rng, (check_size(n, "n"), self.T), self.dtype))
 
     def _elbo_terms(self, images: Array, rng: np.random.Generator) -> tuple[Array, Array]:
         """Negative reconstruction term and KL divergence of each image, (n,) in nats, from one draw of the code."""
         reconstruction, kl = np.empty(len(images)), np.empty(len(images))
         with limit_threads(self.n_threads):
             for part, n, plan in self._batches(images):
-                noise = rng.standard_normal((n, self.T), dtype=self.dtype)
+                noise = standard_normal(rng, (n, self.T), self.dtype)
                 reconstruction[part], kl[part] = plan.loss(noise, 1.0)
         return reconstruction, kl
 
@@ -186,7 +192,7 @@ class Inference(Model):
                 log_weights = np.empty(n_samples)
                 for start in range(0, n_samples, plan.batchsize):
                     part = slice(start, min(start + plan.batchsize, n_samples))
-                    noise = rng.standard_normal((part.stop - start, self.T), dtype=self.dtype)
+                    noise = standard_normal(rng, (part.stop - start, self.T), self.dtype)
                     log_weights[part] = plan.log_weights(means[i], log_vars[i], noise)
                 largest = log_weights.max()
                 result[i] = largest + math.log(np.exp(log_weights - largest).mean())

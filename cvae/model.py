@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
+import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Self
@@ -29,6 +31,17 @@ TRAINING_ARGUMENTS = ("n_epochs", "batchsize", "beta", "n_threads", "verbose")
 
 class NotFittedError(ValueError, AttributeError):
     """The model has no parameters yet; scikit-learn's error of this name has the same bases."""
+
+
+class _Plans(threading.local):
+    """The plans of each model; each Python thread has its own, so that a model serves several at once."""
+
+    def __init__(self) -> None:
+        self.of_model: weakref.WeakKeyDictionary[Model, dict[bool, tuple[tuple[Any, ...], Plan]]]
+        self.of_model = weakref.WeakKeyDictionary()
+
+
+_plans = _Plans()
 
 
 class Model:
@@ -114,20 +127,8 @@ class Model:
         weighted: dict[str, Any] = {"init": self.init, "random_state": self._rng, **common}
         self.encoder: OrderedDict[str, LayerBase] = OrderedDict()
         for i in ("1", "2"):
-            self.encoder["Conv" + i] = Conv2D(
-                out_ch=getattr(self, f"enc_conv{i}_out_ch"),
-                kernel_shape=getattr(self, f"enc_conv{i}_kernel_shape"),
-                pad=getattr(self, f"enc_conv{i}_pad"),
-                stride=getattr(self, f"enc_conv{i}_stride"),
-                act_fn="ReLU",
-                **weighted,
-            )
-            self.encoder["Pool" + i] = Pool2D(
-                kernel_shape=getattr(self, f"enc_pool{i}_kernel_shape"),
-                stride=getattr(self, f"enc_pool{i}_stride"),
-                mode="max",
-                **common,
-            )
+            self.encoder["Conv" + i] = self._make_layer(Conv2D, f"enc_conv{i}_", act_fn="ReLU", **weighted)
+            self.encoder["Pool" + i] = self._make_layer(Pool2D, f"enc_pool{i}_", mode="max", **common)
         self.encoder["Flatten3"] = Flatten(keep_dim="first", **common)
         self.encoder["FC4"] = FullyConnected(n_out=self.latent_dim, act_fn="ReLU", **weighted)
         self.encoder["FC5"] = FullyConnected(n_out=2 * self.T, act_fn="Affine(slope=1, intercept=0)", **weighted)
@@ -135,8 +136,19 @@ class Model:
         self.decoder["FC1"] = FullyConnected(n_out=self.latent_dim, act_fn="ReLU", **weighted)
         self.decoder["FC2"] = FullyConnected(n_out=None, act_fn="Sigmoid", **weighted)
         self._image_shape: tuple[int, int, int] | None = None
-        self._plans: dict[bool, tuple[tuple[Any, ...], Plan]] = {}
+        _plans.of_model.pop(self, None)
         self.history_: dict[str, list[float]] = {}
+
+    def _make_layer(self, layer_class: type[LayerBase], prefix: str, **common: Any) -> LayerBase:
+        """A layer with the arguments of the model whose names start with the prefix."""
+        names = [name for name in self._argument_names() if name.startswith(prefix)]
+        try:
+            return layer_class(**{name.removeprefix(prefix): getattr(self, name) for name in names}, **common)
+        except (TypeError, ValueError) as error:
+            # The layer's message starts with its own name for the argument.
+            if prefix + str(error).partition(" ")[0] in names:
+                raise type(error)(f"{prefix}{error}") from None
+            raise
 
     def _layers(self) -> dict[str, LayerBase]:
         """All layers by path, such as "encoder/Conv1", from the input to the output."""
@@ -176,15 +188,16 @@ class Model:
         return gather(images, slice(None), np.empty(images.shape, self.dtype))
 
     def _plan(self, batchsize: int, *, training: bool) -> Plan:
-        """A plan for batches of at least this size, made once and kept."""
+        """A plan for batches of at least this size, made once for each Python thread and kept."""
         image_shape = self._require_fitted()
-        layers = self._layers()
-        key = (image_shape, *layers.values(), *(str(layer.act_fn) for layer in layers.values()))
-        kept = self._plans.get(training)
+        layers = self._layers().values()
+        key = (image_shape, *layers, *((str(layer.act_fn), getattr(layer, "mode", None)) for layer in layers))
+        plans = _plans.of_model.setdefault(self, {})
+        kept = plans.get(training)
         if kept is None or kept[0] != key or kept[1].batchsize < batchsize:
-            self._plans.pop(training, None)
+            plans.pop(training, None)
             plan = Plan(self.encoder, self.decoder, batchsize, image_shape, self.T, training=training)
-            kept = self._plans[training] = (key, plan)
+            kept = plans[training] = (key, plan)
         return kept[1]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -222,14 +235,15 @@ class Model:
             raise
         return self
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Everything but the plans, which are made anew when needed (pickle, copy, joblib)."""
-        return {**self.__dict__, "_plans": {}}
-
     def __repr__(self) -> str:
         defaults = inspect.signature(Model.__init__).parameters
-        changed = [f"{k}={v!r}" for k, v in self.get_params().items() if v is not defaults[k].default and v != defaults[k].default]
+        changed = [f"{k}={v!r}" for k, v in self.get_params().items() if repr(v) != repr(defaults[k].default)]
         return f"{type(self).__name__}({', '.join(changed)})"
+
+
+def standard_normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    """Standard normal numbers in float32 or float64, each drawn in its own precision."""
+    return rng.standard_normal(shape, np.float32) if np.dtype(dtype) == np.float32 else rng.standard_normal(shape)
 
 
 def make_rng(random_state: int | np.random.Generator | np.random.RandomState | None) -> np.random.Generator:

@@ -64,9 +64,7 @@ class OptimizerBase(Configurable, ABC):
 
     def __init__(self, lr: float, clip_norm: float | None, lr_scheduler: SchedulerLike) -> None:
         self._lr = check_number("lr", lr, "[0, inf)")
-        self.clip_norm = (
-            None if clip_norm is None else check_number("clip_norm", clip_norm, "[0, inf)")
-        )
+        self.clip_norm = None if clip_norm is None else check_number("clip_norm", clip_norm, "[0, inf)")
         self.lr_scheduler = make_scheduler(lr_scheduler, self._lr)
         self.cache: dict[str, Any] = {}
         self.cur_step = 0
@@ -157,15 +155,11 @@ class OptimizerBase(Configurable, ABC):
         self.update_in_place(updated, np.asarray(grad, order="C"), name, cur_loss)
         return updated
 
-    def __call__(
-        self, param: Array, grad: Array, name: str, cur_loss: float | None = None
-    ) -> Array:
+    def __call__(self, param: Array, grad: Array, name: str, cur_loss: float | None = None) -> Array:
         """Do the same as `update`."""
         return self.update(param, grad, name, cur_loss)
 
-    def update_in_place(
-        self, param: Array, grad: Array, name: str, cur_loss: float | None = None
-    ) -> None:
+    def update_in_place(self, param: Array, grad: Array, name: str, cur_loss: float | None = None) -> None:
         """Move the parameter by one update, in its own memory.
 
         Parameters and errors as in `update`; both arrays must be C-contiguous, `param` writable
@@ -380,7 +374,7 @@ class Adam(OptimizerBase):
     def _move(self, param: Array, state: Any, grad: Array, **step: Any) -> None:
         state["t"] += 1
         mean, var = state["mean"].reshape(-1), state["var"].reshape(-1)
-        constants = {"decay1": self.decay1, "decay2": self.decay2, "eps": self.eps}
+        constants: dict[str, Any] = {"decay1": self.decay1, "decay2": self.decay2, "eps": self.eps}
         kernels.adam(param, mean, var, grad, step=state["t"], **constants, **step)
 
     def _new_state(self, param: Array) -> Any:
@@ -396,6 +390,4 @@ class Adam(OptimizerBase):
         }
 
 
-OPTIMIZERS: dict[str, type[OptimizerBase]] = {
-    cls.__name__: cls for cls in (SGD, AdaGrad, RMSProp, Adam)
-}
+OPTIMIZERS: dict[str, type[OptimizerBase]] = {cls.__name__: cls for cls in (SGD, AdaGrad, RMSProp, Adam)}

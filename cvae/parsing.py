@@ -62,19 +62,20 @@ def parse_call(text: str) -> Call:
     if match is None:
         raise _not_a_call(text)
     name, arguments = match.groups()
+    source = f"call({arguments or ''})"
     try:
-        node = ast.parse(f"call({arguments or ''})", mode="eval").body
+        node = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise _not_a_call(text) from None
     # "f(1)(2)" and "f(1) + (2)" also end in parentheses, but are not one call by name.
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
         raise _not_a_call(text)
-    args = tuple(_value(argument, text) for argument in node.args)
+    args = tuple(_value(argument, source) for argument in node.args)
     kwargs: dict[str, Any] = {}
     for keyword in node.keywords:
         if keyword.arg is None or keyword.arg in kwargs:
             raise ValueError(f"each argument must be named once, got {text!r}")
-        kwargs[keyword.arg] = _value(keyword.value, text)
+        kwargs[keyword.arg] = _value(keyword.value, source)
     return Call(name, args, kwargs)
 
 
@@ -82,15 +83,16 @@ def _not_a_call(text: str) -> ValueError:
     return ValueError(f"a call string must look like 'Name' or 'Name(argument=1)', got {text!r}")
 
 
-def _value(node: ast.expr, text: str) -> Any:
+def _value(node: ast.expr, source: str) -> Any:
+    written = ast.get_source_segment(source, node)
     if isinstance(node, ast.Call):
-        return ast.unparse(node)
+        return written
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         raise ValueError(
             "an argument must be a number, a quoted string, True, False, None or a call such as "
-            f"'Name(argument=1)', got {ast.unparse(node)} in {text!r}"
+            f"'Name(argument=1)', got {written}"
         ) from None
 
 
@@ -128,9 +130,7 @@ def object_from_call(text: str, table: Mapping[str, type[T]], kind: str) -> T:
     return _construct(_find_class(name, table, kind), args, kwargs)
 
 
-def object_from_hyperparameters(
-    hyperparameters: Mapping[str, Any], table: Mapping[str, type[T]], kind: str
-) -> T:
+def object_from_hyperparameters(hyperparameters: Mapping[str, Any], table: Mapping[str, type[T]], kind: str) -> T:
     """Build the object that a dict of hyperparameters describes.
 
     Parameters
@@ -357,8 +357,7 @@ class Hyperparameters(MutableMapping[str, Any]):
 
     def _snapshot(self) -> dict[str, Any]:
         arguments = {
-            name: str(value) if isinstance(value, Parsable) else value
-            for name, value in self._owner.arguments.items()
+            name: str(value) if isinstance(value, Parsable) else value for name, value in self._owner.arguments.items()
         }
         return {"id": type(self._owner).__name__, **arguments}
 

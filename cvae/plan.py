@@ -1,7 +1,7 @@
 """The plan of a batch shape: buffers allocated once, and the passes over them that training and inference make.
 
-A plan works on the model's own layers and makes the same calls of the same kernels as the layers' `forward` and `backward`
-do, but keeps no more than it needs and allocates nothing while it runs.
+A plan works on the model's own layers and makes the same calls of the same kernels as the layers' `forward` and
+`backward` do, but keeps no more than it needs and allocates nothing while it runs.
 """
 
 import math
@@ -56,10 +56,10 @@ class Chain:
     def _extra(self, layer: LayerBase, in_shape: tuple[int, ...], shape: tuple[int, ...]) -> Array | None:
         if isinstance(layer, Pool2D):
             return empty(shape, np.int32) if layer.mode == "max" else None
-        hidden = isinstance(layer, WeightedLayer) and layer is not self.layers[-1]
-        if hidden and not isinstance(layer.act_fn, ReLU) and not is_identity(layer.act_fn):
-            return empty(shape, layer.dtype)
-        return None
+        if not isinstance(layer, WeightedLayer) or layer is self.layers[-1]:
+            return None
+        needed = not isinstance(layer.act_fn, ReLU) and not is_identity(layer.act_fn)
+        return empty(shape, layer.dtype) if needed else None
 
     def forward(self, X: Array) -> Array:
         """The output of the last layer for a batch X, valid until the next call."""
@@ -136,6 +136,9 @@ class Plan:
         self.mean, self.log_var, self.deviation, self.z = (empty(codes, dtype) for _ in range(4))
         self.dmean, self.dlog_var, self.dz = (empty(codes, dtype) for _ in range(3))
         self.reconstruction, self.kl = empty((batchsize,), np.float64), empty((batchsize,), np.float64)
+        # Chosen by name, for the kernel takes None in the place of an array for float32.
+        kernel: Any = losses.bce_with_logits
+        self.bce_with_logits = kernel["float" if dtype == np.float32 else "double"]
 
     def encode(self, n: int) -> tuple[Array, Array]:
         """Means and log variances (n, T) of the first n images of `images`."""
@@ -169,8 +172,13 @@ class Plan:
         latent.sample(z, deviation, mean, log_var, noise)
         logits = self.decode(z)
         dlogits = self.decoder.grads[-1][:n] if gradients else None
-        losses.bce_with_logits(
-            self.reconstruction[:n], None, dlogits, logits, self.images[:n].reshape(n, -1), scale=1 / n,
+        self.bce_with_logits(
+            self.reconstruction[:n],
+            None,
+            dlogits,
+            logits,
+            self.images[:n].reshape(n, -1),
+            scale=1 / n,
             n_threads=get_num_threads(),
         )
         dmean, dlog_var = self.dmean[:n], self.dlog_var[:n]
@@ -194,11 +202,17 @@ class Plan:
         n = len(noise)
         z = self.z[:n]
         latent.sample(z, self.deviation[:n], np.broadcast_to(mean, z.shape), np.broadcast_to(log_var, z.shape), noise)
-        losses.bce_with_logits(
-            self.reconstruction[:n], None, None, self.decode(z), self.images[:n].reshape(n, -1), scale=1.0,
+        self.bce_with_logits(
+            self.reconstruction[:n],
+            None,
+            None,
+            self.decode(z),
+            self.images[:n].reshape(n, -1),
+            scale=1.0,
             n_threads=get_num_threads(),
         )
         # The normalising constants of both normal densities cancel.
         log_prior = -0.5 * np.square(z, dtype=np.float64).sum(1)
         log_posterior = -0.5 * (np.square(noise, dtype=np.float64).sum(1) + log_var.sum(dtype=np.float64))
-        return log_prior - log_posterior - self.reconstruction[:n]
+        log_weights: Array = log_prior - log_posterior - self.reconstruction[:n]
+        return log_weights

@@ -146,9 +146,7 @@ class NoamScheduler(SchedulerBase):
     [0.0625, 0.25, 0.125]
     """
 
-    def __init__(
-        self, model_dim: float = 512, scale_factor: float = 1, warmup_steps: float = 4000
-    ) -> None:
+    def __init__(self, model_dim: float = 512, scale_factor: float = 1, warmup_steps: float = 4000) -> None:
         self.model_dim = check_number("model_dim", model_dim, "(0, inf)")
         self.scale_factor = check_number("scale_factor", scale_factor, "[0, inf)")
         self.warmup_steps = check_number("warmup_steps", warmup_steps, "(0, inf)")
@@ -273,9 +271,7 @@ SCHEDULERS: dict[str, type[SchedulerBase]] = {
 }
 
 
-def make_scheduler(
-    param: SchedulerBase | str | Mapping[str, Any] | None, lr: float | None = None
-) -> SchedulerBase:
+def make_scheduler(param: SchedulerBase | str | Mapping[str, Any] | None, lr: float | None = None) -> SchedulerBase:
     """Return the scheduler that `param` describes.
 
     Parameters

@@ -11,7 +11,7 @@ from cvae import latent
 from cvae._kernels import losses
 from cvae.layers.base import WeightedLayer
 from cvae.losses import VAELoss
-from cvae.model import Array, Model
+from cvae.model import Array, Model, standard_normal
 from cvae.threads import limit_threads
 
 _DERIVED = (
@@ -51,7 +51,7 @@ class Stepwise(Model):
 
     @property
     def derived_variables(self) -> dict[str, Any]:
-        """What the last `forward` and `backward` computed; dEncoder_X_out is the gradient with respect to X's output."""
+        """What the last `forward` and `backward` computed; dEncoder_X_out is the gradient of X's output."""
         return {**self._dv, **self._components("derived_variables")}
 
     @property
@@ -70,9 +70,7 @@ class Stepwise(Model):
             **self._components("hyperparameters"),
         }
 
-    def forward(
-        self, X_train: npt.ArrayLike, retain_derived: bool = True, noise: npt.ArrayLike | None = None
-    ) -> Array:
+    def forward(self, X_train: npt.ArrayLike, retain_derived: bool = True, noise: npt.ArrayLike | None = None) -> Array:
         """Encode a batch, draw a code for each image, and decode it.
 
         Parameters
@@ -92,12 +90,11 @@ class Stepwise(Model):
         X = self._as_batch(X_train)
         self._initialize(X.shape[1:])
         with limit_threads(self.n_threads):
-            code = self._pass(self.encoder, X, retain_derived)
             mean, log_var, deviation, z = (np.empty((len(X), self.T), X.dtype) for _ in range(4))
-            latent.split(code, mean, log_var)
             noise = self._noise(len(X)) if noise is None else np.array(noise, X.dtype)
-            if noise.shape != mean.shape:
+            if noise.shape != mean.shape:  # before the layers retain anything
                 raise ValueError(f"noise must have the shape {mean.shape}, got {noise.shape}")
+            latent.split(self._pass(self.encoder, X, retain_derived), mean, log_var)
             latent.sample(z, deviation, mean, log_var, noise)
             X_recon = self._pass(self.decoder, z, retain_derived)
         if retain_derived:
@@ -110,7 +107,7 @@ class Stepwise(Model):
         return X
 
     def _noise(self, n: int) -> Array:
-        return self._rng.standard_normal((n, self.T), dtype=self.dtype)
+        return standard_normal(self._rng, (n, self.T), self.dtype)
 
     def backward(self, X_train: npt.ArrayLike, X_recon: npt.ArrayLike) -> Array:
         """Add the gradients of the loss of the last `forward` to the layers' `gradients`.
@@ -153,17 +150,18 @@ class Stepwise(Model):
         """From the gradient with respect to the logits down to the encoder's input."""
         dv = self._dv
         noise, mean, log_var = (dv[name] for name in ("noise", "t_mean", "t_log_var"))
-        assert noise is not None and mean is not None and log_var is not None
         output = self.decoder["FC2"]
-        assert isinstance(output, WeightedLayer)
-        dv["dDecoder_FC1_out"] = output.backward_preactivation(dlogits)
-        dz = dv["dDecoder_FC1_in"] = self.decoder["FC1"].backward(dv["dDecoder_FC1_out"])
+        if noise is None or mean is None or log_var is None or not isinstance(output, WeightedLayer):
+            raise RuntimeError("backward needs a forward of the whole model before it, got none")
+        d_hidden = dv["dDecoder_FC1_out"] = output.backward_preactivation(dlogits)
+        dz = dv["dDecoder_FC1_in"] = self.decoder["FC1"].backward(d_hidden)
         dmean, dlog_var, deviation, z = (np.empty_like(mean) for _ in range(4))
         losses.gaussian_kl(np.empty(len(mean)), dmean, dlog_var, mean, log_var, scale=self.beta / len(mean))
         latent.sample(z, deviation, mean, log_var, noise)
         dcode = np.empty((len(mean), 2 * self.T), mean.dtype)
         latent.grad_code(dcode, dz, noise, deviation, dmean, dlog_var)
-        dv["dDecoder_t_mean"], dv["dDecoder_t_log_var"] = dmean, dlog_var
+        # Through the decoder alone, without the direct gradients of the KL divergence.
+        dv["dDecoder_t_mean"], dv["dDecoder_t_log_var"] = dz, 0.5 * dz * noise * deviation
         grad = dcode
         for name in reversed(self.encoder):
             dv[f"dEncoder_{name}_out"] = grad

@@ -1,7 +1,7 @@
 """How many threads the kernels use.
 
-The default is what OpenMP would use (OMP_NUM_THREADS, limits set by threadpoolctl, the CPUs this process may run on), but
-not more than the container's CPU limit.  Results do not depend on the number.
+The default is what OpenMP would use (OMP_NUM_THREADS, limits set by threadpoolctl, the CPUs this process may run on),
+but not more than the container's CPU limit.  Results do not depend on the number.
 """
 
 import contextlib

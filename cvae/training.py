@@ -15,8 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from cvae.images import gather
+from cvae.inference import Inference
 from cvae.minibatches import minibatch
-from cvae.model import Array, Model, make_rng
+from cvae.model import Array, make_rng, standard_normal
 from cvae.plan import Plan
 from cvae.threads import limit_threads
 
@@ -57,7 +58,7 @@ def deferred_interrupt() -> Iterator[Interrupt]:
 
 
 def train(
-    model: Model,
+    model: Inference,
     images: Array,
     *,
     n_epochs: int,
@@ -91,17 +92,18 @@ def train(
                 for name, column in model.history_.items():
                     if name not in entry:
                         column.append(math.nan)
-                if any([callback(model, epoch, dict(entry)) is True for callback in callbacks]):
-                    break
+                answers = [callback(model, epoch, dict(entry)) for callback in callbacks]
                 if interrupt.pressed:
                     raise KeyboardInterrupt
+                if any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers):
+                    break
     finally:
         for layer in model._layers().values():
             layer.flush_gradients()
 
 
 def _epoch(
-    model: Model,
+    model: Inference,
     plan: Plan,
     images: Array,
     batchsize: int,
@@ -138,15 +140,17 @@ def _epoch(
     return entry
 
 
-def _batch(model: Model, plan: Plan, images: Array, indices: Array, label: str) -> Array:
+def _batch(model: Inference, plan: Plan, images: Array, indices: Array, label: str) -> Array:
     """One training step; returns the batch's sums of reconstruction and KL divergence, before the step."""
     n = len(indices)
     gather(images, indices, plan.images[:n])
-    noise = model._rng.standard_normal((n, model.T), dtype=model.dtype)
+    noise = standard_normal(model._rng, (n, model.T), model.dtype)
     reconstruction, kl = plan.loss(noise, model.beta, gradients=True)
-    sums = np.array([reconstruction.sum(), kl.sum()])
-    loss = (sums[0] + model.beta * sums[1]) / n
-    if not math.isfinite(loss):
+    with np.errstate(over="ignore"):  # the check below names it
+        sums = np.array([reconstruction.sum(), kl.sum()])
+    loss = (float(sums[0]) + model.beta * float(sums[1])) / n
+    # Far below the largest number, for gradients are products and overflow before the loss does.
+    if not loss < math.sqrt(np.finfo(model.dtype).max):
         raise FloatingPointError(
             f"the loss became {loss} in {label}; training has stopped, with the parameters from before that batch "
             "(a smaller learning rate or clip_norm may help)"
@@ -157,7 +161,7 @@ def _batch(model: Model, plan: Plan, images: Array, indices: Array, label: str) 
     return sums
 
 
-def _validate(model: Model, images: Array) -> dict[str, float]:
+def _validate(model: Inference, images: Array) -> dict[str, float]:
     """The loss of images that are not trained on, always with the same noise."""
     reconstruction, kl = (float(term.mean()) for term in model._elbo_terms(images, make_rng(0)))
     return {"val_loss": reconstruction + model.beta * kl, "val_reconstruction": reconstruction, "val_kl": kl}

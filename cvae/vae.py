@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae import checkpoint
+from cvae.images import as_images, check_range
 from cvae.inference import Inference
 from cvae.layers.conv2d import check_size
 from cvae.model import Array
@@ -20,11 +21,11 @@ from cvae.training import Callback, train
 class BernoulliVAE(Stepwise, Inference):
     """Convolutional variational autoencoder with Bernoulli outputs, trained on the CPU.
 
-    Encoder: Conv1 (ReLU), Pool1 (max), Conv2 (ReLU), Pool2 (max), Flatten3, FC4 (ReLU), FC5, whose 2T outputs are the mean
-    and the log variance of the code z.  Decoder: FC1 (ReLU), FC2, whose sigmoid is the probability of each pixel.  The loss
-    is the binary cross-entropy summed over the pixels plus `beta` times the KL divergence of the code to N(0, I), averaged
-    over the images (Kingma & Welling 2014), in nats per image.  Arguments, layers and methods up to `init` are those of
-    numpy-ml's class of this name; those after it go by keyword.
+    Encoder: Conv1 (ReLU), Pool1 (max), Conv2 (ReLU), Pool2 (max), Flatten3, FC4 (ReLU), FC5, whose 2T outputs are the
+    mean and the log variance of the code z.  Decoder: FC1 (ReLU), FC2, whose sigmoid is the probability of each
+    pixel.  The loss is the binary cross-entropy summed over the pixels plus `beta` times the KL divergence of the
+    code to N(0, I), averaged over the images (Kingma & Welling 2014), in nats per image.  Arguments, layers and
+    methods up to `init` are those of numpy-ml's class of this name; those after it go by keyword.
 
     Parameters
     ----------
@@ -103,8 +104,8 @@ class BernoulliVAE(Stepwise, Inference):
         validation_data : array, or tuple that starts with one, optional
             Images whose loss is computed after each epoch.
         callbacks : sequence of callables
-            Called after each epoch as ``callback(vae, epoch, entry)``, with the epoch's number from 1 and its entry of the
-            history; if one returns True, training ends.
+            Called after each epoch as ``callback(vae, epoch, entry)``, with the epoch's number from 1 and its entry
+            of the history; if one returns True, training ends.
 
         Returns
         -------
@@ -121,12 +122,15 @@ class BernoulliVAE(Stepwise, Inference):
         """
         n_epochs = check_size(self.n_epochs if n_epochs is None else n_epochs, "n_epochs")
         batchsize = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
+        if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
+            raise TypeError(f"callbacks must be a sequence of callables, got {callbacks!r}")
         images = self._as_images(X)
-        self._initialize_like(images)
         validation = None
         if validation_data is not None:
-            first = validation_data[0] if isinstance(validation_data, tuple) else validation_data
-            validation = self._as_images(first, "validation_data")
+            first = next(iter(validation_data), ()) if isinstance(validation_data, tuple) else validation_data
+            validation = as_images(first, images.shape[1:], name="validation_data")
+            check_range(validation, name="validation_data")
+        self._initialize_like(images)
         train(
             self,
             images,
@@ -142,9 +146,9 @@ class BernoulliVAE(Stepwise, Inference):
         """Train on images for one pass, silently; returns self."""
         return self.fit(X, n_epochs=1, verbose=False)
 
-    def fit_transform(self, X: npt.ArrayLike, y: Any = None) -> Array:
-        """`fit`, then `transform` of the same images."""
-        return self.fit(X).transform(X)
+    def fit_transform(self, X: npt.ArrayLike, y: Any = None, **fit_params: Any) -> Array:
+        """`fit` with its arguments by keyword, then `transform` of the same images."""
+        return self.fit(X, **fit_params).transform(X)
 
     def _initialize_like(self, images: Array) -> None:
         rows, cols, channels = images.shape[1:]

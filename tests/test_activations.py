@@ -46,7 +46,7 @@ def tanh_gelu_derivatives(x):
     return grad, sech2 * du + 0.5 * x * (sech2 * d2u - 2 * t * sech2 * du**2)
 
 
-@pytest.mark.parametrize("name, meta, arrays", cases("activation"), ids=case_id)
+@pytest.mark.parametrize(("name", "meta", "arrays"), cases("activation"), ids=case_id)
 @each_method
 def test_reference_figures(name, meta, arrays, method):
     activation = object_from_call(meta["activation"], ACTIVATIONS, "activation")
@@ -157,9 +157,7 @@ def test_huge_arguments_raise_no_warning_and_give_no_nan(activation, method, dty
     assert not np.isnan(result).any()
 
 
-@pytest.mark.parametrize(
-    "activation", [a for a in ALL if a not in (Exponential(), Affine(2, -0.5))]
-)
+@pytest.mark.parametrize("activation", [a for a in ALL if a not in (Exponential(), Affine(2, -0.5))])
 def test_only_true_overflow_gives_infinity(activation):
     x = np.array([-1e300, -800.0, 800.0, 1e300])
     for method in (activation.fn, activation.grad, activation.grad2):

@@ -22,9 +22,7 @@ LABELS = np.array([7, 0, 9], np.uint8)
 
 
 def idx_bytes(array):
-    header = struct.pack(
-        f">2xBB{array.ndim}I", TYPE_CODES[array.dtype.str[1:]], array.ndim, *array.shape
-    )
+    header = struct.pack(f">2xBB{array.ndim}I", TYPE_CODES[array.dtype.str[1:]], array.ndim, *array.shape)
     return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
 
 
@@ -143,9 +141,7 @@ def test_names():
 
 @pytest.mark.parametrize("source", ["no-such-thing", "no/such/file.npy", ""])
 def test_unknown_source(source):
-    with pytest.raises(
-        FileNotFoundError, match=f"mnist-sample, mnist, fashion-mnist, got '{source}'"
-    ):
+    with pytest.raises(FileNotFoundError, match=f"mnist-sample, mnist, fashion-mnist, got '{source}'"):
         load(source)
 
 
@@ -204,9 +200,7 @@ def test_known_names_are_found_in_cvae_data(no_installed_data, name, folder):
 
 
 @pytest.mark.parametrize("cvae_data", [None, "", "nowhere"])
-def test_known_names_are_found_where_keras_keeps_them(
-    no_installed_data, monkeypatch, tmp_path, cvae_data
-):
+def test_known_names_are_found_where_keras_keeps_them(no_installed_data, monkeypatch, tmp_path, cvae_data):
     if cvae_data is None:
         monkeypatch.delenv("CVAE_DATA")
     else:

@@ -83,9 +83,7 @@ def test_activation_initializer_hands_an_activation_on():
     assert ActivationInitializer(activation)() is activation
 
 
-@pytest.mark.parametrize(
-    "text", ["softmax", "swish", "", " relu6", "preluu", "ELU(beta=1)", "relu(1)"]
-)
+@pytest.mark.parametrize("text", ["softmax", "swish", "", " relu6", "preluu", "ELU(beta=1)", "relu(1)"])
 def test_activation_initializer_refuses_text(text):
     with pytest.raises(ValueError, match=r"must be one of Sigmoid|must look like|takes"):
         ActivationInitializer(text)()
@@ -247,7 +245,7 @@ def assert_distributed(sample, cdf):
     assert distance < 1.95 / math.sqrt(sample.size)
 
 
-@pytest.mark.parametrize("name, meta, arrays", cases("initializer"), ids=case_id)
+@pytest.mark.parametrize(("name", "meta", "arrays"), cases("initializer"), ids=case_id)
 def test_reference_figures(name, meta, arrays):
     shape, mode = tuple(meta["shape"]), meta["mode"]
     assert calc_fan(shape) == tuple(arrays["fan_in_fan_out"])
@@ -288,8 +286,7 @@ def test_reference_figures(name, meta, arrays):
 @pytest.mark.parametrize("mode", MODES)
 def test_the_gain_scales_glorot_only(act_fn, gain, mode):
     drawn, plain = (
-        WeightInitializer(name, mode)((30, 20), rng=np.random.default_rng(1))
-        for name in (act_fn, "Identity")
+        WeightInitializer(name, mode)((30, 20), rng=np.random.default_rng(1)) for name in (act_fn, "Identity")
     )
     assert_allclose(drawn, plain * (gain if mode.startswith("glorot") else 1), rtol=1e-14)
 

@@ -24,7 +24,7 @@ def random_arguments(seed=0, n=4, n_pixels=6, n_latent=3, dtype=np.float64):
     return tuple(array.astype(dtype) for array in arrays)
 
 
-@pytest.mark.parametrize("name, meta, arrays", cases("vaeloss"), ids=case_id)
+@pytest.mark.parametrize(("name", "meta", "arrays"), cases("vaeloss"), ids=case_id)
 def test_reference_figures(name, meta, arrays):
     arguments = [arrays[argument] for argument in ARGUMENTS]
     assert_allclose(VAELoss()(*arguments), arrays["loss"], rtol=1e-14)
@@ -77,9 +77,7 @@ def test_loss_and_gradient_agree_with_torch():
     arguments = random_arguments(seed=1)
     y, y_pred, mean, log_var = (torch.tensor(array, requires_grad=True) for array in arguments)
     normal = torch.distributions.Normal
-    divergence = torch.distributions.kl_divergence(
-        normal(mean, torch.exp(log_var / 2)), normal(0.0, 1.0)
-    )
+    divergence = torch.distributions.kl_divergence(normal(mean, torch.exp(log_var / 2)), normal(0.0, 1.0))
     cross_entropy = torch.nn.functional.binary_cross_entropy(y_pred, y.detach(), reduction="sum")
     loss = (cross_entropy + 3 * divergence.sum()) / len(y)
     loss.backward()
@@ -151,9 +149,7 @@ def test_shapes_that_do_not_fit(shapes):
             function(*arguments)
 
 
-@pytest.mark.parametrize(
-    ("beta", "error"), [(-1, ValueError), (math.nan, ValueError), ("1", TypeError)]
-)
+@pytest.mark.parametrize(("beta", "error"), [(-1, ValueError), (math.nan, ValueError), ("1", TypeError)])
 def test_wrong_beta(beta, error):
     for function in (VAELoss(), VAELoss.loss, VAELoss.grad):
         with pytest.raises(error, match=r"beta must be a number in \[0, inf\), got"):

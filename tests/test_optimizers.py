@@ -45,7 +45,7 @@ def state_arrays(state):
 # ----------------------------------------------------------------- updates
 
 
-@pytest.mark.parametrize("name, meta, arrays", cases("optimizer"), ids=case_id)
+@pytest.mark.parametrize(("name", "meta", "arrays"), cases("optimizer"), ids=case_id)
 def test_reference_figures(name, meta, arrays):
     arguments = dict(meta["arguments"])
     if "lr_scheduler" in arguments:
@@ -187,9 +187,7 @@ def test_cache_layout():
 # ---------------------------------------------------------------- clipping
 
 
-@pytest.mark.parametrize(
-    ("clip_norm", "moved"), [(None, 5.0), (10, 5.0), (5, 5.0), (2.5, 2.5), (0, 0.0)]
-)
+@pytest.mark.parametrize(("clip_norm", "moved"), [(None, 5.0), (10, 5.0), (5, 5.0), (2.5, 2.5), (0, 0.0)])
 @each_dtype
 def test_clip_norm_limits_the_norm_of_one_parameter(clip_norm, moved, dtype):
     optimizer = SGD(lr=1, clip_norm=clip_norm)
@@ -203,9 +201,7 @@ def test_clip_norm_leaves_a_zero_gradient():
 
 
 def test_clip_norm_of_large_float32_gradients_does_not_overflow():
-    updated = SGD(lr=1, clip_norm=1).update(
-        np.zeros(4, np.float32), np.full(4, 1e30, np.float32), "W"
-    )
+    updated = SGD(lr=1, clip_norm=1).update(np.zeros(4, np.float32), np.full(4, 1e30, np.float32), "W")
     assert_allclose(updated, -0.5, rtol=1e-6)
 
 
@@ -268,9 +264,7 @@ def change_by_attribute(optimizer):
 
 
 @each_class
-@pytest.mark.parametrize(
-    "change", [change_by_set_params, change_by_hyperparameters, change_by_attribute]
-)
+@pytest.mark.parametrize("change", [change_by_set_params, change_by_hyperparameters, change_by_attribute])
 def test_the_rate_can_be_changed(cls, change):
     optimizer, fresh = cls(lr=0.5), cls(lr=0.25)
     change(optimizer)
@@ -340,9 +334,7 @@ def test_set_params_replaces_the_whole_cache_by_copies(cls):
     target(param, grad, "b")
     assert target.set_params(cache_dict=source.cache) is target
     assert set(target.cache) == {"W"}
-    for kept, given_array in zip(
-        state_arrays(target.cache["W"]), state_arrays(source.cache["W"]), strict=True
-    ):
+    for kept, given_array in zip(state_arrays(target.cache["W"]), state_arrays(source.cache["W"]), strict=True):
         assert not np.shares_memory(kept, given_array)
         assert_array_equal(kept, given_array)
     target.set_params({"clip_norm": 2})
@@ -431,8 +423,7 @@ def test_a_parameter_keeps_its_shape_and_dtype(cls):
         ),
         (
             RMSProp(clip_norm=5),
-            "RMSProp(lr=0.001, eps=1e-07, decay=0.9, clip_norm=5, "
-            "lr_scheduler=ConstantScheduler(lr=0.001))",
+            "RMSProp(lr=0.001, eps=1e-07, decay=0.9, clip_norm=5, lr_scheduler=ConstantScheduler(lr=0.001))",
         ),
         (
             Adam(lr_scheduler=NoamScheduler(64)),
@@ -450,9 +441,7 @@ def test_str(optimizer, text):
     cls=st.sampled_from(CLASSES),
     lr=st.floats(0, 1e300),
     clip_norm=st.none() | st.floats(0, 1e300) | st.integers(0, 100),
-    scheduler=st.sampled_from(
-        [None, ConstantScheduler(0.3), ExponentialScheduler(staircase=True), KingScheduler()]
-    ),
+    scheduler=st.sampled_from([None, ConstantScheduler(0.3), ExponentialScheduler(staircase=True), KingScheduler()]),
 )
 def test_str_is_parsed_back(cls, lr, clip_norm, scheduler):
     optimizer = cls(lr=lr, clip_norm=clip_norm, lr_scheduler=scheduler, **ARGUMENTS[cls])

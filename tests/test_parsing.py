@@ -86,9 +86,7 @@ def test_text_that_is_not_a_call(text):
         parse_call(text)
 
 
-@pytest.mark.parametrize(
-    "text", ["f(a=b)", "f(none)", "f(a=1+1)", "f(*[1])", "f(a=[x for x in y])"]
-)
+@pytest.mark.parametrize("text", ["f(a=b)", "f(none)", "f(a=1+1)", "f(*[1])", "f(a=[x for x in y])"])
 def test_arguments_that_are_not_literals(text):
     with pytest.raises(ValueError, match="an argument must be a number"):
         parse_call(text)
@@ -104,6 +102,16 @@ def test_keywords_are_named_once(text):
 def test_parse_call_takes_only_str(value):
     with pytest.raises(TypeError, match="a call string must be a str, got"):
         parse_call(value)
+
+
+@pytest.mark.parametrize(
+    "middle", [("-", "1", ""), ("not ", "1", ""), ("1+", "1", ""), ("a.", "b", ""), ("[", "", "]")]
+)
+@pytest.mark.parametrize("depth", [90, 900, 5000])
+def test_deeply_nested_arguments_are_a_value_error(middle, depth):
+    before, inner, after = middle
+    with pytest.raises(ValueError, match="must"):
+        object_from_call(f"Point({before * depth}{inner}{after * depth})", TABLE, "thing")
 
 
 @given(st.text(alphabet="fgF01=,.()[]{}'\"-+*: \n\\#_e", max_size=25))
@@ -129,9 +137,7 @@ LITERALS = st.one_of(
     kwargs=st.dictionaries(st.from_regex(r"arg_[a-z0-9_]{1,5}", fullmatch=True), LITERALS),
 )
 def test_written_arguments_are_read_back(args, kwargs):
-    written = [repr(value) for value in args] + [
-        f"{key}={value!r}" for key, value in kwargs.items()
-    ]
+    written = [repr(value) for value in args] + [f"{key}={value!r}" for key, value in kwargs.items()]
     assert parse_call(f"Name({', '.join(written)})") == Call("Name", tuple(args), kwargs)
 
 
@@ -156,9 +162,7 @@ def test_object_from_call(text, expected):
 
 @pytest.mark.parametrize("name", ["Points", "Poin", "APoint", "PointW", "nothing"])
 def test_names_are_matched_whole(name):
-    with pytest.raises(
-        ValueError, match=f"the thing must be one of Point, SpacedName, Settings, got '{name}'"
-    ):
+    with pytest.raises(ValueError, match=f"the thing must be one of Point, SpacedName, Settings, got '{name}'"):
         object_from_call(f"{name}(1)", TABLE, "thing")
 
 
@@ -244,9 +248,7 @@ def test_what_is_not_a_number(value):
         check_number("x", value)
 
 
-@pytest.mark.parametrize(
-    ("value", "type_"), [(np.float32(0.5), float), (np.float64(1), float), (np.int8(3), int)]
-)
+@pytest.mark.parametrize(("value", "type_"), [(np.float32(0.5), float), (np.float64(1), float), (np.int8(3), int)])
 def test_numpy_numbers_become_python_numbers(value, type_):
     assert type(check_number("x", value)) is type_
 

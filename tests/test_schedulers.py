@@ -49,7 +49,7 @@ def ask(scheduler, steps, losses=None):
 # ------------------------------------------------------------------- rates
 
 
-@pytest.mark.parametrize("name, meta, arrays", cases("scheduler"), ids=case_id)
+@pytest.mark.parametrize(("name", "meta", "arrays"), cases("scheduler"), ids=case_id)
 def test_reference_figures(name, meta, arrays):
     scheduler = make_scheduler(meta["scheduler"])
     assert str(scheduler) == meta["scheduler"]
@@ -83,9 +83,7 @@ def test_exponential_closed_form(initial_lr, stage_length, decay):
     assert_allclose(smooth(stage_length / 2), initial_lr * math.sqrt(decay), rtol=1e-12)
 
 
-@given(
-    model_dim=st.integers(1, 2000), scale=st.floats(0.01, 10), warmup_steps=st.integers(2, 10000)
-)
+@given(model_dim=st.integers(1, 2000), scale=st.floats(0.01, 10), warmup_steps=st.integers(2, 10000))
 def test_noam_rises_to_the_end_of_the_warm_up_and_falls(model_dim, scale, warmup_steps):
     scheduler = NoamScheduler(model_dim, scale, warmup_steps)
     peak = scheduler(warmup_steps)

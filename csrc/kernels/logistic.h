@@ -9,12 +9,10 @@
 #if CVAE_DOUBLE
 #define real_exp exp
 #define real_log1p log1p
-#define real_expm1 expm1
 #define real_sqrt sqrt
 #else
 #define real_exp expf
 #define real_log1p log1pf
-#define real_expm1 expm1f
 #define real_sqrt sqrtf
 #endif
 

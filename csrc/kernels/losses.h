@@ -26,11 +26,11 @@ static double gaussian_kl(void *dmean, void *dlog_var, const void *mean, const v
     const real *mu = (const real *)mean + row * t, *lv = (const real *)log_var + row * t;
     double sum = 0;
     for (ptrdiff_t i = 0; i < t; i++) {
-        /* exp(lv) - 1 - lv, without losing digits where lv is near 0 */
-        const real excess = real_expm1(lv[i]);
-        sum += 0.5 * ((double)mu[i] * (double)mu[i] + ((double)excess - (double)lv[i]));
+        /* exp(lv) - 1 - lv, whose parts nearly cancel where lv is near 0: in double, and not from exp(lv) */
+        const double excess = expm1((double)lv[i]);
+        sum += 0.5 * ((double)mu[i] * (double)mu[i] + (excess - (double)lv[i]));
         if (dmean) ((real *)dmean)[row * t + i] = mu[i] * (real)scale;
-        if (dlog_var) ((real *)dlog_var)[row * t + i] = (real)0.5 * excess * (real)scale;
+        if (dlog_var) ((real *)dlog_var)[row * t + i] = (real)(0.5 * excess * scale);
     }
     return sum;
 }

@@ -123,7 +123,7 @@ class LayerBase(ABC):
             raise RuntimeError("backward needs a forward with retain_derived=True before it, got none")
         grads = list(dLdy) if isinstance(dLdy, (list, tuple)) else [dLdy]
         if len(grads) != len(self.X):
-            raise ValueError(f"dLdy must hold one gradient for each of the {len(self.X)} retained inputs, got {len(grads)}")
+            raise ValueError(f"dLdy must hold {len(self.X)} gradients, one for each retained input, got {len(grads)}")
         dX = []
         for index, grad in enumerate(grads):
             expected = self.output_shape(self.X[index].shape)
@@ -242,9 +242,7 @@ class WeightedLayer(LayerBase):
 
     act_fn: ActivationBase
 
-    def __init__(
-        self, act_fn: Any, optimizer: Any, init: str, dtype: npt.DTypeLike, random_state: Any
-    ) -> None:
+    def __init__(self, act_fn: Any, optimizer: Any, init: str, dtype: npt.DTypeLike, random_state: Any) -> None:
         super().__init__(optimizer, dtype=dtype)
         self.act_fn = ActivationInitializer(act_fn)()
         WeightInitializer(str(self.act_fn), mode=init)
@@ -298,10 +296,12 @@ class WeightedLayer(LayerBase):
         if W is None:
             raise ValueError("parameters must hold W, got only b")
         self._take_sizes(W.shape)
-        arrays.setdefault("b", np.zeros(self._bias_shape(), self.dtype) if self.parameters["b"] is None else self.parameters["b"])
-        if arrays["b"].shape != self._bias_shape():
-            raise ValueError(f"b must have the shape {self._bias_shape()}, got {arrays['b'].shape}")
-        self.parameters = {"W": W, "b": arrays["b"]}
+        b = arrays.get("b", self.parameters["b"])
+        if b is None:
+            b = np.zeros(self._bias_shape(), self.dtype)
+        if b.shape != self._bias_shape():
+            raise ValueError(f"b must have the shape {self._bias_shape()}, got {b.shape}")
+        self.parameters = {"W": W, "b": b}
         self.gradients = {name: np.zeros_like(value) for name, value in self.parameters.items() if value is not None}
         self.derived_variables = {name: [] for name in self._derived_names()}
         self.X = []
@@ -379,9 +379,7 @@ def is_identity(act_fn: ActivationBase) -> bool:
 def activation_backward(act_fn: ActivationBase, dZ: Array, dY: Array, Z: Array) -> None:
     """dZ = dY times the derivative of the activation at Z; dZ may be dY.  For ReLU, Z may be its output."""
     if isinstance(act_fn, ReLU):
-        elementwise.relu_backward(
-            dZ.reshape(-1), dY.reshape(-1), Z.reshape(-1), n_threads=get_num_threads()
-        )
+        elementwise.relu_backward(dZ.reshape(-1), dY.reshape(-1), Z.reshape(-1), n_threads=get_num_threads())
     elif is_identity(act_fn):
         if dZ is not dY:
             dZ[...] = dY

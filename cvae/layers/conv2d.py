@@ -24,8 +24,8 @@ from cvae.workspace import workspace
 class Conv2D(WeightedLayer):
     """Cross-correlation of images (n, rows, cols, in_ch) with out_ch kernels, plus a bias, then the activation.
 
-    ``Z[m, i, j, o] = b[o] + sum over r, c, k of Xpad[m, i * stride + r * (dilation + 1), j * stride + c * (dilation + 1),
-    k] * W[r, c, k, o]``
+    ``Z[m, i, j, o] = b[o] + sum over r, c, k of
+    Xpad[m, i * stride + r * (dilation + 1), j * stride + c * (dilation + 1), k] * W[r, c, k, o]``
 
     Parameters
     ----------

@@ -28,8 +28,8 @@ class Pool2D(LayerBase):
         The window.
     stride : int
     pad : int, "same", "valid", (rows, cols) or (top, bottom, left, right)
-        As for `Conv2D`.  The zeros are part of the data: they take part in the maximum, and in the mean, whose divisor is
-        the window's size (PyTorch pads with minus infinity for the maximum).
+        As for `Conv2D`.  The zeros are part of the data: they take part in the maximum, and in the mean, whose
+        divisor is the window's size (PyTorch pads with minus infinity for the maximum).
     mode : {"max", "average"}
         Of several equal maxima the first in row-major order is taken; a window that holds NaN gives NaN.
     optimizer : str, dict, optimizer or None

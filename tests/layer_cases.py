@@ -1,0 +1,54 @@
+"""The layers that the tests of their common interface run through, and how these tests train and compare them."""
+
+import numpy as np
+import pytest
+
+from cvae.layers import Conv2D, Flatten, FullyConnected, Pool2D
+
+# Each layer with the shape of an input; it is built anew for each test, always with the same weights.
+LAYERS = {
+    "Conv2D": (lambda **k: Conv2D(4, (3, 2), act_fn="Tanh", **{"random_state": 0} | k), (2, 6, 5, 3)),
+    "FullyConnected": (lambda **k: FullyConnected(4, act_fn="Tanh", **{"random_state": 0} | k), (3, 5)),
+    "Pool2D max": (lambda **k: Pool2D((2, 2), **k), (2, 6, 5, 3)),
+    "Pool2D average": (lambda **k: Pool2D((2, 2), mode="average", **k), (2, 6, 5, 3)),
+    "Flatten": (lambda **k: Flatten(**k), (2, 6, 5, 3)),
+}
+WEIGHTED = ["Conv2D", "FullyConnected"]
+every_layer = pytest.mark.parametrize("name", LAYERS)
+weighted_layers = pytest.mark.parametrize("name", WEIGHTED)
+
+ACTIVATIONS = [
+    "ReLU", "LeakyReLU(alpha=0.3)", "GELU(approximate=True)", "GELU(approximate=False)", "ELU(alpha=0.7)", "SELU",
+    "Sigmoid", "HardSigmoid", "Tanh", "SoftPlus", "Exponential", "Affine(slope=2, intercept=-1)", "Identity",
+]  # fmt: skip
+
+
+def build(name, **changes):
+    return LAYERS[name][0](**changes)
+
+
+def batch(name, seed=0, n=None):
+    shape = LAYERS[name][1]
+    return np.random.default_rng(seed).normal(size=shape if n is None else (n, *shape[1:]))
+
+
+def train(layer, X, steps, first=0):
+    for i in range(first, first + steps):
+        layer.backward(np.cos(i + layer.forward(X)))
+        layer.update(cur_loss=1.0)
+
+
+def arrays_of(layer):
+    return {name: np.array(array) for name, array in layer.parameters.items()}
+
+
+def assert_same_arrays(got, expected):
+    assert got.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(got[name], array)
+
+
+def state(layer):
+    """All that a layer remembers, in a form that can be compared."""
+    lists = {name: len(values) for name, values in layer.derived_variables.items()}
+    return repr((layer.hyperparameters, lists, len(layer.X), arrays_of(layer), layer.gradients))

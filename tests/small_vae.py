@@ -1,0 +1,121 @@
+"""A model small enough to be trained in every test, its images, and its state in comparable form."""
+
+import os
+import sys
+
+import numpy as np
+
+from cvae import BernoulliVAE, minibatch
+
+IMAGE_SHAPE = (9, 8, 1)
+
+SMALL = {
+    "T": 2,
+    "latent_dim": 8,
+    "enc_conv1_out_ch": 4,
+    "enc_conv2_out_ch": 6,
+    "enc_conv1_kernel_shape": (3, 3),
+    "enc_conv2_kernel_shape": (2, 2),
+    "optimizer": "Adam(lr=0.01)",
+    "batchsize": 4,
+    "n_epochs": 2,
+    "random_state": 0,
+    "verbose": False,
+}
+
+
+def small_vae(**changes):
+    """Return an untrained model for `random_images`."""
+    return BernoulliVAE(**{**SMALL, **changes})
+
+
+def random_images(n=10, image_shape=IMAGE_SHAPE, seed=1, dtype=np.float32):
+    """Return n images (n, rows, cols, channels) with values in [0, 1)."""
+    return np.random.default_rng(seed).random((n, *image_shape)).astype(dtype)
+
+
+def initialized(vae, image_shape=IMAGE_SHAPE):
+    """Give a model its parameters, as `fit` does before its first batch, and return it."""
+    vae.forward(np.zeros((1, *image_shape)), retain_derived=False, noise=np.zeros((1, vae.T)))
+    return vae
+
+
+def architecture(vae):
+    """Return the arguments that the plain reference in `oracles` takes."""
+    return {name: value for name, value in vae.get_params().items() if name.startswith("enc_")}
+
+
+def by_path(components):
+    """Copy the nested dictionaries of `parameters` or `gradients` to one with keys "encoder/FC4/b"."""
+    return {
+        f"{part}/{layer}/{name}": np.array(array)
+        for part, layers in components["components"].items()
+        for layer, arrays in layers.items()
+        for name, array in arrays.items()
+    }
+
+
+def parameters(vae):
+    """Copy all parameters, by path."""
+    return by_path(vae.parameters)
+
+
+def layers(vae):
+    """Return all layers by path, such as "encoder/Conv1"."""
+    parts = {"encoder": vae.encoder, "decoder": vae.decoder}
+    return {f"{part}/{name}": layer for part, of_part in parts.items() for name, layer in of_part.items()}
+
+
+def set_parameters(vae, arrays):
+    """Set parameters given by path."""
+    for path, layer in layers(vae).items():
+        own = {name: arrays[f"{path}/{name}"] for name in layer.parameters if f"{path}/{name}" in arrays}
+        layer.set_params({"parameters": own})
+
+
+def assert_same_bits(got, expected):
+    """Hold one dictionary of arrays against another, bit for bit."""
+    assert got.keys() == expected.keys()
+    for name, array in expected.items():
+        assert got[name].dtype == array.dtype, name
+        assert got[name].tobytes() == array.tobytes(), f"{name} differs"
+
+
+def assert_same_model(got, expected, X):
+    """Hold parameters, optimizers and random numbers of two models against each other."""
+    assert_same_bits(parameters(got), parameters(expected))
+    one_more = {"n_epochs": 1, "batchsize": 3, "verbose": False}
+    assert_same_bits(parameters(got.fit(X, **one_more)), parameters(expected.fit(X, **one_more)))
+
+
+def steps_by_hand(vae, X, rng, *, batchsize, n_epochs):
+    """Train with forward, backward and update, as `fit` does, a batch for each item that is taken.
+
+    `rng` must be the generator that the model got as its random_state.
+    """
+    initialized(vae, X.shape[1:])
+    for _ in range(n_epochs):
+        for indices in minibatch(X, batchsize, rng=rng)[0]:
+            batch = X[indices]
+            X_recon = vae.forward(batch)
+            vae.backward(batch, X_recon)
+            derived = vae.derived_variables
+            y = batch.reshape(len(batch), -1)
+            loss = vae.loss(y, X_recon, derived["t_mean"], derived["t_log_var"], beta=vae.beta)
+            vae.update(loss)
+            yield loss
+
+
+def mean_is_enough(vae):
+    """Make the codes' deviation e^-40, so that the loss of an image does not depend on the noise."""
+    b = np.zeros((1, 2 * vae.T))
+    b[:, vae.T :] = -80
+    W = parameters(vae)["encoder/FC5/W"]
+    W[:, vae.T :] = 0
+    set_parameters(vae, {"encoder/FC5/W": W, "encoder/FC5/b": b})
+    return vae
+
+
+def subprocess_environment():
+    """Return an environment in which another Python finds cvae and the tests' modules as this one does."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -1,0 +1,450 @@
+"""save and load, pickle and copies: nothing is lost, nothing is half written, wrong files are named."""
+
+import copy
+import json
+import math
+import os
+import pickle
+import resource
+import stat
+
+import joblib
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+from small_vae import (
+    assert_same_bits,
+    assert_same_model,
+    initialized,
+    layers,
+    parameters,
+    random_images,
+    small_vae,
+)
+
+import cvae
+from cvae import NotFittedError
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.safetensors"
+
+
+def saved_and_loaded(vae, path):
+    vae.save(path)
+    return cvae.load(path)
+
+
+# ------------------------------------------------------------------ all is kept
+
+OPTIMIZERS = [
+    "SGD(lr=0.01)",
+    "SGD(lr=0.01, momentum=0.9, clip_norm=0.5)",
+    "AdaGrad(lr=0.05)",
+    "RMSProp(lr=0.002)",
+    "Adam(lr=0.01)",
+    "Adam(lr_scheduler=ExponentialScheduler(initial_lr=0.05, stage_length=3, staircase=True, decay=0.5))",
+    "RMSProp(lr_scheduler=NoamScheduler(model_dim=8, scale_factor=0.1, warmup_steps=4))",
+    "SGD(lr_scheduler=KingScheduler(initial_lr=0.05, patience=5, decay=0.5))",
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_training_goes_on_with_the_same_bits(path, optimizer, dtype):
+    X = random_images()
+    vae = small_vae(optimizer=optimizer, dtype=dtype).fit(X, validation_data=X)
+    loaded = saved_and_loaded(vae, path)
+    assert loaded.history_ == vae.history_
+    for one, other in zip(layers(loaded).values(), layers(vae).values(), strict=True):
+        assert one.optimizer == other.optimizer
+    assert_same_model(loaded, vae, X)
+    # King's losses and lowered rates, Noam's and Exponential's steps: still the same after some more.
+    loaded.fit(X, n_epochs=5, validation_data=X)
+    vae.fit(X, n_epochs=5, validation_data=X)
+    assert_same_bits(parameters(loaded), parameters(vae))
+    assert loaded.history_["loss"] == vae.history_["loss"]
+
+
+def test_a_loaded_model_gives_the_same_results(path):
+    X = random_images(140)
+    vae = small_vae(T=3).fit(X)
+    loaded = saved_and_loaded(vae, path)
+    assert type(loaded) is cvae.BernoulliVAE
+    for result, expected in (
+        (loaded.encode(X)[1], vae.encode(X)[1]),
+        (loaded.reconstruct(X), vae.reconstruct(X)),
+        (loaded.elbo(X), vae.elbo(X)),
+        (loaded.log_likelihood(X[:3]), vae.log_likelihood(X[:3])),
+        (loaded.sample(4), vae.sample(4)),  # the stream of samples goes on, too
+        (loaded.forward(X), vae.forward(X)),
+    ):
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_all_arguments_are_kept(path):
+    arguments = {
+        "T": 3,
+        "latent_dim": 7,
+        "enc_conv1_pad": "same",
+        "enc_conv2_pad": (1, 0, 2, 1),
+        "enc_conv1_out_ch": 3,
+        "enc_conv2_out_ch": np.int64(5),
+        "enc_conv2_stride": 2,
+        "enc_pool1_stride": 1,
+        "enc_conv1_kernel_shape": (3, 2),
+        "enc_pool2_kernel_shape": 1,
+        "init": "he_normal",
+        "n_epochs": 2,
+        "batchsize": 5,
+        "beta": np.float64(0.5),
+        "image_shape": (9, 8, 1),
+        "dtype": "float64",
+        "n_threads": 1,
+        "random_state": np.int64(3),
+        "verbose": False,
+    }
+    vae = small_vae(**arguments).fit(random_images())
+    loaded = saved_and_loaded(vae, path)
+    expected = vae.get_params()
+    found = loaded.get_params()
+    assert str(layers(loaded)["encoder/FC4"].optimizer) == str(layers(vae)["encoder/FC4"].optimizer)
+    assert found.pop("optimizer").startswith("Adam(lr=0.01, ")
+    assert found == {name: value for name, value in expected.items() if name != "optimizer"}
+    assert "[" not in repr(loaded)  # tuples stay tuples
+    assert_same_model(loaded, vae, random_images())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, "f4", np.dtype("float64"), float])
+def test_all_names_of_a_dtype_are_kept(path, dtype):
+    loaded = saved_and_loaded(small_vae(dtype=dtype).fit(random_images()), path)
+    assert np.dtype(loaded.dtype) == np.dtype(dtype)
+    assert loaded.transform(random_images()).dtype == np.dtype(dtype)
+
+
+@pytest.mark.parametrize(
+    "random_state",
+    [
+        None,
+        5,
+        np.random.default_rng(5),
+        np.random.RandomState(5),
+        np.random.Generator(np.random.MT19937(5)),
+        np.random.Generator(np.random.Philox(5)),
+        np.random.Generator(np.random.SFC64(5)),
+        np.random.Generator(np.random.PCG64DXSM(5)),
+    ],
+    ids=str,
+)
+def test_random_numbers_go_on_from_any_generator(path, random_state):
+    vae = small_vae(random_state=random_state).fit(random_images())
+    vae.sample(3)
+    loaded = saved_and_loaded(vae, path)
+    np.testing.assert_array_equal(loaded.sample(3), vae.sample(3))
+    assert_same_model(loaded, vae, random_images())
+
+
+def test_frozen_layers_stay_frozen(path):
+    vae = small_vae().fit(random_images())
+    vae.encoder["Conv1"].freeze()
+    vae.decoder["FC1"].freeze()
+    loaded = saved_and_loaded(vae, path)
+    assert [name for name, layer in layers(loaded).items() if not layer.trainable] == ["encoder/Conv1", "decoder/FC1"]
+    before = parameters(loaded)
+    assert_same_model(loaded, vae, random_images())
+    np.testing.assert_array_equal(parameters(loaded)["encoder/Conv1/W"], before["encoder/Conv1/W"])
+
+
+def test_changes_to_single_layers_are_kept(path):
+    """A layer may have got another activation, pooling, optimizer or rate than the model's arguments say."""
+    vae = small_vae().fit(random_images())
+    vae.encoder["Conv1"].set_params({"act_fn": "Leaky ReLU(alpha=0.25)"})
+    vae.encoder["Pool2"].set_params({"mode": "average"})
+    vae.encoder["FC4"].set_params({"optimizer": "SGD(lr=0.125, momentum=0.5)"})
+    vae.decoder["FC2"].optimizer.lr = 0.25
+    vae.fit(random_images())
+    loaded = saved_and_loaded(vae, path)
+    np.testing.assert_array_equal(loaded.elbo(random_images()), vae.elbo(random_images()))
+    assert_same_model(loaded, vae, random_images())
+
+
+def test_a_model_that_only_went_forward_can_be_saved(path):
+    vae = initialized(small_vae())
+    assert_same_model(saved_and_loaded(vae, path), vae, random_images())
+
+
+def test_an_epoch_that_ended_can_be_resumed(path):
+    """Saved in a callback after the second of five epochs, a model reaches the same end."""
+
+    def save(vae, epoch, entry):
+        if epoch == 2:
+            vae.save(path)
+
+    X = random_images()
+    vae = small_vae().fit(X, n_epochs=5, callbacks=[save])
+    resumed = cvae.load(path).fit(X, n_epochs=3)
+    assert resumed.history_["loss"] == vae.history_["loss"]
+    assert_same_model(resumed, vae, X)
+
+
+def test_missing_values_of_the_history_are_kept(path):
+    X = random_images()
+    vae = small_vae().fit(X, n_epochs=1).fit(X, n_epochs=1, validation_data=X)
+    history = saved_and_loaded(vae, path).history_
+    assert math.isnan(history["val_loss"][0])
+    assert history["val_loss"][1] == vae.history_["val_loss"][1]
+    assert {type(value) for column in history.values() for value in column} == {float}
+
+
+def test_changed_arguments_of_training_are_kept(path):
+    vae = small_vae().fit(random_images()).set_params(beta=3.0, n_epochs=7)
+    loaded = saved_and_loaded(vae, path)
+    assert (loaded.beta, loaded.n_epochs) == (3.0, 7)
+    assert_same_model(loaded, vae, random_images())
+
+
+def test_saving_changes_nothing(path):
+    X = random_images()
+    vae, plain = small_vae().fit(X), small_vae().fit(X)
+    vae.save(path)
+    first = path.read_bytes()
+    vae.save(path)
+    assert path.read_bytes() == first
+    assert_same_model(vae, plain, X)
+
+
+def test_the_file_holds_the_parameters_by_path(path):
+    vae = small_vae().fit(random_images())
+    vae.save(path)
+    arrays = load_file(path)
+    expected = parameters(vae)
+    assert_same_bits({name: arrays[name] for name in expected}, expected)
+
+
+# ------------------------------------------------------------------ whole or not
+
+
+def test_all_kinds_of_paths_are_taken(tmp_path, monkeypatch):
+    vae = small_vae().fit(random_images())
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / "a.safetensors", str(tmp_path / "b"), "c.d", tmp_path / "with space é"):
+        assert_same_bits(parameters(saved_and_loaded(vae, path)), parameters(vae))
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_an_older_file_is_replaced(path):
+    path.write_text("something else")
+    vae = small_vae().fit(random_images())
+    assert_same_bits(parameters(saved_and_loaded(vae, path)), parameters(vae))
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_file_has_the_usual_permissions(path):
+    before = os.umask(0o027)
+    try:
+        small_vae().fit(random_images()).save(path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_a_failed_save_leaves_the_older_file_and_no_other(path, monkeypatch):
+    vae = small_vae().fit(random_images())
+    vae.save(path)
+    before = path.read_bytes()
+
+    def fail(*args):
+        raise PermissionError("of the test")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(PermissionError, match="of the test"):
+        vae.fit(random_images()).save(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_full_disk_is_an_os_error_and_leaves_the_older_file(path):
+    """A limit on the size of files stands for the full disk."""
+    vae = small_vae().fit(random_images())
+    vae.save(path)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            vae.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_folder_that_is_not_there_is_an_os_error(tmp_path):
+    vae = small_vae().fit(random_images())
+    with pytest.raises(FileNotFoundError):
+        vae.save(tmp_path / "nowhere" / "model.safetensors")
+    with pytest.raises(IsADirectoryError):
+        vae.save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_without_parameters_is_not_saved(path):
+    with pytest.raises(NotFittedError):
+        small_vae().save(path)
+    assert not path.exists()
+
+
+# ------------------------------------------------------------------ wrong files
+
+NOT_A_MODEL = r"model\.safetensors is not a model file of cvae: "
+NOT_COMPLETE = r"model\.safetensors is not a complete model file of cvae: "
+
+
+def test_a_missing_file_is_named(path):
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+        cvae.load(path)
+    with pytest.raises(IsADirectoryError):
+        cvae.load(path.parent)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 8, b"\x89PNG\r\n", b"a text\n" * 100, b"\xff" * 64], ids=repr)
+def test_a_file_of_another_kind_is_named(path, content):
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=NOT_A_MODEL):
+        cvae.load(path)
+
+
+def test_a_truncated_file_is_named(path):
+    small_vae().fit(random_images()).save(path)
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    for length in (0, 1, 7, 8, 9, header // 2, header - 1, header, header + 1, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=NOT_A_MODEL):
+            cvae.load(path)
+
+
+FOREIGN = [None, {}, {"format": "pt"}, {"cvae": ""}, {"cvae": "{"}, {"cvae": "{}"}, {"cvae": "[1]"}, {"cvae": "null"}]
+
+
+@pytest.mark.parametrize("metadata", FOREIGN, ids=str)
+def test_a_safetensors_file_of_another_program_is_named(path, metadata):
+    save_file({"encoder/Conv1/W": np.zeros(3)}, path, metadata=metadata)
+    with pytest.raises(ValueError, match=NOT_A_MODEL):
+        cvae.load(path)
+
+
+@pytest.mark.parametrize("version", [2, 1000, "1", None, 1.5])
+def test_a_file_of_a_newer_version_is_named(path, version):
+    save_file({"a": np.zeros(3)}, path, metadata={"cvae": json.dumps({"format": version})})
+    with pytest.raises(ValueError, match=rf"model\.safetensors has the model format {version}, but .* reads up to 1"):
+        cvae.load(path)
+
+
+def tampered(path, change):
+    """Save a model, let `change` alter its arrays and description, and write it again."""
+    small_vae().fit(random_images()).save(path)
+    with safe_open(path, framework="numpy") as file:
+        description = json.loads(file.metadata()["cvae"])
+    arrays = load_file(path)
+    change(arrays, description)
+    save_file(arrays, path, metadata={"cvae": json.dumps(description)})
+
+
+def test_every_missing_part_is_noticed(path):
+    small_vae().fit(random_images()).save(path)
+    with safe_open(path, framework="numpy") as file:
+        keys = set(json.loads(file.metadata()["cvae"])) - {"format"}
+    for key in keys:
+        tampered(path, lambda arrays, description, key=key: description.pop(key))
+        with pytest.raises(ValueError, match=NOT_COMPLETE):
+            cvae.load(path)
+    for name in load_file(path):
+        if name.startswith("optimizer/"):
+            continue
+        tampered(path, lambda arrays, description, name=name: arrays.pop(name))
+        with pytest.raises(ValueError, match=NOT_COMPLETE):
+            cvae.load(path)
+
+
+CHANGES = {
+    "a parameter of another shape": lambda a, d: a.update({"encoder/FC4/W": np.zeros((3, 8), np.float32)}),
+    "a parameter of another kind": lambda a, d: a.update({"decoder/FC2/b": np.zeros((72, 1), np.float32)}),
+    "an argument too many": lambda a, d: d["arguments"].update(dropout=0.5),
+    "a wrong argument": lambda a, d: d["arguments"].update(T=0),
+    "a list of arguments": lambda a, d: d.update(arguments=[]),
+    "another image shape": lambda a, d: d.update(image_shape=[28, 28, 1]),
+    "two numbers of an image shape": lambda a, d: d.update(image_shape=[9, 8]),
+    "a layer that is not there": lambda a, d: d["frozen"].append("encoder/Conv3"),
+    "an unknown activation": lambda a, d: d["layers"]["encoder/Conv1"].update(act_fn="Swish"),
+    "an unknown optimizer": lambda a, d: d["optimizers"]["encoder/Conv1"].update(call="Lion()"),
+    "an unknown generator": lambda a, d: d["rng"][0].update(bit_generator="SeedlessNoise"),
+    "a function for a generator": lambda a, d: d["rng"][0].update(bit_generator="seed"),
+    "one generator": lambda a, d: d["rng"].pop(),
+    "text in the history": lambda a, d: d["history"].update(loss=["low"]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_parts_that_do_not_fit_together_are_noticed(path, change):
+    tampered(path, CHANGES[change])
+    with pytest.raises(ValueError, match=NOT_COMPLETE) as caught:
+        cvae.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_untouched_description_loads(path):
+    """So that the tests above fail for their change and not for the writing."""
+    tampered(path, lambda arrays, description: None)
+    assert_same_model(cvae.load(path), small_vae().fit(random_images()), random_images())
+
+
+# ------------------------------------------------------------- pickle and copies
+
+
+def joblib_copy(vae, tmp_path):
+    joblib.dump(vae, tmp_path / "model.joblib")
+    return joblib.load(tmp_path / "model.joblib")
+
+
+COPIES = {
+    "pickle": lambda vae, _: pickle.loads(pickle.dumps(vae)),
+    "deepcopy": lambda vae, _: copy.deepcopy(vae),
+    "joblib": joblib_copy,
+}
+
+
+@pytest.mark.parametrize("kind", COPIES)
+@pytest.mark.parametrize("optimizer", ["Adam(lr=0.01)", OPTIMIZERS[-1]])
+def test_copies_go_on_alone_with_the_same_bits(kind, optimizer, tmp_path):
+    X = random_images()
+    vae = small_vae(optimizer=optimizer).fit(X)
+    vae.encoder["Conv1"].freeze()
+    vae.encode(X)
+    other = COPIES[kind](vae, tmp_path)
+    before = parameters(vae)
+    np.testing.assert_array_equal(other.sample(3), vae.sample(3))
+    other.fit(X)
+    assert_same_bits(parameters(vae), before)
+    assert other.history_["loss"][:2] == vae.history_["loss"]
+    assert_same_model(other, vae.fit(X), X)
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_an_untrained_model_can_be_copied(kind, tmp_path):
+    vae = small_vae(random_state=np.random.default_rng(3))
+    other = COPIES[kind](vae, tmp_path)
+    with pytest.raises(NotFittedError):
+        other.encode(random_images())
+    assert_same_model(other.fit(random_images()), vae.fit(random_images()), random_images())
+
+
+def test_buffers_are_not_pickled():
+    """A large batch must not make the file large."""
+    vae = small_vae().fit(random_images())
+    before = len(pickle.dumps(vae))
+    vae.fit(random_images(2000), batchsize=2000, n_epochs=1)
+    vae.encode(random_images(2000))
+    assert len(pickle.dumps(vae)) < before + 1000

@@ -1,0 +1,189 @@
+"""The compiled dense products, held against the plain reference."""
+
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kernel_checks import assert_close, assert_margins_untouched, each_dtype, exact, normal, output, positive
+
+from cvae._kernels import dense
+from cvae.workspace import workspace
+
+WORK = 400_000  # multiplications of a random case
+KERNEL_ARGUMENTS = {"workspace": workspace, "n_threads": 2}
+
+
+@st.composite
+def shapes(draw):
+    """(m examples, n_in, n_out)."""
+    sizes = st.integers(1, 20) | st.integers(1, 700)
+    m, n_in = draw(st.integers(1, 20) | st.integers(1, 300)), draw(sizes)
+    return m, n_in, draw(st.integers(1, max(1, min(700, WORK // (m * n_in)))))
+
+
+CORNERS = [
+    (1, 1, 1),
+    *[(5, 9, n) for n in (3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)],  # panels, pieces of work
+    *[(5, n, 9) for n in (63, 64, 65, 96, 97)],  # and the same for the gradient of the input
+    *[(m, 7, 10) for m in (2, 3, 4, 5, 6, 7, 11, 12, 13, 167, 168, 169, 300, 336, 337)],  # tiles and blocks of examples
+    *[(m, 20, 70) for m in (503, 504, 505, 1009)],  # pieces of work of 504 examples
+    *[(3, n, 5) for n in (167, 168, 169, 255, 256, 257, 511, 512, 513, 769)],  # parts of the summed dimension
+    *[(3, 5, n) for n in (255, 256, 257, 512, 513)],
+    (128, 3136, 33),
+    (64, 5, 256),
+    (30, 256, 784),
+]
+corners = pytest.mark.parametrize("shape", CORNERS, ids=str)
+
+
+def forward(x, w, b, relu=False):
+    y = output((len(x), len(b)), x.dtype)
+    dense.dense_forward(y, x, w, b, relu=relu, **KERNEL_ARGUMENTS)
+    return y
+
+
+def check_forward(shape, dtype, rng):
+    m, n_in, n_out = shape
+    x, w, b = positive(rng, (m, n_in), dtype), positive(rng, (n_in, n_out), dtype), positive(rng, (n_out,), dtype)
+    assert_close(forward(x, w, b), oracles.dense_forward(*exact(x, w, b)))
+
+
+def check_backward(shape, dtype, rng):
+    m, n_in, n_out = shape
+    x, w, dy = positive(rng, (m, n_in), dtype), positive(rng, (n_in, n_out), dtype), positive(rng, (m, n_out), dtype)
+    dx, dw, db = output(x.shape, dtype), output(w.shape, dtype), output((n_out,), dtype)
+    dense.dense_grad_input(dx, dy, w, **KERNEL_ARGUMENTS)
+    dense.dense_grad_weight(dw, db, x, dy, **KERNEL_ARGUMENTS)
+    expected_dx, expected_dw, expected_db = oracles.dense_backward(*exact(dy, x, w))
+    assert_close(dx, expected_dx)
+    assert_close(dw, expected_dw)
+    assert_close(db, expected_db.reshape(-1))
+
+
+@each_dtype
+@corners
+def test_forward_at_corners(shape, dtype):
+    check_forward(shape, dtype, np.random.default_rng(1))
+
+
+@each_dtype
+@corners
+def test_relu_after_forward(shape, dtype):
+    m, n_in, n_out = shape
+    rng = np.random.default_rng(1)
+    x, w, b = normal(rng, (m, n_in), dtype), normal(rng, (n_in, n_out), dtype), normal(rng, (n_out,), dtype)
+    y = forward(x, w, b, relu=True)
+    assert_margins_untouched(y)
+    np.testing.assert_array_equal(y, np.maximum(forward(x, w, b), 0))
+
+
+@each_dtype
+@corners
+def test_backward_at_corners(shape, dtype):
+    check_backward(shape, dtype, np.random.default_rng(2))
+
+
+@each_dtype
+@given(shape=shapes(), seed=st.integers(0, 2**32 - 1))
+def test_forward(shape, seed, dtype):
+    check_forward(shape, dtype, np.random.default_rng(seed))
+
+
+@each_dtype
+@given(shape=shapes(), seed=st.integers(0, 2**32 - 1))
+def test_backward(shape, seed, dtype):
+    check_backward(shape, dtype, np.random.default_rng(seed))
+
+
+@each_dtype
+def test_an_example_gives_the_same_bits_in_any_batch(dtype):
+    rng = np.random.default_rng(3)
+    x, w, b = normal(rng, (600, 300), dtype), normal(rng, (300, 70), dtype), normal(rng, (70,), dtype)
+    together = forward(x, w, b)
+    for first, last in ((0, 1), (1, 6), (503, 505), (599, 600)):
+        np.testing.assert_array_equal(forward(x[first:last], w, b), together[first:last])
+
+
+@each_dtype
+def test_nan_and_infinity_stay_in_their_rows(dtype):
+    rng = np.random.default_rng(4)
+    x, w, b = rng.standard_normal((30, 40)).astype(dtype), normal(rng, (40, 50), dtype), normal(rng, (50,), dtype)
+    x[7, 3] = np.nan
+    for relu in (False, True):
+        y = forward(x, w, b, relu=relu)
+        assert np.isnan(y[7]).all()
+        assert np.isfinite(np.delete(y, 7, axis=0)).all()
+
+
+# ------------------------------------------------------------------ arguments
+
+# Each pass with the sizes of its arrays' axes, by letter.
+PASSES = {
+    "dense_forward": (("m", "o"), ("m", "i"), ("i", "o"), ("o",)),
+    "dense_grad_input": (("m", "i"), ("m", "o"), ("i", "o")),
+    "dense_grad_weight": (("i", "o"), ("o",), ("m", "i"), ("m", "o")),
+}
+passes = pytest.mark.parametrize("name", PASSES)
+
+
+def arrays(name, **sizes):
+    sizes = {"m": 4, "i": 5, "o": 6} | sizes
+    return [np.zeros([sizes[letter] for letter in axes], np.float32) for axes in PASSES[name]]
+
+
+def call(name, arguments, **changes):
+    relu = {"relu": False} if name == "dense_forward" else {}
+    getattr(dense, name)(*arguments, **(KERNEL_ARGUMENTS | relu | changes))
+
+
+@passes
+def test_every_array_is_checked(name):
+    good = arrays(name)
+    call(name, good)
+    for i, array in enumerate(good):
+        for axis in range(array.ndim):
+            for change in (-1, 1):
+                shape = list(array.shape)
+                shape[axis] += change
+                with pytest.raises(ValueError, match="shapes do not fit together"):
+                    call(name, [*good[:i], np.zeros(shape, np.float32), *good[i + 1 :]])
+        wrong = [array.astype(np.float64), array.astype(np.int32), None, array.tolist(), array[np.newaxis]]
+        wrong.append(np.repeat(array, 2, axis=-1)[..., ::2])
+        for value in wrong:
+            with pytest.raises((TypeError, ValueError)):
+                call(name, [*good[:i], value, *good[i + 1 :]])
+
+
+@passes
+@pytest.mark.parametrize("letter", "mio")
+def test_empty_arrays_are_refused(name, letter):
+    with pytest.raises(ValueError, match="empty"):
+        call(name, arrays(name, **{letter: 0}))
+
+
+@passes
+def test_outputs_must_be_writable(name):
+    for i in range(2 if name == "dense_grad_weight" else 1):
+        good = arrays(name)
+        good[i].flags.writeable = False
+        with pytest.raises(ValueError, match="read-only"):
+            call(name, good)
+
+
+@passes
+def test_numbers_of_threads_out_of_range_are_refused(name):
+    for n_threads in (0, -1, 4097, 2**31 - 1):
+        with pytest.raises(ValueError, match=f"n_threads must be from 1 to 4096, got {n_threads}"):
+            call(name, arrays(name), n_threads=n_threads)
+
+
+@passes
+@pytest.mark.parametrize("size", [0, 1000])
+def test_a_workspace_that_is_too_small_is_refused(name, size):
+    class Small:
+        def reserve(self, nbytes):
+            return np.empty(size, np.uint8)
+
+    with pytest.raises(ValueError, match="workspace must reserve at least"):
+        call(name, arrays(name), workspace=Small())

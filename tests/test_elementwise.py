@@ -1,0 +1,126 @@
+"""The compiled single passes over flat arrays: the ReLU's derivative and the logistic function."""
+
+import math
+
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from kernel_checks import assert_margins_untouched, each_dtype, exact, normal, output
+
+from cvae._kernels import elementwise
+
+# At the edges of vectors, of pieces of work (4096) and of the work that is shared out to threads (8192, 32768).
+SIZES = [0, 1, 2, 3, 15, 16, 17, 33, 4095, 4096, 4097, 8191, 8192, 32767, 32768, 40001]
+EPS = {np.float32: 2.0**-23, np.float64: 2.0**-52}
+
+
+def sigmoid(z):
+    out = output(z.shape, z.dtype)
+    elementwise.sigmoid(out, z, n_threads=2)
+    assert_margins_untouched(out)
+    return out
+
+
+def relu_backward(dy, y):
+    dz = output(dy.shape, dy.dtype)
+    elementwise.relu_backward(dz, dy, y, n_threads=2)
+    assert_margins_untouched(dz)
+    return dz
+
+
+@each_dtype
+@pytest.mark.parametrize("size", SIZES)
+def test_relu_backward_passes_the_gradient_where_the_output_is_positive(size, dtype):
+    rng = np.random.default_rng(1)
+    dy, y = normal(rng, (size,), dtype), np.maximum(normal(rng, (size,), dtype), 0)
+    expected = np.where(y > 0, dy, 0)
+    np.testing.assert_array_equal(relu_backward(dy, y), expected)
+    in_place = np.array(dy)
+    elementwise.relu_backward(in_place, in_place, y, n_threads=2)
+    np.testing.assert_array_equal(in_place, expected)
+
+
+@each_dtype
+def test_relu_backward_at_special_values(dtype):
+    tiny = np.finfo(dtype).smallest_subnormal
+    y = np.array([0, -0.0, -1, np.nan, np.inf, -np.inf, tiny, -tiny], dtype)
+    np.testing.assert_array_equal(relu_backward(np.ones_like(y), y), [0, 0, 0, 0, 1, 0, 1, 0])
+    # What is not passed on is 0 even if it was not finite.
+    np.testing.assert_array_equal(relu_backward(np.full_like(y, np.inf), y)[:2], [0, 0])
+
+
+@each_dtype
+@pytest.mark.parametrize("size", SIZES)
+def test_sigmoid_equals_the_reference(size, dtype):
+    z = 5 * normal(np.random.default_rng(2), (size,), dtype)
+    expected = oracles.sigmoid(exact(z)[0])
+    np.testing.assert_allclose(sigmoid(z), expected, rtol=4 * EPS[dtype])
+    in_place = np.array(z)
+    elementwise.sigmoid(in_place, in_place, n_threads=2)
+    np.testing.assert_array_equal(in_place, sigmoid(z))
+
+
+@each_dtype
+def test_sigmoid_keeps_its_relative_precision_down_to_the_smallest_number(dtype):
+    z = np.array([-5, -20, -50, -80, -87, -700 if dtype == np.float64 else -85], dtype)
+    expected = [math.exp(value) / (1 + math.exp(value)) for value in z.tolist()]
+    np.testing.assert_allclose(sigmoid(z), expected, rtol=4 * EPS[dtype])
+
+
+@each_dtype
+def test_sigmoid_at_special_values(dtype):
+    largest = np.finfo(dtype).max
+    z = np.array([0, -0.0, largest, -largest, np.inf, -np.inf, 1e-40], dtype)
+    np.testing.assert_array_equal(sigmoid(z), [0.5, 0.5, 1, 0, 1, 0, 0.5])
+    assert np.isnan(sigmoid(np.array([np.nan], dtype))).all()
+
+
+@each_dtype
+@given(data=st.data())
+def test_sigmoid_is_monotone_and_symmetric(data, dtype):
+    elements = st.floats(width=8 * np.dtype(dtype).itemsize, allow_nan=False)
+    z = np.sort(data.draw(hnp.arrays(dtype, st.integers(1, 50), elements=elements)))
+    p = sigmoid(z)
+    assert ((p >= 0) & (p <= 1)).all()
+    assert (np.diff(p) >= -2 * EPS[dtype] * p[1:]).all()
+    np.testing.assert_allclose(p + sigmoid(-z), 1, rtol=2 * EPS[dtype])
+
+
+# ------------------------------------------------------------------ arguments
+
+
+def call(name, arrays, n_threads=2):
+    getattr(elementwise, name)(*arrays, n_threads=n_threads)
+
+
+@pytest.mark.parametrize(("name", "count"), [("relu_backward", 3), ("sigmoid", 2)])
+def test_every_array_is_checked(name, count):
+    good = [np.zeros(10, np.float32) for _ in range(count)]
+    call(name, good)
+    for i, array in enumerate(good):
+        for size in (0, 9, 11):
+            with pytest.raises(ValueError, match="must have the same size"):
+                call(name, [*good[:i], np.zeros(size, np.float32), *good[i + 1 :]])
+        wrong = [array.astype(np.float64), array.astype(np.int32), None, array.tolist(), array.reshape(2, 5)]
+        wrong += [np.repeat(array, 2)[::2], array.astype(array.dtype.newbyteorder())]
+        for value in wrong:
+            with pytest.raises((TypeError, ValueError)):
+                call(name, [*good[:i], value, *good[i + 1 :]])
+
+
+@pytest.mark.parametrize(("name", "count"), [("relu_backward", 3), ("sigmoid", 2)])
+def test_outputs_must_be_writable(name, count):
+    arrays = [np.zeros(10, np.float32) for _ in range(count)]
+    arrays[0].flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        call(name, arrays)
+
+
+@pytest.mark.parametrize(("name", "count"), [("relu_backward", 3), ("sigmoid", 2)])
+def test_numbers_of_threads_out_of_range_are_refused(name, count):
+    for n_threads in (0, -1, 4097, 2**31 - 1):
+        with pytest.raises(ValueError, match=f"n_threads must be from 1 to 4096, got {n_threads}"):
+            call(name, [np.zeros(100_000, np.float32)] * count, n_threads)

@@ -1,0 +1,60 @@
+"""The gradients of whole layers, held against finite differences of their outputs."""
+
+import numpy as np
+import pytest
+from layer_cases import ACTIVATIONS
+
+from cvae.layers import Conv2D, Flatten, FullyConnected, Pool2D
+
+
+def assert_gradients_are_differences(layer, X):
+    """Hold a layer's gradients to central differences of sum(dY * output), element by element."""
+    rng = np.random.default_rng(5)
+    dY = rng.normal(size=layer.forward(X).shape)
+    analytic = {"X": layer.backward(dY), **layer.gradients}
+    for name, array in {"X": X, **layer.parameters}.items():
+        numerical = np.empty_like(array)
+        for index in np.ndindex(*array.shape):
+            value, losses = array[index], []
+            for step in (1e-5, -1e-5):
+                array[index] = value + step
+                losses.append((dY * layer.forward(X, retain_derived=False)).sum())
+            array[index] = value
+            numerical[index] = (losses[0] - losses[1]) / 2e-5
+        np.testing.assert_allclose(analytic[name], numerical, rtol=0, atol=2e-9 * max(1, np.abs(numerical).max()))
+
+
+@pytest.mark.parametrize("act_fn", ACTIVATIONS)
+def test_gradients_of_fully_connected_are_differences(act_fn):
+    layer = FullyConnected(3, act_fn, dtype="float64", init="std_normal", random_state=0)
+    assert_gradients_are_differences(layer, np.random.default_rng(6).normal(size=(4, 5)))
+
+
+@pytest.mark.parametrize("act_fn", ACTIVATIONS)
+def test_gradients_of_conv2d_are_differences(act_fn):
+    layer = Conv2D(3, (3, 2), pad=(1, 0, 2, 1), stride=2, dilation=1, act_fn=act_fn, dtype="float64", random_state=1)
+    assert_gradients_are_differences(layer, np.random.default_rng(7).normal(size=(2, 6, 5, 2)))
+
+
+@pytest.mark.parametrize("mode", ["max", "average"])
+@pytest.mark.parametrize(("stride", "pad"), [(1, 0), (2, (1, 0, 2, 1)), (1, "same")])
+def test_gradients_of_pool2d_are_differences(mode, stride, pad):
+    layer = Pool2D((3, 2), stride, pad, mode, dtype="float64")
+    assert_gradients_are_differences(layer, np.random.default_rng(8).normal(size=(2, 5, 4, 2)))
+
+
+@pytest.mark.parametrize("keep_dim", ["first", "last", -1])
+def test_gradients_of_flatten_are_differences(keep_dim):
+    assert_gradients_are_differences(
+        Flatten(keep_dim, dtype="float64"), np.random.default_rng(9).normal(size=(2, 3, 2))
+    )
+
+
+@pytest.mark.parametrize("act_fn", [name for name in ACTIVATIONS if name != "Exponential"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_large_preactivations_neither_overflow_nor_warn(act_fn, dtype):
+    largest = {"float32": 1e38, "float64": 1e307}[dtype]
+    layer = FullyConnected(2, act_fn, dtype=dtype).set_params({"parameters": {"W": np.eye(2)}})
+    Y = layer.forward([[largest, -largest], [1e5, -1e5], [800, -800], [40, -40]])
+    assert np.isfinite(Y).all()
+    assert np.isfinite(layer.backward(np.ones_like(Y))).all()

@@ -1,0 +1,145 @@
+"""The names that users rely on: they exist, are documented, and importing them is light."""
+
+import inspect
+import re
+import subprocess
+import sys
+
+import pytest
+from small_vae import subprocess_environment
+
+import cvae
+from cvae import BernoulliVAE, activations, initializers, layers, losses, optimizers, schedulers
+
+PUBLIC = {
+    cvae: [
+        "BernoulliVAE", "NotFittedError", "datasets", "get_num_threads", "load", "minibatch", "set_num_threads",
+    ],
+    layers: ["Conv2D", "Pool2D", "Flatten", "FullyConnected"],
+    activations: [
+        "ReLU", "LeakyReLU", "GELU", "ELU", "SELU", "Sigmoid", "HardSigmoid", "Tanh", "SoftPlus", "Exponential",
+        "Affine", "Identity",
+    ],
+    losses: ["VAELoss"],
+    optimizers: ["SGD", "AdaGrad", "RMSProp", "Adam"],
+    schedulers: ["ConstantScheduler", "ExponentialScheduler", "NoamScheduler", "KingScheduler"],
+    initializers: ["WeightInitializer", "ActivationInitializer", "OptimizerInitializer", "SchedulerInitializer"],
+}  # fmt: skip
+METHODS = [
+    "fit", "partial_fit", "fit_transform", "encode", "transform", "decode", "inverse_transform", "reconstruct",
+    "sample", "elbo", "score_samples", "score", "log_likelihood", "save", "get_params", "set_params",
+    "get_feature_names_out", "forward", "backward", "update", "flush_gradients", "parameters", "gradients",
+    "hyperparameters", "derived_variables",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module in PUBLIC for name in PUBLIC[module]])
+def test_public_names_exist_and_are_documented(module, name):
+    thing = getattr(module, name)
+    assert inspect.getdoc(thing)
+    assert not name.startswith("_")
+
+
+def test_the_packages_own_list_of_names_is_right():
+    assert set(cvae.__all__) == {*PUBLIC[cvae], "__version__"}
+    assert re.fullmatch(r"\d+(\.\d+)*(\+\w+)?", cvae.__version__)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_models_methods_exist_and_are_documented(name):
+    member = inspect.getattr_static(BernoulliVAE, name)
+    assert inspect.getdoc(member)
+    if callable(member):
+        annotations = inspect.signature(member).parameters.values()
+        assert all(p.annotation is not p.empty for p in annotations if p.name != "self")
+        assert inspect.signature(member).return_annotation is not inspect.Signature.empty
+
+
+def test_the_model_has_no_other_public_methods_or_attributes():
+    methods = {name for name, _ in inspect.getmembers(BernoulliVAE) if not name.startswith("_")}
+    assert methods == {*METHODS, "loss"}
+    arguments = set(inspect.signature(BernoulliVAE).parameters)
+    attributes = {name for name in vars(BernoulliVAE()) if not name.startswith("_")}
+    assert attributes == {*arguments, "encoder", "decoder", "history_"}
+
+
+SIGNATURES = {
+    "fit": "(self, X, y=None, *, n_epochs=None, batchsize=None, verbose=None, validation_data=None, callbacks=())",
+    "partial_fit": "(self, X, y=None)",
+    "encode": "(self, X)",
+    "transform": "(self, X)",
+    "decode": "(self, Z)",
+    "inverse_transform": "(self, Z)",
+    "reconstruct": "(self, X)",
+    "sample": "(self, n=1, random_state=None)",
+    "elbo": "(self, X, random_state=0)",
+    "score_samples": "(self, X)",
+    "score": "(self, X, y=None)",
+    "log_likelihood": "(self, X, n_samples=100, random_state=0)",
+    "save": "(self, path)",
+    "forward": "(self, X_train, retain_derived=True, noise=None)",
+    "backward": "(self, X_train, X_recon)",
+    "update": "(self, cur_loss=None)",
+    "flush_gradients": "(self)",
+}
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_arguments_keep_their_names_order_and_defaults(name):
+    signature = inspect.signature(getattr(BernoulliVAE, name))
+    bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
+    assert str(inspect.Signature(bare)) == SIGNATURES[name]
+
+
+def run(code, folder):
+    """Run code in a fresh Python that turns warnings into errors; return what it prints."""
+    finished = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=subprocess_environment(),
+        timeout=120,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def test_importing_cvae_imports_no_optional_package(tmp_path):
+    loaded = run("import sys, cvae; print(*{name.partition('.')[0] for name in sys.modules})", tmp_path).split()
+    heavy = {"matplotlib", "sklearn", "scipy", "torch", "PIL", "onnx", "pandas", "joblib", "mpi4py", "pytest"}
+    assert heavy.isdisjoint(loaded)
+    assert {"cvae", "numpy"} <= set(loaded)
+
+
+def test_training_saving_and_loading_need_no_optional_package(tmp_path):
+    """With all of them out of reach."""
+    code = """
+import sys
+for name in ("matplotlib", "sklearn", "scipy", "torch", "PIL", "joblib"):
+    sys.modules[name] = None
+import cvae
+digits = cvae.datasets.load("mnist-sample")
+vae = cvae.BernoulliVAE(T=2, latent_dim=8, verbose=False).fit(digits.images[:64], n_epochs=1)
+vae.save("model")
+print(cvae.load("model").reconstruct(digits.test_images[:3]).shape)
+"""
+    assert run(code, tmp_path) == "(3, 28, 28, 1)\n"
+
+
+def test_importing_prints_nothing(tmp_path):
+    assert run("import cvae", tmp_path) == ""
+
+
+def test_numpy_mls_calls_run(tmp_path):
+    code = """
+from cvae import BernoulliVAE, datasets
+X = datasets.load("mnist-sample").images[:16] / 255
+vae = BernoulliVAE(2, 16, verbose=False)
+X_recon = vae.forward(X)
+vae.backward(X, X_recon)
+vae.update(1.0)
+vae.flush_gradients()
+print(X_recon.shape, vae.encoder["Conv1"].optimizer.cur_step, vae.decoder["FC2"].parameters["W"].shape)
+"""
+    assert run(code, tmp_path) == "(16, 784) 1 (16, 784)\n"

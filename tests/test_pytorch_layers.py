@@ -1,0 +1,151 @@
+"""The layers, held against PyTorch: each alone, and all of them in a row."""
+
+import numpy as np
+import pytest
+from oracles import assert_equal_to_rounding
+
+from cvae.layers import Conv2D, Flatten, FullyConnected, Pool2D
+
+torch = pytest.importorskip("torch", reason="PyTorch is the other side of this comparison")
+functional = torch.nn.functional
+
+# PyTorch's functions for our activations; where they differ at a kink (exactly 0), random numbers do not meet it.
+ACTIVATIONS = {
+    "Identity": lambda z: z,
+    "ReLU": functional.relu,
+    "LeakyReLU(alpha=0.2)": lambda z: functional.leaky_relu(z, 0.2),
+    "GELU(approximate=False)": functional.gelu,
+    "GELU(approximate=True)": lambda z: functional.gelu(z, approximate="tanh"),
+    "ELU(alpha=0.5)": lambda z: functional.elu(z, 0.5),
+    "SELU": functional.selu,
+    "Sigmoid": torch.sigmoid,
+    "Tanh": torch.tanh,
+    "SoftPlus": functional.softplus,
+    "Exponential": torch.exp,
+}
+
+
+def leaf(array):
+    return torch.tensor(np.array(array), requires_grad=True)
+
+
+def to_nchw(array):
+    return array.permute(0, 3, 1, 2)
+
+
+def to_nhwc(array):
+    return array.permute(0, 2, 3, 1)
+
+
+def padded(x, pad):
+    top, bottom, left, right = pad
+    return functional.pad(x, (left, right, top, bottom))
+
+
+def conv2d(x, W, b, stride=1, pad=(0, 0, 0, 0), dilation=0):
+    """Our convolution of NHWC images by PyTorch's."""
+    weights = W.permute(3, 2, 0, 1)
+    z = functional.conv2d(padded(to_nchw(x), pad), weights, b.reshape(-1), stride=stride, dilation=dilation + 1)
+    return to_nhwc(z)
+
+
+def pool2d(x, kernel_shape, stride=1, pad=(0, 0, 0, 0), mode="max"):
+    pool = {"max": functional.max_pool2d, "average": functional.avg_pool2d}[mode]
+    return to_nhwc(pool(padded(to_nchw(x), pad), kernel_shape, stride))
+
+
+def assert_same(layer, X, compute):
+    """Compare output and gradients of a layer with those of `compute(x, **parameters)`."""
+    Y = layer.forward(X)
+    x, parameters = leaf(X), {name: leaf(value) for name, value in layer.parameters.items()}
+    y = compute(x, **parameters)
+    assert_equal_to_rounding(Y, y.detach().numpy())
+    dY = np.random.default_rng(0).normal(size=Y.shape)
+    y.backward(torch.tensor(dY))
+    assert_equal_to_rounding(layer.backward(dY), x.grad.numpy())
+    assert layer.gradients.keys() == parameters.keys()
+    for name, parameter in parameters.items():
+        assert_equal_to_rounding(layer.gradients[name], parameter.grad.numpy())
+
+
+@pytest.mark.parametrize("kernel_shape", [(1, 1), (2, 3), (5, 4)])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("dilation", [0, 1, 2])
+@pytest.mark.parametrize("pad", [(0, 0, 0, 0), (1, 0, 3, 2), (6, 6, 6, 6)], ids=str)
+def test_conv2d(kernel_shape, stride, dilation, pad):
+    X = np.random.default_rng(1).normal(size=(2, 14, 15, 3))
+    layer = Conv2D(5, kernel_shape, pad, stride, dilation, act_fn="Tanh", dtype="float64", random_state=0)
+    assert_same(layer, X, lambda x, W, b: torch.tanh(conv2d(x, W, b, stride, pad, dilation)))
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")  # it tells that PyTorch makes a copy
+@pytest.mark.parametrize("kernel_shape", [(2, 3), (4, 3)])
+@pytest.mark.parametrize("dilation", [0, 1])
+def test_same_padding_of_conv2d_is_pytorchs(kernel_shape, dilation):
+    X = np.random.default_rng(2).normal(size=(2, 9, 8, 3))
+    layer = Conv2D(5, kernel_shape, "same", dilation=dilation, dtype="float64", random_state=0)
+
+    def compute(x, W, b):
+        weights = W.permute(3, 2, 0, 1)
+        return to_nhwc(functional.conv2d(to_nchw(x), weights, b.reshape(-1), padding="same", dilation=dilation + 1))
+
+    assert_same(layer, X, compute)
+
+
+@pytest.mark.parametrize("kernel_shape", [(1, 1), (2, 3), (5, 4)])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("pad", [(0, 0, 0, 0), (1, 0, 3, 2)], ids=str)
+@pytest.mark.parametrize("mode", ["max", "average"])
+def test_pool2d(kernel_shape, stride, pad, mode):
+    X = np.random.default_rng(3).normal(size=(2, 9, 10, 3))
+    layer = Pool2D(kernel_shape, stride, pad, mode, dtype="float64")
+    assert_same(layer, X, lambda x: pool2d(x, kernel_shape, stride, pad, mode))
+
+
+def test_max_pooling_of_ties():
+    X = np.random.default_rng(4).integers(0, 3, (3, 8, 8, 4)).astype(np.float64)
+    assert_same(Pool2D((3, 3), 2, dtype="float64"), X, lambda x: pool2d(x, (3, 3), 2))
+
+
+@pytest.mark.parametrize("act_fn", ACTIVATIONS)
+def test_fully_connected(act_fn):
+    X = np.random.default_rng(5).normal(size=(7, 11))
+    layer = FullyConnected(6, act_fn, dtype="float64", init="std_normal", random_state=0)
+    assert_same(layer, X, lambda x, W, b: ACTIVATIONS[act_fn](x @ W + b))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_layers_in_a_row(dtype):
+    """The default model's encoder, on images of its size."""
+    X = np.random.default_rng(6).random((6, 28, 28, 1))
+    how = {"dtype": dtype, "random_state": 0, "act_fn": "ReLU"}
+    layers = [
+        Conv2D(32, 5, **how),
+        Pool2D(2, stride=2, dtype=dtype),
+        Conv2D(64, 5, **how),
+        Pool2D(2, dtype=dtype),
+        Flatten(dtype=dtype),
+        FullyConnected(256, **how),
+    ]
+    Y = X
+    for layer in layers:
+        Y = layer.forward(Y)
+    dX = np.cos(Y)
+    for layer in reversed(layers):
+        dX = layer.backward(dX)
+
+    x = leaf(X)
+    weights = [[leaf(value.astype(np.float64)) for value in layer.parameters.values()] for layer in layers]
+    hidden = pool2d(torch.relu(conv2d(x, *weights[0])), (2, 2), 2)
+    hidden = pool2d(torch.relu(conv2d(hidden, *weights[2])), (2, 2))
+    W, b = weights[5]
+    y = torch.relu(hidden.reshape(6, -1) @ W + b)
+    y.backward(torch.cos(y.detach()))
+
+    pairs = [(Y, y.detach()), (dX, x.grad)]
+    for layer, leaves in zip(layers, weights, strict=True):
+        pairs += zip(layer.gradients.values(), [one.grad for one in leaves], strict=True)
+    tolerance = {"float32": 1e-5, "float64": 1e-13}[dtype]
+    for got, expected in pairs:
+        error = np.linalg.norm(got - expected.numpy()) / np.linalg.norm(expected.numpy())
+        assert error < tolerance
