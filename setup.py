@@ -13,7 +13,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 from setuptools.modified import newer_group
 
-MODULES = ("dispatch", "conv2d", "dense", "pool2d", "losses", "optimizers", "elementwise")
+MODULES = ("dispatch", "conv2d", "winograd", "dense", "pool2d", "losses", "optimizers", "elementwise")
 INTERFACE = ["csrc/tables.pxd", "csrc/kernels/kernels.h"]
 KERNELS = ["csrc/cpu.h", *sorted(str(path) for path in Path("csrc/kernels").iterdir())]
 WARNINGS = ["-Wall", "-Wextra"]

@@ -26,6 +26,16 @@ cdef extern from "kernels/kernels.h" nogil:
                                    ptrdiff_t, void *) noexcept nogil
         ptrdiff_t (*conv2d_grad_input_scratch)(const window_shape *) noexcept nogil
         ptrdiff_t (*conv2d_grad_weight_scratch)(const window_shape *) noexcept nogil
+        void (*winograd_kernel)(void *, const void *, const window_shape *, int, ptrdiff_t) noexcept nogil
+        ptrdiff_t (*winograd_kernel_size)(const window_shape *, int) noexcept nogil
+        ptrdiff_t (*winograd_tiles)(const window_shape *) noexcept nogil
+        ptrdiff_t (*winograd_block)(const window_shape *) noexcept nogil
+        ptrdiff_t (*winograd_scratch)(const window_shape *) noexcept nogil
+        void (*winograd_forward)(void *, const void *, const void *, const void *, const window_shape *, int, ptrdiff_t,
+                                 ptrdiff_t, void *) noexcept nogil
+        void (*winograd_backward)(void *, void *, const void *, const void *, const void *, const window_shape *,
+                                  ptrdiff_t, ptrdiff_t, void *) noexcept nogil
+        void (*winograd_collect_kernel)(void *, const void *, const window_shape *, ptrdiff_t) noexcept nogil
         void (*dense_block)(void *, const void *, const void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t,
                             ptrdiff_t, int, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
         ptrdiff_t (*dense_scratch)(ptrdiff_t, ptrdiff_t) noexcept nogil

@@ -34,6 +34,7 @@ from cvae.threads import check_num_threads
 _DEMO_SETTINGS: dict[str, Any] = {"T": 10, "batchsize": 64, "optimizer": "Adam(lr=0.002)"}
 _DEMO_PICTURES = ("reconstructions.png", "samples.png", "latent.png", "history.png")
 _NATS = "nats per image"
+_SEED = 1  # of training, so that a command gives the same model each time
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -129,7 +130,7 @@ def _train(args: argparse.Namespace) -> None:
     known = settings()
     given = {name: value for name, value in vars(args).items() if name in known}
     if args.resume is None:
-        vae = cvae.BernoulliVAE(**given)
+        vae = cvae.BernoulliVAE(**{"random_state": _SEED, **given})
         shape = vae.image_shape
     else:
         fixed = [known[name].flag for name in given if name not in TRAINING_ARGUMENTS]

@@ -71,8 +71,9 @@ _SETTINGS = {
     "batchsize": _Setting("--batchsize", "N", _COUNT, "images in a batch"),
     "beta": _Setting("--beta", "X", float, "weight of the KL divergence"),
     "image_shape": _Setting("--image-shape", "RxC[xCH]", _ints, "shape of the images"),
+    "algorithm": _Setting("--algorithm", "NAME", str, "how to convolve: auto, direct or winograd"),
     "dtype": _Setting("--dtype", "TYPE", str, "float32 or float64"),
-    "random_state": _Setting("--seed", "N", _SEED, "makes results repeatable"),
+    "random_state": _Setting("--seed", "N", _SEED, "start of the random numbers (default: 1)"),
 }
 _LAYER_SETTINGS = {  # --enc-conv1-pad, ...
     "pad": ("PAD", _pad, "zeros around the input of {}: N, RxC, TxBxLxR, same or valid"),

@@ -70,6 +70,7 @@ class Model:
         batchsize: int = 128,
         beta: float = 1.0,
         image_shape: Sequence[int] | None = None,
+        algorithm: str = "auto",
         dtype: npt.DTypeLike = "float32",
         n_threads: int | None = None,
         random_state: int | np.random.Generator | np.random.RandomState | None = None,
@@ -95,6 +96,7 @@ class Model:
         self.batchsize = batchsize
         self.beta = beta
         self.image_shape = image_shape
+        self.algorithm = algorithm
         self.dtype = dtype
         self.n_threads = n_threads
         self.random_state = random_state
@@ -127,7 +129,9 @@ class Model:
         weighted: dict[str, Any] = {"init": self.init, "random_state": self._rng, **common}
         self.encoder: OrderedDict[str, LayerBase] = OrderedDict()
         for i in ("1", "2"):
-            self.encoder["Conv" + i] = self._make_layer(Conv2D, f"enc_conv{i}_", act_fn="ReLU", **weighted)
+            self.encoder["Conv" + i] = self._make_layer(
+                Conv2D, f"enc_conv{i}_", act_fn="ReLU", algorithm=self.algorithm, **weighted
+            )
             self.encoder["Pool" + i] = self._make_layer(Pool2D, f"enc_pool{i}_", mode="max", **common)
         self.encoder["Flatten3"] = Flatten(keep_dim="first", **common)
         self.encoder["FC4"] = FullyConnected(n_out=self.latent_dim, act_fn="ReLU", **weighted)

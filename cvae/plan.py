@@ -96,10 +96,11 @@ class Chain:
             elif isinstance(layer, WeightedLayer):
                 if layer is not self.layers[-1]:
                     activation_backward(layer.act_fn, dY, dY, self.outputs[i][:n] if extra is None else extra[:n])
-                if layer.trainable:
-                    layer.grad_weight(layer.gradients["W"], layer.gradients["b"].reshape(-1), below, dY)
-                if d_below is not None:
-                    layer.grad_input(d_below, dY)
+                grads = layer.gradients if layer.trainable else None
+                if grads is not None:
+                    layer.grads(d_below, grads["W"], grads["b"].reshape(-1), below, dY)
+                elif d_below is not None:
+                    layer.grads(d_below, None, None, below, dY)
 
 
 class Plan:
@@ -136,9 +137,6 @@ class Plan:
         self.mean, self.log_var, self.deviation, self.z = (empty(codes, dtype) for _ in range(4))
         self.dmean, self.dlog_var, self.dz = (empty(codes, dtype) for _ in range(3))
         self.reconstruction, self.kl = empty((batchsize,), np.float64), empty((batchsize,), np.float64)
-        # Chosen by name, for the kernel takes None in the place of an array for float32.
-        kernel: Any = losses.bce_with_logits
-        self.bce_with_logits = kernel["float" if dtype == np.float32 else "double"]
 
     def encode(self, n: int) -> tuple[Array, Array]:
         """Means and log variances (n, T) of the first n images of `images`."""
@@ -172,7 +170,7 @@ class Plan:
         latent.sample(z, deviation, mean, log_var, noise)
         logits = self.decode(z)
         dlogits = self.decoder.grads[-1][:n] if gradients else None
-        self.bce_with_logits(
+        losses.bce_with_logits(
             self.reconstruction[:n],
             None,
             dlogits,
@@ -202,7 +200,7 @@ class Plan:
         n = len(noise)
         z = self.z[:n]
         latent.sample(z, self.deviation[:n], np.broadcast_to(mean, z.shape), np.broadcast_to(log_var, z.shape), noise)
-        self.bce_with_logits(
+        losses.bce_with_logits(
             self.reconstruction[:n],
             None,
             None,

@@ -51,6 +51,8 @@ class BernoulliVAE(Stepwise, Inference):
         Weight of the KL divergence, at least 0 (Higgins et al. 2017).
     image_shape : (rows, cols) or (rows, cols, channels), optional
         Needed only where images come as rows (n, features), as in scikit-learn's pipelines.
+    algorithm : {"auto", "direct", "winograd"}
+        How to convolve, see `cvae.layers.Conv2D`.
     dtype : {"float32", "float64"}
     n_threads : int, optional
         None follows `cvae.get_num_threads`.  Results do not depend on it.

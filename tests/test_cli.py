@@ -144,6 +144,7 @@ SETTINGS = {  # of the constructor: what is written on the command line, what th
     "batchsize": ("7", 7),
     "beta": ("2.5", 2.5),
     "image_shape": ("12x10x1", [12, 10, 1]),
+    "algorithm": ("direct", "direct"),
     "dtype": ("float64", "float64"),
     "random_state": ("3", 3),
 }

@@ -97,6 +97,11 @@ CORNERS = {
     "depth 539 with dilation": Case(1, 16, 17, 11, 20, 7, 7, dilation=1),
     "depth 1050 with stride": Case(1, 16, 13, 42, 33, 5, 5, stride=2, pad=(2, 1, 0, 3)),
     **{f"{k} output channels summed": Case(1, 15, 14, 2, k, 3, 3) for k in (255, 256, 257, 300, 513)},
+    # Up to 4 channels and 168 patch columns, patches are gathered row of pixels by row of pixels.
+    "4 channels, 168 patch columns": Case(2, 9, 181, 4, 9, 6, 7, pad=(2, 0, 3, 1)),
+    "4 channels, 196 patch columns": Case(2, 9, 181, 4, 9, 7, 7, pad=(2, 0, 3, 1)),
+    "1 channel, stride and dilation": Case(2, 19, 190, 1, 9, 5, 5, 3, 1, (6, 0, 7, 9)),
+    "3 channels, wide padding": Case(3, 2, 3, 3, 17, 2, 3, 2, 0, (5, 6, 9, 8)),
     # grad_input computes 8 panels of patch columns at once.
     "many patch columns, many output channels": Case(1, 8, 30, 60, 300, 3, 3),
     # grad_weight deals blocks out to 16 lanes.

@@ -28,9 +28,10 @@ for dtype in ("float32", "float64"):
     kind = {"dtype": dtype, "random_state": 0}
     X = images
     layers = [
-        Conv2D(19, (3, 4), pad=(1, 0, 2, 1), act_fn="ReLU", **kind),
+        Conv2D(19, (3, 4), pad=(1, 0, 2, 1), act_fn="ReLU", algorithm="winograd", **kind),
         Pool2D((2, 3), stride=2, pad=1, dtype=dtype),
-        Conv2D(33, 3, stride=2, dilation=1, act_fn="ReLU", **kind),
+        Conv2D(37, 2, act_fn="ReLU", algorithm="winograd", **kind),
+        Conv2D(33, 2, stride=2, dilation=1, act_fn="ReLU", **kind),
         Pool2D(2, mode="average", dtype=dtype),
         Flatten(dtype=dtype),
         FullyConnected(21, act_fn="Sigmoid", **kind),
@@ -85,8 +86,8 @@ def test_results_agree_to_rounding(instruction_set, baseline, tmp_path):
     assert results.pop("name") == instruction_set
     assert results.keys() == baseline.keys() - {"name"}
     for name, array in results.items():
-        # In units of the largest element; training multiplies the rounding errors of its first steps.
-        tolerance = {"float32": 2e-6, "float64": 1e-14}[name.split("/")[0]] * (50 if name.endswith("fit") else 1)
+        # In units of the largest element; Winograd's algorithm rounds more than the rest.
+        tolerance = {"float32": 3e-5, "float64": 5e-14}[name.split("/")[0]]
         limit = tolerance * np.abs(baseline[name]).max()
         np.testing.assert_allclose(array, baseline[name], rtol=0, atol=limit, err_msg=name)
 

@@ -29,7 +29,7 @@ def test_hyperparameters():
     shared = {"dtype": "float32", "optimizer": {"cache": {}, "hyperparameters": SGD().hyperparameters}}
     assert Conv2D(4, 3).hyperparameters == {
         "layer": "Conv2D", "pad": 0, "init": "glorot_uniform", "in_ch": None, "out_ch": 4, "stride": 1, "dilation": 0,
-        "act_fn": "Identity", "kernel_shape": (3, 3), **shared,
+        "act_fn": "Identity", "kernel_shape": (3, 3), "algorithm": "auto", **shared,
     }  # fmt: skip
     assert Pool2D((3, 2), stride=2).hyperparameters == {
         "layer": "Pool2D", "act_fn": None, "pad": 0, "mode": "max", "in_ch": None, "out_ch": None, "stride": 2,

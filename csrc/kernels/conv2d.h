@@ -100,15 +100,54 @@ static void scatter_patches(real *dx, const real *patches, ptrdiff_t stride, con
     }
 }
 
+/* Few channels make short runs; a row of output pixels is then the longer run, and the patch matrix is gathered transposed. */
+INLINE int has_few_channels(const window_shape *s) { return s->c <= 4 && patch_size(s) <= BLOCK_ROWS; }
+
+/* Row q of the transposed patch matrix for the output pixels (image, i, j) to (image, i, j + count - 1). */
+INLINE void gather_pixels(real *out, const real *x, const window_shape *s, const pixel *at, ptrdiff_t count,
+                          ptrdiff_t q) {
+    const ptrdiff_t step = s->dilation + 1, channel = q % s->c, tap = q / s->c;
+    const ptrdiff_t row = at->i * s->stride + tap / s->s * step - s->pad_top;
+    const ptrdiff_t column = at->j * s->stride + tap % s->s * step - s->pad_left;
+    /* Pixels [begin, end) read a column inside the image. */
+    ptrdiff_t begin = smaller(count, larger(0, (s->stride - 1 - column) / s->stride));
+    ptrdiff_t end = larger(begin, smaller(count, (s->w - 1 - column + s->stride) / s->stride));
+    if (row < 0 || row >= s->h || column >= s->w) begin = end = count;
+    const real *in = x + ((at->image * s->h + row) * s->w + column) * s->c + channel;
+    const ptrdiff_t skip = s->stride * s->c;
+    for (ptrdiff_t p = 0; p < begin; p++) out[p] = 0;
+    if (skip == 1)
+        copy_reals(out + begin, in + begin, end - begin);
+    else
+        for (ptrdiff_t p = begin; p < end; p++) out[p] = in[p * skip];
+    for (ptrdiff_t p = end; p < count; p++) out[p] = 0;
+}
+
+/* scratch (patch_size, last - first): the patch matrix of a block of output pixels, transposed. */
+static void gather_patches_transposed(real *scratch, const real *x, const window_shape *s, ptrdiff_t first,
+                                      ptrdiff_t last) {
+    for (ptrdiff_t p = first; p < last;) {
+        const pixel at = pixel_at(s, p);
+        const ptrdiff_t count = smaller(s->ow - at.j, last - p);
+        for (ptrdiff_t q = 0; q < patch_size(s); q++)
+            gather_pixels(scratch + q * SCRATCH_STRIDE + (p - first), x, s, &at, count, q);
+        p += count;
+    }
+}
+
 static void conv2d_forward(void *y, const void *x, const void *packed_w, const void *bias, const window_shape *s,
                            int relu, ptrdiff_t first, ptrdiff_t last, void *scratch) {
-    const ptrdiff_t depth = patch_size(s), step = depth_step(depth);
+    const int transposed = has_few_channels(s);
+    const ptrdiff_t depth = patch_size(s), step = transposed ? depth : depth_step(depth);
     for (ptrdiff_t q = 0; q < depth; q += step) {
         const ptrdiff_t end = smaller(q + step, depth);
         const epilogue finish = {q == 0 ? bias : NULL, q > 0, relu && end == depth};
-        gather_patches(scratch, x, s, first, last, q, end);
-        gemm_block((real *)y + first * s->k, s->k, scratch, ROWS_FIRST, (const real *)packed_w + q * PANEL,
-                   depth * PANEL, last - first, s->k, end - q, finish);
+        if (transposed)
+            gather_patches_transposed(scratch, x, s, first, last);
+        else
+            gather_patches(scratch, x, s, first, last, q, end);
+        gemm_block((real *)y + first * s->k, s->k, scratch, transposed ? DEPTH_FIRST : ROWS_FIRST,
+                   (const real *)packed_w + q * PANEL, depth * PANEL, last - first, s->k, end - q, finish);
     }
 }
 
@@ -150,15 +189,23 @@ static void conv2d_grad_weight(void *dw, void *db, const void *x, const void *dy
     real *block = scratch, *packed_dy = block + SCRATCH_SIZE;
     const epilogue add = {NULL, 1, 0};
     pack_panels(packed_dy, dy_block, depth, s->k, s->k, 1, 0, (s->k + PANEL - 1) / PANEL);
-    for (ptrdiff_t q = 0; q < rows; q += step) {
-        const ptrdiff_t end = smaller(q + step, rows);
-        gather_patches(block, x, s, first, last, q, end);
-        gemm_block((real *)dw + q * s->k, s->k, block, DEPTH_FIRST, packed_dy, depth * PANEL, end - q, s->k, depth, add);
+    if (has_few_channels(s)) {
+        gather_patches_transposed(block, x, s, first, last);
+        gemm_block(dw, s->k, block, ROWS_FIRST, packed_dy, depth * PANEL, rows, s->k, depth, add);
+    } else {
+        for (ptrdiff_t q = 0; q < rows; q += step) {
+            const ptrdiff_t end = smaller(q + step, rows);
+            gather_patches(block, x, s, first, last, q, end);
+            gemm_block((real *)dw + q * s->k, s->k, block, DEPTH_FIRST, packed_dy, depth * PANEL, end - q, s->k, depth,
+                       add);
+        }
     }
-    for (ptrdiff_t k = 0; k < s->k; k++) {
-        real sum = 0;
-        for (ptrdiff_t p = 0; p < depth; p++) sum += packed_dy[k / PANEL * depth * PANEL + p * PANEL + k % PANEL];
-        ((real *)db)[k] += sum;
+    for (ptrdiff_t k = 0; k < s->k; k += LANES) {
+        const real *column = packed_dy + k / PANEL * depth * PANEL + k % PANEL;
+        vec sum = broadcast(0);
+        for (ptrdiff_t p = 0; p < depth; p++) sum += load(column + p * PANEL);
+        real *to = (real *)db + k;
+        store_some(to, load_some(to, s->k - k) + sum, s->k - k);
     }
 }
 

@@ -42,15 +42,16 @@ static void dense_grad_weight(void *dw, const void *x, const void *dy, ptrdiff_t
 
 /* Sums of BLOCK_ROWS rows are added up first, which keeps the rounding error small. */
 static void column_sums(void *out, const void *x, ptrdiff_t m, ptrdiff_t n, ptrdiff_t first, ptrdiff_t last) {
-    for (ptrdiff_t j = first; j < last; j++) ((real *)out)[j] = 0;
     for (ptrdiff_t j = first; j < last; j += LANES) {
-        const ptrdiff_t count = smaller(LANES, last - j);
+        const ptrdiff_t count = last - j;
+        vec total = broadcast(0);
         for (ptrdiff_t i = 0; i < m; i += BLOCK_ROWS) {
-            real sum[LANES] = {0};
+            vec sum = broadcast(0);
             for (ptrdiff_t p = i; p < smaller(i + BLOCK_ROWS, m); p++)
-                for (ptrdiff_t l = 0; l < count; l++) sum[l] += ((const real *)x)[p * n + j + l];
-            for (ptrdiff_t l = 0; l < count; l++) ((real *)out)[j + l] += sum[l];
+                sum += load_some((const real *)x + p * n + j, count);
+            total += sum;
         }
+        store_some((real *)out + j, total, count);
     }
 }
 

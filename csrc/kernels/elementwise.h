@@ -16,10 +16,10 @@ static void set_zero(void *out, ptrdiff_t first, ptrdiff_t last) {
     memset((real *)out + first, 0, (size_t)(last - first) * sizeof(real));
 }
 
-/* out = lanes[0] + lanes[1] + ...; lane l starts at l * stride. */
+/* out = lanes[0] + lanes[1] + ...; lane l starts at l * stride.  out may be lanes[0]. */
 static void sum_lanes(void *out, const void *lanes, ptrdiff_t count, ptrdiff_t stride, ptrdiff_t first,
                       ptrdiff_t last) {
-    memcpy((real *)out + first, (const real *)lanes + first, (size_t)(last - first) * sizeof(real));
+    memmove((real *)out + first, (const real *)lanes + first, (size_t)(last - first) * sizeof(real));
     for (ptrdiff_t l = 1; l < count; l++) {
         const real *RESTRICT in = (const real *)lanes + l * stride;
         real *RESTRICT sum = out;
@@ -29,7 +29,8 @@ static void sum_lanes(void *out, const void *lanes, ptrdiff_t count, ptrdiff_t s
 
 /* out = the logistic function of z; out may be z. */
 static void sigmoid(void *out, const void *z, ptrdiff_t first, ptrdiff_t last) {
-    for (ptrdiff_t i = first; i < last; i++) ((real *)out)[i] = logistic(((const real *)z)[i]).value;
+    for (ptrdiff_t i = first; i < last; i += LANES)
+        store_some((real *)out + i, logistic(load_some((const real *)z + i, last - i)).value, last - i);
 }
 
 #endif

@@ -25,8 +25,12 @@ enum {
     SCRATCH_SIZE = BLOCK_ROWS * SCRATCH_STRIDE
 };
 
-/* How the left block lies in scratch: element (i, p) of rows i and inner index p. */
-typedef enum { ROWS_FIRST /* a[i * SCRATCH_STRIDE + p] */, DEPTH_FIRST /* a[p * SCRATCH_STRIDE + i] */ } block_order;
+/* How the left block lies in scratch: where element (i, p) of rows i and inner index p is. */
+typedef enum {
+    ROWS_FIRST,  /* a[i * SCRATCH_STRIDE + p] */
+    DEPTH_FIRST, /* a[p * stride + i] */
+    PANEL_ROWS   /* a[p / PANEL * stride + i * PANEL + p % PANEL]: a matrix in panels */
+} block_order;
 
 /* What a tile starts from and how it ends. */
 typedef struct {
@@ -38,20 +42,25 @@ typedef struct {
 /* c (rows, vectors * LANES)[ldc] = a (rows, k) times the first columns of one panel b (k, PANEL).  rows, vectors and order are
  * constants at each call, so that the loops over them are unrolled and sum stays in registers. */
 INLINE void tile(const int rows, const int vectors, const block_order order, real *c, ptrdiff_t ldc, const real *a,
-                 const real *b, ptrdiff_t k, const epilogue *end) {
-    const ptrdiff_t row_step = order == ROWS_FIRST ? SCRATCH_STRIDE : 1;
-    const ptrdiff_t depth_step = order == ROWS_FIRST ? 1 : SCRATCH_STRIDE;
+                 ptrdiff_t stride, const real *b, ptrdiff_t k, const epilogue *end) {
+    const ptrdiff_t row_step = order == ROWS_FIRST ? SCRATCH_STRIDE : order == DEPTH_FIRST ? 1 : PANEL;
+    const ptrdiff_t depth_step = order == DEPTH_FIRST ? stride : 1;
     vec sum[TILE_ROWS][2];
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = broadcast(0);
 
-    for (ptrdiff_t p = 0; p < k; p++) {
-        vec right[2];
-        UNROLL for (int j = 0; j < vectors; j++) right[j] = load(b + p * PANEL + j * LANES);
-        UNROLL for (int i = 0; i < rows; i++) {
-            const vec left = broadcast(a[i * row_step + p * depth_step]);
-            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] += left * right[j];
+    for (ptrdiff_t q = 0; q < k; q += order == PANEL_ROWS ? PANEL : k) {
+        const ptrdiff_t depth = order == PANEL_ROWS ? smaller(k - q, PANEL) : k;
+        for (ptrdiff_t p = 0; p < depth; p++) {
+            vec right[2];
+            UNROLL for (int j = 0; j < vectors; j++) right[j] = load(b + p * PANEL + j * LANES);
+            UNROLL for (int i = 0; i < rows; i++) {
+                const vec left = broadcast(a[i * row_step + p * depth_step]);
+                UNROLL for (int j = 0; j < vectors; j++) sum[i][j] += left * right[j];
+            }
         }
+        a += stride;
+        b += PANEL * PANEL;
     }
 
     UNROLL for (int j = 0; j < vectors; j++) {
@@ -72,10 +81,10 @@ static void copy_columns(real *out, ptrdiff_t out_stride, const real *in, ptrdif
 
 /* A tile of fewer columns than a panel is computed in a buffer as wide as the panel. */
 #define TILE(rows, order)                                                                                              \
-    static void tile_##rows##_##order(real *c, ptrdiff_t ldc, ptrdiff_t columns, const real *a, const real *b,         \
-                                      ptrdiff_t k, const epilogue *end) {                                              \
+    static void tile_##rows##_##order(real *c, ptrdiff_t ldc, ptrdiff_t columns, const real *a, ptrdiff_t stride,      \
+                                      const real *b, ptrdiff_t k, const epilogue *end) {                               \
         if (columns == PANEL) {                                                                                        \
-            tile(rows, 2, order, c, ldc, a, b, k, end);                                                                \
+            tile(rows, 2, order, c, ldc, a, stride, b, k, end);                                                        \
             return;                                                                                                    \
         }                                                                                                              \
         real edge[rows * PANEL] = {0}, edge_bias[PANEL] = {0};                                                         \
@@ -83,35 +92,41 @@ static void copy_columns(real *out, ptrdiff_t out_stride, const real *in, ptrdif
         if (end->bias) copy_columns(edge_bias, PANEL, end->bias, PANEL, 1, columns);                                   \
         if (end->accumulate) copy_columns(edge, PANEL, c, ldc, rows, columns);                                         \
         if (columns > LANES)                                                                                           \
-            tile(rows, 2, order, edge, PANEL, a, b, k, &edge_end);                                                     \
+            tile(rows, 2, order, edge, PANEL, a, stride, b, k, &edge_end);                                             \
         else                                                                                                           \
-            tile(rows, 1, order, edge, PANEL, a, b, k, &edge_end);                                                     \
+            tile(rows, 1, order, edge, PANEL, a, stride, b, k, &edge_end);                                             \
         copy_columns(c, ldc, edge, PANEL, rows, columns);                                                              \
     }
-#define TILES(order) TILE(1, order) TILE(2, order) TILE(4, order) TILE(6, order)
-TILES(ROWS_FIRST)
-TILES(DEPTH_FIRST)
+#define TILES(rows) TILE(rows, ROWS_FIRST) TILE(rows, DEPTH_FIRST) TILE(rows, PANEL_ROWS)
+TILES(1)
+TILES(2)
+TILES(4)
+TILES(6)
 #if TILE_ROWS == 12
-TILE(12, ROWS_FIRST)
-TILE(12, DEPTH_FIRST)
+TILES(8)
+TILES(12)
 #endif
 
-typedef void (*tile_function)(real *, ptrdiff_t, ptrdiff_t, const real *, const real *, ptrdiff_t, const epilogue *);
+typedef void (*tile_function)(real *, ptrdiff_t, ptrdiff_t, const real *, ptrdiff_t, const real *, ptrdiff_t,
+                              const epilogue *);
 
 /* The tallest tile that fits into rows, and its height. */
 INLINE int choose_tile(block_order order, ptrdiff_t rows, tile_function *function) {
 #define CHOOSE(height)                                                                                                 \
     if (rows >= height) {                                                                                              \
-        *function = order == ROWS_FIRST ? tile_##height##_ROWS_FIRST : tile_##height##_DEPTH_FIRST;                    \
+        *function = order == ROWS_FIRST    ? tile_##height##_ROWS_FIRST                                                \
+                    : order == DEPTH_FIRST ? tile_##height##_DEPTH_FIRST                                               \
+                                           : tile_##height##_PANEL_ROWS;                                               \
         return height;                                                                                                 \
     }
 #if TILE_ROWS == 12
     CHOOSE(12)
+    CHOOSE(8)
 #endif
     CHOOSE(6)
     CHOOSE(4)
     CHOOSE(2)
-    *function = order == ROWS_FIRST ? tile_1_ROWS_FIRST : tile_1_DEPTH_FIRST;
+    *function = order == ROWS_FIRST ? tile_1_ROWS_FIRST : order == DEPTH_FIRST ? tile_1_DEPTH_FIRST : tile_1_PANEL_ROWS;
     return 1;
 #undef CHOOSE
 }
@@ -124,12 +139,41 @@ static void gemm_block(real *c, ptrdiff_t ldc, const real *a, block_order order,
         tile_function function;
         for (ptrdiff_t i = 0; i < m;) {
             const int height = choose_tile(order, m - i, &function);
-            function(c + i * ldc + j, ldc, smaller(n - j, PANEL), a + i * row_step, b, k, &end);
+            function(c + i * ldc + j, ldc, smaller(n - j, PANEL), a + i * row_step, SCRATCH_STRIDE, b, k, &end);
             i += height;
         }
         b += b_stride;
         if (end.bias) end.bias += PANEL;
     }
+}
+
+/* c (m, n) = a (m, k) times b (k, n), or c += that, all three in panels: element (i, j) at [j / PANEL][i][j % PANEL], the last
+ * panel padded. */
+static void gemm_panels(real *c, const real *a, const real *b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k) {
+    const epilogue none = {NULL, 0, 0};
+    for (ptrdiff_t j = 0; j < n; j += PANEL) {
+        tile_function function;
+        for (ptrdiff_t i = 0; i < m;) {
+            const int height = choose_tile(PANEL_ROWS, m - i, &function);
+            function(c + j * m + i * PANEL, PANEL, PANEL, a + i * PANEL, m * PANEL, b + j * k, k, &none);
+            i += height;
+        }
+    }
+}
+
+/* c (m, n) += a (k, m) transposed times b (k, n), all three in panels. */
+static void gemm_panels_transposed(real *c, const real *a, const real *b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k) {
+    const epilogue add = {NULL, 1, 0};
+    for (ptrdiff_t j = 0; j < n; j += PANEL)
+        for (ptrdiff_t i0 = 0; i0 < m; i0 += PANEL) {
+            tile_function function;
+            const ptrdiff_t rows = smaller(m - i0, PANEL);
+            for (ptrdiff_t i = 0; i < rows;) {
+                const int height = choose_tile(DEPTH_FIRST, rows - i, &function);
+                function(c + j * m + (i0 + i) * PANEL, PANEL, PANEL, a + i0 * k + i, PANEL, b + j * k, k, &add);
+                i += height;
+            }
+        }
 }
 
 static void pack_panels(void *packed, const void *b, ptrdiff_t k, ptrdiff_t n, ptrdiff_t row_stride,

@@ -48,6 +48,23 @@ typedef struct {
     ptrdiff_t (*conv2d_grad_input_scratch)(const window_shape *shape);
     ptrdiff_t (*conv2d_grad_weight_scratch)(const window_shape *shape);
 
+    /* Winograd's algorithm for stride 1 without dilation and kernels up to 5x5 (winograd.h).  One row of the evaluated
+     * weights U, C rows for the forward pass, or K rows if transposed for the input gradient; all rows take
+     * winograd_kernel_size elements. */
+    void (*winograd_kernel)(void *U, const void *w, const window_shape *shape, int transposed, ptrdiff_t row);
+    ptrdiff_t (*winograd_kernel_size)(const window_shape *shape, int transposed);
+    ptrdiff_t (*winograd_tiles)(const window_shape *shape); /* of one image */
+    ptrdiff_t (*winograd_block)(const window_shape *shape); /* tiles at once */
+    ptrdiff_t (*winograd_scratch)(const window_shape *shape);
+    /* Tiles first <= t < last (at most winograd_block) of y; scratch: winograd_scratch elements. */
+    void (*winograd_forward)(void *y, const void *x, const void *U, const void *bias, const window_shape *shape, int relu,
+                             ptrdiff_t first, ptrdiff_t last, void *scratch);
+    /* Adds what tiles first <= t < last give to dx and to the evaluated weight gradient dU, either of which may be NULL. */
+    void (*winograd_backward)(void *dx, void *dU, const void *x, const void *dy, const void *Ut,
+                              const window_shape *shape, ptrdiff_t first, ptrdiff_t last, void *scratch);
+    /* Input channel c of dw from dU. */
+    void (*winograd_collect_kernel)(void *dw, const void *dU, const window_shape *shape, ptrdiff_t c);
+
     /* y[rows first_row <= i < last_row, columns of panels first <= j < last] of y (m, n) = x (m, k) b + bias (n or NULL),
      * with max(., 0) if relu; b (k, n) with the given strides; scratch: dense_scratch(k, last - first) elements. */
     void (*dense_block)(void *y, const void *x, const void *b, const void *bias, ptrdiff_t n, ptrdiff_t k,

@@ -8,15 +8,19 @@
 
 static double bce_with_logits(void *probabilities, void *dlogits, const void *logits, const void *y, ptrdiff_t m,
                               double scale, ptrdiff_t row) {
-    const real *z = (const real *)logits + row * m, *target = (const real *)y + row * m;
+    const real *z = (const real *)logits + row * m, *y_row = (const real *)y + row * m;
     real *p_out = probabilities ? (real *)probabilities + row * m : NULL;
     real *dz = dlogits ? (real *)dlogits + row * m : NULL;
     double sum = 0;
-    for (ptrdiff_t i = 0; i < m; i++) {
-        const logistic_result p = logistic(z[i]);
-        sum += (double)((z[i] < 0 ? 0 : z[i]) - z[i] * target[i] + real_log1p(p.decay));
-        if (p_out) p_out[i] = p.value;
-        if (dz) dz[i] = (p.value - target[i]) * (real)scale;
+    for (ptrdiff_t i = 0; i < m; i += LANES) {
+        const ptrdiff_t count = m - i;
+        const vec logit = load_some(z + i, count), target = load_some(y_row + i, count);
+        const logistic_result p = logistic(logit);
+        real loss[LANES];
+        store(loss, positive_part(logit) - logit * target + log1p_fraction(p.decay));
+        for (ptrdiff_t l = 0; l < smaller(LANES, count); l++) sum += (double)loss[l];
+        if (p_out) store_some(p_out + i, p.value, count);
+        if (dz) store_some(dz + i, (p.value - target) * (real)scale, count);
     }
     return sum;
 }

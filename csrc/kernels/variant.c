@@ -5,6 +5,7 @@
 #include "losses.h"
 #include "optimizers.h"
 #include "pool2d.h"
+#include "winograd.h"
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -26,6 +27,14 @@ const kernel_table TABLE = {
     .conv2d_grad_weight = conv2d_grad_weight,
     .conv2d_grad_input_scratch = conv2d_grad_input_scratch,
     .conv2d_grad_weight_scratch = conv2d_grad_weight_scratch,
+    .winograd_kernel = winograd_kernel,
+    .winograd_kernel_size = winograd_kernel_size,
+    .winograd_block = winograd_block,
+    .winograd_scratch = winograd_scratch,
+    .winograd_tiles = winograd_tiles,
+    .winograd_forward = winograd_forward,
+    .winograd_backward = winograd_backward,
+    .winograd_collect_kernel = winograd_collect_kernel,
     .dense_block = dense_block,
     .dense_scratch = dense_scratch,
     .dense_grad_weight = dense_grad_weight,

@@ -56,14 +56,49 @@ typedef real unaligned_vec __attribute__((vector_size(VECTOR_BYTES), aligned(siz
 INLINE vec load(const real *p) { return *(const unaligned_vec *)p; }
 INLINE void store(real *p, vec v) { *(unaligned_vec *)p = v; }
 INLINE vec broadcast(real x) { return x - (vec){0}; }
-INLINE vec positive_part(vec v) { return (vec)((vec_int)v & ~(v <= 0)); } /* NaN stays NaN */
+/* All bits set where a < b, none where not. */
+INLINE vec_int less(vec a, vec b) { return a < b; }
+INLINE vec_int as_bits(vec v) { return (vec_int)v; }
+INLINE vec as_real(vec_int v) { return (vec)v; }
 #else
 typedef real vec;
+typedef real_int vec_int;
 INLINE vec load(const real *p) { return *p; }
 INLINE void store(real *p, vec v) { *p = v; }
 INLINE vec broadcast(real x) { return x; }
-INLINE vec positive_part(vec v) { return v <= 0 ? 0 : v; }
+INLINE vec_int less(vec a, vec b) { return a < b ? -1 : 0; }
+INLINE vec_int as_bits(vec v) {
+    vec_int bits;
+    memcpy(&bits, &v, sizeof(v));
+    return bits;
+}
+INLINE vec as_real(vec_int bits) {
+    vec v;
+    memcpy(&v, &bits, sizeof(v));
+    return v;
+}
 #endif
+
+/* a where the mask is set, b where it is not. */
+INLINE vec choose(vec_int mask, vec a, vec b) { return as_real((as_bits(a) & mask) | (as_bits(b) & ~mask)); }
+INLINE vec positive_part(vec v) { return as_real(as_bits(v) & ~less(v, broadcast(0))); } /* NaN stays NaN */
+
+/* The first count lanes, at most all of them; the others are read as zero and not written. */
+INLINE vec load_some(const real *p, ptrdiff_t count) {
+    if (count >= LANES) return load(p);
+    real part[LANES] = {0};
+    for (ptrdiff_t i = 0; i < count; i++) part[i] = p[i];
+    return load(part);
+}
+INLINE void store_some(real *p, vec v, ptrdiff_t count) {
+    if (count >= LANES) {
+        store(p, v);
+        return;
+    }
+    real part[LANES];
+    store(part, v);
+    for (ptrdiff_t i = 0; i < count; i++) p[i] = part[i];
+}
 
 INLINE ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 INLINE ptrdiff_t larger(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }

@@ -277,12 +277,8 @@ class WeightedLayer(LayerBase):
         """Z = the layer before its activation, or after it if that is ReLU and `relu` is true."""
 
     @abstractmethod
-    def grad_input(self, dX: Array, dZ: Array) -> None:
-        """dX = the gradient with respect to the input, from that of the pre-activation."""
-
-    @abstractmethod
-    def grad_weight(self, dW: Array, db: Array, X: Array, dZ: Array) -> None:
-        """dW, db = the gradients with respect to weights and bias, from that of the pre-activation."""
+    def grads(self, dX: Array | None, dW: Array | None, db: Array | None, X: Array, dZ: Array) -> None:
+        """dX, dW, db = the gradients of input, weights and bias from that of the pre-activation; None are left out."""
 
     def initialize(self, in_shape: tuple[int, ...]) -> None:
         shape = self._weight_shape(in_shape)
@@ -350,13 +346,14 @@ class WeightedLayer(LayerBase):
     def backward_preactivation(self, dZ: Array, index: int = 0, retain_grads: bool = True) -> Array:
         """`backward` for one retained input, from the gradient of the pre-activation."""
         X = self.X[index]
-        if retain_grads and self.trainable:
-            dW, db = np.empty_like(self.W), np.empty_like(self.b)
-            self.grad_weight(dW, db, X, dZ)
-            self.gradients["W"] += dW
-            self.gradients["b"] += db.reshape(self._bias_shape())
         dX = np.empty_like(X)
-        self.grad_input(dX, dZ)
+        if not retain_grads or not self.trainable:
+            self.grads(dX, None, None, X, dZ)
+            return dX
+        dW, db = np.empty_like(self.W), np.empty_like(self.b)
+        self.grads(dX, dW, db, X, dZ)
+        self.gradients["W"] += dW
+        self.gradients["b"] += db.reshape(self._bias_shape())
         return dX
 
 

@@ -1,11 +1,12 @@
 """Two-dimensional convolution with a bias and an activation."""
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cvae._kernels import conv2d
+from cvae._kernels import conv2d, winograd
 from cvae.geometry import (
     IntOrPair,
     Pad,
@@ -19,6 +20,10 @@ from cvae.geometry import (
 from cvae.layers.base import Array, WeightedLayer
 from cvae.threads import get_num_threads
 from cvae.workspace import workspace
+
+ALGORITHMS = ("auto", "direct", "winograd")
+MAX_WINOGRAD_KERNEL = 5
+WINOGRAD_TRANSFORM = 12
 
 
 class Conv2D(WeightedLayer):
@@ -42,6 +47,9 @@ class Conv2D(WeightedLayer):
     optimizer : str, dict, optimizer or None
     init : str
         How the weights start (see `cvae.initializers.WeightInitializer`).
+    algorithm : {"auto", "direct", "winograd"}
+        How to convolve.  Winograd's algorithm takes a fraction of the multiplications, for stride 1, no dilation and
+        kernels up to 5x5, with a rounding error of about 3e-6 instead of 4e-7 in float32; "auto" takes what is faster.
     dtype : {"float32", "float64"}
     random_state : int, numpy.random.Generator or None
         Where the weights are drawn from.
@@ -72,6 +80,7 @@ class Conv2D(WeightedLayer):
         optimizer: Any = None,
         init: str = "glorot_uniform",
         *,
+        algorithm: str = "auto",
         dtype: npt.DTypeLike = "float32",
         random_state: Any = None,
     ) -> None:
@@ -82,6 +91,7 @@ class Conv2D(WeightedLayer):
         self.stride: Any = stride
         self.dilation: Any = dilation
         self.pad = pad
+        self.algorithm = algorithm
         self._check_sizes()
 
     @property
@@ -96,6 +106,7 @@ class Conv2D(WeightedLayer):
             "dilation": self.dilation,
             "act_fn": str(self.act_fn),
             "kernel_shape": self.kernel_shape,
+            "algorithm": self.algorithm,
             "dtype": self.dtype.name,
             "optimizer": {"cache": self.optimizer.cache, "hyperparameters": self.optimizer.hyperparameters},
         }
@@ -105,6 +116,8 @@ class Conv2D(WeightedLayer):
         self.kernel_shape = resolve_kernel_shape(self.kernel_shape)
         self.stride = resolve_stride(self.stride)
         self.dilation = resolve_dilation(self.dilation)
+        if self.algorithm not in ALGORITHMS:
+            raise ValueError(f"algorithm must be 'auto', 'direct' or 'winograd', got {self.algorithm!r}")
         resolve_pad(self.pad, (1, 1), self.kernel_shape, self.stride, self.dilation)
         super()._check_sizes()
 
@@ -140,25 +153,57 @@ class Conv2D(WeightedLayer):
         self.derived_variables["out_rows"].append(Z.shape[1])
         self.derived_variables["out_cols"].append(Z.shape[2])
 
+    def uses_winograd(self, in_shape: tuple[int, ...]) -> bool:
+        """Whether inputs of this shape go through Winograd's algorithm; ValueError if it is asked for and cannot."""
+        possible = self.stride == 1 and self.dilation == 0 and max(self.kernel_shape) <= MAX_WINOGRAD_KERNEL
+        if self.algorithm == "winograd" and not possible:
+            raise ValueError(
+                "algorithm 'winograd' must have stride 1, dilation 0 and a kernel of at most "
+                f"{MAX_WINOGRAD_KERNEL}x{MAX_WINOGRAD_KERNEL}, got stride {self.stride}, dilation {self.dilation} and "
+                f"{self.kernel_shape}"
+            )
+        if self.algorithm == "auto":
+            _, rows, cols, _ = self.output_shape(in_shape)
+            return possible and winograd_is_faster((rows, cols), self.kernel_shape, in_shape[3], self.out_ch)
+        return self.algorithm == "winograd"
+
     def _kernel_arguments(self, in_shape: tuple[int, ...]) -> dict[str, Any]:
         top, _, left, _ = self._pad4(in_shape)
-        return {
-            "stride": self.stride,
-            "dilation": self.dilation,
-            "pad_top": top,
-            "pad_left": left,
-            "workspace": workspace,
-            "n_threads": get_num_threads(),
-        }
+        return {"pad_top": top, "pad_left": left, "workspace": workspace, "n_threads": get_num_threads()}
 
     def _affine(self, X: Array, Z: Array, relu: bool) -> None:
-        conv2d.conv2d_forward(Z, X, self.W, self.b, relu=relu, **self._kernel_arguments(X.shape))
+        arguments = self._kernel_arguments(X.shape)
+        if self.uses_winograd(X.shape):
+            winograd.forward(Z, X, self.W, self.b, relu=relu, **arguments)
+        else:
+            arguments |= {"stride": self.stride, "dilation": self.dilation}
+            conv2d.conv2d_forward(Z, X, self.W, self.b, relu=relu, **arguments)
 
-    def grad_input(self, dX: Array, dZ: Array) -> None:
-        conv2d.conv2d_grad_input(dX, dZ, self.W, **self._kernel_arguments(dX.shape))
+    def grads(self, dX: Array | None, dW: Array | None, db: Array | None, X: Array, dZ: Array) -> None:
+        arguments = self._kernel_arguments(X.shape)
+        if self.uses_winograd(X.shape):
+            winograd.backward(dX, dW, db, X, dZ, self.W, **arguments)
+            return
+        arguments |= {"stride": self.stride, "dilation": self.dilation}
+        if dW is not None and db is not None:
+            conv2d.conv2d_grad_weight(dW, db, X, dZ, **arguments)
+        if dX is not None:
+            conv2d.conv2d_grad_input(dX, dZ, self.W, **arguments)
 
-    def grad_weight(self, dW: Array, db: Array, X: Array, dZ: Array) -> None:
-        conv2d.conv2d_grad_weight(dW, db, X, dZ, **self._kernel_arguments(X.shape))
+
+def winograd_is_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int], in_ch: int, out_ch: int) -> bool:
+    """Whether Winograd's algorithm takes less time than the direct one; stride 1, no dilation, kernels up to 5x5.
+
+    Both are counted in multiplications an image.  Direct: each output pixel takes kernel elements x in_ch x out_ch.
+    Winograd: each tile of 8x8 frequencies takes 64 x in_ch x out_ch, and the transforms as much as WINOGRAD_TRANSFORM
+    multiplications for each frequency and channel.  Channels count in whole vectors, of 16 for good measure.
+    """
+    outputs = 6 if max(kernel_shape) <= 3 else 4
+    tiles = math.ceil(out_shape[0] / outputs) * math.ceil(out_shape[1] / outputs)
+    ins, outs = (math.ceil(channels / 16) * 16 for channels in (in_ch, out_ch))
+    direct = math.prod(out_shape) * math.prod(kernel_shape) * in_ch * outs
+    winograd = tiles * 64 * (ins * outs + WINOGRAD_TRANSFORM * (ins + outs))
+    return winograd < direct
 
 
 def check_size(value: Any, name: str) -> int:

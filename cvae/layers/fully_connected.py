@@ -99,8 +99,9 @@ class FullyConnected(WeightedLayer):
     def _affine(self, X: Array, Z: Array, relu: bool) -> None:
         dense.dense_forward(Z, X, self.W, self.b, relu=relu, workspace=workspace, n_threads=get_num_threads())
 
-    def grad_input(self, dX: Array, dZ: Array) -> None:
-        dense.dense_grad_input(dX, dZ, self.W, workspace=workspace, n_threads=get_num_threads())
-
-    def grad_weight(self, dW: Array, db: Array, X: Array, dZ: Array) -> None:
-        dense.dense_grad_weight(dW, db, X, dZ, workspace=workspace, n_threads=get_num_threads())
+    def grads(self, dX: Array | None, dW: Array | None, db: Array | None, X: Array, dZ: Array) -> None:
+        arguments: dict[str, Any] = {"workspace": workspace, "n_threads": get_num_threads()}
+        if dW is not None and db is not None:
+            dense.dense_grad_weight(dW, db, X, dZ, **arguments)
+        if dX is not None:
+            dense.dense_grad_input(dX, dZ, self.W, **arguments)

@@ -1,0 +1,149 @@
+"""What fit takes and refuses: images however they are stored, and everything wrong by name."""
+
+import numpy as np
+import pytest
+from small_vae import (
+    assert_same_bits,
+    assert_same_model,
+    parameters,
+    random_images,
+    small_vae,
+)
+
+from cvae import NotFittedError
+
+
+def read_only(X):
+    X = X.copy()
+    X.flags.writeable = False
+    return X
+
+
+def strided(X):
+    wide = np.zeros((2 * len(X), 11, 16, 2), X.dtype)
+    wide[::2, 1:10, ::2, 1:] = X
+    return wide[::2, 1:10, ::2, 1:]
+
+
+SAME_IMAGES = {
+    "list": lambda X: X.tolist(),
+    "float64": lambda X: X.astype(np.float64),
+    "long double": lambda X: X.astype(np.longdouble),
+    "Fortran order": np.asfortranarray,
+    "reversed twice": lambda X: X[::-1, ::-1].copy()[::-1, ::-1],
+    "strided": strided,
+    "read-only": read_only,
+    "byte-swapped": lambda X: X.astype(X.dtype.newbyteorder()),
+    "without channels": lambda X: X[..., 0],
+    "flat": lambda X: X.reshape(len(X), -1),
+}
+
+
+@pytest.mark.parametrize("kind", SAME_IMAGES)
+def test_the_same_images_give_the_same_bits_however_they_are_stored(kind):
+    X = random_images()
+    plain = small_vae().fit(X, validation_data=X)
+    given = SAME_IMAGES[kind](X)
+    other = small_vae(image_shape=(9, 8) if kind == "flat" else None).fit(given, validation_data=given)
+    assert_same_model(other, plain, X)
+    assert other.history_["val_loss"] == plain.history_["val_loss"]
+    np.testing.assert_array_equal(other.encode(given), plain.encode(X))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bytes_train_as_their_255th_parts_do(dtype):
+    X = np.random.default_rng(0).integers(0, 256, (10, 9, 8, 1), dtype=np.uint8)
+    X.reshape(-1)[:256] = np.arange(256)
+    plain = small_vae(dtype=dtype).fit(X / 255)
+    assert_same_model(small_vae(dtype=dtype).fit(X), plain, X)
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.int64, np.float16])
+def test_binary_images_of_any_type_train_alike(dtype):
+    X = (random_images() > 0.5).astype(np.float32)
+    assert_same_model(small_vae().fit(X.astype(dtype)), small_vae().fit(X), X)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.dtype(">f8")])
+def test_memory_maps_train_as_arrays_do(tmp_path, dtype):
+    X = (random_images() * (255 if dtype == np.uint8 else 1)).astype(dtype)
+    np.save(tmp_path / "images.npy", X)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    assert_same_model(small_vae().fit(mapped), small_vae().fit(X), X)
+
+
+def test_the_images_stay_as_they_are():
+    X = random_images()
+    before = X.copy()
+    vae = small_vae().fit(X)
+    vae.encode(X)
+    vae.backward(X, vae.forward(X))
+    np.testing.assert_array_equal(X, before)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_fewer_images_than_a_batch(n):
+    X = random_images(n)
+    vae = small_vae(batchsize=100).fit(X, n_epochs=2)
+    assert vae.encoder["Conv1"].optimizer.cur_step == 2
+    assert_same_bits(parameters(vae), parameters(small_vae(batchsize=n).fit(X, n_epochs=2)))
+    assert np.isfinite(vae.score(X))
+
+
+def with_value(value, n=4):
+    X = random_images(n)
+    X[2, 3, 4, 0] = value
+    return X
+
+
+WRONG_IMAGES = {
+    "NaN": (with_value(np.nan), ValueError, r"must hold values in \[0, 1\].*got nan in image 2 at row 3, column 4"),
+    "infinity": (with_value(np.inf), ValueError, "got inf in image 2"),
+    "more than 1": (with_value(1.5), ValueError, "only uint8 means 0..255"),
+    "less than 0": (with_value(-0.25), ValueError, "got -0.25 in image 2"),
+    "0..255 as floats": (255 * random_images(4), ValueError, "only uint8 means 0..255"),
+    "no image": (random_images(0), ValueError, "must hold at least one image"),
+    "no pixel": (np.zeros((4, 0, 8, 1)), ValueError, "must hold at least one image"),
+    "one dimension": (np.zeros(72), ValueError, r"must have the shape \(n, rows, cols, channels\)"),
+    "five dimensions": (np.zeros((1, 1, 9, 8, 1)), ValueError, "must have the shape"),
+    "too many features": (np.zeros((4, 73)), ValueError, "image_shape"),
+    "text": (np.full((4, 9, 8, 1), "0"), TypeError, "must be an array of bool, int or float"),
+    "objects": (np.full((4, 9, 8, 1), None), TypeError, "must be an array of bool, int or float"),
+    "complex": (np.zeros((4, 9, 8, 1), complex), TypeError, "must be an array of bool, int or float"),
+    "ragged": ([[[1.0]], [[1.0, 0.0]]], ValueError, "must be an array of images"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_IMAGES)
+@pytest.mark.parametrize("name", ["X", "validation_data"])
+def test_wrong_images_are_refused_by_name_and_leave_the_model_untouched(name, kind):
+    wrong, error, message = WRONG_IMAGES[kind]
+    vae = small_vae()
+    with pytest.raises(error, match=f"^{name} .*{message}"):
+        vae.fit(**{"X": random_images(), name: wrong})
+    with pytest.raises(NotFittedError):
+        vae.encode(random_images())
+    assert_same_model(vae.fit(random_images()), small_vae().fit(random_images()), random_images())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"n_epochs": 0}, ValueError),
+        ({"n_epochs": 2.0}, TypeError),
+        ({"batchsize": -1}, ValueError),
+        ({"batchsize": "8"}, TypeError),
+        ({"batchsize": True}, TypeError),
+        ({"validation_data": ()}, ValueError),
+        ({"validation_data": random_images(3, (8, 9, 1))}, ValueError),
+        ({"validation_data": random_images(3, (9, 8, 3))}, ValueError),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_wrong_arguments_of_fit_are_refused_by_name(arguments, error):
+    vae = small_vae()
+    with pytest.raises(error, match=f"^{next(iter(arguments))} must "):
+        vae.fit(random_images(), **arguments)
+    assert vae.history_ == {}
+    with pytest.raises(NotFittedError):
+        vae.encode(random_images())
