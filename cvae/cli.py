@@ -25,7 +25,7 @@ import numpy as np
 import cvae
 from cvae import plotting
 from cvae._kernels import dispatch
-from cvae.cli_arguments import make_parser, settings
+from cvae.cli_arguments import DEFAULT_SEED, make_parser, settings
 from cvae.datasets import Dataset
 from cvae.files import replaced_file
 from cvae.model import TRAINING_ARGUMENTS
@@ -34,7 +34,6 @@ from cvae.threads import check_num_threads
 _DEMO_SETTINGS: dict[str, Any] = {"T": 10, "batchsize": 64, "optimizer": "Adam(lr=0.002)"}
 _DEMO_PICTURES = ("reconstructions.png", "samples.png", "latent.png", "history.png")
 _NATS = "nats per image"
-_SEED = 1  # of training, so that a command gives the same model each time
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -130,7 +129,7 @@ def _train(args: argparse.Namespace) -> None:
     known = settings()
     given = {name: value for name, value in vars(args).items() if name in known}
     if args.resume is None:
-        vae = cvae.BernoulliVAE(**{"random_state": _SEED, **given})
+        vae = cvae.BernoulliVAE(**{"random_state": DEFAULT_SEED, **given})
         shape = vae.image_shape
     else:
         fixed = [known[name].flag for name in given if name not in TRAINING_ARGUMENTS]

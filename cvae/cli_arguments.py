@@ -61,6 +61,7 @@ def _pad(text: str) -> str | int | tuple[int, ...]:
 
 _COUNT = _int_from(1)
 _SEED = _int_from(0)
+DEFAULT_SEED = 1  # so that a command gives the same model each time
 
 _SETTINGS = {
     "T": _Setting("--T", "N", _COUNT, "size of the latent code"),
@@ -73,7 +74,7 @@ _SETTINGS = {
     "image_shape": _Setting("--image-shape", "RxC[xCH]", _ints, "shape of the images"),
     "algorithm": _Setting("--algorithm", "NAME", str, "how to convolve: auto, direct or winograd"),
     "dtype": _Setting("--dtype", "TYPE", str, "float32 or float64"),
-    "random_state": _Setting("--seed", "N", _SEED, "start of the random numbers (default: 1)"),
+    "random_state": _Setting("--seed", "N", _SEED, f"start of the random numbers (default: {DEFAULT_SEED})"),
 }
 _LAYER_SETTINGS = {  # --enc-conv1-pad, ...
     "pad": ("PAD", _pad, "zeros around the input of {}: N, RxC, TxBxLxR, same or valid"),
@@ -125,7 +126,7 @@ def make_parser() -> argparse.ArgumentParser:
     demo = command("demo", "train on the built-in digits; writes a model, its history and pictures")
     demo.add_argument("--out", metavar="DIR", default="cvae-demo", help="default: %(default)s")
     demo.add_argument("--epochs", type=_COUNT, metavar="N", default=25, help="default: %(default)s")
-    demo.add_argument("--seed", type=_SEED, metavar="N", default=0, help="default: %(default)s")
+    demo.add_argument("--seed", type=_SEED, metavar="N", default=DEFAULT_SEED, help="default: %(default)s")
 
     train = command("train", "train a model; Ctrl-C saves what was trained")
     _add_data(train)
