@@ -130,7 +130,9 @@ class OptimizerInitializer:
         if "hyperparameters" not in param:
             raise ValueError(f"an optimizer's dict must hold 'hyperparameters', got {param!r}")
         made = object_from_hyperparameters(param["hyperparameters"], OPTIMIZERS, "optimizer")
-        return made.set_params(cache_dict=param.get("cache"))
+        made.set_params(cache_dict=param.get("cache"))
+        made.cur_step = int(param.get("cur_step", 0))
+        return made
 
 
 def calc_fan(shape: Sequence[int]) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import pytest
 from cvae._kernels import dispatch
 
 TESTS = Path(__file__).parent
-KERNEL_TESTS = ["conv2d", "dense", "pool2d"]  # those whose inner loops depend on the width of the vectors
+KERNEL_TESTS = ["conv2d", "winograd", "dense", "pool2d"]  # those whose inner loops depend on the width of the vectors
 
 # A fixed set of computations, at sizes that end inside vectors, panels, tiles and blocks; writes an .npz file.
 COMPUTE = """
@@ -98,7 +98,7 @@ def test_results_agree_to_rounding(instruction_set, baseline, tmp_path):
 def test_the_other_instruction_sets_pass_the_tests_of_the_kernels(instruction_set):
     """At the sizes at the corners: those of panels and tiles are different ones for each instruction set."""
     files = [TESTS / f"test_{name}.py" for name in KERNEL_TESTS]
-    selected = ["-k", "corners", "-q", "-p", "no:cacheprovider"]
+    selected = ["-k", "corners or all_passes", "-q", "-p", "no:cacheprovider"]
     done = run_with(instruction_set, "-m", "pytest", *selected, *files)
     assert done.returncode == 0, done.stdout
 

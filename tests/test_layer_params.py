@@ -22,11 +22,18 @@ from cvae.activations import ELU, ReLU
 from cvae.layers import Conv2D, Flatten, FullyConnected, Pool2D
 from cvae.optimizers import SGD
 
-OPTIMIZERS = ["SGD(lr=0.1, momentum=0.9)", "AdaGrad", "RMSProp", "Adam(clip_norm=0.1)"]
+OPTIMIZERS = [
+    "SGD(lr=0.1, momentum=0.9)",
+    "AdaGrad",
+    "RMSProp",
+    "Adam(clip_norm=0.1)",
+    "SGD(lr_scheduler=ExponentialScheduler(initial_lr=0.1, stage_length=2))",
+    "Adam(lr_scheduler=NoamScheduler(warmup_steps=4))",
+]
 
 
 def test_hyperparameters():
-    shared = {"dtype": "float32", "optimizer": {"cache": {}, "hyperparameters": SGD().hyperparameters}}
+    shared = {"dtype": "float32", "optimizer": {"cache": {}, "hyperparameters": SGD().hyperparameters, "cur_step": 0}}
     assert Conv2D(4, 3).hyperparameters == {
         "layer": "Conv2D", "pad": 0, "init": "glorot_uniform", "in_ch": None, "out_ch": 4, "stride": 1, "dilation": 0,
         "act_fn": "Identity", "kernel_shape": (3, 3), "algorithm": "auto", **shared,
@@ -72,7 +79,7 @@ def test_a_fresh_layer_restored_from_a_summary_goes_on_in_the_same_way(name, opt
     assert_same_arrays(arrays_of(fresh), arrays_of(layer))
 
 
-@weighted_layers
+@every_layer
 def test_a_fresh_layer_takes_the_dtype_of_a_summary(name):
     layer, X = build(name, dtype="float64"), batch(name)
     Y = layer.forward(X)
@@ -114,6 +121,16 @@ def test_weights_given_to_a_fresh_layer_make_it_ready(name):
     assert layer.is_initialized
     assert not layer.b.any()
     np.testing.assert_array_equal(layer.forward(X), Y)
+
+
+@weighted_layers
+def test_parameters_of_none_are_none(name):
+    layer, X = build(name), batch(name)
+    layer.forward(X)
+    before = state(layer)
+    layer.set_params({"W": None, "b": None})
+    layer.set_params({"parameters": {"W": None}})
+    assert state(layer) == before
 
 
 @weighted_layers
@@ -162,8 +179,10 @@ def test_the_summary_of_another_layer_is_refused():
         layer.forward(batch(name))
         for other_name, other in layers.items():
             if other_name.split()[0] != name.split()[0]:
-                with pytest.raises(ValueError, match="must"):
-                    layer.set_params(other.summary())
+                expected = f"layer must be '{name.split()[0]}', got '{other_name.split()[0]}'"
+                for summary in (other.summary(), {"hyperparameters": other.hyperparameters}):
+                    with pytest.raises(ValueError, match=expected):
+                        layer.set_params(summary)
 
 
 @every_layer

@@ -107,6 +107,17 @@ def test_backward_needs_gradients_of_the_outputs_shape(name):
             layer.backward(wrong)
 
 
+@weighted_layers
+def test_backward_adds_nothing_if_one_of_several_gradients_is_wrong(name):
+    layer, X = build(name), batch(name)
+    layer.forward(X)
+    layer.forward(X)
+    dY = ones_like_output(layer, X)
+    with pytest.raises(ValueError, match="dLdy must have the output's shape"):
+        layer.backward([dY, dY[:1]])
+    assert not any(value.any() for value in layer.gradients.values())
+
+
 @every_layer
 def test_inputs_and_gradients_of_any_kind_of_array_are_taken(name):
     X = np.round(8 * batch(name))

@@ -124,13 +124,8 @@ class LayerBase(ABC):
         grads = list(dLdy) if isinstance(dLdy, (list, tuple)) else [dLdy]
         if len(grads) != len(self.X):
             raise ValueError(f"dLdy must hold {len(self.X)} gradients, one for each retained input, got {len(grads)}")
-        dX = []
-        for index, grad in enumerate(grads):
-            expected = self.output_shape(self.X[index].shape)
-            dY = np.ascontiguousarray(grad, self.dtype)
-            if dY.shape != expected:
-                raise ValueError(f"dLdy must have the output's shape {expected}, got {dY.shape}")
-            dX.append(self._backward_one(dY, index, retain_grads))
+        dY = [self._check_gradient(grad, index) for index, grad in enumerate(grads)]
+        dX = [self._backward_one(grad, index, retain_grads) for index, grad in enumerate(dY)]
         return dX[0] if len(self.X) == 1 else dX
 
     def update(self, cur_loss: float | None = None) -> None:
@@ -187,14 +182,16 @@ class LayerBase(ABC):
         """
         values = {k: v for k, v in summary_dict.items() if k not in ("parameters", "hyperparameters")}
         values |= summary_dict.get("hyperparameters", {})
-        parameters = {k: v for k, v in summary_dict.get("parameters", {}).items() if v is not None}
-        parameters |= {k: values.pop(k) for k in list(values) if k in self.parameters and values[k] is not None}
         known = self.hyperparameters
+        layer = values.pop("layer", known["layer"])
+        if layer != known["layer"]:
+            raise ValueError(f"layer must be {known['layer']!r}, got {layer!r}")
+        parameters = dict(summary_dict.get("parameters", {}))
+        parameters |= {k: values.pop(k) for k in list(values) if k in self.parameters}
         for name in [*values, *parameters]:
             if name not in known and name not in self.parameters:
                 raise ValueError(f"set_params must get names out of {sorted({*known, *self.parameters})}, got {name!r}")
-        if values.pop("layer", known["layer"]) != known["layer"]:
-            raise ValueError(f"layer must be {known['layer']!r}, got {summary_dict.get('layer')!r}")
+        parameters = {k: v for k, v in parameters.items() if v is not None}
         before = dict(self.__dict__)
         try:
             for name, value in values.items():
@@ -221,8 +218,9 @@ class LayerBase(ABC):
             setattr(self, name, value)
 
     def _set_dtype(self, dtype: np.dtype[Any]) -> None:
-        if dtype != self.dtype and self.is_initialized:
-            raise ValueError(f"dtype must stay {self.dtype} once the layer has parameters, got {dtype}")
+        in_use = self.X or any(value is not None for value in self.parameters.values())
+        if dtype != self.dtype and in_use:
+            raise ValueError(f"dtype must stay {self.dtype} once the layer has parameters or inputs, got {dtype}")
         self.dtype = dtype
 
     def _set_parameters(self, parameters: Mapping[str, npt.ArrayLike]) -> None:
@@ -235,6 +233,22 @@ class LayerBase(ABC):
             wanted = "at least 1" if self.input_ndim is None else self.input_ndim
             raise ValueError(f"X must be a non-empty array of {wanted} dimensions, got the shape {X.shape}")
         return X
+
+    def _check_gradient(self, grad: npt.ArrayLike, index: int) -> Array:
+        """The gradient for the output of the retained input `index`, or ValueError."""
+        dY = np.ascontiguousarray(grad, self.dtype)
+        expected = self.output_shape(self.X[index].shape)
+        if dY.shape != expected:
+            raise ValueError(f"dLdy must have the output's shape {expected}, got {dY.shape}")
+        return dY
+
+    def _optimizer_summary(self) -> dict[str, Any]:
+        optimizer = self.optimizer
+        return {
+            "cache": optimizer.cache,
+            "hyperparameters": optimizer.hyperparameters,
+            "cur_step": optimizer.cur_step,
+        }
 
 
 class WeightedLayer(LayerBase):
@@ -381,4 +395,5 @@ def activation_backward(act_fn: ActivationBase, dZ: Array, dY: Array, Z: Array) 
         if dZ is not dY:
             dZ[...] = dY
     else:
-        np.multiply(dY, act_fn.grad(Z), out=dZ)
+        with np.errstate(over="ignore", invalid="ignore"):  # Exponential's derivative may be infinite
+            np.multiply(dY, act_fn.grad(Z), out=dZ)

@@ -108,7 +108,7 @@ class Conv2D(WeightedLayer):
             "kernel_shape": self.kernel_shape,
             "algorithm": self.algorithm,
             "dtype": self.dtype.name,
-            "optimizer": {"cache": self.optimizer.cache, "hyperparameters": self.optimizer.hyperparameters},
+            "optimizer": self._optimizer_summary(),
         }
 
     def _check_sizes(self) -> None:

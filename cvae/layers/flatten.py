@@ -41,7 +41,7 @@ class Flatten(LayerBase):
             "layer": "Flatten",
             "keep_dim": self.keep_dim,
             "dtype": self.dtype.name,
-            "optimizer": {"cache": self.optimizer.cache, "hyperparameters": self.optimizer.hyperparameters},
+            "optimizer": self._optimizer_summary(),
         }
 
     def _check_sizes(self) -> None:

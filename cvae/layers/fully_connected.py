@@ -65,7 +65,7 @@ class FullyConnected(WeightedLayer):
             "n_out": self.n_out,
             "act_fn": str(self.act_fn),
             "dtype": self.dtype.name,
-            "optimizer": {"cache": self.optimizer.cache, "hyperparameters": self.optimizer.hyperparameters},
+            "optimizer": self._optimizer_summary(),
         }
 
     def _check_sizes(self) -> None:

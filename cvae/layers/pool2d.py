@@ -78,7 +78,7 @@ class Pool2D(LayerBase):
             "stride": self.stride,
             "kernel_shape": self.kernel_shape,
             "dtype": self.dtype.name,
-            "optimizer": {"cache": self.optimizer.cache, "hyperparameters": self.optimizer.hyperparameters},
+            "optimizer": self._optimizer_summary(),
         }
 
     def _check_sizes(self) -> None:
