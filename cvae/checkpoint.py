@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae import serialization
-from cvae.initializers import OptimizerInitializer
+from cvae.initializers import ActivationInitializer, OptimizerInitializer
 from cvae.layers import LayerBase
 from cvae.layers.base import WeightedLayer
 from cvae.model import Model
@@ -29,7 +29,9 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         arrays |= {f"{name}/{key}": value for key, value in layer.parameters.items() if value is not None}
         optimizers[name] = _optimizer_state(layer.optimizer, f"optimizer/{name}", arrays)
     arguments = {**model.get_params(), "dtype": np.dtype(model.dtype).name}
-    arguments["optimizer"] = str(model.encoder["Conv1"].optimizer)
+    if isinstance(model.optimizer, OptimizerBase):
+        arguments["optimizer"] = str(model.optimizer)
+    _check_can_be_read(model, optimizers)
     if not isinstance(model.random_state, (int, np.integer)):
         arguments["random_state"] = None  # a generator goes on from its state below
     description = {
@@ -42,6 +44,16 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         "history": model.history_,
     }
     serialization.write(path, arrays, description)
+
+
+def _check_can_be_read(model: Model, optimizers: dict[str, Any]) -> None:
+    """ValueError for what `load` could not make again, such as a scheduler of the user's own class."""
+    for name, state in optimizers.items():
+        OptimizerInitializer(state["call"])()
+        ActivationInitializer(str(model._layers()[name].act_fn))()
+    for name, values in model.history_.items():
+        if not all(isinstance(value, (int, float)) for value in values):
+            raise ValueError(f"history_ must hold lists of numbers to be saved, got {values!r} under {name!r}")
 
 
 def load(model_class: type[AnyModel], path: str | os.PathLike[str]) -> AnyModel:
@@ -68,7 +80,7 @@ def load(model_class: type[AnyModel], path: str | os.PathLike[str]) -> AnyModel:
             model._layers()[name].freeze()
         model._rng, model._sampling_rng = (_restored_rng(state) for state in description["rng"])
         model.history_ = {name: [float(value) for value in values] for name, values in description["history"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"{os.fspath(path)} is not a complete model file of cvae: {error}") from None
     return model
 

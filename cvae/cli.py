@@ -125,7 +125,9 @@ def _train(args: argparse.Namespace) -> None:
     _set_threads(args)
     outputs = [path for path in (args.output, args.history) if path is not None]
     for path in outputs:
-        _check_output(path)
+        _check_output(path, inputs=(args.data,))
+    if args.history is not None:
+        _check_output(args.history, inputs=(args.output, args.resume))
     known = settings()
     given = {name: value for name, value in vars(args).items() if name in known}
     if args.resume is None:
@@ -166,6 +168,11 @@ def _train_and_save(
             _write_model(vae, model, history)
             n_epochs = len(vae.history_.get("loss", ()))
             _log(f"interrupted after {n_epochs} complete epochs; what was trained is in {model}")
+        raise
+    except FloatingPointError:
+        if len(vae.history_.get("loss", ())) > first:  # not where training never got under way
+            _write_model(vae, model, history)
+            _log(f"what was trained before that is in {model}")
         raise
     seconds = vae.history_["seconds"][first:]
     elbos = _negative_elbos({name: values[-1] for name, values in vae.history_.items()})
@@ -230,7 +237,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _sample(args: argparse.Namespace) -> None:
-    _check_output(args.output, picture=True)
+    _check_output(args.output, (args.model,), picture=True)
     _set_threads(args)
     images = cvae.load(args.model).sample(args.n, random_state=args.seed)
     plotting.samples(images, args.output, f"Samples of {Path(args.model).name}")
@@ -238,7 +245,7 @@ def _sample(args: argparse.Namespace) -> None:
 
 
 def _reconstruct(args: argparse.Namespace) -> None:
-    _check_output(args.output, picture=True)
+    _check_output(args.output, (args.model, args.data), picture=True)
     vae, dataset = _load(args)
     images, which = _evaluation_images(dataset)
     images = images[: args.n]
@@ -248,7 +255,7 @@ def _reconstruct(args: argparse.Namespace) -> None:
 
 
 def _encode(args: argparse.Namespace) -> None:
-    _check_output(args.output)
+    _check_output(args.output, (args.model, args.data))
     vae, dataset = _load(args)
     means = vae.transform(dataset.images)
     with replaced_file(args.output) as file:
@@ -308,12 +315,15 @@ def _set_threads(args: argparse.Namespace) -> None:
         cvae.set_num_threads(check_num_threads(args.threads, "--threads"))
 
 
-def _check_output(path: str | Path, picture: bool = False) -> None:
-    """Check before any long work that a file can be written."""
+def _check_output(path: str | Path, inputs: Sequence[str | None] = (), picture: bool = False) -> None:
+    """Check before any long work that a file can be written, and that none of the others would be lost by it."""
     if picture:
         plotting.check_can_plot(path)
     if os.path.exists(path) and not os.path.isfile(path):
         raise ValueError(f"the output must be a file, got {os.fspath(path)!r}, which is none")
+    for other in inputs:
+        if other is not None and os.path.realpath(other) == os.path.realpath(path):
+            raise ValueError(f"an output must be a file of its own, got {os.fspath(path)!r} twice")
     folder = os.path.dirname(os.path.realpath(path))
     try:
         tempfile.TemporaryFile(dir=folder).close()

@@ -12,6 +12,7 @@ import io
 import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -42,6 +43,8 @@ _NPZ_KEYS = {  # compared in lower case: X_train is x_train
     "test_labels": ("test_labels", "y_test"),
 }
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
+# What NumPy raises for a .npy header that is damaged.
+_NPY_ERRORS = (ValueError, TypeError, OverflowError, SyntaxError, tokenize.TokenError)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -307,7 +310,7 @@ def _parse_idx(stream: io.BufferedReader | gzip.GzipFile, max_bytes: int) -> np.
 def _read_npy(path: Path) -> np.ndarray:
     try:
         array = np.lib.format.open_memmap(path, mode="r")
-    except ValueError as error:  # also for an array of objects, which would have to be unpickled
+    except _NPY_ERRORS as error:  # also for an array of objects, which would have to be unpickled
         raise ValueError(f"{path}: not a sound .npy file: {error}") from None
     if array.offset + array.nbytes != path.stat().st_size:
         raise ValueError(f"{path}: bytes follow after the array of shape {array.shape}")
@@ -321,7 +324,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as archive:
             keys = _npz_keys(archive.files)
             return {field: archive[key] for field, key in keys.items()}
-    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (*_NPY_ERRORS, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: not a sound .npz file of images: {error}") from None
 
 

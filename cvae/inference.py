@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from cvae._kernels import elementwise
 from cvae.images import gather
-from cvae.layers.conv2d import check_size
-from cvae.model import Array, Model, make_rng, standard_normal
+from cvae.model import Array, Model
+from cvae.parsing import check_size
 from cvae.plan import Plan
+from cvae.random import make_rng, standard_normal
 from cvae.threads import get_num_threads, limit_threads
 
 BATCH = 128  # images that go through the network at once; results do not depend on it

@@ -13,20 +13,25 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from cvae.activations import Affine, Sigmoid
 from cvae.geometry import IntOrPair, Pad
 from cvae.images import as_images, check_range, gather, resolve_image_shape
 from cvae.layers import Conv2D, Flatten, FullyConnected, LayerBase, Pool2D
 from cvae.layers.base import check_dtype
-from cvae.layers.conv2d import check_size
 from cvae.optimizers import OptimizerBase
-from cvae.parsing import check_number
+from cvae.parsing import check_number, check_size
 from cvae.plan import Plan
+from cvae.random import make_rng
 from cvae.threads import check_num_threads
 
 Array = npt.NDArray[Any]
 
 # Arguments that may change without the layers being made anew.
 TRAINING_ARGUMENTS = ("n_epochs", "batchsize", "beta", "n_threads", "verbose")
+
+
+# What a plan's buffers depend on, beside the layers' identity.
+_PLANNED = ("act_fn", "mode", "kernel_shape", "stride", "pad", "dilation")
 
 
 class NotFittedError(ValueError, AttributeError):
@@ -106,7 +111,7 @@ class Model:
 
     @classmethod
     def _argument_names(cls) -> tuple[str, ...]:
-        return tuple(list(inspect.signature(Model.__init__).parameters)[1:])
+        return tuple(list(inspect.signature(cls.__init__).parameters)[1:])
 
     def _check_arguments(self) -> None:
         check_size(self.T, "T")
@@ -195,14 +200,21 @@ class Model:
         """A plan for batches of at least this size, made once for each Python thread and kept."""
         image_shape = self._require_fitted()
         layers = self._layers().values()
-        key = (image_shape, *layers, *((str(layer.act_fn), getattr(layer, "mode", None)) for layer in layers))
+        key = (image_shape, *layers, *([getattr(layer, name, None) for name in _PLANNED] for layer in layers))
         plans = _plans.of_model.setdefault(self, {})
         kept = plans.get(training)
         if kept is None or kept[0] != key or kept[1].batchsize < batchsize:
             plans.pop(training, None)
+            self._check_outputs()
             plan = Plan(self.encoder, self.decoder, batchsize, image_shape, self.T, training=training)
             kept = plans[training] = (key, plan)
         return kept[1]
+
+    def _check_outputs(self) -> None:
+        """ValueError if the code or the images do not come from the activations that the model stands on."""
+        for layers, name, wanted in ((self.encoder, "FC5", Affine()), (self.decoder, "FC2", Sigmoid())):
+            if layers[name].act_fn != wanted:
+                raise ValueError(f"{name} must have the activation {wanted}, got {layers[name].act_fn}")
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's arguments by name, as scikit-learn's estimators give them."""
@@ -227,12 +239,14 @@ class Model:
         for name in params:
             if name not in names:
                 raise ValueError(f"set_params must get arguments of {type(self).__name__}, got {name!r}")
+        current = self.get_params()
+        changed = {name: value for name, value in params.items() if not _is_same(value, current[name])}
         before = dict(self.__dict__)
         try:
-            for name, value in params.items():
+            for name, value in changed.items():
                 setattr(self, name, value)
             self._check_arguments()
-            if any(name not in TRAINING_ARGUMENTS for name in params):
+            if any(name not in TRAINING_ARGUMENTS for name in changed):
                 self._build()
         except (TypeError, ValueError):
             self.__dict__ = before
@@ -240,23 +254,10 @@ class Model:
         return self
 
     def __repr__(self) -> str:
-        defaults = inspect.signature(Model.__init__).parameters
+        defaults = inspect.signature(type(self).__init__).parameters
         changed = [f"{k}={v!r}" for k, v in self.get_params().items() if repr(v) != repr(defaults[k].default)]
         return f"{type(self).__name__}({', '.join(changed)})"
 
 
-def standard_normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-    """Standard normal numbers in float32 or float64, each drawn in its own precision."""
-    return rng.standard_normal(shape, np.float32) if np.dtype(dtype) == np.float32 else rng.standard_normal(shape)
-
-
-def make_rng(random_state: int | np.random.Generator | np.random.RandomState | None) -> np.random.Generator:
-    """A generator from a seed, from a generator (which is then shared), or from fresh entropy."""
-    if isinstance(random_state, np.random.RandomState):
-        return np.random.default_rng(random_state.randint(2**31, size=4))
-    try:
-        return np.random.default_rng(random_state)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"random_state must be an int >= 0, a numpy.random.Generator or RandomState, or None, got {random_state!r}"
-        ) from None
+def _is_same(value: Any, other: Any) -> bool:
+    return value is other or (type(value) is type(other) and bool(np.all(value == other)))

@@ -166,6 +166,8 @@ class OptimizerBase(Configurable, ABC):
         (ValueError).
         """
         _check_arrays(param, grad)
+        if param.dtype.type(getattr(self, "eps", 1)) == 0:
+            raise ValueError(f"eps must not vanish in {param.dtype}, got {getattr(self, 'eps', 1)}")
         state = self._new_state(param) if name not in self.cache else self.cache[name]
         _check_state(name, state, param)
         lr = self.lr_scheduler(self.cur_step, cur_loss)

@@ -217,13 +217,26 @@ def check_number(name: str, value: Any, interval: str = "(-inf, inf)") -> float:
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number in {interval}, got {value!r}")
-    number = int(value) if isinstance(value, numbers.Integral) else float(value)
+    try:
+        number = int(value) if isinstance(value, numbers.Integral) else float(value)
+        float(number)
+    except OverflowError:
+        raise ValueError(f"{name} must be a number in {interval}, got one that no float can hold") from None
     low, high = (float(bound) for bound in interval[1:-1].split(","))
     above = number >= low if interval.startswith("[") else number > low
     below = number <= high if interval.endswith("]") else number < high
     if not (above and below):
         raise ValueError(f"{name} must be a number in {interval}, got {value!r}")
     return number
+
+
+def check_size(value: Any, name: str) -> int:
+    """`value` as an int of at least 1, or TypeError or ValueError."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an int >= 1, got {value!r}")
+    if int(value) < 1:
+        raise ValueError(f"{name} must be an int >= 1, got {value!r}")
+    return int(value)
 
 
 def check_bool(name: str, value: Any) -> bool:

@@ -40,6 +40,7 @@ class Chain:
         self.extras: list[Array | None] = []  # argmax of a pooling, pre-activation of other activations than ReLU
         shape = in_shape
         for layer in self.layers:
+            layer.initialize(shape)  # it has its parameters; do they fit this shape?
             before, shape = shape, layer.output_shape(shape)
             if isinstance(layer, Flatten):
                 self.outputs.append(self.outputs[-1].reshape(shape))

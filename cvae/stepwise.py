@@ -11,7 +11,8 @@ from cvae import latent
 from cvae._kernels import losses
 from cvae.layers.base import WeightedLayer
 from cvae.losses import VAELoss
-from cvae.model import Array, Model, standard_normal
+from cvae.model import Array, Model
+from cvae.random import standard_normal
 from cvae.threads import limit_threads
 
 _DERIVED = (

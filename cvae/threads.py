@@ -62,7 +62,7 @@ def set_num_threads(n: int | None) -> None:
 
 
 def get_num_threads() -> int:
-    """The number of threads that the next kernel will use.
+    """The number of threads that the next kernel will use; always 1 in a forked process and without OpenMP.
 
     Examples
     --------

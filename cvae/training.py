@@ -17,8 +17,9 @@ from tqdm import tqdm
 from cvae.images import gather
 from cvae.inference import Inference
 from cvae.minibatches import minibatch
-from cvae.model import Array, make_rng, standard_normal
+from cvae.model import Array
 from cvae.plan import Plan
+from cvae.random import make_rng, standard_normal
 from cvae.threads import limit_threads
 
 Callback = Callable[[Any, int, dict[str, float]], Any]
@@ -41,13 +42,13 @@ def deferred_interrupt() -> Iterator[Interrupt]:
         yield interrupt
         return
     before = signal.getsignal(signal.SIGINT)
-    if before is None or before in (signal.SIG_IGN, signal.SIG_DFL):  # the embedding program wants it otherwise
+    if before is not signal.default_int_handler:  # the program wants Ctrl-C to do something else
         yield interrupt
         return
 
     def handler(number: int, frame: FrameType | None) -> None:
-        if interrupt.pressed and callable(before):
-            before(number, frame)
+        if interrupt.pressed:
+            signal.default_int_handler(number, frame)
         interrupt.pressed = True
 
     signal.signal(signal.SIGINT, handler)
@@ -85,6 +86,7 @@ def train(
             for epoch in range(first + 1, first + n_epochs + 1):
                 label = f"epoch {epoch}/{first + n_epochs}"
                 entry = _epoch(model, plan, images, batchsize, label, verbose, validation, interrupt)
+                _check_parameters(model, label)
                 for name, value in entry.items():
                     # An earlier run may have had no validation: its epochs then count as NaN.
                     column = model.history_.setdefault(name, [math.nan] * (epoch - 1))
@@ -100,6 +102,14 @@ def train(
     finally:
         for layer in model._layers().values():
             layer.flush_gradients()
+
+
+def _check_parameters(model: Inference, label: str) -> None:
+    """FloatingPointError if the last step of an epoch went beyond what the numbers can hold."""
+    for path, layer in model._layers().items():
+        for name, value in layer.parameters.items():
+            if value is not None and not np.isfinite(value).all():
+                raise FloatingPointError(f"{path}/{name} is no longer finite after {label}; the rate may be too large")
 
 
 def _epoch(

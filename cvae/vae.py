@@ -12,8 +12,8 @@ import numpy.typing as npt
 from cvae import checkpoint
 from cvae.images import as_images, check_range
 from cvae.inference import Inference
-from cvae.layers.conv2d import check_size
 from cvae.model import Array
+from cvae.parsing import check_size
 from cvae.stepwise import Stepwise
 from cvae.training import Callback, train
 

@@ -459,3 +459,29 @@ def test_a_terminal_shows_a_progress_bar(folder, tmp_path):
     os.close(terminal)
     assert "test negative ELBO" in out
     assert re.search(r"epoch 2/2: 100%.*32/32 .*loss \d+\.\d\d, val_loss \d+\.\d\d", shown)
+
+
+def test_no_output_takes_the_place_of_an_input_or_of_another_output(folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    for arguments in (
+        "train grey.npy -o grey.npy",
+        "train grey.npy -o x --history ./x",
+        "train grey.npy -o x --history grey.npy",
+        "encode model.safetensors grey.npy -o ./model.safetensors",
+        "encode model.safetensors grey.npy -o grey.npy",
+    ):
+        assert "an output must be a file of its own" in refuse(*arguments.split(), cwd=folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_a_loss_that_diverges_later_keeps_what_was_trained(folder, tmp_path, monkeypatch, capsys):
+    def diverge(vae, *args, **kwargs):
+        trained(vae, *args, **kwargs)
+        raise FloatingPointError("the loss became nan")
+
+    trained = cvae.BernoulliVAE.fit
+    monkeypatch.setattr(cvae.BernoulliVAE, "fit", diverge)
+    model = tmp_path / "model"
+    assert cli.main(["train", str(folder / "grey.npy"), "-o", str(model), "--quiet", *SMALL]) == 2
+    assert f"what was trained before that is in {model}" in capsys.readouterr().err
+    assert cvae.load(model).history_["loss"]

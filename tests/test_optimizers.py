@@ -495,3 +495,9 @@ def test_arguments_of_a_wrong_type_or_name(cls):
         cls().set_params({"learning_rate": 0.1})
     with pytest.raises(ValueError, match="id must be"):
         cls().set_params({"id": "AdamW"})
+
+
+@pytest.mark.parametrize("optimizer", [RMSProp(eps=1e-46), Adam(eps=1e-46), AdaGrad(eps=1e-46)], ids=str)
+def test_an_eps_that_vanishes_in_float32_is_refused(optimizer):
+    with pytest.raises(ValueError, match="eps must not vanish in float32, got 1e-46"):
+        optimizer.update(np.ones(3, np.float32), np.zeros(3, np.float32), "W")

@@ -303,3 +303,28 @@ def test_changed_activations_and_poolings_are_those_of_training_and_inference():
         changed = vae.derived_variables["t_mean"]
         assert np.abs(changed - before).max() > 1e-3
         np.testing.assert_array_equal(vae.encode(X)[0], changed)
+
+
+def test_a_layer_whose_geometry_changed_is_not_used_with_old_buffers():
+    X = random_images()
+    vae = small_vae(enc_conv1_stride=1).fit(X)
+    vae.encode(X)
+    vae.encoder["Conv1"].set_params({"pad": 2})
+    for use in (vae.encode, vae.fit, vae.elbo):
+        with pytest.raises(ValueError, match="X must have"):
+            use(X)
+
+
+@pytest.mark.parametrize(("part", "name", "act_fn"), [("encoder", "FC5", "Tanh"), ("decoder", "FC2", "Identity")])
+def test_other_output_activations_are_refused(part, name, act_fn):
+    vae = small_vae().fit(random_images())
+    getattr(vae, part)[name].set_params({"act_fn": act_fn})
+    with pytest.raises(ValueError, match=f"{name} must have the activation"):
+        vae.encode(random_images())
+
+
+def test_setting_equal_arguments_keeps_what_was_learnt():
+    vae = small_vae().fit(random_images())
+    before = vae.encode(random_images())[0]
+    vae.set_params(**vae.get_params())
+    np.testing.assert_array_equal(vae.encode(random_images())[0], before)

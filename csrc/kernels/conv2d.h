@@ -113,13 +113,12 @@ INLINE void gather_pixels(real *out, const real *x, const window_shape *s, const
     ptrdiff_t begin = smaller(count, larger(0, (s->stride - 1 - column) / s->stride));
     ptrdiff_t end = larger(begin, smaller(count, (s->w - 1 - column + s->stride) / s->stride));
     if (row < 0 || row >= s->h || column >= s->w) begin = end = count;
-    const real *in = x + ((at->image * s->h + row) * s->w + column) * s->c + channel;
-    const ptrdiff_t skip = s->stride * s->c;
+    const ptrdiff_t skip = s->stride * s->c, start = ((at->image * s->h + row) * s->w + column) * s->c + channel;
     for (ptrdiff_t p = 0; p < begin; p++) out[p] = 0;
     if (skip == 1)
-        copy_reals(out + begin, in + begin, end - begin);
+        copy_reals(out + begin, x + (start + begin), end - begin);
     else
-        for (ptrdiff_t p = begin; p < end; p++) out[p] = in[p * skip];
+        for (ptrdiff_t p = begin; p < end; p++) out[p] = x[start + p * skip];
     for (ptrdiff_t p = end; p < count; p++) out[p] = 0;
 }
 

@@ -44,7 +44,7 @@ typedef struct {
 INLINE void tile(const int rows, const int vectors, const block_order order, real *c, ptrdiff_t ldc, const real *a,
                  ptrdiff_t stride, const real *b, ptrdiff_t k, const epilogue *end) {
     const ptrdiff_t row_step = order == ROWS_FIRST ? SCRATCH_STRIDE : order == DEPTH_FIRST ? 1 : PANEL;
-    const ptrdiff_t depth_step = order == DEPTH_FIRST ? stride : 1;
+    const ptrdiff_t inner_step = order == DEPTH_FIRST ? stride : 1;
     vec sum[TILE_ROWS][2];
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = broadcast(0);
@@ -55,7 +55,7 @@ INLINE void tile(const int rows, const int vectors, const block_order order, rea
             vec right[2];
             UNROLL for (int j = 0; j < vectors; j++) right[j] = load(b + p * PANEL + j * LANES);
             UNROLL for (int i = 0; i < rows; i++) {
-                const vec left = broadcast(a[i * row_step + p * depth_step]);
+                const vec left = broadcast(a[i * row_step + p * inner_step]);
                 UNROLL for (int j = 0; j < vectors; j++) sum[i][j] += left * right[j];
             }
         }

@@ -71,7 +71,7 @@ typedef struct {
                         ptrdiff_t row_stride, ptrdiff_t column_stride, int relu, ptrdiff_t first_row,
                         ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch);
     ptrdiff_t (*dense_scratch)(ptrdiff_t k, ptrdiff_t panels);
-    /* Rows first <= i < last (at most BLOCK_DEPTH) of dw (k, n) = x (m, k) transposed times dy (m, n);
+    /* Rows first <= i < last (at most BLOCK_ROWS) of dw (k, n) = x (m, k) transposed times dy (m, n);
      * scratch: dense_grad_weight_scratch(n) elements. */
     void (*dense_grad_weight)(void *dw, const void *x, const void *dy, ptrdiff_t m, ptrdiff_t k, ptrdiff_t n,
                               ptrdiff_t first, ptrdiff_t last, void *scratch);

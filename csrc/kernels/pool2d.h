@@ -6,7 +6,7 @@
 #include "vector.h"
 #include "kernels.h"
 
-/* The channels of tap t of the window of output pixel (image, i, j), or NULL where it lies on padding. */
+/* The offset in x of tap t of the window of output pixel (image, i, j), or -1 where it lies on padding. */
 INLINE ptrdiff_t tap_offset(const window_shape *s, ptrdiff_t image, ptrdiff_t i, ptrdiff_t j, ptrdiff_t t) {
     const ptrdiff_t row = i * s->stride + t / s->s - s->pad_top, column = j * s->stride + t % s->s - s->pad_left;
     if (row < 0 || row >= s->h || column < 0 || column >= s->w) return -1;

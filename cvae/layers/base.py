@@ -16,6 +16,7 @@ from cvae._kernels import elementwise
 from cvae.activations import ActivationBase, Affine, ReLU
 from cvae.initializers import ActivationInitializer, OptimizerInitializer, WeightInitializer
 from cvae.optimizers import OptimizerBase
+from cvae.random import make_rng
 from cvae.threads import get_num_threads
 
 Array = npt.NDArray[Any]
@@ -261,7 +262,7 @@ class WeightedLayer(LayerBase):
         self.act_fn = ActivationInitializer(act_fn)()
         WeightInitializer(str(self.act_fn), mode=init)
         self.init = init
-        self.rng = np.random.default_rng(random_state)
+        self.rng = make_rng(random_state)
         self.parameters = {"W": None, "b": None}
 
     @property

@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from cvae._kernels import conv2d, winograd
@@ -18,6 +17,7 @@ from cvae.geometry import (
     resolve_stride,
 )
 from cvae.layers.base import Array, WeightedLayer
+from cvae.parsing import check_size
 from cvae.threads import get_num_threads
 from cvae.workspace import workspace
 
@@ -204,12 +204,3 @@ def winograd_is_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int]
     direct = math.prod(out_shape) * math.prod(kernel_shape) * in_ch * outs
     winograd = tiles * 64 * (ins * outs + WINOGRAD_TRANSFORM * (ins + outs))
     return winograd < direct
-
-
-def check_size(value: Any, name: str) -> int:
-    """`value` as an int of at least 1, or TypeError or ValueError."""
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an int >= 1, got {value!r}")
-    if int(value) < 1:
-        raise ValueError(f"{name} must be an int >= 1, got {value!r}")
-    return int(value)

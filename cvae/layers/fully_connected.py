@@ -6,7 +6,7 @@ import numpy.typing as npt
 
 from cvae._kernels import dense
 from cvae.layers.base import Array, WeightedLayer
-from cvae.layers.conv2d import check_size
+from cvae.parsing import check_size
 from cvae.threads import get_num_threads
 from cvae.workspace import workspace
 
