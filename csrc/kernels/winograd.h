@@ -69,10 +69,17 @@ static const real KERNEL_3[POINTS][3] = {
     {0, 0, 1},
 };
 
+/* The points 0 and infinity stand alone, the others in pairs: PAIRS groups, of which first_of gives the first row.  Loops
+ * over them are unrolled, so that all of this, and the zeros and ones of the matrices, is settled by the compiler. */
+enum { PAIRS = POINTS / 2 + 1 };
+INLINE int first_of(const int pair) { return pair == 0 ? 0 : 2 * pair - 1; }
+INLINE int is_single(const int pair) { return pair == 0 || pair == PAIRS - 1; }
+
 /* out[j] = sum over i of matrix[j][i] in[i]: a polynomial at all points, the pairs from its even and its odd half. */
 INLINE void evaluate(const real *matrix, const int columns, const vec *in, const int in_step, vec *out,
                      const int out_step) {
-    UNROLL for (int j = 0; j < POINTS; j += j % 7 ? 2 : 1) {
+    UNROLL for (int pair = 0; pair < PAIRS; pair++) {
+        const int j = first_of(pair);
         vec even = broadcast(0), odd = broadcast(0);
         UNROLL for (int i = 0; i < columns; i++) {
             const real factor = matrix[j * columns + i];
@@ -83,7 +90,7 @@ INLINE void evaluate(const real *matrix, const int columns, const vec *in, const
                 even += factor * in[i * in_step];
         }
         out[j * out_step] = even + odd;
-        if (j % 7) out[(j + 1) * out_step] = even - odd;
+        if (!is_single(pair)) out[(j + 1) * out_step] = even - odd;
     }
 }
 
@@ -92,10 +99,11 @@ INLINE void collect(const real *matrix, const int columns, const vec *in, const 
                     const int out_step) {
     UNROLL for (int i = 0; i < columns; i++) {
         vec sum = broadcast(0);
-        UNROLL for (int j = 0; j < POINTS; j += j % 7 ? 2 : 1) {
+        UNROLL for (int pair = 0; pair < PAIRS; pair++) {
+            const int j = first_of(pair);
             const real factor = matrix[j * columns + i];
             if (factor == 0) continue;
-            if (j % 7 == 0)
+            if (is_single(pair))
                 sum += factor * in[j * in_step];
             else if (i % 2)
                 sum += factor * (in[j * in_step] - in[(j + 1) * in_step]);
@@ -127,6 +135,12 @@ INLINE void collect_2d(const real *matrix, const int columns, const real *in, pt
 }
 
 INLINE ptrdiff_t padded(ptrdiff_t n) { return (n + PANEL - 1) / PANEL * PANEL; }
+
+/* From one frequency's matrix (rows, n) to the next: an odd number of cache lines, or the transforms, which go through the
+ * frequencies, would find all of them in the same few sets of the cache. */
+INLINE ptrdiff_t frequency_step(ptrdiff_t rows, ptrdiff_t n) {
+    return padded(rows * padded(n)) + 64 / (ptrdiff_t)sizeof(real);
+}
 
 /* Outputs along each axis of a tile: F(6x6, 3x3) for kernels up to 3x3, F(4x4, 5x5) up to 5x5. */
 INLINE int tile_outputs(const window_shape *s) { return s->r <= 3 && s->s <= 3 ? 6 : 4; }
@@ -176,7 +190,7 @@ INLINE void load_square(vec *out, const int size, const real *images, const squa
 /* V (FREQUENCIES, rows, n) in panels = the tiles' squares of n channels, evaluated; row i is tile first + i. */
 INLINE void evaluate_tiles(real *V, const real *images, const window_shape *s, const int size, const real *matrix,
                            const int is_input, ptrdiff_t first, ptrdiff_t last) {
-    const ptrdiff_t rows = last - first, n = is_input ? s->c : s->k, step = padded(n) * rows;
+    const ptrdiff_t rows = last - first, n = is_input ? s->c : s->k, step = frequency_step(rows, n);
     for (ptrdiff_t t = first; t < last; t++) {
         const pixel at = tile_at(s, t);
         const square q = is_input ? input_square(s, at) : output_square(s, at);
@@ -214,7 +228,7 @@ INLINE void evaluate_kernel(real *U, const real *w, const window_shape *s, const
             }
             in[t] = load(part);
         }
-        evaluate_2d(matrix, taps, in, U + (j / PANEL * rows + row) * PANEL + j % PANEL, padded(n) * rows);
+        evaluate_2d(matrix, taps, in, U + (j / PANEL * rows + row) * PANEL + j % PANEL, frequency_step(rows, n));
     }
 }
 
@@ -230,7 +244,7 @@ static void winograd_kernel(void *U, const void *w, const window_shape *s, int t
 /* y = the tiles' outputs from M (FREQUENCIES, rows, K) in panels, with bias and ReLU. */
 INLINE void collect_output(real *y, const real *M, const real *bias, const window_shape *s, int relu, const int m,
                            const real *matrix, ptrdiff_t first, ptrdiff_t last) {
-    const ptrdiff_t rows = last - first, step = padded(s->k) * rows;
+    const ptrdiff_t rows = last - first, step = frequency_step(rows, s->k);
     for (ptrdiff_t t = first; t < last; t++) {
         const pixel at = tile_at(s, t);
         const ptrdiff_t height = smaller(m, s->oh - at.i), width = smaller(m, s->ow - at.j);
@@ -250,7 +264,7 @@ INLINE void collect_output(real *y, const real *M, const real *bias, const windo
 
 /* Adds the tiles' input gradients from dV (FREQUENCIES, rows, C) in panels to dx. */
 static void collect_grad_input(real *dx, const real *dV, const window_shape *s, ptrdiff_t first, ptrdiff_t last) {
-    const ptrdiff_t rows = last - first, step = padded(s->c) * rows;
+    const ptrdiff_t rows = last - first, step = frequency_step(rows, s->c);
     for (ptrdiff_t t = first; t < last; t++) {
         const square q = input_square(s, tile_at(s, t));
         for (ptrdiff_t c = 0; c < s->c; c += LANES) {
@@ -269,7 +283,7 @@ INLINE void collect_kernel(real *dw, const real *dU, const window_shape *s, cons
                            ptrdiff_t c) {
     for (ptrdiff_t k = 0; k < s->k; k += LANES) {
         vec out[MAX_TAPS * MAX_TAPS];
-        collect_2d(matrix, taps, dU + (k / PANEL * s->c + c) * PANEL + k % PANEL, padded(s->k) * s->c, out);
+        collect_2d(matrix, taps, dU + (k / PANEL * s->c + c) * PANEL + k % PANEL, frequency_step(s->c, s->k), out);
         for (ptrdiff_t i = 0; i < s->r; i++)
             for (ptrdiff_t j = 0; j < s->s; j++)
                 store_some(dw + ((i * s->s + j) * s->c + c) * s->k + k, out[i * taps + j], s->k - k);
@@ -284,7 +298,7 @@ static void winograd_collect_kernel(void *dw, const void *dU, const window_shape
 }
 
 static ptrdiff_t winograd_kernel_size(const window_shape *s, int transposed) {
-    return FREQUENCIES * (transposed ? s->k * padded(s->c) : s->c * padded(s->k));
+    return FREQUENCIES * (transposed ? frequency_step(s->k, s->c) : frequency_step(s->c, s->k));
 }
 
 /* Tiles handled at once: as many as leave the evaluated tiles in the L2 cache. */
@@ -296,16 +310,17 @@ static ptrdiff_t winograd_block(const window_shape *s) {
 static ptrdiff_t winograd_tiles(const window_shape *s) { return tiles_down(s) * tiles_across(s); }
 
 static ptrdiff_t winograd_scratch(const window_shape *s) {
-    return FREQUENCIES * (padded(s->c) + padded(s->k)) * winograd_block(s);
+    const ptrdiff_t block = winograd_block(s);
+    return FREQUENCIES * (frequency_step(block, s->c) + frequency_step(block, s->k));
 }
 
 static void winograd_forward(void *y, const void *x, const void *U, const void *bias, const window_shape *s, int relu,
                              ptrdiff_t first, ptrdiff_t last, void *scratch) {
-    const ptrdiff_t rows = last - first, V_step = padded(s->c) * rows, M_step = padded(s->k) * rows;
+    const ptrdiff_t rows = last - first, V_step = frequency_step(rows, s->c), M_step = frequency_step(rows, s->k);
     real *V = scratch, *M = V + FREQUENCIES * V_step;
     evaluate_input(V, x, s, first, last);
     for (ptrdiff_t f = 0; f < FREQUENCIES; f++)
-        gemm_panels(M + f * M_step, V + f * V_step, (const real *)U + f * s->c * padded(s->k), rows, s->k, s->c);
+        gemm_panels(M + f * M_step, V + f * V_step, (const real *)U + f * frequency_step(s->c, s->k), rows, s->k, s->c);
     if (tile_outputs(s) == 4)
         collect_output(y, M, bias, s, relu, 4, &OUTPUT_4[0][0], first, last);
     else
@@ -318,19 +333,19 @@ static void winograd_backward(void *dx, void *dU, const void *x, const void *dy,
     const ptrdiff_t block = winograd_block(s);
     for (ptrdiff_t t = first; t < last; t += block) {
         const ptrdiff_t end = smaller(t + block, last), rows = end - t;
-        const ptrdiff_t V_step = padded(s->c) * rows, M_step = padded(s->k) * rows;
+        const ptrdiff_t V_step = frequency_step(rows, s->c), M_step = frequency_step(rows, s->k);
         real *V = scratch, *dM = V + FREQUENCIES * V_step;
         evaluate_grad(dM, dy, s, t, end);
         if (dx) {
             for (ptrdiff_t f = 0; f < FREQUENCIES; f++)
-                gemm_panels(V + f * V_step, dM + f * M_step, (const real *)Ut + f * s->k * padded(s->c), rows, s->c,
+                gemm_panels(V + f * V_step, dM + f * M_step, (const real *)Ut + f * frequency_step(s->k, s->c), rows, s->c,
                             s->k);
             collect_grad_input(dx, V, s, t, end);
         }
         if (dU) {
             evaluate_input(V, x, s, t, end);
             for (ptrdiff_t f = 0; f < FREQUENCIES; f++)
-                gemm_panels_transposed((real *)dU + f * s->c * padded(s->k), V + f * V_step, dM + f * M_step, s->c,
+                gemm_panels_transposed((real *)dU + f * frequency_step(s->c, s->k), V + f * V_step, dM + f * M_step, s->c,
                                        s->k, rows);
         }
     }
