@@ -47,6 +47,15 @@ class Chain:
             else:
                 self.outputs.append(empty(shape, layer.dtype))
             self.extras.append(self._extra(layer, before, shape))
+        # A maximum is positive where what it was taken from is: the ReLU below a max pooling is undone on the pooled
+        # gradient, which is smaller.
+        self.relu_is_done_above = [
+            isinstance(layer, WeightedLayer)
+            and isinstance(layer.act_fn, ReLU)
+            and isinstance(above, Pool2D)
+            and above.mode == "max"
+            for layer, above in zip(self.layers, [*self.layers[1:], None], strict=True)
+        ]
         self.grads: list[Array] = []
         for layer, output in zip(self.layers, self.outputs, strict=True):
             if training and isinstance(layer, Flatten):
@@ -92,10 +101,12 @@ class Chain:
             d_below = dX if i == 0 else self.grads[i - 1][:n]
             extra = self.extras[i]
             if isinstance(layer, Pool2D):
+                if self.relu_is_done_above[i - 1]:
+                    activation_backward(ReLU(), dY, dY, self.outputs[i][:n])
                 if d_below is not None:
                     layer.grad_input(d_below, dY, None if extra is None else extra[:n])
             elif isinstance(layer, WeightedLayer):
-                if layer is not self.layers[-1]:
+                if layer is not self.layers[-1] and not self.relu_is_done_above[i]:
                     activation_backward(layer.act_fn, dY, dY, self.outputs[i][:n] if extra is None else extra[:n])
                 grads = layer.gradients if layer.trainable else None
                 if grads is not None:

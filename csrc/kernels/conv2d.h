@@ -55,6 +55,10 @@ INLINE patch_run run_at(const window_shape *s, const pixel *at, ptrdiff_t q, ptr
 INLINE void copy_reals(real *out, const real *in, ptrdiff_t count) {
     ptrdiff_t i = 0;
     for (; i + LANES <= count; i += LANES) store(out + i, load(in + i));
+    if (i < count && count >= LANES) { /* the rest, with some of what is copied already */
+        store(out + count - LANES, load(in + count - LANES));
+        return;
+    }
     for (; i < count; i++) out[i] = in[i];
 }
 
@@ -103,17 +107,24 @@ static void scatter_patches(real *dx, const real *patches, ptrdiff_t stride, con
 /* Few channels make short runs; a row of output pixels is then the longer run, and the patch matrix is gathered transposed. */
 INLINE int has_few_channels(const window_shape *s) { return s->c <= 4 && patch_size(s) <= BLOCK_ROWS; }
 
-/* Row q of the transposed patch matrix for the output pixels (image, i, j) to (image, i, j + count - 1). */
-INLINE void gather_pixels(real *out, const real *x, const window_shape *s, const pixel *at, ptrdiff_t count,
-                          ptrdiff_t q) {
-    const ptrdiff_t step = s->dilation + 1, channel = q % s->c, tap = q / s->c;
-    const ptrdiff_t row = at->i * s->stride + tap / s->s * step - s->pad_top;
-    const ptrdiff_t column = at->j * s->stride + tap % s->s * step - s->pad_left;
+/* Steps of `stride` that cover a distance, rounded up; a division only where it must be. */
+INLINE ptrdiff_t steps_over(ptrdiff_t distance, ptrdiff_t stride) {
+    if (distance <= 0) return 0;
+    return stride == 1 ? distance : (distance + stride - 1) / stride;
+}
+
+/* One row of the transposed patch matrix, that of tap (r, column_tap) of a channel, for the output pixels (image, i, j) to
+ * (image, i, j + count - 1). */
+INLINE void gather_pixels(real *out, const real *x, const window_shape *s, const pixel *at, ptrdiff_t count, ptrdiff_t r,
+                          ptrdiff_t column_tap, ptrdiff_t channel) {
+    const ptrdiff_t step = s->dilation + 1, skip = s->stride * s->c;
+    const ptrdiff_t row = at->i * s->stride + r * step - s->pad_top;
+    const ptrdiff_t column = at->j * s->stride + column_tap * step - s->pad_left;
+    const ptrdiff_t start = ((at->image * s->h + row) * s->w + column) * s->c + channel;
     /* Pixels [begin, end) read a column inside the image. */
-    ptrdiff_t begin = smaller(count, larger(0, (s->stride - 1 - column) / s->stride));
-    ptrdiff_t end = larger(begin, smaller(count, (s->w - 1 - column + s->stride) / s->stride));
-    if (row < 0 || row >= s->h || column >= s->w) begin = end = count;
-    const ptrdiff_t skip = s->stride * s->c, start = ((at->image * s->h + row) * s->w + column) * s->c + channel;
+    ptrdiff_t begin = smaller(count, steps_over(-column, s->stride));
+    ptrdiff_t end = larger(begin, smaller(count, steps_over(s->w - column, s->stride)));
+    if (row < 0 || row >= s->h) begin = end = count;
     for (ptrdiff_t p = 0; p < begin; p++) out[p] = 0;
     if (skip == 1)
         copy_reals(out + begin, x + (start + begin), end - begin);
@@ -128,8 +139,11 @@ static void gather_patches_transposed(real *scratch, const real *x, const window
     for (ptrdiff_t p = first; p < last;) {
         const pixel at = pixel_at(s, p);
         const ptrdiff_t count = smaller(s->ow - at.j, last - p);
-        for (ptrdiff_t q = 0; q < patch_size(s); q++)
-            gather_pixels(scratch + q * SCRATCH_STRIDE + (p - first), x, s, &at, count, q);
+        real *out = scratch + (p - first);
+        for (ptrdiff_t r = 0; r < s->r; r++)
+            for (ptrdiff_t column_tap = 0; column_tap < s->s; column_tap++)
+                for (ptrdiff_t c = 0; c < s->c; c++, out += SCRATCH_STRIDE)
+                    gather_pixels(out, x, s, &at, count, r, column_tap, c);
         p += count;
     }
 }
