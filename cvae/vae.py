@@ -99,7 +99,8 @@ class BernoulliVAE(Stepwise, Inference):
         Parameters
         ----------
         X : array, shape (n, rows, cols, channels), (n, rows, cols), or (n, features) with `image_shape`
-            Images in [0, 1]; uint8 means 0..255 and is scaled batch by batch.
+            Images in [0, 1]; uint8 means 0..255 and is scaled batch by batch.  (Black and white as 0 and 1 is for bool:
+            as uint8 it would be 0 and 1/255.)
         y : ignored
         n_epochs, batchsize, verbose : optional
             Instead of the constructor's.
