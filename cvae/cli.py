@@ -29,6 +29,7 @@ from cvae.cli_arguments import DEFAULT_SEED, make_parser, settings
 from cvae.datasets import Dataset
 from cvae.files import replaced_file
 from cvae.model import TRAINING_ARGUMENTS
+from cvae.random import make_rng
 from cvae.threads import check_num_threads
 
 _DEMO_SETTINGS: dict[str, Any] = {"T": 10, "batchsize": 64, "optimizer": "Adam(lr=0.002)"}
@@ -211,13 +212,10 @@ def _write_model(vae: cvae.BernoulliVAE, model: str | Path, history: str | Path 
 def _evaluate(args: argparse.Namespace) -> None:
     vae, dataset = _load(args)
     images, which = _evaluation_images(dataset)
-    elbo = vae.elbo(images)
-    means, log_vars = (code.astype(np.float64) for code in vae.encode(images))
-    # Kingma & Welling (2014), appendix B: the KL divergence of q(z | x) from N(0, I)
-    kl = 0.5 * (means**2 + np.exp(log_vars) - log_vars - 1).sum(axis=1)
+    reconstruction, kl = vae._elbo_terms(vae._as_images(images), make_rng(0))  # as `elbo`, in its two terms
     results = {
-        "elbo": float(elbo.mean()),
-        "reconstruction": float(-(elbo + kl).mean()),
+        "elbo": float(-(reconstruction + kl).mean()),
+        "reconstruction": float(reconstruction.mean()),
         "kl": float(kl.mean()),
     }
     if args.log_likelihood is not None:

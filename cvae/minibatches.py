@@ -1,10 +1,11 @@
 """Splitting a set of examples into minibatches."""
 
-import operator
 from collections.abc import Iterator, Sized
 
 import numpy as np
 import numpy.typing as npt
+
+from cvae.parsing import check_size
 
 
 def minibatch(
@@ -46,7 +47,7 @@ def minibatch(
     >>> [batch.tolist() for batch in batches]
     [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     """
-    size = _batchsize(batchsize)
+    size = check_size(batchsize, "batchsize")
     if rng is None:
         rng = np.random.default_rng()
     elif not isinstance(rng, np.random.Generator):
@@ -61,16 +62,3 @@ def minibatch(
         rng.shuffle(order)
     starts = range(0, n, size)
     return (order[start : start + size] for start in starts), len(starts)
-
-
-def _batchsize(batchsize: object) -> int:
-    message = f"batchsize must be an int >= 1, got {batchsize!r}"
-    try:
-        if isinstance(batchsize, bool):
-            raise TypeError
-        size = operator.index(batchsize)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(message) from None
-    if size < 1:
-        raise ValueError(message)
-    return size

@@ -9,6 +9,7 @@ import ast
 import copy
 import inspect
 import numbers
+import operator
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple, Self, TypeVar
@@ -232,11 +233,16 @@ def check_number(name: str, value: Any, interval: str = "(-inf, inf)") -> float:
 
 def check_size(value: Any, name: str) -> int:
     """`value` as an int of at least 1, or TypeError or ValueError."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an int >= 1, got {value!r}")
-    if int(value) < 1:
-        raise ValueError(f"{name} must be an int >= 1, got {value!r}")
-    return int(value)
+    message = f"{name} must be an int >= 1, got {value!r}"
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        size = operator.index(value)
+    except TypeError:
+        raise TypeError(message) from None
+    if size < 1:
+        raise ValueError(message)
+    return size
 
 
 def check_bool(name: str, value: Any) -> bool:
