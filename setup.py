@@ -13,8 +13,11 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 from setuptools.modified import newer_group
 
-MODULES = ("dispatch", "conv2d", "winograd", "dense", "pool2d", "losses", "optimizers", "elementwise")
-INTERFACE = ["csrc/tables.pxd", "csrc/kernels/kernels.h"]
+MODULES = (
+    "dispatch", "program", "conv2d", "winograd", "conv_pool", "pool2d", "dense", "latent", "losses", "elementwise",
+    "optimizers",
+)  # fmt: skip
+INTERFACE = [*sorted(str(path) for path in Path("csrc").glob("*.pxd")), "csrc/kernels/kernels.h"]
 KERNELS = ["csrc/cpu.h", *sorted(str(path) for path in Path("csrc/kernels").iterdir())]
 WARNINGS = ["-Wall", "-Wextra"]
 # Local to our own code, and without effect on results: sqrt need not set errno, comparisons need not trap.

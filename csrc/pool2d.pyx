@@ -1,16 +1,26 @@
-# Pooling: argument checks and the OpenMP loops, over output rows forward and over images backward.
+# Pooling: argument checks, and the split of the work into output rows forward and images backward.
 
 from cython cimport floating
-from cython.parallel cimport prange
-
 from libc.stdint cimport int32_t
 
-from tables cimport MAX_STEP, check_steps, check_threads, import_tables, kernel_table, table_pair, window_shape
+from stages cimport add_stage, new_work
+from tables cimport MAX_STEP, check_steps, import_tables, kernel_table, table_pair, window_shape
 
 cdef const table_pair *tables = import_tables()
 
 cdef enum:
     SMALL_WORK = 20_000     # window elements below which waking other threads costs more than it saves
+
+
+cdef struct pooling:
+    const kernel_table *table
+    window_shape s
+    const void *x
+    const void *dy
+    const int32_t *from_places
+    void *y
+    void *dx
+    int32_t *places
 
 
 cdef window_shape window(
@@ -45,60 +55,80 @@ cdef inline bint is_small(const window_shape *s) noexcept nogil:
 
 
 def max_forward(
+    program,
     floating[:, :, :, ::1] y not None,            # OUT (N, OH, OW, C)
     int32_t[:, :, :, ::1] argmax not None,        # OUT (N, OH, OW, C), index row * S + column within the window
     const floating[:, :, :, ::1] x not None,      # IN  (N, H, W, C)
-    *, tuple kernel_shape, ptrdiff_t stride, ptrdiff_t pad_top, ptrdiff_t pad_left, int n_threads,
+    *, tuple kernel_shape, ptrdiff_t stride, ptrdiff_t pad_top, ptrdiff_t pad_left,
 ):
     """The maximum of each window, the first in row-major order where several are equal; NaN if the window holds one."""
-    check_threads(n_threads)
-    cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
     cdef window_shape s = window(y, x, kernel_shape, stride, pad_top, pad_left)
-    cdef ptrdiff_t i
     check_argmax(argmax, &s)
-    for i in prange(s.n * s.oh, num_threads=n_threads, schedule="static", use_threads_if=not is_small(&s), nogil=True):
-        table.pool2d_max_forward(&y[0, 0, 0, 0], &argmax[0, 0, 0, 0], &x[0, 0, 0, 0], &s, i)
+    cdef pooling *work = <pooling *> new_work(program, (y, argmax, x), sizeof(pooling), 0, 0)
+    work.table, work.s = tables.f32 if floating is float else tables.f64, s
+    work.y, work.places, work.x = &y[0, 0, 0, 0], &argmax[0, 0, 0, 0], &x[0, 0, 0, 0]
+    add_stage(program, max_forward_row, work, s.n * s.oh, is_small(&s))
+
+
+cdef void max_forward_row(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const pooling *p = <const pooling *> work
+    p.table.pool2d_max_forward(p.y, p.places, p.x, &p.s, index)
 
 
 def max_backward(
+    program,
     floating[:, :, :, ::1] dx not None,           # OUT (N, H, W, C)
     const floating[:, :, :, ::1] dy not None,     # IN  (N, OH, OW, C)
     const int32_t[:, :, :, ::1] argmax not None,  # IN  (N, OH, OW, C), from max_forward
-    *, tuple kernel_shape, ptrdiff_t stride, ptrdiff_t pad_top, ptrdiff_t pad_left, int n_threads,
+    *, tuple kernel_shape, ptrdiff_t stride, ptrdiff_t pad_top, ptrdiff_t pad_left,
 ):
     """Each window's gradient goes to its maximum; where that was padding it is dropped."""
-    check_threads(n_threads)
-    cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
     cdef window_shape s = window(dy, dx, kernel_shape, stride, pad_top, pad_left)
-    cdef ptrdiff_t i
     check_argmax(argmax, &s)
-    for i in prange(s.n, num_threads=n_threads, schedule="static", use_threads_if=not is_small(&s), nogil=True):
-        table.pool2d_max_backward(&dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &argmax[0, 0, 0, 0], &s, i)
+    cdef pooling *work = <pooling *> new_work(program, (dx, dy, argmax), sizeof(pooling), 0, 0)
+    work.table, work.s = tables.f32 if floating is float else tables.f64, s
+    work.dx, work.dy, work.from_places = &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &argmax[0, 0, 0, 0]
+    add_stage(program, max_backward_image, work, s.n, is_small(&s))
+
+
+cdef void max_backward_image(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const pooling *p = <const pooling *> work
+    p.table.pool2d_max_backward(p.dx, p.dy, p.from_places, &p.s, index)
 
 
 def average_forward(
+    program,
     floating[:, :, :, ::1] y not None,            # OUT (N, OH, OW, C)
     const floating[:, :, :, ::1] x not None,      # IN  (N, H, W, C)
-    *, tuple kernel_shape, ptrdiff_t stride, ptrdiff_t pad_top, ptrdiff_t pad_left, int n_threads,
+    *, tuple kernel_shape, ptrdiff_t stride, ptrdiff_t pad_top, ptrdiff_t pad_left,
 ):
     """The mean of each window, padding counted."""
-    check_threads(n_threads)
-    cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
     cdef window_shape s = window(y, x, kernel_shape, stride, pad_top, pad_left)
-    cdef ptrdiff_t i
-    for i in prange(s.n * s.oh, num_threads=n_threads, schedule="static", use_threads_if=not is_small(&s), nogil=True):
-        table.pool2d_average_forward(&y[0, 0, 0, 0], &x[0, 0, 0, 0], &s, i)
+    cdef pooling *work = <pooling *> new_work(program, (y, x), sizeof(pooling), 0, 0)
+    work.table, work.s = tables.f32 if floating is float else tables.f64, s
+    work.y, work.x = &y[0, 0, 0, 0], &x[0, 0, 0, 0]
+    add_stage(program, average_forward_row, work, s.n * s.oh, is_small(&s))
+
+
+cdef void average_forward_row(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const pooling *p = <const pooling *> work
+    p.table.pool2d_average_forward(p.y, p.x, &p.s, index)
 
 
 def average_backward(
+    program,
     floating[:, :, :, ::1] dx not None,           # OUT (N, H, W, C)
     const floating[:, :, :, ::1] dy not None,     # IN  (N, OH, OW, C)
-    *, tuple kernel_shape, ptrdiff_t stride, ptrdiff_t pad_top, ptrdiff_t pad_left, int n_threads,
+    *, tuple kernel_shape, ptrdiff_t stride, ptrdiff_t pad_top, ptrdiff_t pad_left,
 ):
     """Each window's gradient is shared out equally."""
-    check_threads(n_threads)
-    cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
     cdef window_shape s = window(dy, dx, kernel_shape, stride, pad_top, pad_left)
-    cdef ptrdiff_t i
-    for i in prange(s.n, num_threads=n_threads, schedule="static", use_threads_if=not is_small(&s), nogil=True):
-        table.pool2d_average_backward(&dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &s, i)
+    cdef pooling *work = <pooling *> new_work(program, (dx, dy), sizeof(pooling), 0, 0)
+    work.table, work.s = tables.f32 if floating is float else tables.f64, s
+    work.dx, work.dy = &dx[0, 0, 0, 0], &dy[0, 0, 0, 0]
+    add_stage(program, average_backward_image, work, s.n, is_small(&s))
+
+
+cdef void average_backward_image(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const pooling *p = <const pooling *> work
+    p.table.pool2d_average_backward(p.dx, p.dy, &p.s, index)

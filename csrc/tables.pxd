@@ -52,9 +52,13 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*set_zero)(void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*sum_lanes)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*sigmoid)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
-        double (*bce_with_logits)(void *, void *, const void *, const void *, ptrdiff_t, double,
-                                  ptrdiff_t) noexcept nogil
+        void (*scale_bytes)(void *, const unsigned char *, ptrdiff_t) noexcept nogil
+        double (*bce_with_logits)(void *, const void *, const void *, ptrdiff_t, double, ptrdiff_t) noexcept nogil
         double (*gaussian_kl)(void *, void *, const void *, const void *, ptrdiff_t, double, ptrdiff_t) noexcept nogil
+        void (*latent_sample)(void *, void *, void *, void *, const void *, const void *, ptrdiff_t,
+                              ptrdiff_t) noexcept nogil
+        void (*latent_backward)(void *, const void *, const void *, const void *, const void *, const void *, ptrdiff_t,
+                                ptrdiff_t) noexcept nogil
         void (*sgd)(void *, void *, const void *, double, double, double, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*adagrad)(void *, void *, const void *, double, double, double, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*rmsprop)(void *, void *, const void *, double, double, double, double, ptrdiff_t,
@@ -107,10 +111,11 @@ cdef inline int check_steps(const window_shape *s) except -1:
     return 0
 
 
-cdef inline char *reserve(object workspace, ptrdiff_t elements, ptrdiff_t itemsize) except NULL:
-    """Memory for so many elements out of the caller's workspace (cvae/workspace.py)."""
-    cdef ptrdiff_t nbytes = max(1, elements) * itemsize
-    cdef unsigned char[::1] buffer = workspace.reserve(nbytes)
-    if buffer is None or buffer.shape[0] < nbytes:
+cdef inline object reserve(object workspace, ptrdiff_t nbytes):
+    """At least so many bytes out of the caller's workspace (cvae/workspace.py)."""
+    nbytes = max(1, nbytes)
+    buffer = workspace.reserve(nbytes)
+    cdef unsigned char[::1] view = buffer
+    if view is None or view.shape[0] < nbytes:
         raise ValueError(f"workspace must reserve at least {nbytes} bytes")
-    return <char *> &buffer[0]
+    return buffer

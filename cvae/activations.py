@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from cvae._kernels import elementwise
 from cvae.parsing import Parsable, check_bool, check_number
-from cvae.threads import get_num_threads
+from cvae.programs import run
 
 Array = npt.NDArray[np.floating]
 
@@ -99,7 +99,7 @@ def _logistic(x: Array) -> Array:
     """1 / (1 + exp(-x)) by the kernel that training uses; it knows float32 and float64."""
     z: Array = np.ascontiguousarray(x, np.float32 if x.dtype == np.float32 else np.float64)
     out: Array = np.empty_like(z)
-    elementwise.sigmoid(out.reshape(-1), z.reshape(-1), n_threads=get_num_threads())
+    run(elementwise.sigmoid, out.reshape(-1), z.reshape(-1))
     return out.reshape(x.shape).astype(x.dtype, copy=False)
 
 

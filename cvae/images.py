@@ -14,6 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from cvae._kernels import elementwise
+from cvae.programs import run
+
 _BLOCK_VALUES = 1 << 16  # values checked or copied at a time: few enough for a core's cache
 
 
@@ -221,6 +224,9 @@ def gather(X: np.ndarray, indices: np.ndarray | slice, out: np.ndarray) -> np.nd
     _check_out(out, (indices.size, *X.shape[1:]))
     if indices.size and not (indices.min() >= 0 and indices.max() < len(X)):
         raise IndexError(f"indices must lie in 0..{len(X) - 1}, got {indices.min()}..{indices.max()}")
+    if X.dtype == np.uint8 and X.flags.c_contiguous and out.size:
+        run(elementwise.gather_bytes, out.reshape(indices.size, -1), X.reshape(len(X), -1), indices.astype(np.intp))
+        return out
     if X.dtype == out.dtype and X.flags.c_contiguous and X.flags.aligned:
         # np.take would copy any other X whole, and `out` too if it had to check the indices.
         return np.take(X, indices.astype(np.intp, copy=False), axis=0, out=out, mode="clip")

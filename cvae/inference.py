@@ -14,8 +14,9 @@ from cvae.images import gather
 from cvae.model import Array, Model
 from cvae.parsing import check_size
 from cvae.plan import Plan
+from cvae.programs import run
 from cvae.random import make_rng, standard_normal
-from cvae.threads import get_num_threads, limit_threads
+from cvae.threads import limit_threads
 
 BATCH = 128  # images that go through the network at once; results do not depend on it
 
@@ -96,8 +97,8 @@ class Inference(Model):
             plan = self._plan(max(1, min(len(codes), BATCH)), training=False)
             for start in range(0, len(codes), plan.batchsize):
                 part = slice(start, start + plan.batchsize)
-                logits = plan.decode(np.ascontiguousarray(codes[part]))
-                elementwise.sigmoid(flat[part].reshape(-1), logits.reshape(-1), n_threads=get_num_threads())
+                logits = plan.decode(codes[part])
+                run(elementwise.sigmoid, flat[part].reshape(-1), logits.reshape(-1))
         return images
 
     def inverse_transform(self, Z: npt.ArrayLike) -> Array:

@@ -31,7 +31,7 @@ TRAINING_ARGUMENTS = ("n_epochs", "batchsize", "beta", "n_threads", "verbose")
 
 
 # What a plan's buffers depend on, beside the layers' identity.
-_PLANNED = ("act_fn", "mode", "kernel_shape", "stride", "pad", "dilation")
+_PLANNED = ("act_fn", "mode", "kernel_shape", "stride", "pad", "dilation", "algorithm", "trainable")
 
 
 class NotFittedError(ValueError, AttributeError):

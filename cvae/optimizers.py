@@ -16,11 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae._kernels import optimizers as kernels
+from cvae._kernels.program import Program
 from cvae.parsing import Configurable, check_number
+from cvae.programs import run
 from cvae.schedulers import ConstantScheduler, SchedulerBase, make_scheduler
 from cvae.threads import get_num_threads
 
 Array = npt.NDArray[np.floating]
+Scalars = npt.NDArray[np.float64]
 SchedulerLike = SchedulerBase | str | Mapping[str, Any] | None
 
 
@@ -165,30 +168,37 @@ class OptimizerBase(Configurable, ABC):
         Parameters and errors as in `update`; both arrays must be C-contiguous, `param` writable
         (ValueError).
         """
+        state = self.checked_state(param, grad, name)
+        scalars = np.array(self.scalars(self.lr_scheduler(self.cur_step, cur_loss), grad, state))
+        self.cache[name] = state
+        run(self.record_update, param, grad, name, scalars)
+
+    def checked_state(self, param: Array, grad: Array, name: str) -> Any:
+        """The state of a parameter, a new one before its first update; TypeError or ValueError as in `update`."""
         _check_arrays(param, grad)
-        if param.dtype.type(getattr(self, "eps", 1)) == 0:
-            raise ValueError(f"eps must not vanish in {param.dtype}, got {getattr(self, 'eps', 1)}")
         state = self._new_state(param) if name not in self.cache else self.cache[name]
         _check_state(name, state, param)
-        lr = self.lr_scheduler(self.cur_step, cur_loss)
-        n_threads = get_num_threads()
-        flat_param, flat_grad = param.reshape(-1), grad.reshape(-1)
-        grad_scale = self._grad_scale(flat_grad, n_threads)
-        self.cache[name] = state
-        self._move(flat_param, state, flat_grad, lr=lr, grad_scale=grad_scale, n_threads=n_threads)
+        return state
 
-    def _grad_scale(self, grad: Array, n_threads: int) -> float:
-        if self.clip_norm is None:
-            return 1.0
-        norm = math.sqrt(kernels.sum_of_squares(grad, n_threads=n_threads))
-        return self.clip_norm / norm if norm > self.clip_norm else 1.0
+    def scalars(self, lr: float, grad: Array, state: Any) -> tuple[float, ...]:
+        """What the kernel has to know of an update beside the arrays; an update is counted if its state has a count."""
+        if grad.dtype.type(getattr(self, "eps", 1)) == 0:
+            raise ValueError(f"eps must not vanish in {grad.dtype}, got {getattr(self, 'eps', 1)}")
+        grad_scale = 1.0
+        if self.clip_norm is not None:
+            norm = math.sqrt(kernels.sum_of_squares(grad.reshape(-1), n_threads=get_num_threads()))
+            grad_scale = self.clip_norm / norm if norm > self.clip_norm else 1.0
+        return (lr, grad_scale, *self._constants(state))
+
+    n_scalars: int  # how many `scalars` returns
 
     @abstractmethod
-    def _move(self, param: Array, state: Any, grad: Array, **step: Any) -> None:
-        """Run the kernel on the flat arrays `param` and `grad`, updating `param` and `state`.
+    def _constants(self, state: Any) -> tuple[float, ...]:
+        """The optimizer's own scalars, in the kernel's order."""
 
-        `step` holds what all kernels take by name: lr, grad_scale and n_threads.
-        """
+    @abstractmethod
+    def record_update(self, program: Program, param: Array, grad: Array, name: str, scalars: Scalars) -> None:
+        """Record the update of a parameter that has a state; `scalars` is read when the program runs."""
 
     # The state of a parameter is one array of its shape, except in Adam.
 
@@ -257,8 +267,13 @@ class SGD(OptimizerBase):
         super().__init__(lr, clip_norm, lr_scheduler)
         self.momentum = check_number("momentum", momentum, "[0, 1)")
 
-    def _move(self, param: Array, state: Any, grad: Array, **step: Any) -> None:
-        kernels.sgd(param, state.reshape(-1), grad, momentum=self.momentum, **step)
+    n_scalars = 3
+
+    def _constants(self, state: Any) -> tuple[float, ...]:
+        return (self.momentum,)
+
+    def record_update(self, program: Program, param: Array, grad: Array, name: str, scalars: Scalars) -> None:
+        kernels.sgd(program, param.reshape(-1), self.cache[name].reshape(-1), grad.reshape(-1), scalars)
 
 
 class AdaGrad(OptimizerBase):
@@ -289,8 +304,13 @@ class AdaGrad(OptimizerBase):
         super().__init__(lr, clip_norm, lr_scheduler)
         self.eps = check_number("eps", eps, "(0, inf)")
 
-    def _move(self, param: Array, state: Any, grad: Array, **step: Any) -> None:
-        kernels.adagrad(param, state.reshape(-1), grad, eps=self.eps, **step)
+    n_scalars = 3
+
+    def _constants(self, state: Any) -> tuple[float, ...]:
+        return (self.eps,)
+
+    def record_update(self, program: Program, param: Array, grad: Array, name: str, scalars: Scalars) -> None:
+        kernels.adagrad(program, param.reshape(-1), self.cache[name].reshape(-1), grad.reshape(-1), scalars)
 
 
 class RMSProp(OptimizerBase):
@@ -330,8 +350,13 @@ class RMSProp(OptimizerBase):
         """Return the names in the order of numpy-ml's ``str()``, which is not the signature's."""
         return ("lr", "eps", "decay", "clip_norm", "lr_scheduler")
 
-    def _move(self, param: Array, state: Any, grad: Array, **step: Any) -> None:
-        kernels.rmsprop(param, state.reshape(-1), grad, decay=self.decay, eps=self.eps, **step)
+    n_scalars = 4
+
+    def _constants(self, state: Any) -> tuple[float, ...]:
+        return (self.decay, self.eps)
+
+    def record_update(self, program: Program, param: Array, grad: Array, name: str, scalars: Scalars) -> None:
+        kernels.rmsprop(program, param.reshape(-1), self.cache[name].reshape(-1), grad.reshape(-1), scalars)
 
 
 class Adam(OptimizerBase):
@@ -373,11 +398,16 @@ class Adam(OptimizerBase):
         self.decay2 = check_number("decay2", decay2, "[0, 1)")
         self.eps = check_number("eps", eps, "(0, inf)")
 
-    def _move(self, param: Array, state: Any, grad: Array, **step: Any) -> None:
+    n_scalars = 7
+
+    def _constants(self, state: Any) -> tuple[float, ...]:
         state["t"] += 1
-        mean, var = state["mean"].reshape(-1), state["var"].reshape(-1)
-        constants: dict[str, Any] = {"decay1": self.decay1, "decay2": self.decay2, "eps": self.eps}
-        kernels.adam(param, mean, var, grad, step=state["t"], **constants, **step)
+        decays = self.decay1, self.decay2
+        return (*decays, self.eps, *(1 - decay ** state["t"] for decay in decays))
+
+    def record_update(self, program: Program, param: Array, grad: Array, name: str, scalars: Scalars) -> None:
+        mean, var = (self.cache[name][key].reshape(-1) for key in ("mean", "var"))
+        kernels.adam(program, param.reshape(-1), mean, var, grad.reshape(-1), scalars)
 
     def _new_state(self, param: Array) -> Any:
         return {"t": 0, "mean": np.zeros_like(param), "var": np.zeros_like(param)}

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvae import latent
-from cvae._kernels import losses
+from cvae._kernels import latent, losses
+from cvae.conv_pool import ConvPool
+from cvae.layers import Conv2D, Pool2D
 from cvae.layers.base import WeightedLayer
 from cvae.losses import VAELoss
 from cvae.model import Array, Model
+from cvae.programs import run
 from cvae.random import standard_normal
 from cvae.threads import limit_threads
 
@@ -30,6 +32,7 @@ class Stepwise(Model):
     def _build(self) -> None:
         super()._build()
         self._dv: dict[str, Array | None] = dict.fromkeys(_DERIVED)
+        self._deviation: Array = np.empty(0)  # of the codes that the last forward retained
 
     def _components(self, attribute: str) -> dict[str, Any]:
         parts = {"encoder": self.encoder, "decoder": self.decoder}
@@ -95,11 +98,11 @@ class Stepwise(Model):
             noise = self._noise(len(X)) if noise is None else np.array(noise, X.dtype)
             if noise.shape != mean.shape:  # before the layers retain anything
                 raise ValueError(f"noise must have the shape {mean.shape}, got {noise.shape}")
-            latent.split(self._pass(self.encoder, X, retain_derived), mean, log_var)
-            latent.sample(z, deviation, mean, log_var, noise)
+            run(latent.sample, z, deviation, mean, log_var, self._pass(self.encoder, X, retain_derived), noise)
             X_recon = self._pass(self.decoder, z, retain_derived)
         if retain_derived:
             self._dv |= {"noise": noise, "t_mean": mean, "t_log_var": log_var}
+            self._deviation = deviation
         return X_recon
 
     def _pass(self, layers: Any, X: Array, retain_derived: bool) -> Array:
@@ -156,18 +159,38 @@ class Stepwise(Model):
             raise RuntimeError("backward needs a forward of the whole model before it, got none")
         d_hidden = dv["dDecoder_FC1_out"] = output.backward_preactivation(dlogits)
         dz = dv["dDecoder_FC1_in"] = self.decoder["FC1"].backward(d_hidden)
-        dmean, dlog_var, deviation, z = (np.empty_like(mean) for _ in range(4))
-        losses.gaussian_kl(np.empty(len(mean)), dmean, dlog_var, mean, log_var, scale=self.beta / len(mean))
-        latent.sample(z, deviation, mean, log_var, noise)
+        dmean, dlog_var = np.empty_like(mean), np.empty_like(mean)
+        run(losses.gaussian_kl, np.empty(len(mean)), dmean, dlog_var, mean, log_var, scale=self.beta / len(mean))
         dcode = np.empty((len(mean), 2 * self.T), mean.dtype)
-        latent.grad_code(dcode, dz, noise, deviation, dmean, dlog_var)
+        run(latent.backward, dcode, dz, noise, self._deviation, dmean, dlog_var)
         # Through the decoder alone, without the direct gradients of the KL divergence.
-        dv["dDecoder_t_mean"], dv["dDecoder_t_log_var"] = dz, 0.5 * dz * noise * deviation
+        dv["dDecoder_t_mean"], dv["dDecoder_t_log_var"] = dz, 0.5 * dz * noise * self._deviation
         grad = dcode
-        for name in reversed(self.encoder):
+        names = list(self.encoder)
+        while names:
+            name = names.pop()
             dv[f"dEncoder_{name}_out"] = grad
-            grad = self.encoder[name].backward(grad)
+            layer, below = self.encoder[name], self.encoder[names[-1]] if names else None
+            if isinstance(below, Conv2D) and isinstance(layer, Pool2D):
+                dv[f"dEncoder_{names.pop()}_out"], grad = self._backward_pair(below, layer, grad)
+            else:
+                grad = layer.backward(grad)
         return grad
+
+    def _backward_pair(self, conv: Conv2D, pool: Pool2D, grad: Array) -> tuple[Array, Array]:
+        """The gradients of the convolution's output and input; its weights' are summed in the order of training."""
+        X, argmax = conv.X[0], pool.argmax[0]
+        d_conv = pool.backward(grad)
+        if argmax is None or not ConvPool.fuses(conv, pool, X.shape):
+            return d_conv, conv.backward(d_conv)
+        dX = conv.backward(d_conv, retain_grads=False)
+        if conv.trainable:
+            Y, dY = pool.forward(conv.act_fn.fn(conv.derived_variables["Z"][0]), retain_derived=False), grad.copy()
+            dW, db = np.empty_like(conv.W), np.empty_like(conv.b)
+            run(ConvPool(conv, pool, X.shape).record_backward, None, dW, db, X, Y, argmax, dY)
+            conv.gradients["W"] += dW
+            conv.gradients["b"] += db.reshape(conv.gradients["b"].shape)
+        return d_conv, dX
 
     def update(self, cur_loss: float | None = None) -> None:
         """Take one step of every layer's optimizer, from the output back to the input, and flush the gradients."""

@@ -165,9 +165,7 @@ def _batch(model: Inference, plan: Plan, images: Array, indices: Array, label: s
             f"the loss became {loss} in {label}; training has stopped, with the parameters from before that batch "
             "(a smaller learning rate or clip_norm may help)"
         )
-    for layer in reversed(model._layers().values()):
-        if layer.trainable:
-            layer.apply_gradients(loss)
+    plan.updates.apply(plan.layers[::-1], loss)
     return sums
 
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from kernel_checks import assert_close, assert_margins_untouched, each_dtype, exact, normal, output, positive
 
 from cvae._kernels import dense
-from cvae.workspace import workspace
+from cvae.programs import run
 
 WORK = 400_000  # multiplications of a random case
-KERNEL_ARGUMENTS = {"workspace": workspace, "n_threads": 2}
+KERNEL_ARGUMENTS = {"n_threads": 2}
 
 
 @st.composite
@@ -39,7 +39,7 @@ corners = pytest.mark.parametrize("shape", CORNERS, ids=str)
 
 def forward(x, w, b, relu=False):
     y = output((len(x), len(b)), x.dtype)
-    dense.dense_forward(y, x, w, b, relu=relu, **KERNEL_ARGUMENTS)
+    run(dense.dense_forward, y, x, w, b, relu=relu, **KERNEL_ARGUMENTS)
     return y
 
 
@@ -53,8 +53,8 @@ def check_backward(shape, dtype, rng):
     m, n_in, n_out = shape
     x, w, dy = positive(rng, (m, n_in), dtype), positive(rng, (n_in, n_out), dtype), positive(rng, (m, n_out), dtype)
     dx, dw, db = output(x.shape, dtype), output(w.shape, dtype), output((n_out,), dtype)
-    dense.dense_grad_input(dx, dy, w, **KERNEL_ARGUMENTS)
-    dense.dense_grad_weight(dw, db, x, dy, **KERNEL_ARGUMENTS)
+    run(dense.dense_grad_input, dx, dy, w, **KERNEL_ARGUMENTS)
+    run(dense.dense_grad_weight, dw, db, x, dy, **KERNEL_ARGUMENTS)
     expected_dx, expected_dw, expected_db = oracles.dense_backward(*exact(dy, x, w))
     assert_close(dx, expected_dx)
     assert_close(dw, expected_dw)
@@ -132,9 +132,9 @@ def arrays(name, **sizes):
     return [np.zeros([sizes[letter] for letter in axes], np.float32) for axes in PASSES[name]]
 
 
-def call(name, arguments, **changes):
+def call(name, arguments):
     relu = {"relu": False} if name == "dense_forward" else {}
-    getattr(dense, name)(*arguments, **(KERNEL_ARGUMENTS | relu | changes))
+    run(getattr(dense, name), *arguments, **KERNEL_ARGUMENTS, **relu)
 
 
 @passes
@@ -169,21 +169,3 @@ def test_outputs_must_be_writable(name):
         good[i].flags.writeable = False
         with pytest.raises(ValueError, match="read-only"):
             call(name, good)
-
-
-@passes
-def test_numbers_of_threads_out_of_range_are_refused(name):
-    for n_threads in (0, -1, 4097, 2**31 - 1):
-        with pytest.raises(ValueError, match=f"n_threads must be from 1 to 4096, got {n_threads}"):
-            call(name, arrays(name), n_threads=n_threads)
-
-
-@passes
-@pytest.mark.parametrize("size", [0, 1000])
-def test_a_workspace_that_is_too_small_is_refused(name, size):
-    class Small:
-        def reserve(self, nbytes):
-            return np.empty(size, np.uint8)
-
-    with pytest.raises(ValueError, match="workspace must reserve at least"):
-        call(name, arrays(name), workspace=Small())

@@ -1,4 +1,4 @@
-"""The compiled single passes over flat arrays: the ReLU's derivative and the logistic function."""
+"""The compiled single passes: the ReLU's derivative, the logistic function, and images gathered from bytes."""
 
 import math
 
@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from kernel_checks import assert_margins_untouched, each_dtype, exact, normal, output
+from kernel_checks import assert_margins_untouched, each_dtype, exact, normal, output, read_only
 
 from cvae._kernels import elementwise
+from cvae.programs import run
 
 # At the edges of vectors, of pieces of work (4096) and of the work that is shared out to threads (8192, 32768).
 SIZES = [0, 1, 2, 3, 15, 16, 17, 33, 4095, 4096, 4097, 8191, 8192, 32767, 32768, 40001]
@@ -19,14 +20,14 @@ EPS = {np.float32: 2.0**-23, np.float64: 2.0**-52}
 
 def sigmoid(z):
     out = output(z.shape, z.dtype)
-    elementwise.sigmoid(out, z, n_threads=2)
+    run(elementwise.sigmoid, out, z, n_threads=2)
     assert_margins_untouched(out)
     return out
 
 
 def relu_backward(dy, y):
     dz = output(dy.shape, dy.dtype)
-    elementwise.relu_backward(dz, dy, y, n_threads=2)
+    run(elementwise.relu_backward, dz, dy, y, n_threads=2)
     assert_margins_untouched(dz)
     return dz
 
@@ -39,7 +40,7 @@ def test_relu_backward_passes_the_gradient_where_the_output_is_positive(size, dt
     expected = np.where(y > 0, dy, 0)
     np.testing.assert_array_equal(relu_backward(dy, y), expected)
     in_place = np.array(dy)
-    elementwise.relu_backward(in_place, in_place, y, n_threads=2)
+    run(elementwise.relu_backward, in_place, in_place, y, n_threads=2)
     np.testing.assert_array_equal(in_place, expected)
 
 
@@ -59,7 +60,7 @@ def test_sigmoid_equals_the_reference(size, dtype):
     expected = oracles.sigmoid(exact(z)[0])
     np.testing.assert_allclose(sigmoid(z), expected, rtol=4 * EPS[dtype])
     in_place = np.array(z)
-    elementwise.sigmoid(in_place, in_place, n_threads=2)
+    run(elementwise.sigmoid, in_place, in_place, n_threads=2)
     np.testing.assert_array_equal(in_place, sigmoid(z))
 
 
@@ -91,11 +92,56 @@ def test_sigmoid_is_monotone_and_symmetric(data, dtype):
     np.testing.assert_allclose(p + sigmoid(-z), 1, rtol=2 * EPS[dtype])
 
 
+def gather_bytes(images, indices, dtype):
+    out = output((len(indices), images.shape[1]), dtype)
+    run(elementwise.gather_bytes, out, images, indices, n_threads=2)
+    assert_margins_untouched(out)
+    return out
+
+
+# Images of odd sizes, none, empty ones, and more than what one thread does alone (32768 pixels).
+@each_dtype
+@pytest.mark.parametrize(
+    ("n", "m"), [(0, 5), (5, 0), (1, 1), (3, 7), (2, 17), (8, 33), (41, 784), (42, 784), (1, 32769), (40_000, 1)]
+)
+def test_gather_bytes_gives_the_quotients_of_numpy(n, m, dtype):
+    rng = np.random.default_rng(3)
+    images = read_only(rng.integers(0, 256, (9, m), np.uint8))
+    indices = read_only(rng.integers(0, 9, n).astype(np.intp))
+    expected = images[indices] / dtype(255)
+    assert expected.dtype == dtype
+    np.testing.assert_array_equal(gather_bytes(images, indices, dtype), expected)
+
+
+@each_dtype
+def test_gather_bytes_divides_every_byte_as_numpy_does(dtype):
+    images = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    expected = np.divide(images, 255, dtype=dtype)
+    np.testing.assert_array_equal(gather_bytes(images, np.arange(16), dtype), expected)
+    np.testing.assert_array_equal(gather_bytes(images, np.arange(16)[::-1].copy(), dtype), expected[::-1])
+    np.testing.assert_array_equal(gather_bytes(images, np.full(3, 15), dtype), expected[[15, 15, 15]])
+
+
+@pytest.mark.parametrize("index", [5, -1, 2**62, -(2**63)])
+@pytest.mark.parametrize("place", [0, 2])
+def test_gather_bytes_refuses_indices_outside(place, index):
+    indices = np.array([0, 4, 1], np.intp)
+    indices[place] = index
+    with pytest.raises(IndexError, match=rf"indices must lie in 0\.\.4, got {index}$"):
+        gather_bytes(np.zeros((5, 6), np.uint8), indices, np.float32)
+
+
+def test_gather_bytes_of_no_images():
+    assert gather_bytes(np.zeros((0, 6), np.uint8), np.zeros(0, np.intp), np.float32).shape == (0, 6)
+    with pytest.raises(IndexError, match="indices must lie in"):
+        gather_bytes(np.zeros((0, 6), np.uint8), np.zeros(1, np.intp), np.float32)
+
+
 # ------------------------------------------------------------------ arguments
 
 
-def call(name, arrays, n_threads=2):
-    getattr(elementwise, name)(*arrays, n_threads=n_threads)
+def call(name, arrays):
+    run(getattr(elementwise, name), *arrays)
 
 
 @pytest.mark.parametrize(("name", "count"), [("relu_backward", 3), ("sigmoid", 2)])
@@ -121,8 +167,29 @@ def test_outputs_must_be_writable(name, count):
         call(name, arrays)
 
 
-@pytest.mark.parametrize(("name", "count"), [("relu_backward", 3), ("sigmoid", 2)])
-def test_numbers_of_threads_out_of_range_are_refused(name, count):
-    for n_threads in (0, -1, 4097, 2**31 - 1):
-        with pytest.raises(ValueError, match=f"n_threads must be from 1 to 4096, got {n_threads}"):
-            call(name, [np.zeros(100_000, np.float32)] * count, n_threads)
+def gather_arrays():
+    return [np.zeros((3, 8), np.float32), np.zeros((5, 8), np.uint8), np.zeros(3, np.intp)]
+
+
+def test_every_array_of_gather_bytes_is_checked():
+    good = gather_arrays()
+    call("gather_bytes", good)
+    shapes = {0: [(2, 8), (4, 8), (3, 7), (3, 9), (0, 8), (3, 0)], 1: [(5, 7), (5, 9), (5, 0)], 2: [(2,), (4,), (0,)]}
+    for i, array in enumerate(good):
+        for shape in shapes[i]:
+            with pytest.raises(ValueError, match=r"out, images and indices must be \(n, m\), \(any, m\) and \(n\)"):
+                call("gather_bytes", [*good[:i], np.zeros(shape, array.dtype), *good[i + 1 :]])
+        wrong = [array.astype(np.int8), array.astype(np.uint16), array.astype(np.complex64), None, array.tolist()]
+        wrong += [array[np.newaxis], np.repeat(array, 2, axis=-1)[..., ::2]]
+        if array.itemsize > 1:
+            wrong.append(array.astype(array.dtype.newbyteorder()))
+        for value in wrong:
+            with pytest.raises((TypeError, ValueError)):
+                call("gather_bytes", [*good[:i], value, *good[i + 1 :]])
+
+
+def test_the_output_of_gather_bytes_must_be_writable():
+    arrays = gather_arrays()
+    arrays[0].flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        call("gather_bytes", arrays)

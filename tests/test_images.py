@@ -261,6 +261,20 @@ def test_every_byte_is_divided_exactly():
     assert out.max() == 1
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 7, 1), (3, 3, 3), (28, 28, 1), (9, 11, 3)], ids=str)
+def test_contiguous_bytes_give_the_bits_of_numpy(shape, dtype):
+    X = np.random.default_rng(1).integers(0, 256, (200, *shape), dtype=np.uint8)
+    X.flags.writeable = False
+    quotients = X / dtype(255)
+    lists = [5, 1, 199, 0], np.zeros(0, int), np.array([3, 3, 3]), np.arange(200, dtype=np.uint8)[::-7]
+    for indices in (*lists, slice(0), slice(7, 8), slice(None), slice(150, None, -3)):
+        expected = quotients[indices]
+        out = np.full(expected.shape, np.nan, dtype)
+        assert gather(X, indices, out) is out
+        np.testing.assert_array_equal(out, expected)
+
+
 @given(st.data())
 def test_gather_is_the_plain_expression(data):
     X = data.draw(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=4, max_dims=4, max_side=6)))

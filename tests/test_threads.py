@@ -12,8 +12,8 @@ import pytest
 import cvae
 from cvae._kernels import conv2d, dense, dispatch, elementwise, losses, optimizers, pool2d
 from cvae.layers import Conv2D, FullyConnected
+from cvae.programs import run as run_kernel
 from cvae.threads import _container_cpus, check_num_threads, limit_threads
-from cvae.workspace import workspace
 
 needs_openmp = pytest.mark.skipif(not dispatch.has_openmp(), reason="the kernels were built without OpenMP")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this operating system has no fork")
@@ -43,11 +43,11 @@ def convolution(dtype, n_threads):
     rng = np.random.default_rng(RNG_SEED)
     x, w = rng.standard_normal((21, 13, 14, 5)).astype(dtype), rng.standard_normal((3, 3, 5, 37)).astype(dtype)
     b, dy = rng.standard_normal(37).astype(dtype), rng.standard_normal((21, 7, 7, 37)).astype(dtype)
-    how = {"stride": 2, "dilation": 0, "pad_top": 1, "pad_left": 1, "workspace": workspace, "n_threads": n_threads}
+    how = {"stride": 2, "dilation": 0, "pad_top": 1, "pad_left": 1, "n_threads": n_threads}
     y, dx, dw, db = np.empty_like(dy), np.empty_like(x), np.empty_like(w), np.empty_like(b)
-    conv2d.conv2d_forward(y, x, w, b, relu=True, **how)
-    conv2d.conv2d_grad_input(dx, dy, w, **how)
-    conv2d.conv2d_grad_weight(dw, db, x, dy, **how)
+    run_kernel(conv2d.conv2d_forward, y, x, w, b, relu=True, **how)
+    run_kernel(conv2d.conv2d_grad_input, dx, dy, w, **how)
+    run_kernel(conv2d.conv2d_grad_weight, dw, db, x, dy, **how)
     return y, dx, dw, db
 
 
@@ -57,10 +57,10 @@ def pooling(dtype, n_threads):
     how = {"kernel_shape": (3, 3), "stride": 1, "pad_top": 1, "pad_left": 1, "n_threads": n_threads}
     y, average, argmax = np.empty_like(dy), np.empty_like(dy), np.empty(dy.shape, np.int32)
     dx, d_average = np.empty_like(x), np.empty_like(x)
-    pool2d.max_forward(y, argmax, x, **how)
-    pool2d.max_backward(dx, dy, argmax, **how)
-    pool2d.average_forward(average, x, **how)
-    pool2d.average_backward(d_average, dy, **how)
+    run_kernel(pool2d.max_forward, y, argmax, x, **how)
+    run_kernel(pool2d.max_backward, dx, dy, argmax, **how)
+    run_kernel(pool2d.average_forward, average, x, **how)
+    run_kernel(pool2d.average_backward, d_average, dy, **how)
     return y, argmax, dx, average, d_average
 
 
@@ -68,11 +68,11 @@ def dense_layer(dtype, n_threads):
     rng = np.random.default_rng(RNG_SEED)
     x, w = rng.standard_normal((520, 300)).astype(dtype), rng.standard_normal((300, 131)).astype(dtype)
     b, dy = rng.standard_normal(131).astype(dtype), rng.standard_normal((520, 131)).astype(dtype)
-    how = {"workspace": workspace, "n_threads": n_threads}
+    how = {"n_threads": n_threads}
     y, dx, dw, db = np.empty_like(dy), np.empty_like(x), np.empty_like(w), np.empty_like(b)
-    dense.dense_forward(y, x, w, b, relu=True, **how)
-    dense.dense_grad_input(dx, dy, w, **how)
-    dense.dense_grad_weight(dw, db, x, dy, **how)
+    run_kernel(dense.dense_forward, y, x, w, b, relu=True, **how)
+    run_kernel(dense.dense_grad_input, dx, dy, w, **how)
+    run_kernel(dense.dense_grad_weight, dw, db, x, dy, **how)
     return y, dx, dw, db
 
 
@@ -80,8 +80,8 @@ def flat_arrays(dtype, n_threads):
     rng = np.random.default_rng(RNG_SEED)
     x, y = (rng.standard_normal(50_001).astype(dtype) for _ in range(2))
     dz, p = np.empty_like(x), np.empty_like(x)
-    elementwise.relu_backward(dz, x, y, n_threads=n_threads)
-    elementwise.sigmoid(p, x, n_threads=n_threads)
+    run_kernel(elementwise.relu_backward, dz, x, y, n_threads=n_threads)
+    run_kernel(elementwise.sigmoid, p, x, n_threads=n_threads)
     results = [dz, p, np.array(optimizers.sum_of_squares(x, n_threads=n_threads))]
     how = {"lr": 0.1, "grad_scale": 0.5, "n_threads": n_threads}
     for kernel, states, constants in (
@@ -99,9 +99,9 @@ def flat_arrays(dtype, n_threads):
 def loss(dtype, n_threads):
     rng = np.random.default_rng(RNG_SEED)
     logits, y = rng.standard_normal((33, 784)).astype(dtype), rng.random((33, 784)).astype(dtype)
-    reconstruction, p, dlogits = np.empty(33), np.empty_like(y), np.empty_like(y)
-    losses.bce_with_logits(reconstruction, p, dlogits, logits, y, scale=1 / 33, n_threads=n_threads)
-    return reconstruction, p, dlogits
+    reconstruction, dlogits = np.empty(33), np.empty_like(y)
+    run_kernel(losses.bce_with_logits, reconstruction, dlogits, logits, y, scale=1 / 33, n_threads=n_threads)
+    return reconstruction, dlogits
 
 
 @pytest.mark.parametrize("compute", [convolution, pooling, dense_layer, flat_arrays, loss])

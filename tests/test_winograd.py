@@ -14,7 +14,7 @@ from kernel_checks import assert_margins_untouched, each_dtype, exact, normal, o
 from cvae._kernels import winograd
 from cvae.layers import Conv2D
 from cvae.layers.conv2d import winograd_is_faster
-from cvae.workspace import workspace
+from cvae.programs import run as run_kernel
 
 SOURCE = Path(__file__).parent.parent / "csrc" / "kernels" / "winograd.h"
 POINTS = [Fraction(p) for p in (0, 1, -1, 2, -2, "1/2", "-1/2")]  # and infinity
@@ -81,9 +81,9 @@ def run(shape, dtype, seed=0, n_threads=2, relu=False):
     out_shape = (n, rows + pad[0] + pad[1] - kernel_shape[0] + 1, cols + pad[2] + pad[3] - kernel_shape[1] + 1, out_ch)
     dy = normal(rng, out_shape, dtype)
     y, dx, dw, db = (output(s, dtype) for s in (out_shape, x.shape, w.shape, b.shape))
-    arguments = {"pad_top": pad[0], "pad_left": pad[2], "workspace": workspace, "n_threads": n_threads}
-    winograd.forward(y, x, w, b, relu=relu, **arguments)
-    winograd.backward(dx, dw, db, x, dy, w, **arguments)
+    arguments = {"pad_top": pad[0], "pad_left": pad[2], "n_threads": n_threads}
+    run_kernel(winograd.forward, y, x, w, b, relu=relu, **arguments)
+    run_kernel(winograd.backward, dx, dw, db, x, dy, w, **arguments)
     assert_margins_untouched(y, dx, dw, db)
     exact_x, exact_w, exact_b, exact_dy = exact(x, w, b, dy)
     expected_y = oracles.conv2d_forward(exact_x, exact_w, exact_b, pad=pad)
@@ -148,12 +148,12 @@ def test_bits_do_not_depend_on_the_number_of_threads(dtype):
 def test_gradients_that_are_not_wanted_are_left_out():
     rng = np.random.default_rng(0)
     x, w, dy = (rng.standard_normal(s) for s in ((3, 8, 8, 4), (3, 3, 4, 6), (3, 6, 6, 6)))
-    arguments = {"pad_top": 0, "pad_left": 0, "workspace": workspace, "n_threads": 2}
+    arguments = {"pad_top": 0, "pad_left": 0, "n_threads": 2}
     dx, dw, db = np.empty_like(x), np.empty_like(w), np.empty(6)
-    winograd.backward(dx, dw, db, x, dy, w, **arguments)
+    run_kernel(winograd.backward, dx, dw, db, x, dy, w, **arguments)
     only_dx, only_dw, only_db = np.empty_like(x), np.empty_like(w), np.empty(6)
-    winograd.backward(only_dx, None, None, x, dy, w, **arguments)
-    winograd.backward(None, only_dw, only_db, x, dy, w, **arguments)
+    run_kernel(winograd.backward, only_dx, None, None, x, dy, w, **arguments)
+    run_kernel(winograd.backward, None, only_dw, only_db, x, dy, w, **arguments)
     for got, expected in ((only_dx, dx), (only_dw, dw), (only_db, db)):
         np.testing.assert_array_equal(got, expected)
 
@@ -161,21 +161,21 @@ def test_gradients_that_are_not_wanted_are_left_out():
 def test_wrong_arguments_are_errors():
     x, w, b = np.zeros((2, 8, 8, 4)), np.zeros((3, 3, 4, 6)), np.zeros(6)
     y = np.zeros((2, 6, 6, 6))
-    good = {"pad_top": 0, "pad_left": 0, "workspace": workspace, "n_threads": 1}
+    good = {"pad_top": 0, "pad_left": 0, "n_threads": 1}
     forward = {**good, "relu": False}
-    for changes in ({"n_threads": 0}, {"pad_top": -1}, {"pad_left": 2**40}):
+    for changes in ({"pad_top": -1}, {"pad_left": 2**40}):
         with pytest.raises(ValueError, match=next(iter(changes)).split("_")[0]):
-            winograd.forward(y, x, w, b, **{**forward, **changes})
+            run_kernel(winograd.forward, y, x, w, b, **{**forward, **changes})
     with pytest.raises(ValueError, match="at most 5"):
-        winograd.forward(y, x, np.zeros((6, 3, 4, 6)), b, **forward)
+        run_kernel(winograd.forward, y, x, np.zeros((6, 3, 4, 6)), b, **forward)
     with pytest.raises(ValueError, match="bias"):
-        winograd.forward(y, x, w, np.zeros(5), **forward)
+        run_kernel(winograd.forward, y, x, w, np.zeros(5), **forward)
     with pytest.raises(ValueError, match="shapes"):
-        winograd.backward(np.zeros((2, 8, 7, 4)), w.copy(), b.copy(), x, y, w, **good)
+        run_kernel(winograd.backward, np.zeros((2, 8, 7, 4)), w.copy(), b.copy(), x, y, w, **good)
     with pytest.raises(ValueError, match="shapes"):
-        winograd.backward(None, w.copy(), None, x, y, w, **good)
+        run_kernel(winograd.backward, None, w.copy(), None, x, y, w, **good)
     with pytest.raises(ValueError, match="mismatch"):
-        winograd.backward(x.astype(np.float32), w.copy(), b.copy(), x, y, w, **good)
+        run_kernel(winograd.backward, x.astype(np.float32), w.copy(), b.copy(), x, y, w, **good)
 
 
 # ---------------------------------------------------------------- the layer's choice

@@ -92,15 +92,22 @@ typedef struct {
     /* out = lanes[0] + lanes[1] + ...; lane l starts at l * stride. */
     void (*sum_lanes)(void *out, const void *lanes, ptrdiff_t count, ptrdiff_t stride, ptrdiff_t first, ptrdiff_t last);
     void (*sigmoid)(void *out, const void *z, ptrdiff_t first, ptrdiff_t last);
+    /* out = bytes / 255. */
+    void (*scale_bytes)(void *out, const unsigned char *bytes, ptrdiff_t count);
 
-    /* Row i of logits, y, probabilities, dlogits (n, m): probabilities = sigmoid(logits), dlogits = (probabilities - y) * scale;
-     * returns the row's binary cross-entropy.  probabilities and dlogits may be NULL. */
-    double (*bce_with_logits)(void *probabilities, void *dlogits, const void *logits, const void *y, ptrdiff_t m,
-                              double scale, ptrdiff_t row);
+    /* Row i of logits, y, dlogits (n, m): dlogits, unless NULL, = (sigmoid(logits) - y) * scale; returns the row's binary
+     * cross-entropy. */
+    double (*bce_with_logits)(void *dlogits, const void *logits, const void *y, ptrdiff_t m, double scale, ptrdiff_t row);
     /* Row i of the KL divergence of N(mean, exp(log_var)) to N(0, 1), mean and log_var (n, t), and, unless NULL, its
      * gradients times scale. */
     double (*gaussian_kl)(void *dmean, void *dlog_var, const void *mean, const void *log_var, ptrdiff_t t, double scale,
                           ptrdiff_t row);
+
+    /* Row i of code (n, 2t), the means and the log variances, and of the other arrays (n, t). */
+    void (*latent_sample)(void *z, void *deviation, void *mean, void *log_var, const void *code, const void *noise,
+                          ptrdiff_t t, ptrdiff_t row);
+    void (*latent_backward)(void *dcode, const void *dz, const void *noise, const void *deviation, const void *dmean,
+                            const void *dlog_var, ptrdiff_t t, ptrdiff_t row);
 
     /* Elements first <= i < last of param and its state, in place; the gradient counts grad_scale times. */
     void (*sgd)(void *param, void *velocity, const void *grad, double lr, double momentum, double grad_scale,

@@ -6,10 +6,9 @@
 
 #include "logistic.h"
 
-static double bce_with_logits(void *probabilities, void *dlogits, const void *logits, const void *y, ptrdiff_t m,
-                              double scale, ptrdiff_t row) {
+static double bce_with_logits(void *dlogits, const void *logits, const void *y, ptrdiff_t m, double scale,
+                              ptrdiff_t row) {
     const real *z = (const real *)logits + row * m, *y_row = (const real *)y + row * m;
-    real *p_out = probabilities ? (real *)probabilities + row * m : NULL;
     real *dz = dlogits ? (real *)dlogits + row * m : NULL;
     double sum = 0;
     for (ptrdiff_t i = 0; i < m; i += LANES) {
@@ -19,7 +18,6 @@ static double bce_with_logits(void *probabilities, void *dlogits, const void *lo
         real loss[LANES];
         store(loss, positive_part(logit) - logit * target + log1p_fraction(p.decay));
         for (ptrdiff_t l = 0; l < smaller(LANES, count); l++) sum += (double)loss[l];
-        if (p_out) store_some(p_out + i, p.value, count);
         if (dz) store_some(dz + i, (p.value - target) * (real)scale, count);
     }
     return sum;

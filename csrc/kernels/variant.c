@@ -2,6 +2,7 @@
 #include "conv2d.h"
 #include "dense.h"
 #include "elementwise.h"
+#include "latent.h"
 #include "losses.h"
 #include "optimizers.h"
 #include "pool2d.h"
@@ -48,8 +49,11 @@ const kernel_table TABLE = {
     .set_zero = set_zero,
     .sum_lanes = sum_lanes,
     .sigmoid = sigmoid,
+    .scale_bytes = scale_bytes,
     .bce_with_logits = bce_with_logits,
     .gaussian_kl = gaussian_kl,
+    .latent_sample = latent_sample,
+    .latent_backward = latent_backward,
     .sgd = sgd,
     .adagrad = adagrad,
     .rmsprop = rmsprop,

@@ -1,6 +1,8 @@
-from cvae._kernels._types import Real, Workspace
+from cvae._kernels._types import Real
+from cvae._kernels.program import Program
 
 def conv2d_forward(
+    program: Program,
     y: Real,
     x: Real,
     w: Real,
@@ -11,10 +13,9 @@ def conv2d_forward(
     pad_top: int,
     pad_left: int,
     relu: bool,
-    workspace: Workspace,
-    n_threads: int,
 ) -> None: ...
 def conv2d_grad_input(
+    program: Program,
     dx: Real,
     dy: Real,
     w: Real,
@@ -23,10 +24,9 @@ def conv2d_grad_input(
     dilation: int,
     pad_top: int,
     pad_left: int,
-    workspace: Workspace,
-    n_threads: int,
 ) -> None: ...
 def conv2d_grad_weight(
+    program: Program,
     dw: Real,
     db: Real,
     x: Real,
@@ -36,6 +36,4 @@ def conv2d_grad_weight(
     dilation: int,
     pad_top: int,
     pad_left: int,
-    workspace: Workspace,
-    n_threads: int,
 ) -> None: ...

@@ -2,8 +2,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae._kernels._types import Real
+from cvae._kernels.program import Program
 
 def max_forward(
+    program: Program,
     y: Real,
     argmax: npt.NDArray[np.int32],
     x: Real,
@@ -12,9 +14,9 @@ def max_forward(
     stride: int,
     pad_top: int,
     pad_left: int,
-    n_threads: int,
 ) -> None: ...
 def max_backward(
+    program: Program,
     dx: Real,
     dy: Real,
     argmax: npt.NDArray[np.int32],
@@ -23,11 +25,26 @@ def max_backward(
     stride: int,
     pad_top: int,
     pad_left: int,
-    n_threads: int,
 ) -> None: ...
 def average_forward(
-    y: Real, x: Real, *, kernel_shape: tuple[int, int], stride: int, pad_top: int, pad_left: int, n_threads: int
+    program: Program,
+    y: Real,
+    x: Real,
+    *,
+    kernel_shape: tuple[int, int],
+    stride: int,
+    pad_top: int,
+    pad_left: int,
+    n_threads: int,
 ) -> None: ...
 def average_backward(
-    dx: Real, dy: Real, *, kernel_shape: tuple[int, int], stride: int, pad_top: int, pad_left: int, n_threads: int
+    program: Program,
+    dx: Real,
+    dy: Real,
+    *,
+    kernel_shape: tuple[int, int],
+    stride: int,
+    pad_top: int,
+    pad_left: int,
+    n_threads: int,
 ) -> None: ...

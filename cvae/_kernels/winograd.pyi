@@ -1,6 +1,8 @@
-from cvae._kernels._types import Real, Workspace
+from cvae._kernels._types import Real
+from cvae._kernels.program import Program
 
 def forward(
+    program: Program,
     y: Real,
     x: Real,
     w: Real,
@@ -9,10 +11,9 @@ def forward(
     pad_top: int,
     pad_left: int,
     relu: bool,
-    workspace: Workspace,
-    n_threads: int,
 ) -> None: ...
 def backward(
+    program: Program,
     dx: Real | None,
     dw: Real | None,
     db: Real | None,
@@ -22,6 +23,4 @@ def backward(
     *,
     pad_top: int,
     pad_left: int,
-    workspace: Workspace,
-    n_threads: int,
 ) -> None: ...

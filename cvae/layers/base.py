@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae._kernels import elementwise
+from cvae._kernels.program import Program
 from cvae.activations import ActivationBase, Affine, ReLU
 from cvae.initializers import ActivationInitializer, OptimizerInitializer, WeightInitializer
 from cvae.optimizers import OptimizerBase
+from cvae.programs import run
 from cvae.random import make_rng
-from cvae.threads import get_num_threads
 
 Array = npt.NDArray[Any]
 
@@ -288,11 +289,16 @@ class WeightedLayer(LayerBase):
         """The shape of b."""
 
     @abstractmethod
-    def _affine(self, X: Array, Z: Array, relu: bool) -> None:
-        """Z = the layer before its activation, or after it if that is ReLU and `relu` is true."""
+    def record_affine(self, program: Program, X: Array, Z: Array, relu: bool) -> None:
+        """Z = the layer without its activation, and then max(Z, 0) if `relu`.
+
+        As for all that is recorded, arrays are C-contiguous and of the layer's dtype.
+        """
 
     @abstractmethod
-    def grads(self, dX: Array | None, dW: Array | None, db: Array | None, X: Array, dZ: Array) -> None:
+    def record_grads(
+        self, program: Program, dX: Array | None, dW: Array | None, db: Array | None, X: Array, dZ: Array
+    ) -> None:
         """dX, dW, db = the gradients of input, weights and bias from that of the pre-activation; None are left out."""
 
     def initialize(self, in_shape: tuple[int, ...]) -> None:
@@ -330,32 +336,20 @@ class WeightedLayer(LayerBase):
     def _derived_names(self) -> tuple[str, ...]:
         return ("Z",)
 
-    def preactivation(self, X: Array, Z: Array) -> None:
-        """Z = the layer before its activation; arrays are C-contiguous and of the layer's dtype, as for `apply`."""
-        self._affine(X, Z, False)
-
-    def apply(self, X: Array, Y: Array) -> None:
-        """Y = the layer's output, without keeping anything."""
-        relu = isinstance(self.act_fn, ReLU)
-        self._affine(X, Y, relu)
-        if not relu and not is_identity(self.act_fn):
-            Y[...] = self.act_fn.fn(Y)
-
     def _forward_one(self, X: Array, retain_derived: bool) -> Array:
-        Y = np.empty(self.output_shape(X.shape), self.dtype)
-        if not retain_derived:
-            self.apply(X, Y)
-            return Y
-        self.preactivation(X, Y)
-        self._retain(Y)
-        return self.act_fn.fn(Y)
+        Z = np.empty(self.output_shape(X.shape), self.dtype)
+        relu = isinstance(self.act_fn, ReLU) and not retain_derived
+        run(self.record_affine, X, Z, relu)
+        if retain_derived:
+            self._retain(Z)
+        return Z if relu else self.act_fn.fn(Z)
 
     def _retain(self, Z: Array) -> None:
         self.derived_variables["Z"].append(Z)
 
     def _backward_one(self, dLdy: Array, index: int, retain_grads: bool) -> Array:
         dZ = np.empty_like(dLdy)
-        activation_backward(self.act_fn, dZ, dLdy, self.derived_variables["Z"][index])
+        run(record_activation_backward, self.act_fn, dZ, dLdy, self.derived_variables["Z"][index])
         return self.backward_preactivation(dZ, index, retain_grads)
 
     def backward_preactivation(self, dZ: Array, index: int = 0, retain_grads: bool = True) -> Array:
@@ -363,10 +357,10 @@ class WeightedLayer(LayerBase):
         X = self.X[index]
         dX = np.empty_like(X)
         if not retain_grads or not self.trainable:
-            self.grads(dX, None, None, X, dZ)
+            run(self.record_grads, dX, None, None, X, dZ)
             return dX
         dW, db = np.empty_like(self.W), np.empty_like(self.b)
-        self.grads(dX, dW, db, X, dZ)
+        run(self.record_grads, dX, dW, db, X, dZ)
         self.gradients["W"] += dW
         self.gradients["b"] += db.reshape(self._bias_shape())
         return dX
@@ -388,13 +382,16 @@ def is_identity(act_fn: ActivationBase) -> bool:
     return isinstance(act_fn, Affine) and act_fn.slope == 1 and act_fn.intercept == 0
 
 
-def activation_backward(act_fn: ActivationBase, dZ: Array, dY: Array, Z: Array) -> None:
+def record_activation_backward(program: Program, act_fn: ActivationBase, dZ: Array, dY: Array, Z: Array) -> None:
     """dZ = dY times the derivative of the activation at Z; dZ may be dY.  For ReLU, Z may be its output."""
-    if isinstance(act_fn, ReLU):
-        elementwise.relu_backward(dZ.reshape(-1), dY.reshape(-1), Z.reshape(-1), n_threads=get_num_threads())
-    elif is_identity(act_fn):
-        if dZ is not dY:
-            dZ[...] = dY
-    else:
+
+    def multiply() -> None:
         with np.errstate(over="ignore", invalid="ignore"):  # Exponential's derivative may be infinite
             np.multiply(dY, act_fn.grad(Z), out=dZ)
+
+    if isinstance(act_fn, ReLU):
+        elementwise.relu_backward(program, dZ.reshape(-1), dY.reshape(-1), Z.reshape(-1))
+    elif not is_identity(act_fn):
+        program.call(multiply)
+    elif dZ is not dY:
+        program.call(np.copyto, dZ, dY)

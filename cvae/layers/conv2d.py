@@ -6,6 +6,7 @@ from typing import Any
 import numpy.typing as npt
 
 from cvae._kernels import conv2d, winograd
+from cvae._kernels.program import Program
 from cvae.geometry import (
     IntOrPair,
     Pad,
@@ -18,8 +19,6 @@ from cvae.geometry import (
 )
 from cvae.layers.base import Array, WeightedLayer
 from cvae.parsing import check_size
-from cvae.threads import get_num_threads
-from cvae.workspace import workspace
 
 ALGORITHMS = ("auto", "direct", "winograd")
 MAX_WINOGRAD_KERNEL = 5
@@ -167,28 +166,31 @@ class Conv2D(WeightedLayer):
             return possible and winograd_is_faster((rows, cols), self.kernel_shape, in_shape[3], self.out_ch)
         return self.algorithm == "winograd"
 
-    def _kernel_arguments(self, in_shape: tuple[int, ...]) -> dict[str, Any]:
+    def padding(self, in_shape: tuple[int, ...]) -> dict[str, int]:
+        """The rows and columns of zeros before an input of this shape, as the kernels take them."""
         top, _, left, _ = self._pad4(in_shape)
-        return {"pad_top": top, "pad_left": left, "workspace": workspace, "n_threads": get_num_threads()}
+        return {"pad_top": top, "pad_left": left}
 
-    def _affine(self, X: Array, Z: Array, relu: bool) -> None:
-        arguments = self._kernel_arguments(X.shape)
+    def record_affine(self, program: Program, X: Array, Z: Array, relu: bool) -> None:
+        pad = self.padding(X.shape)
         if self.uses_winograd(X.shape):
-            winograd.forward(Z, X, self.W, self.b, relu=relu, **arguments)
+            winograd.forward(program, Z, X, self.W, self.b, relu=relu, **pad)
         else:
-            arguments |= {"stride": self.stride, "dilation": self.dilation}
-            conv2d.conv2d_forward(Z, X, self.W, self.b, relu=relu, **arguments)
+            steps = {"stride": self.stride, "dilation": self.dilation}
+            conv2d.conv2d_forward(program, Z, X, self.W, self.b, relu=relu, **steps, **pad)
 
-    def grads(self, dX: Array | None, dW: Array | None, db: Array | None, X: Array, dZ: Array) -> None:
-        arguments = self._kernel_arguments(X.shape)
+    def record_grads(
+        self, program: Program, dX: Array | None, dW: Array | None, db: Array | None, X: Array, dZ: Array
+    ) -> None:
+        pad = self.padding(X.shape)
         if self.uses_winograd(X.shape):
-            winograd.backward(dX, dW, db, X, dZ, self.W, **arguments)
+            winograd.backward(program, dX, dW, db, X, dZ, self.W, **pad)
             return
-        arguments |= {"stride": self.stride, "dilation": self.dilation}
+        steps = {"stride": self.stride, "dilation": self.dilation}
         if dW is not None and db is not None:
-            conv2d.conv2d_grad_weight(dW, db, X, dZ, **arguments)
+            conv2d.conv2d_grad_weight(program, dW, db, X, dZ, **steps, **pad)
         if dX is not None:
-            conv2d.conv2d_grad_input(dX, dZ, self.W, **arguments)
+            conv2d.conv2d_grad_input(program, dX, dZ, self.W, **steps, **pad)
 
 
 def winograd_is_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int], in_ch: int, out_ch: int) -> bool:

@@ -5,10 +5,9 @@ from typing import Any
 import numpy.typing as npt
 
 from cvae._kernels import dense
+from cvae._kernels.program import Program
 from cvae.layers.base import Array, WeightedLayer
 from cvae.parsing import check_size
-from cvae.threads import get_num_threads
-from cvae.workspace import workspace
 
 
 class FullyConnected(WeightedLayer):
@@ -96,12 +95,13 @@ class FullyConnected(WeightedLayer):
             raise ValueError(f"W must have {self.n_in} rows, got {W_shape[0]}")
         self.n_in, self.n_out = W_shape
 
-    def _affine(self, X: Array, Z: Array, relu: bool) -> None:
-        dense.dense_forward(Z, X, self.W, self.b, relu=relu, workspace=workspace, n_threads=get_num_threads())
+    def record_affine(self, program: Program, X: Array, Z: Array, relu: bool) -> None:
+        dense.dense_forward(program, Z, X, self.W, self.b, relu=relu)
 
-    def grads(self, dX: Array | None, dW: Array | None, db: Array | None, X: Array, dZ: Array) -> None:
-        arguments: dict[str, Any] = {"workspace": workspace, "n_threads": get_num_threads()}
+    def record_grads(
+        self, program: Program, dX: Array | None, dW: Array | None, db: Array | None, X: Array, dZ: Array
+    ) -> None:
         if dW is not None and db is not None:
-            dense.dense_grad_weight(dW, db, X, dZ, **arguments)
+            dense.dense_grad_weight(program, dW, db, X, dZ)
         if dX is not None:
-            dense.dense_grad_input(dX, dZ, self.W, **arguments)
+            dense.dense_grad_input(program, dX, dZ, self.W)

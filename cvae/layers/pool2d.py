@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae._kernels import pool2d
+from cvae._kernels.program import Program
 from cvae.geometry import (
     IntOrPair,
     Pad,
@@ -16,7 +17,7 @@ from cvae.geometry import (
     resolve_stride,
 )
 from cvae.layers.base import Array, LayerBase
-from cvae.threads import get_num_threads
+from cvae.programs import run
 
 
 class Pool2D(LayerBase):
@@ -64,7 +65,7 @@ class Pool2D(LayerBase):
         self._check_sizes()
         self.in_ch: int | None = None
         self.out_ch: int | None = None
-        self._argmax: list[Array | None] = []
+        self.argmax: list[Array | None] = []
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -105,45 +106,40 @@ class Pool2D(LayerBase):
         )
         return in_shape[0], *rows_cols, in_shape[3]
 
-    def _kernel_arguments(self, in_shape: tuple[int, ...]) -> dict[str, Any]:
+    def window(self, in_shape: tuple[int, ...]) -> dict[str, Any]:
+        """Where the windows lie in an input of this shape, as the kernels take it."""
         top, _, left, _ = self._pad4(in_shape)
-        return {
-            "kernel_shape": self.kernel_shape,
-            "stride": self.stride,
-            "pad_top": top,
-            "pad_left": left,
-            "n_threads": get_num_threads(),
-        }
+        return {"kernel_shape": self.kernel_shape, "stride": self.stride, "pad_top": top, "pad_left": left}
 
-    def apply(self, X: Array, Y: Array, argmax: Array | None) -> None:
+    def record_forward(self, program: Program, X: Array, Y: Array, argmax: Array | None) -> None:
         """Y = the output, and for the maximum its places; arrays are C-contiguous, argmax int32 of Y's shape."""
         if argmax is not None:
-            pool2d.max_forward(Y, argmax, X, **self._kernel_arguments(X.shape))
+            pool2d.max_forward(program, Y, argmax, X, **self.window(X.shape))
         else:
-            pool2d.average_forward(Y, X, **self._kernel_arguments(X.shape))
+            pool2d.average_forward(program, Y, X, **self.window(X.shape))
 
-    def grad_input(self, dX: Array, dY: Array, argmax: Array | None) -> None:
+    def record_backward(self, program: Program, dX: Array, dY: Array, argmax: Array | None) -> None:
         """dX = the gradient with respect to the input, from that of the output."""
         if argmax is not None:
-            pool2d.max_backward(dX, dY, argmax, **self._kernel_arguments(dX.shape))
+            pool2d.max_backward(program, dX, dY, argmax, **self.window(dX.shape))
         else:
-            pool2d.average_backward(dX, dY, **self._kernel_arguments(dX.shape))
+            pool2d.average_backward(program, dX, dY, **self.window(dX.shape))
 
     def _forward_one(self, X: Array, retain_derived: bool) -> Array:
         Y = np.empty(self.output_shape(X.shape), self.dtype)
         argmax = np.empty(Y.shape, np.int32) if self.mode == "max" else None
-        self.apply(X, Y, argmax)
+        run(self.record_forward, X, Y, argmax)
         if retain_derived:
             self.derived_variables["out_rows"].append(Y.shape[1])
             self.derived_variables["out_cols"].append(Y.shape[2])
-            self._argmax.append(argmax)
+            self.argmax.append(argmax)
         return Y
 
     def _backward_one(self, dLdy: Array, index: int, retain_grads: bool) -> Array:
         dX = np.empty_like(self.X[index])
-        self.grad_input(dX, dLdy, self._argmax[index])
+        run(self.record_backward, dX, dLdy, self.argmax[index])
         return dX
 
     def flush_gradients(self) -> None:
         super().flush_gradients()
-        self._argmax = []
+        self.argmax = []

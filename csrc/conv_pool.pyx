@@ -1,0 +1,319 @@
+# The fused block: convolution, bias, ReLU and max pooling in one pass over a few images, forward and backward.  What the
+# convolution puts out, and its gradient, are never in memory as a whole: a group of images at a time stays in cache.
+#
+# Letters as in kernels/kernels.h; the pooled output is (N, PH, PW, K).  The work is split into groups of images, by the
+# shapes alone, so that results do not depend on the number of threads.
+
+from cython cimport floating
+from libc.stdint cimport int32_t
+from libc.string cimport memset
+
+from convolution cimport (
+    RANGE, check_bias, collect_kernel, convolution, convolution_shape, evaluate_kernel, evaluate_transposed_kernel,
+    is_small, lane_of, pack_transposed_weights, pack_weights, sum_direct_lanes, sum_into_first_lane, weight_count,
+)
+from stages cimport add_stage, new_work, whole_lines
+from tables cimport BLOCK_ROWS, ceil_div, check_steps, import_tables, kernel_table, range_end, table_pair, window_shape
+
+cdef const table_pair *tables = import_tables()
+
+cdef enum:
+    MAX_LANES = 8            # accumulators of the weight gradient,
+    LANES_BYTES = 1 << 26    # and the memory that they may take
+    CHANNELS = 16            # output channels of a piece of work
+    GROUPS = 4               # the number of groups is a multiple of it, so that a few threads get equal shares
+
+# The convolution is the first member: its pieces of work (convolution.pxd) run on a block too.
+cdef struct block:
+    convolution conv
+    window_shape pool        # from (N, OH, OW, K) to (N, PH, PW, K)
+    bint winograd
+    void *y                  # pooled, (N, PH, PW, K)
+    void *dy
+    int32_t *argmax
+    ptrdiff_t output_bytes   # of the convolution's output for a group
+
+
+# ---------------------------------------------------------------- recording
+
+cdef block *new_block(
+    program, tuple arrays, tuple y, tuple argmax, tuple x, tuple w, const kernel_table *table, ptrdiff_t itemsize,
+    dict conv, dict pool, bint winograd, bint backward,
+) except NULL:
+    """The geometry checked and the images dealt out to groups, with room in scratch for the largest group."""
+    cdef block b
+    memset(&b, 0, sizeof(b))
+    b.conv.s = convolution_shape((y[0], *conv["out_shape"], y[3]), x, w, conv["stride"], conv["dilation"],
+                                 conv["pad_top"], conv["pad_left"])
+    b.conv.table, b.conv.itemsize, b.conv.relu, b.winograd = table, itemsize, True, winograd
+    cdef window_shape *s = &b.conv.s
+    b.pool = s[0]
+    b.pool.h, b.pool.w, b.pool.c, b.pool.oh, b.pool.ow = s.oh, s.ow, s.k, y[1], y[2]
+    b.pool.r, b.pool.s = pool["kernel_shape"]
+    b.pool.k, b.pool.dilation = 0, 0
+    b.pool.stride, b.pool.pad_top, b.pool.pad_left = pool["stride"], pool["pad_top"], pool["pad_left"]
+    check_steps(&b.pool)
+    if argmax != y or min(y) < 1 or min(b.pool.r, b.pool.s) < 1:
+        raise ValueError(f"output and argmax must be (N, PH, PW, K), not empty, got {y} and {argmax}")
+
+    cdef ptrdiff_t together = (  # as many images as keep the matrix products busy
+        table.winograd_block(s) // table.winograd_tiles(s) if winograd else BLOCK_ROWS // (s.oh * s.ow))
+    cdef ptrdiff_t groups = ceil_div(s.n, max(1, together)), inner
+    b.conv.groups = min(s.n, ceil_div(groups, GROUPS) * GROUPS)
+    b.conv.group = ceil_div(s.n, b.conv.groups)
+    b.output_bytes = whole_lines(b.conv.group * s.oh * s.ow * s.k * itemsize)
+    if winograd:
+        inner = table.winograd_scratch(s)
+    elif backward:
+        inner = max(table.conv2d_grad_weight_scratch(s), table.conv2d_grad_input_scratch(s))
+    else:
+        inner = table.block_scratch
+    cdef block *work = <block *> new_work(
+        program, arrays, sizeof(block), shared_size(&b, backward) * itemsize, b.output_bytes + inner * itemsize)
+    work[0] = b
+    return work
+
+
+cdef ptrdiff_t shared_size(block *b, bint backward) noexcept nogil:
+    """Elements of weights in the form in which they are needed and, backward, of the lanes behind them."""
+    cdef const kernel_table *table = b.conv.table
+    cdef const window_shape *s = &b.conv.s
+    cdef ptrdiff_t depth = s.r * s.s * s.c, weights
+    if b.winograd:
+        weights = table.winograd_kernel_size(s, backward)
+    else:
+        weights = s.k * ceil_div(depth, table.panel) if backward else depth * ceil_div(s.k, table.panel)
+        weights *= table.panel
+    if not backward:
+        return weights
+    b.conv.lane_size = table.winograd_kernel_size(s, False) if b.winograd else weight_count(s) + s.k
+    b.conv.lanes = max(1, min(b.conv.groups, MAX_LANES, LANES_BYTES // (b.conv.lane_size * b.conv.itemsize)))
+    b.conv.lanes_at = whole_lines(weights * b.conv.itemsize)
+    return b.conv.lanes_at // b.conv.itemsize + b.conv.lanes * b.conv.lane_size
+
+
+def forward(
+    program,
+    floating[:, :, :, ::1] y not None,         # OUT (N, PH, PW, K)
+    int32_t[:, :, :, ::1] argmax not None,     # OUT (N, PH, PW, K), index row * S + column within the pooling's window
+    const floating[:, :, :, ::1] x not None,   # IN  (N, H, W, C)
+    const floating[:, :, :, ::1] w not None,   # IN  (R, S, C, K)
+    const floating[::1] b not None,            # IN  (K)
+    *, dict conv,                              # out_shape (OH, OW), stride, dilation, pad_top, pad_left
+    dict pool,                                 # kernel_shape, stride, pad_top, pad_left
+    bint winograd,
+):
+    """y = the maximum of each window of max(conv(x, w) + b, 0), argmax its place."""
+    cdef block *work = new_block(
+        program, (y, argmax, x, w, b), (<object> y).shape, (<object> argmax).shape, (<object> x).shape,
+        (<object> w).shape, tables.f32 if floating is float else tables.f64, sizeof(floating), conv, pool, winograd, False)
+    check_bias((<object> b).shape, &work.conv.s)
+    work.y, work.argmax = &y[0, 0, 0, 0], &argmax[0, 0, 0, 0]
+    work.conv.x, work.conv.w, work.conv.b = &x[0, 0, 0, 0], &w[0, 0, 0, 0], &b[0]
+    cdef bint small = is_small(&work.conv.s)
+    if winograd:
+        add_stage(program, evaluate_kernel, work, work.conv.s.c, small)
+    else:
+        add_stage(program, pack_weights, work, ceil_div(work.conv.s.k, work.conv.table.panel), small)
+    add_stage(program, forward_group, work, work.conv.groups, small)
+
+
+def backward(
+    program,
+    object dx,                                    # OUT (N, H, W, C) of the type of w, or None
+    floating[:, :, :, ::1] dw not None,           # OUT (R, S, C, K)
+    floating[::1] db not None,                    # OUT (K)
+    const floating[:, :, :, ::1] x not None,      # IN  (N, H, W, C)
+    const floating[:, :, :, ::1] y not None,      # IN  (N, PH, PW, K), from forward
+    const int32_t[:, :, :, ::1] argmax not None,  # IN  (N, PH, PW, K), from forward
+    floating[:, :, :, ::1] dy not None,           # IN  (N, PH, PW, K); the ReLU is undone in it
+    const floating[:, :, :, ::1] w not None,      # IN  (R, S, C, K)
+    *, dict conv, dict pool, bint winograd,
+):
+    """The gradients of the loss with respect to weights and bias and, unless dx is None, to the input."""
+    cdef floating[:, :, :, ::1] dx_out = dx
+    if (<object> dw).shape != (<object> w).shape or (<object> dy).shape != (<object> y).shape or (
+        dx is not None and dx.shape != (<object> x).shape
+    ):
+        raise ValueError(
+            f"dw, dy and dx must have the shapes {(<object> w).shape}, {(<object> y).shape} and {(<object> x).shape}, "
+            f"got {(<object> dw).shape}, {(<object> dy).shape} and {getattr(dx, 'shape', None)}"
+        )
+    cdef block *work = new_block(
+        program, (dx, dw, db, x, y, argmax, dy, w), (<object> y).shape, (<object> argmax).shape, (<object> x).shape,
+        (<object> w).shape, tables.f32 if floating is float else tables.f64, sizeof(floating), conv, pool, winograd, True)
+    cdef window_shape *s = &work.conv.s
+    check_bias((<object> db).shape, s)
+    work.y, work.dy, work.argmax = <void *> &y[0, 0, 0, 0], &dy[0, 0, 0, 0], <int32_t *> &argmax[0, 0, 0, 0]
+    work.conv.x, work.conv.w, work.conv.dw, work.conv.db = (
+        &x[0, 0, 0, 0], &w[0, 0, 0, 0], &dw[0, 0, 0, 0], &db[0])
+    if dx is not None:
+        work.conv.dx = &dx_out[0, 0, 0, 0]
+    if dx is None and few_gradients(work):
+        record_few_gradients(program, work)
+    elif winograd:
+        record_winograd_backward(program, work)
+    else:
+        record_direct_backward(program, work)
+
+
+cdef int record_winograd_backward(program, block *work) except -1:
+    cdef const window_shape *s = &work.conv.s
+    cdef bint small = is_small(s)
+    add_stage(program, undo_relu, work, ceil_div(pooled_size(work), RANGE), small)
+    if work.conv.dx != NULL:
+        add_stage(program, evaluate_transposed_kernel, work, s.k, small)
+    add_stage(program, winograd_lane, work, work.conv.lanes, small)
+    add_stage(program, sum_into_first_lane, work, ceil_div(work.conv.lane_size, RANGE), small)
+    add_stage(program, collect_kernel, work, s.c, small)
+    add_stage(program, grad_bias, work, ceil_div(s.k, CHANNELS), small)
+    return 0
+
+
+cdef int record_direct_backward(program, block *work) except -1:
+    cdef const window_shape *s = &work.conv.s
+    cdef bint small = is_small(s)
+    add_stage(program, undo_relu, work, ceil_div(pooled_size(work), RANGE), small)
+    if work.conv.dx != NULL:
+        add_stage(program, pack_transposed_weights, work, ceil_div(s.r * s.s * s.c, work.conv.table.panel), small)
+    add_stage(program, direct_lane, work, work.conv.lanes, small)
+    add_stage(program, sum_direct_lanes, work, ceil_div(weight_count(s), RANGE) + 1, small)
+    return 0
+
+
+cdef bint few_gradients(const block *b) noexcept nogil:
+    """Whether most of the convolution's gradient is zero, so that it pays to go from maximum to maximum."""
+    return 2 * b.pool.oh * b.pool.ow <= b.pool.h * b.pool.w and b.conv.s.r * b.conv.s.s * b.conv.s.c < BLOCK_ROWS
+
+
+cdef int record_few_gradients(program, block *work) except -1:
+    """For each channel a row of the sums of its taps and its bias (kernels/conv_pool.h), in lanes of groups of images."""
+    cdef const kernel_table *table = work.conv.table
+    cdef const window_shape *s = &work.conv.s
+    cdef bint small = is_small(s)
+    work.conv.lane_size, work.conv.lanes_at = s.k * table.conv_pool_patch(s), 0
+    new_work(program, (), 0, work.conv.lanes * work.conv.lane_size * work.conv.itemsize,
+             table.conv_pool_grad_weight_scratch(s, &work.pool) * work.conv.itemsize)
+    add_stage(program, few_gradients_lane, work, work.conv.lanes, small)
+    add_stage(program, sum_into_first_lane, work, ceil_div(work.conv.lane_size, RANGE), small)
+    add_stage(program, collect_few_gradients, work, ceil_div(s.k, CHANNELS), small)
+    return 0
+
+
+# ---------------------------------------------------------------- pieces of work
+
+# A group of images as if there were no others.
+cdef struct group_of_images:
+    window_shape conv, pool
+    char *x
+    char *dx
+    char *y
+    char *dy
+    int32_t *argmax
+
+
+cdef group_of_images select(const block *b, ptrdiff_t index) noexcept nogil:
+    cdef const window_shape *s = &b.conv.s
+    cdef ptrdiff_t first = index * s.n // b.conv.groups, last = (index + 1) * s.n // b.conv.groups
+    cdef ptrdiff_t image = s.h * s.w * s.c * b.conv.itemsize, pooled = b.pool.oh * b.pool.ow * s.k
+    cdef group_of_images g
+    g.conv, g.pool = b.conv.s, b.pool
+    g.conv.n = g.pool.n = last - first
+    g.x = <char *> b.conv.x + first * image
+    g.dx = NULL if b.conv.dx == NULL else <char *> b.conv.dx + first * image
+    g.y = NULL if b.y == NULL else <char *> b.y + first * pooled * b.conv.itemsize
+    g.dy = NULL if b.dy == NULL else <char *> b.dy + first * pooled * b.conv.itemsize
+    g.argmax = b.argmax + first * pooled
+    return g
+
+
+cdef inline ptrdiff_t pooled_size(const block *b) noexcept nogil:
+    return b.pool.n * b.pool.oh * b.pool.ow * b.pool.c
+
+
+cdef void forward_group(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const block *b = <const block *> work
+    cdef const kernel_table *table = b.conv.table
+    cdef group_of_images g = select(b, index)
+    cdef char *inner = scratch + b.output_bytes
+    cdef ptrdiff_t i, end, step
+    if b.winograd:
+        end, step = g.conv.n * table.winograd_tiles(&g.conv), table.winograd_block(&g.conv)
+        for i in range(ceil_div(end, step)):
+            table.winograd_forward(scratch, g.x, shared, b.conv.b, &g.conv, True, i * step, range_end(i, step, end), inner)
+    else:
+        end = g.conv.n * g.conv.oh * g.conv.ow
+        for i in range(ceil_div(end, BLOCK_ROWS)):
+            table.conv2d_forward(scratch, g.x, shared, b.conv.b, &g.conv, True, i * BLOCK_ROWS,
+                                 range_end(i, BLOCK_ROWS, end), inner)
+    for i in range(g.pool.n * g.pool.oh):
+        table.pool2d_max_forward(g.y, g.argmax, scratch, &g.pool, i)
+
+
+cdef void undo_relu(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    """A maximum is positive where what it was taken from is: there is less to undo on the pooled gradient."""
+    cdef const block *b = <const block *> work
+    b.conv.table.relu_backward(b.dy, b.dy, b.y, index * RANGE, range_end(index, RANGE, pooled_size(b)))
+
+
+cdef char *clear_lane(const block *b, ptrdiff_t index, char *shared) noexcept nogil:
+    cdef char *sums = lane_of(&b.conv, shared, index)
+    b.conv.table.set_zero(sums, 0, b.conv.lane_size)
+    return sums
+
+
+cdef void winograd_lane(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const block *b = <const block *> work
+    cdef const kernel_table *table = b.conv.table
+    cdef char *sums = clear_lane(b, index, shared)
+    cdef group_of_images g
+    cdef ptrdiff_t i, j
+    for i in range(index * b.conv.groups // b.conv.lanes, (index + 1) * b.conv.groups // b.conv.lanes):
+        g = select(b, i)
+        for j in range(g.pool.n):
+            table.pool2d_max_backward(scratch, g.dy, g.argmax, &g.pool, j)
+        if g.dx != NULL:
+            table.set_zero(g.dx, 0, g.conv.n * g.conv.h * g.conv.w * g.conv.c)
+        table.winograd_backward(g.dx, sums, g.x, scratch, shared, &g.conv, 0,
+                                g.conv.n * table.winograd_tiles(&g.conv), scratch + b.output_bytes)
+
+
+cdef void direct_lane(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const block *b = <const block *> work
+    cdef const kernel_table *table = b.conv.table
+    cdef char *sums = clear_lane(b, index, shared)
+    cdef char *bias_sums = sums + weight_count(&b.conv.s) * b.conv.itemsize
+    cdef char *inner = scratch + b.output_bytes
+    cdef group_of_images g
+    cdef ptrdiff_t i, j, pixels
+    for i in range(index * b.conv.groups // b.conv.lanes, (index + 1) * b.conv.groups // b.conv.lanes):
+        g = select(b, i)
+        for j in range(g.pool.n):
+            table.pool2d_max_backward(scratch, g.dy, g.argmax, &g.pool, j)
+        pixels = g.conv.n * g.conv.oh * g.conv.ow
+        for j in range(ceil_div(pixels, BLOCK_ROWS)):
+            table.conv2d_grad_weight(sums, bias_sums, g.x, scratch, &g.conv, j * BLOCK_ROWS,
+                                     range_end(j, BLOCK_ROWS, pixels), inner)
+        if g.dx != NULL:
+            for j in range(g.conv.n):
+                table.conv2d_grad_input(g.dx, scratch, shared, &g.conv, j, inner)
+
+
+cdef void grad_bias(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    """Each window's gradient goes to one pixel, so the sums over windows are those over pixels."""
+    cdef const block *b = <const block *> work
+    b.conv.table.column_sums(b.conv.db, b.dy, b.pool.n * b.pool.oh * b.pool.ow, b.pool.c, index * CHANNELS,
+                             range_end(index, CHANNELS, b.pool.c))
+
+
+cdef void few_gradients_lane(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const block *b = <const block *> work
+    cdef char *sums = clear_lane(b, index, shared)
+    b.conv.table.conv_pool_grad_weight(sums, b.conv.x, b.y, b.dy, b.argmax, &b.conv.s, &b.pool,
+                                       index * b.conv.s.n // b.conv.lanes, (index + 1) * b.conv.s.n // b.conv.lanes, scratch)
+
+
+cdef void collect_few_gradients(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const block *b = <const block *> work
+    b.conv.table.conv_pool_collect(b.conv.dw, b.conv.db, lane_of(&b.conv, shared, 0), &b.conv.s, index * CHANNELS,
+                                   range_end(index, CHANNELS, b.conv.s.k))

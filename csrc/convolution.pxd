@@ -1,0 +1,109 @@
+# What the modules of convolution share: the geometry checked, what the pieces of work have to know, and the stages that
+# several of them record.
+
+from tables cimport check_steps, kernel_table, range_end, window_shape
+
+cdef enum:
+    SMALL_WORK = 100_000     # multiplications below which waking other threads costs more than it saves
+    RANGE = 4096             # elements of the accumulators that are summed at once
+
+cdef struct convolution:
+    const kernel_table *table
+    window_shape s
+    ptrdiff_t itemsize
+    const void *x
+    const void *w
+    const void *b
+    const void *dy
+    void *y
+    void *dx
+    void *dw
+    void *db
+    bint relu
+    # The weight gradient: `groups` groups of images, or blocks of pixels, are dealt out to lanes, each with an accumulator
+    # of lane_size elements, the first of them lanes_at bytes into the shared memory.
+    ptrdiff_t group, groups, lanes, lane_size, lanes_at
+
+
+cdef inline window_shape convolution_shape(
+    tuple y, tuple x, tuple w, ptrdiff_t stride, ptrdiff_t dilation, ptrdiff_t pad_top, ptrdiff_t pad_left,
+) except *:
+    """From the shapes of output (N, OH, OW, K), input (N, H, W, C) and weights (R, S, C, K), or ValueError."""
+    cdef window_shape s
+    s.n, s.h, s.w, s.c = x
+    s.oh, s.ow = y[1], y[2]
+    s.r, s.s, s.k = w[0], w[1], w[3]
+    s.stride, s.dilation, s.pad_top, s.pad_left = stride, dilation, pad_top, pad_left
+    if min(*y, *x, *w) < 1 or w[2] != s.c or y[0] != s.n or y[3] != s.k:
+        raise ValueError(
+            "output, input and weights must be (N, OH, OW, K), (N, H, W, C) and (R, S, C, K), none of them empty, got "
+            f"{y}, {x} and {w}"
+        )
+    check_steps(&s)
+    return s
+
+
+cdef inline int check_bias(tuple b, const window_shape *s) except -1:
+    if b[0] != s.k:
+        raise ValueError(f"the bias and its gradient must have {s.k} elements, got {b[0]}")
+    return 0
+
+
+cdef inline bint is_small(const window_shape *s) noexcept nogil:
+    return s.n * s.oh * s.ow * s.k * s.r * s.s * s.c < SMALL_WORK
+
+
+cdef inline ptrdiff_t weight_count(const window_shape *s) noexcept nogil:
+    return s.r * s.s * s.c * s.k
+
+
+cdef inline char *lane_of(const convolution *c, char *shared, ptrdiff_t index) noexcept nogil:
+    return shared + c.lanes_at + index * c.lane_size * c.itemsize
+
+
+# ---------------------------------------------------------------- pieces of work
+
+cdef inline void pack_weights(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    """One panel of w (R * S * C, K)."""
+    cdef const convolution *c = <const convolution *> work
+    c.table.pack_panels(shared, c.w, c.s.r * c.s.s * c.s.c, c.s.k, c.s.k, 1, index, index + 1)
+
+
+cdef inline void pack_transposed_weights(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    """One panel of w transposed (K, R * S * C)."""
+    cdef const convolution *c = <const convolution *> work
+    c.table.pack_panels(shared, c.w, c.s.k, c.s.r * c.s.s * c.s.c, 1, c.s.k, index, index + 1)
+
+
+cdef inline void evaluate_kernel(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const convolution *c = <const convolution *> work
+    c.table.winograd_kernel(shared, c.w, &c.s, False, index)
+
+
+cdef inline void evaluate_transposed_kernel(
+    const void *work, ptrdiff_t index, char *shared, char *scratch
+) noexcept nogil:
+    cdef const convolution *c = <const convolution *> work
+    c.table.winograd_kernel(shared, c.w, &c.s, True, index)
+
+
+cdef inline void sum_into_first_lane(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const convolution *c = <const convolution *> work
+    cdef char *first = lane_of(c, shared, 0)
+    c.table.sum_lanes(first, first, c.lanes, c.lane_size, index * RANGE, range_end(index, RANGE, c.lane_size))
+
+
+cdef inline void collect_kernel(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const convolution *c = <const convolution *> work
+    c.table.winograd_collect_kernel(c.dw, lane_of(c, shared, 0), &c.s, index)
+
+
+cdef inline void sum_direct_lanes(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    """A range of dw out of lanes of dw and db; the last piece is db."""
+    cdef const convolution *c = <const convolution *> work
+    cdef ptrdiff_t weights = weight_count(&c.s)
+    cdef char *first = lane_of(c, shared, 0)
+    if index * RANGE < weights:
+        c.table.sum_lanes(c.dw, first, c.lanes, c.lane_size, index * RANGE, range_end(index, RANGE, weights))
+    else:
+        c.table.sum_lanes(c.db, first + weights * c.itemsize, c.lanes, c.lane_size, 0, c.s.k)

@@ -1,0 +1,65 @@
+# Programs: the work of many kernels, recorded once and run many times; the one place where OpenMP's threads start.
+
+from cpython.pycapsule cimport PyCapsule_New
+from cython.parallel cimport prange, threadid
+from libc.stdlib cimport free
+
+from stages cimport stage, stage_list
+from tables cimport check_threads, reserve
+
+
+cdef class Program:
+    """Kernels, and Python functions between them, in the order in which they were recorded.
+
+    The arrays of a kernel are fixed when it is recorded; what they hold is read and written when the program runs.
+
+    Attributes
+    ----------
+    stages : capsule
+        Where kernels record themselves (stages.pxd).
+    kept : list
+        What has to live as long as the program.
+    """
+
+    cdef stage_list list
+    cdef readonly object stages
+    cdef readonly list kept
+    cdef list calls    # (number of stages before the call, function, arguments)
+
+    def __cinit__(self):
+        self.stages = PyCapsule_New(&self.list, "cvae._kernels.program.stages", NULL)
+        self.kept, self.calls = [], []
+
+    def __dealloc__(self):
+        free(self.list.stages)
+
+    def call(self, function, *arguments):
+        """Record the call of a Python function."""
+        self.calls.append((self.list.count, function, arguments))
+
+    def run(self, *, workspace, int n_threads):
+        """Do all that was recorded, on so many threads; results do not depend on their number."""
+        check_threads(n_threads)
+        cdef ptrdiff_t start = 0
+        for position, function, arguments in self.calls:
+            self.run_stages(start, position, workspace, n_threads)
+            function(*arguments)
+            start = position
+        self.run_stages(start, self.list.count, workspace, n_threads)
+
+    cdef int run_stages(self, ptrdiff_t start, ptrdiff_t end, object workspace, int n_threads) except -1:
+        if start == end:
+            return 0
+        cdef ptrdiff_t size = self.list.scratch, i, j
+        # Not once for the whole run: a call in between may have used the workspace.
+        memory = reserve(workspace, self.list.shared + n_threads * size)
+        cdef unsigned char[::1] view = memory
+        cdef char *shared = <char *> &view[0]
+        cdef char *scratch = shared + self.list.shared
+        cdef const stage *now
+        with nogil:
+            for i in range(start, end):
+                now = &self.list.stages[i]
+                for j in prange(now.pieces, num_threads=n_threads, schedule="static", use_threads_if=not now.alone):
+                    now.run(now.work, j, shared, scratch + threadid() * size)
+        return 0

@@ -1,0 +1,61 @@
+# How a kernel becomes part of a program (program.pyx): it records its work once, as stages that run one after the other,
+# each of them a number of pieces that threads share out.
+
+from cpython.bytearray cimport PyByteArray_AsString
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdlib cimport realloc
+
+# Does piece `index` of the work.  `shared` is memory for the kernel's stages to hand on what they computed, `scratch` for
+# this piece alone; both start at a cache line, and hold anything when the kernel's first stage starts.
+ctypedef void (*piece_function)(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil
+
+cdef enum:
+    CACHE_LINE = 64
+
+cdef struct stage:
+    piece_function run
+    const void *work
+    ptrdiff_t pieces
+    bint alone              # so little work that waking other threads costs more than it saves
+
+cdef struct stage_list:
+    stage *stages
+    ptrdiff_t count, capacity
+    ptrdiff_t shared, scratch    # bytes, of the kernel that needs most
+
+
+cdef inline ptrdiff_t whole_lines(ptrdiff_t nbytes) noexcept nogil:
+    return (nbytes + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+
+
+cdef inline stage_list *stages_of(object program) except NULL:
+    return <stage_list *> PyCapsule_GetPointer(program.stages, "cvae._kernels.program.stages")
+
+
+cdef inline void *new_work(object program, tuple arrays, ptrdiff_t size, ptrdiff_t shared, ptrdiff_t scratch) except NULL:
+    """Zeroed memory for what the pieces of a kernel have to know; it and the arrays live as long as the program.
+
+    shared and scratch are the bytes that each piece may use.
+    """
+    cdef stage_list *to = stages_of(program)
+    cdef bytearray memory = bytearray(size)
+    to.shared = max(to.shared, whole_lines(shared))
+    to.scratch = max(to.scratch, whole_lines(scratch))
+    program.kept.append((memory, arrays))
+    return <void *> PyByteArray_AsString(memory)
+
+
+cdef inline int add_stage(object program, piece_function run, const void *work, ptrdiff_t pieces, bint alone) except -1:
+    cdef stage_list *to = stages_of(program)
+    cdef stage *longer
+    if to.count == to.capacity:
+        longer = <stage *> realloc(to.stages, (2 * to.capacity + 8) * sizeof(stage))
+        if longer == NULL:
+            raise MemoryError("no memory for the stages of a program")
+        to.stages, to.capacity = longer, 2 * to.capacity + 8
+    to.stages[to.count].run = run
+    to.stages[to.count].work = work
+    to.stages[to.count].pieces = pieces
+    to.stages[to.count].alone = alone
+    to.count += 1
+    return 0

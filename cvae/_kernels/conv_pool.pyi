@@ -1,0 +1,35 @@
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae._kernels._types import Real
+from cvae._kernels.program import Program
+
+def forward(
+    program: Program,
+    y: Real,
+    argmax: npt.NDArray[np.int32],
+    x: Real,
+    w: Real,
+    b: Real,
+    *,
+    conv: dict[str, Any],
+    pool: dict[str, Any],
+    winograd: bool,
+) -> None: ...
+def backward(
+    program: Program,
+    dx: Real | None,
+    dw: Real,
+    db: Real,
+    x: Real,
+    y: Real,
+    argmax: npt.NDArray[np.int32],
+    dy: Real,
+    w: Real,
+    *,
+    conv: dict[str, Any],
+    pool: dict[str, Any],
+    winograd: bool,
+) -> None: ...

@@ -1,0 +1,7 @@
+from cvae._kernels._types import Real
+from cvae._kernels.program import Program
+
+def sample(program: Program, z: Real, deviation: Real, mean: Real, log_var: Real, code: Real, noise: Real) -> None: ...
+def backward(
+    program: Program, dcode: Real, dz: Real, noise: Real, deviation: Real, dmean: Real, dlog_var: Real
+) -> None: ...

@@ -1,0 +1,181 @@
+"""Layers that follow one another, at work on batches: buffers allocated once, the work recorded in programs.
+
+The kernels are those of the layers' own `forward` and `backward`; here they keep no more than they need.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae._kernels.program import Program
+from cvae.activations import ReLU
+from cvae.conv_pool import ConvPool, gradients_of
+from cvae.layers import Conv2D, Flatten, LayerBase, Pool2D
+from cvae.layers.base import WeightedLayer, is_identity, record_activation_backward
+from cvae.workspace import aligned_empty
+
+Array = npt.NDArray[Any]
+
+
+def empty(shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
+    """An uninitialised array that starts at a cache line."""
+    dtype = np.dtype(dtype)
+    return aligned_empty(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
+
+
+class Chain:
+    """Layers that follow one another, with room for the outputs of a batch and, if training, for their gradients.
+
+    The last layer stops before its activation: its output is a code or logits.
+    """
+
+    def __init__(self, layers: Sequence[LayerBase], in_shape: tuple[int, ...], *, training: bool) -> None:
+        self.steps: list[Step] = []
+        shape = in_shape
+        left = list(layers)
+        while left:
+            self.steps.append(self._next_step(left, shape, training))
+            shape = self.steps[-1].output.shape
+
+    def _next_step(self, left: list[LayerBase], in_shape: tuple[int, ...], training: bool) -> Step:
+        """Take the next layer, or the next two that run as one, from those that are left."""
+        layer = left.pop(0)
+        layer.initialize(in_shape)  # it has its parameters; do they fit this shape?
+        above = left[0] if left else None
+        if isinstance(layer, Conv2D) and isinstance(above, Pool2D) and ConvPool.fuses(layer, above, in_shape):
+            left.remove(above)
+            above.initialize(layer.output_shape(in_shape))
+            return ConvPoolStep(ConvPool(layer, above, in_shape), in_shape[0], training)
+        if isinstance(layer, Flatten):
+            return FlattenStep(layer, self.steps[-1])
+        if isinstance(layer, Pool2D):
+            return PoolStep(layer, in_shape, training)
+        if isinstance(layer, WeightedLayer):
+            return WeightedStep(layer, in_shape, training, last=not left)
+        raise TypeError(f"layers must be of known types, got {type(layer).__name__}")
+
+    def record_forward(self, program: Program, X: Array) -> Array:
+        """Record the way from a batch X up; returns the array in which the last layer's output will be."""
+        for step in self.steps:
+            step.record_forward(program, X)
+            X = step.output[: len(X)]
+        return X
+
+    def record_backward(self, program: Program, X: Array, dX: Array | None = None) -> None:
+        """Record the way back from the gradient of the output, `grad` of the last step.
+
+        The layers' `gradients` are overwritten; dX, if given, becomes the gradient with respect to X.
+        """
+        n = len(X)
+        for step, below in zip(reversed(self.steps), [*reversed(self.steps[:-1]), None], strict=True):
+            if below is None:
+                step.record_backward(program, X, dX)
+            else:
+                step.record_backward(program, below.output[:n], below.grad[:n])
+
+    def grad(self, n: int) -> Array:
+        """The place for the gradient of the output for a batch of n."""
+        return self.steps[-1].grad[:n]
+
+
+class Step(ABC):
+    """A layer with its output for a batch and, if training, the gradient with respect to it."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: npt.DTypeLike, training: bool) -> None:
+        self.output = empty(shape, dtype)
+        self.grad = empty(shape if training else (0,), dtype)
+
+    @abstractmethod
+    def record_forward(self, program: Program, X: Array) -> None:
+        """Record the computation of the output for X."""
+
+    @abstractmethod
+    def record_backward(self, program: Program, X: Array, dX: Array | None) -> None:
+        """Record the computation of the parameters' gradients and, unless None, of that of X; `grad` is lost."""
+
+
+class FlattenStep(Step):
+    """A view of the output below."""
+
+    def __init__(self, layer: Flatten, below: Step) -> None:
+        shape = layer.output_shape(below.output.shape)
+        self.output = below.output.reshape(shape)
+        self.grad = below.grad.reshape(shape if below.grad.size else (0,))
+
+    def record_forward(self, program: Program, X: Array) -> None:
+        pass
+
+    def record_backward(self, program: Program, X: Array, dX: Array | None) -> None:
+        pass
+
+
+class PoolStep(Step):
+    """A pooling, with the places of its maxima."""
+
+    def __init__(self, layer: Pool2D, in_shape: tuple[int, ...], training: bool) -> None:
+        self.layer = layer
+        super().__init__(layer.output_shape(in_shape), layer.dtype, training)
+        self.argmax = empty(self.output.shape, np.int32) if layer.mode == "max" else None
+
+    def _argmax(self, n: int) -> Array | None:
+        return None if self.argmax is None else self.argmax[:n]
+
+    def record_forward(self, program: Program, X: Array) -> None:
+        self.layer.record_forward(program, X, self.output[: len(X)], self._argmax(len(X)))
+
+    def record_backward(self, program: Program, X: Array, dX: Array | None) -> None:
+        if dX is not None:
+            self.layer.record_backward(program, dX, self.grad[: len(X)], self._argmax(len(X)))
+
+
+class ConvPoolStep(Step):
+    """A convolution, its ReLU and the max pooling above it, with the places of the maxima."""
+
+    def __init__(self, block: ConvPool, n: int, training: bool) -> None:
+        self.block = block
+        super().__init__((n, *block.out_shape[1:]), block.conv.dtype, training)
+        self.argmax = empty(self.output.shape, np.int32)
+
+    def record_forward(self, program: Program, X: Array) -> None:
+        n = len(X)
+        self.block.record_forward(program, X, self.output[:n], self.argmax[:n])
+
+    def record_backward(self, program: Program, X: Array, dX: Array | None) -> None:
+        n = len(X)
+        if dX is not None or self.block.conv.trainable:
+            dW, db = gradients_of(self.block.conv)
+            self.block.record_backward(program, dX, dW, db, X, self.output[:n], self.argmax[:n], self.grad[:n])
+
+
+class WeightedStep(Step):
+    """A convolution or dense layer with its activation, unless it is the last of its chain."""
+
+    def __init__(self, layer: WeightedLayer, in_shape: tuple[int, ...], training: bool, *, last: bool) -> None:
+        self.layer = layer
+        super().__init__(layer.output_shape(in_shape), layer.dtype, training)
+        self.is_linear = last or is_identity(layer.act_fn)
+        # ReLU can be undone from its output.
+        keeps_input = not self.is_linear and not isinstance(layer.act_fn, ReLU)
+        self.preactivation = empty(self.output.shape, layer.dtype) if keeps_input else self.output
+
+    def record_forward(self, program: Program, X: Array) -> None:
+        Z, Y = self.preactivation[: len(X)], self.output[: len(X)]
+        self.layer.record_affine(program, X, Z, not self.is_linear and isinstance(self.layer.act_fn, ReLU))
+        if self.preactivation is not self.output:
+            program.call(lambda: np.copyto(Y, self.layer.act_fn.fn(Z)))
+
+    def record_backward(self, program: Program, X: Array, dX: Array | None) -> None:
+        dZ = self.grad[: len(X)]
+        if not self.is_linear:
+            record_activation_backward(program, self.layer.act_fn, dZ, dZ, self.preactivation[: len(X)])
+        if self.layer.trainable:
+            dW, db = self.layer.gradients["W"], self.layer.gradients["b"].reshape(-1)
+            self.layer.record_grads(program, dX, dW, db, X, dZ)
+        elif dX is not None:
+            self.layer.record_grads(program, dX, None, None, X, dZ)
