@@ -26,6 +26,13 @@ cdef extern from "kernels/kernels.h" nogil:
                                    ptrdiff_t, void *) noexcept nogil
         ptrdiff_t (*conv2d_grad_input_scratch)(const window_shape *) noexcept nogil
         ptrdiff_t (*conv2d_grad_weight_scratch)(const window_shape *) noexcept nogil
+        void (*conv_pool_grad_weight)(void *, const void *, const void *, const void *, const int32_t *,
+                                      const window_shape *, const window_shape *, ptrdiff_t, ptrdiff_t,
+                                      void *) noexcept nogil
+        ptrdiff_t (*conv_pool_grad_weight_scratch)(const window_shape *, const window_shape *) noexcept nogil
+        ptrdiff_t (*conv_pool_patch)(const window_shape *) noexcept nogil
+        void (*conv_pool_collect)(void *, void *, const void *, const window_shape *, ptrdiff_t,
+                                  ptrdiff_t) noexcept nogil
         void (*winograd_kernel)(void *, const void *, const window_shape *, int, ptrdiff_t) noexcept nogil
         ptrdiff_t (*winograd_kernel_size)(const window_shape *, int) noexcept nogil
         ptrdiff_t (*winograd_tiles)(const window_shape *) noexcept nogil

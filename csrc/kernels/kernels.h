@@ -48,6 +48,20 @@ typedef struct {
     ptrdiff_t (*conv2d_grad_input_scratch)(const window_shape *shape);
     ptrdiff_t (*conv2d_grad_weight_scratch)(const window_shape *shape);
 
+    /* The weight gradient of a convolution of few channels under ReLU and max pooling (conv_pool.h), from the pooled
+     * output p (N, OH, OW, K), its gradient dp and the pooling's argmax; pool->c is conv->k.
+     * sums (K, conv_pool_patch): R * S * C weights, the bias and zeros of each output channel, to which the images
+     * first <= n < last are added; scratch: conv_pool_grad_weight_scratch elements.  Positions in a padded image must
+     * fit an int32_t. */
+    void (*conv_pool_grad_weight)(void *sums, const void *x, const void *p, const void *dp, const int32_t *argmax,
+                                  const window_shape *conv, const window_shape *pool, ptrdiff_t first, ptrdiff_t last,
+                                  void *scratch);
+    ptrdiff_t (*conv_pool_grad_weight_scratch)(const window_shape *conv, const window_shape *pool);
+    ptrdiff_t (*conv_pool_patch)(const window_shape *conv);
+    /* Output channels first <= k < last of dw (R, S, C, K) and db (K) from sums. */
+    void (*conv_pool_collect)(void *dw, void *db, const void *sums, const window_shape *conv, ptrdiff_t first,
+                              ptrdiff_t last);
+
     /* Winograd's algorithm for stride 1 without dilation and kernels up to 5x5 (winograd.h).  One row of the evaluated
      * weights U, C rows for the forward pass, or K rows if transposed for the input gradient; all rows take
      * winograd_kernel_size elements. */

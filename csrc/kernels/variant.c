@@ -1,5 +1,6 @@
 /* All kernels for one number type and one instruction set; the build compiles this file once for each pair. */
 #include "conv2d.h"
+#include "conv_pool.h"
 #include "dense.h"
 #include "elementwise.h"
 #include "latent.h"
@@ -28,6 +29,10 @@ const kernel_table TABLE = {
     .conv2d_grad_weight = conv2d_grad_weight,
     .conv2d_grad_input_scratch = conv2d_grad_input_scratch,
     .conv2d_grad_weight_scratch = conv2d_grad_weight_scratch,
+    .conv_pool_grad_weight = conv_pool_grad_weight,
+    .conv_pool_grad_weight_scratch = conv_pool_grad_weight_scratch,
+    .conv_pool_patch = conv_pool_patch,
+    .conv_pool_collect = conv_pool_collect,
     .winograd_kernel = winograd_kernel,
     .winograd_kernel_size = winograd_kernel_size,
     .winograd_block = winograd_block,
