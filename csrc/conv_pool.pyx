@@ -21,6 +21,7 @@ cdef enum:
     MAX_LANES = 8            # accumulators of the weight gradient,
     LANES_BYTES = 1 << 26    # and the memory that they may take
     CHANNELS = 16            # output channels of a piece of work
+    LARGEST_IMAGE = 1 << 18  # elements of an image that is copied with its padding
     GROUPS = 4               # the number of groups is a multiple of it, so that a few threads get equal shares
 
 # The convolution is the first member: its pieces of work (convolution.pxd) run on a block too.
@@ -183,7 +184,19 @@ cdef int record_direct_backward(program, block *work) except -1:
 
 cdef bint few_gradients(const block *b) noexcept nogil:
     """Whether most of the convolution's gradient is zero, so that it pays to go from maximum to maximum."""
-    return 2 * b.pool.oh * b.pool.ow <= b.pool.h * b.pool.w and b.conv.s.r * b.conv.s.s * b.conv.s.c < BLOCK_ROWS
+    cdef const window_shape *s = &b.conv.s
+    # The image with its padding, which the kernel copies.
+    cdef double size = s.c * padded(s.h, s.r, s.stride, s.dilation, b.pool.oh, b.pool.stride, b.pool.r) * padded(
+        s.w, s.s, s.stride, s.dilation, b.pool.ow, b.pool.stride, b.pool.s)
+    return (2 * b.pool.oh * b.pool.ow <= b.pool.h * b.pool.w and s.r * s.s * s.c < BLOCK_ROWS
+            and size < LARGEST_IMAGE)
+
+
+cdef inline double padded(
+    double size, double taps, double stride, double dilation, double windows, double pool_stride, double pool_taps,
+) noexcept nogil:
+    """Pixels along an axis that the windows of all windows see, inside the image or not."""
+    return max(size, ((windows - 1) * pool_stride + pool_taps - 1) * stride + (taps - 1) * (dilation + 1) + 1)
 
 
 cdef int record_few_gradients(program, block *work) except -1:

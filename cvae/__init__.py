@@ -3,18 +3,12 @@
 The model is `BernoulliVAE`; `datasets.load("mnist-sample")` gives it something to train on.
 """
 
-from importlib.metadata import PackageNotFoundError, version
-
 from cvae import datasets
 from cvae.minibatches import minibatch
 from cvae.model import NotFittedError
 from cvae.threads import get_num_threads, set_num_threads
 from cvae.vae import BernoulliVAE, load
-
-try:
-    __version__ = version("cvae-cpu")
-except PackageNotFoundError:  # built in place but not installed
-    __version__ = "0+unknown"
+from cvae.version import __version__
 
 __all__ = [
     "BernoulliVAE",

@@ -17,7 +17,6 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -178,8 +177,7 @@ def load(source: str | os.PathLike[str], *, image_shape: Sequence[int] | None = 
     if image_shape is not None:
         image_shape = resolve_image_shape(image_shape)
     if source == _SAMPLE:
-        with resources.as_file(resources.files("cvae") / "data" / "mnist_sample.npz") as path:
-            parts = _read_npz(path)
+        parts = _read_npz(Path(__file__).parent / "data" / "mnist_sample.npz")
     elif source in _TORCHVISION_FOLDERS:
         parts = _read_path(_find_known(str(source)))
     elif os.path.exists(source):
