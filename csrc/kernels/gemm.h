@@ -1,8 +1,8 @@
 /* Matrix product: the one micro-kernel that convolution and dense layers stand on.
  *
  * The scheme is that of Goto & van de Geijn (2008), "Anatomy of High-Performance Matrix Multiplication": a block of the
- * left matrix lies in the L2 cache (scratch of BLOCK_ROWS x BLOCK_DEPTH with a constant row stride), the right matrix
- * is packed in panels of PANEL columns that pass through L1, and a tile of the result stays in registers.
+ * left matrix lies in the L2 cache (in place, or in scratch of BLOCK_ROWS x BLOCK_DEPTH with a constant row stride), the
+ * right matrix passes through L1 in panels of PANEL columns, and a tile of the result stays in registers.
  * Each element of the result is summed in the order of the inner dimension, whatever the tile, so results do not
  * depend on where a row falls. */
 #ifndef CVAE_GEMM_H
@@ -25,12 +25,16 @@ enum {
     SCRATCH_SIZE = BLOCK_ROWS * SCRATCH_STRIDE
 };
 
-/* How the left block lies in scratch: where element (i, p) of rows i and inner index p is. */
+/* How the left block lies in memory: where element (i, p) of row i and inner index p is. */
 typedef enum {
-    ROWS_FIRST,  /* a[i * SCRATCH_STRIDE + p] */
-    DEPTH_FIRST, /* a[p * stride + i] */
-    PANEL_ROWS   /* a[p / PANEL * stride + i * PANEL + p % PANEL]: a matrix in panels */
+    ROWS_FIRST,  /* a[i * a_stride + p] */
+    DEPTH_FIRST, /* a[p * a_stride + i] */
+    PANEL_ROWS   /* a[p / PANEL * a_stride + i * PANEL + p % PANEL]: a matrix in panels */
 } block_order;
+
+INLINE ptrdiff_t left_row_step(block_order order, ptrdiff_t a_stride) {
+    return order == ROWS_FIRST ? a_stride : order == DEPTH_FIRST ? 1 : PANEL;
+}
 
 /* What a tile starts from and how it ends. */
 typedef struct {
@@ -39,12 +43,11 @@ typedef struct {
     int relu;         /* max(., 0) at the end */
 } epilogue;
 
-/* c (rows, vectors * LANES)[ldc] = a (rows, k) times the first columns of one panel b (k, PANEL).  rows, vectors and order are
- * constants at each call, so that the loops over them are unrolled and sum stays in registers. */
+/* c (rows, vectors * LANES)[ldc] = a (rows, k) times the first columns of one panel b (k, PANEL)[b_stride].  rows,
+ * vectors and order are constants at each call, so that the loops over them are unrolled and sum stays in registers. */
 INLINE void tile(const int rows, const int vectors, const block_order order, real *c, ptrdiff_t ldc, const real *a,
-                 ptrdiff_t stride, const real *b, ptrdiff_t k, const epilogue *end) {
-    const ptrdiff_t row_step = order == ROWS_FIRST ? SCRATCH_STRIDE : order == DEPTH_FIRST ? 1 : PANEL;
-    const ptrdiff_t inner_step = order == DEPTH_FIRST ? stride : 1;
+                 ptrdiff_t a_stride, const real *b, ptrdiff_t b_stride, ptrdiff_t k, const epilogue *end) {
+    const ptrdiff_t row_step = left_row_step(order, a_stride), inner_step = order == DEPTH_FIRST ? a_stride : 1;
     vec sum[TILE_ROWS][2];
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = broadcast(0);
@@ -53,14 +56,14 @@ INLINE void tile(const int rows, const int vectors, const block_order order, rea
         const ptrdiff_t depth = order == PANEL_ROWS ? smaller(k - q, PANEL) : k;
         for (ptrdiff_t p = 0; p < depth; p++) {
             vec right[2];
-            UNROLL for (int j = 0; j < vectors; j++) right[j] = load(b + p * PANEL + j * LANES);
+            UNROLL for (int j = 0; j < vectors; j++) right[j] = load(b + p * b_stride + j * LANES);
             UNROLL for (int i = 0; i < rows; i++) {
                 const vec left = broadcast(a[i * row_step + p * inner_step]);
                 UNROLL for (int j = 0; j < vectors; j++) sum[i][j] += left * right[j];
             }
         }
-        a += stride;
-        b += PANEL * PANEL;
+        a += a_stride;
+        b += PANEL * b_stride;
     }
 
     UNROLL for (int j = 0; j < vectors; j++) {
@@ -81,10 +84,10 @@ static void copy_columns(real *out, ptrdiff_t out_stride, const real *in, ptrdif
 
 /* A tile of fewer columns than a panel is computed in a buffer as wide as the panel. */
 #define TILE(rows, order)                                                                                              \
-    static void tile_##rows##_##order(real *c, ptrdiff_t ldc, ptrdiff_t columns, const real *a, ptrdiff_t stride,      \
-                                      const real *b, ptrdiff_t k, const epilogue *end) {                               \
+    static void tile_##rows##_##order(real *c, ptrdiff_t ldc, ptrdiff_t columns, const real *a, ptrdiff_t a_stride,    \
+                                      const real *b, ptrdiff_t b_stride, ptrdiff_t k, const epilogue *end) {           \
         if (columns == PANEL) {                                                                                        \
-            tile(rows, 2, order, c, ldc, a, stride, b, k, end);                                                        \
+            tile(rows, 2, order, c, ldc, a, a_stride, b, b_stride, k, end);                                            \
             return;                                                                                                    \
         }                                                                                                              \
         real edge[rows * PANEL] = {0}, edge_bias[PANEL] = {0};                                                         \
@@ -92,9 +95,9 @@ static void copy_columns(real *out, ptrdiff_t out_stride, const real *in, ptrdif
         if (end->bias) copy_columns(edge_bias, PANEL, end->bias, PANEL, 1, columns);                                   \
         if (end->accumulate) copy_columns(edge, PANEL, c, ldc, rows, columns);                                         \
         if (columns > LANES)                                                                                           \
-            tile(rows, 2, order, edge, PANEL, a, stride, b, k, &edge_end);                                             \
+            tile(rows, 2, order, edge, PANEL, a, a_stride, b, b_stride, k, &edge_end);                                 \
         else                                                                                                           \
-            tile(rows, 1, order, edge, PANEL, a, stride, b, k, &edge_end);                                             \
+            tile(rows, 1, order, edge, PANEL, a, a_stride, b, b_stride, k, &edge_end);                                 \
         copy_columns(c, ldc, edge, PANEL, rows, columns);                                                              \
     }
 #define TILES(rows) TILE(rows, ROWS_FIRST) TILE(rows, DEPTH_FIRST) TILE(rows, PANEL_ROWS)
@@ -107,7 +110,7 @@ TILES(8)
 TILES(12)
 #endif
 
-typedef void (*tile_function)(real *, ptrdiff_t, ptrdiff_t, const real *, ptrdiff_t, const real *, ptrdiff_t,
+typedef void (*tile_function)(real *, ptrdiff_t, ptrdiff_t, const real *, ptrdiff_t, const real *, ptrdiff_t, ptrdiff_t,
                               const epilogue *);
 
 /* The tallest tile that fits into rows, and its height. */
@@ -131,18 +134,24 @@ INLINE int choose_tile(block_order order, ptrdiff_t rows, tile_function *functio
 #undef CHOOSE
 }
 
-/* c (m, n)[ldc] = block a (m, k) in scratch times packed panels b (k, n), b_stride elements apart. */
-static void gemm_block(real *c, ptrdiff_t ldc, const real *a, block_order order, const real *b, ptrdiff_t b_stride,
-                       ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, epilogue end) {
-    const ptrdiff_t row_step = order == ROWS_FIRST ? SCRATCH_STRIDE : 1;
-    for (ptrdiff_t j = 0; j < n; j += PANEL) {
+/* c (m, columns)[ldc] = a (m, k) times the first columns, at most PANEL, of b (k, PANEL)[b_stride].  If there are fewer
+ * than PANEL, b is still read as wide as whole vectors. */
+INLINE void gemm_panel(real *c, ptrdiff_t ldc, ptrdiff_t columns, const real *a, block_order order, ptrdiff_t a_stride,
+                       const real *b, ptrdiff_t b_stride, ptrdiff_t m, ptrdiff_t k, const epilogue *end) {
+    for (ptrdiff_t i = 0; i < m;) {
         tile_function function;
-        for (ptrdiff_t i = 0; i < m;) {
-            const int height = choose_tile(order, m - i, &function);
-            function(c + i * ldc + j, ldc, smaller(n - j, PANEL), a + i * row_step, SCRATCH_STRIDE, b, k, &end);
-            i += height;
-        }
-        b += b_stride;
+        const int height = choose_tile(order, m - i, &function);
+        function(c + i * ldc, ldc, columns, a + i * left_row_step(order, a_stride), a_stride, b, b_stride, k, end);
+        i += height;
+    }
+}
+
+/* c (m, n)[ldc] = block a (m, k) in scratch times packed panels b (k, n), b_step elements apart. */
+static void gemm_block(real *c, ptrdiff_t ldc, const real *a, block_order order, const real *b, ptrdiff_t b_step,
+                       ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, epilogue end) {
+    for (ptrdiff_t j = 0; j < n; j += PANEL) {
+        gemm_panel(c + j, ldc, smaller(n - j, PANEL), a, order, SCRATCH_STRIDE, b, PANEL, m, k, &end);
+        b += b_step;
         if (end.bias) end.bias += PANEL;
     }
 }
@@ -151,49 +160,58 @@ static void gemm_block(real *c, ptrdiff_t ldc, const real *a, block_order order,
  * panel padded. */
 static void gemm_panels(real *c, const real *a, const real *b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k) {
     const epilogue none = {NULL, 0, 0};
-    for (ptrdiff_t j = 0; j < n; j += PANEL) {
-        tile_function function;
-        for (ptrdiff_t i = 0; i < m;) {
-            const int height = choose_tile(PANEL_ROWS, m - i, &function);
-            function(c + j * m + i * PANEL, PANEL, PANEL, a + i * PANEL, m * PANEL, b + j * k, k, &none);
-            i += height;
-        }
-    }
+    for (ptrdiff_t j = 0; j < n; j += PANEL)
+        gemm_panel(c + j * m, PANEL, PANEL, a, PANEL_ROWS, m * PANEL, b + j * k, PANEL, m, k, &none);
 }
 
 /* c (m, n) += a (k, m) transposed times b (k, n), all three in panels. */
 static void gemm_panels_transposed(real *c, const real *a, const real *b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k) {
     const epilogue add = {NULL, 1, 0};
     for (ptrdiff_t j = 0; j < n; j += PANEL)
-        for (ptrdiff_t i0 = 0; i0 < m; i0 += PANEL) {
-            tile_function function;
-            const ptrdiff_t rows = smaller(m - i0, PANEL);
-            for (ptrdiff_t i = 0; i < rows;) {
-                const int height = choose_tile(DEPTH_FIRST, rows - i, &function);
-                function(c + j * m + (i0 + i) * PANEL, PANEL, PANEL, a + i0 * k + i, PANEL, b + j * k, k, &add);
-                i += height;
-            }
+        for (ptrdiff_t i = 0; i < m; i += PANEL)
+            gemm_panel(c + j * m + i * PANEL, PANEL, PANEL, a + i * k, DEPTH_FIRST, PANEL, b + j * k, PANEL,
+                       smaller(m - i, PANEL), k, &add);
+}
+
+/* out (rows, LANES)[PANEL] = in (columns, rows)[stride] transposed, of at most LANES rows and columns, padded with zeros. */
+INLINE void transpose_block(real *out, const real *in, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t columns) {
+    vec block[LANES];
+    UNROLL for (int j = 0; j < LANES; j++) block[j] = j < columns ? load_some(in + j * stride, rows) : broadcast(0);
+    transpose(block);
+    UNROLL for (int p = 0; p < LANES; p++)
+        if (p < rows) store(out + p * PANEL, block[p]);
+}
+
+/* One panel of b (k, columns), whose columns are column_stride apart. */
+static void pack_columns(real *out, const real *b, ptrdiff_t k, ptrdiff_t columns, ptrdiff_t column_stride) {
+    for (ptrdiff_t j = 0; j < PANEL; j += LANES)
+        for (ptrdiff_t p = 0; p < k; p += LANES) {
+            const real *in = b + j * column_stride + p;
+            if (columns - j >= LANES && k - p >= LANES)
+                transpose_block(out + p * PANEL + j, in, column_stride, LANES, LANES);
+            else
+                transpose_block(out + p * PANEL + j, in, column_stride, smaller(k - p, LANES), columns - j);
         }
+}
+
+/* One panel of b (k, columns); one of the strides is 1. */
+static void pack_panel(real *out, const real *b, ptrdiff_t k, ptrdiff_t columns, ptrdiff_t row_stride,
+                       ptrdiff_t column_stride) {
+    if (column_stride != 1) {
+        pack_columns(out, b, k, columns, column_stride);
+    } else if (columns == PANEL) {
+        for (ptrdiff_t p = 0; p < k; p++) memcpy(out + p * PANEL, b + p * row_stride, PANEL * sizeof(real));
+    } else {
+        memset(out, 0, (size_t)(k * PANEL) * sizeof(real));
+        copy_columns(out, PANEL, b, row_stride, k, columns);
+    }
 }
 
 static void pack_panels(void *packed, const void *b, ptrdiff_t k, ptrdiff_t n, ptrdiff_t row_stride,
                         ptrdiff_t column_stride, ptrdiff_t first, ptrdiff_t last) {
-    for (ptrdiff_t panel = first; panel < last; panel++) {
-        real *out = (real *)packed + panel * k * PANEL;
-        const real *in = (const real *)b + panel * PANEL * column_stride;
-        const ptrdiff_t columns = smaller(n - panel * PANEL, PANEL);
-        if (columns < PANEL) memset(out, 0, (size_t)(k * PANEL) * sizeof(real));
-        if (column_stride == 1 && columns == PANEL) {
-            for (ptrdiff_t p = 0; p < k; p++) memcpy(out + p * PANEL, in + p * row_stride, PANEL * sizeof(real));
-            continue;
-        }
-        /* Sixteen rows at a time: both the lines read and the lines written then stay in L1. */
-        for (ptrdiff_t p0 = 0; p0 < k; p0 += 16) {
-            const ptrdiff_t p1 = smaller(p0 + 16, k);
-            for (ptrdiff_t j = 0; j < columns; j++)
-                for (ptrdiff_t p = p0; p < p1; p++) out[p * PANEL + j] = in[p * row_stride + j * column_stride];
-        }
-    }
+    for (ptrdiff_t panel = first; panel < last; panel++)
+        pack_panel((real *)packed + panel * k * PANEL, (const real *)b + panel * PANEL * column_stride, k,
+                   smaller(n - panel * PANEL, PANEL), row_stride, column_stride);
 }
 
 /* Copies x (rows, columns)[stride] to scratch. */

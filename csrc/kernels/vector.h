@@ -100,6 +100,35 @@ INLINE void store_some(real *p, vec v, ptrdiff_t count) {
     for (ptrdiff_t i = 0; i < count; i++) p[i] = part[i];
 }
 
+#if CVAE_VECTORS
+/* a[start], b[start], a[start + 1], b[start + 1], ... as far as a vector goes. */
+INLINE vec interleave(vec a, vec b, const int start) {
+#if defined(__clang__)
+    vec mixed = {0};
+    UNROLL for (int i = 0; i < LANES; i++) mixed[i] = i % 2 ? b[start + i / 2] : a[start + i / 2];
+    return mixed;
+#else
+    vec_int from = {0};
+    UNROLL for (int i = 0; i < LANES; i++) from[i] = start + i / 2 + i % 2 * LANES;
+    return __builtin_shuffle(a, b, from);
+#endif
+}
+
+/* Transposes LANES x LANES elements: each round interleaves the first half of the rows with the second. */
+INLINE void transpose(vec rows[LANES]) {
+    UNROLL for (int round = 1; round < LANES; round *= 2) {
+        vec next[LANES];
+        UNROLL for (int i = 0; i < LANES / 2; i++) {
+            next[2 * i] = interleave(rows[i], rows[i + LANES / 2], 0);
+            next[2 * i + 1] = interleave(rows[i], rows[i + LANES / 2], LANES / 2);
+        }
+        UNROLL for (int i = 0; i < LANES; i++) rows[i] = next[i];
+    }
+}
+#else
+INLINE void transpose(vec rows[LANES]) { (void)rows; }
+#endif
+
 INLINE ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 INLINE ptrdiff_t larger(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
 
