@@ -3,13 +3,16 @@
 from cython cimport floating
 
 from stages cimport add_stage, new_work
-from tables cimport BLOCK_ROWS, ceil_div, import_tables, kernel_table, range_end, table_pair
+from tables cimport ceil_div, import_tables, kernel_table, range_end, table_pair
 
 cdef const table_pair *tables = import_tables()
 
 cdef enum:
-    ROWS = 3 * BLOCK_ROWS    # examples and
-    COLUMNS = 64             # columns of the result (rounded up to panels) that one piece of work covers
+    PIECES = 16              # of work, at least, if there are enough panels of columns: equal ones, an even number
+    ROWS = 256               # most examples that one piece of a product covers,
+    EXAMPLE_COLUMNS = 256    # columns of the result if there is a single example: the rows read are then long,
+    WEIGHT_ROWS = 400        # and most rows of the weight gradient
+    SUMS = 64                # columns that are summed up at once
     SMALL_WORK = 100_000     # multiplications below which waking other threads costs more than it saves
 
 
@@ -24,7 +27,8 @@ cdef struct product:
     void *sums
     bint relu
     ptrdiff_t m, n, k, row_stride, column_stride
-    ptrdiff_t panels, width, across    # panels of the result, of a piece; pieces side by side
+    ptrdiff_t rows, panels             # of the result
+    ptrdiff_t down, across             # pieces one below another and side by side
 
 
 cdef int check(tuple m, tuple n_in, tuple n_out) except -1:
@@ -35,21 +39,31 @@ cdef int check(tuple m, tuple n_in, tuple n_out) except -1:
     return 0
 
 
+# Where part `index` of so many nearly equal parts of a range starts, and the part before it ends.
+cdef inline ptrdiff_t part(ptrdiff_t index, ptrdiff_t parts, ptrdiff_t size) noexcept nogil:
+    return index * size // parts
+
+
+# How many pieces lie side by side if `down` lie one below another.
+cdef inline ptrdiff_t pieces_across(ptrdiff_t down, ptrdiff_t panels) noexcept nogil:
+    return min(panels, 2 * ceil_div(PIECES, 2 * down))
+
+
 cdef int record_product(program, tuple arrays, product p, ptrdiff_t itemsize) except -1:
-    p.panels, p.width = ceil_div(p.n, p.table.panel), ceil_div(COLUMNS, p.table.panel)
-    p.across = ceil_div(p.panels, p.width)
-    cdef product *work = <product *> new_work(
-        program, arrays, sizeof(product), 0, p.table.dense_scratch(p.k, p.width) * itemsize)
+    p.rows, p.panels, p.down = p.m, ceil_div(p.n, p.table.panel), ceil_div(p.m, ROWS)
+    p.across = ceil_div(p.n, EXAMPLE_COLUMNS) if p.m == 1 else pieces_across(p.down, p.panels)
+    cdef product *work = <product *> new_work(program, arrays, sizeof(product), 0, p.table.dense_scratch * itemsize)
     work[0] = p
-    add_stage(program, product_piece, work, ceil_div(p.m, ROWS) * p.across, p.m * p.n * p.k < SMALL_WORK)
+    add_stage(program, product_piece, work, p.down * p.across, p.m * p.n * p.k < SMALL_WORK)
     return 0
 
 
 cdef void product_piece(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const product *p = <const product *> work
-    cdef ptrdiff_t down = index // p.across, along = index % p.across
-    p.table.dense_block(p.out, p.left, p.right, p.bias, p.n, p.k, p.row_stride, p.column_stride, p.relu, down * ROWS,
-                        range_end(down, ROWS, p.m), along * p.width, range_end(along, p.width, p.panels), scratch)
+    cdef ptrdiff_t i = index // p.across, j = index % p.across
+    p.table.dense_block(
+        p.out, p.left, p.right, p.bias, p.n, p.k, p.row_stride, p.column_stride, p.relu, part(i, p.down, p.rows),
+        part(i + 1, p.down, p.rows), part(j, p.across, p.panels), part(j + 1, p.across, p.panels), scratch)
 
 
 def dense_forward(
@@ -96,19 +110,23 @@ def dense_grad_weight(
     cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
     cdef ptrdiff_t m = x.shape[0], k = x.shape[1], n = dy.shape[1]
     cdef product *work = <product *> new_work(
-        program, (dw, db, x, dy), sizeof(product), 0, table.dense_grad_weight_scratch(n) * sizeof(floating))
-    work.table, work.m, work.n, work.k = table, m, n, k
+        program, (dw, db, x, dy), sizeof(product), 0, table.dense_scratch * sizeof(floating))
+    work.table, work.m, work.n, work.k, work.rows = table, m, n, k, k
+    work.panels, work.down = ceil_div(n, table.panel), ceil_div(k, WEIGHT_ROWS)
+    work.across = pieces_across(work.down, work.panels)
     work.out, work.sums, work.left, work.right = &dw[0, 0], &db[0], &x[0, 0], &dy[0, 0]
-    add_stage(program, grad_weight_rows, work, ceil_div(k, BLOCK_ROWS), m * n * k < SMALL_WORK)
-    add_stage(program, grad_bias_columns, work, ceil_div(n, COLUMNS), m * n < SMALL_WORK)
+    add_stage(program, grad_weight_piece, work, work.down * work.across, m * n * k < SMALL_WORK)
+    add_stage(program, grad_bias_columns, work, ceil_div(n, SUMS), m * n < SMALL_WORK)
 
 
-cdef void grad_weight_rows(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+cdef void grad_weight_piece(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const product *p = <const product *> work
-    p.table.dense_grad_weight(p.out, p.left, p.right, p.m, p.k, p.n, index * BLOCK_ROWS,
-                              range_end(index, BLOCK_ROWS, p.k), scratch)
+    cdef ptrdiff_t i = index // p.across, j = index % p.across
+    p.table.dense_grad_weight(
+        p.out, p.left, p.right, p.m, p.k, p.n, part(i, p.down, p.rows), part(i + 1, p.down, p.rows),
+        part(j, p.across, p.panels), part(j + 1, p.across, p.panels), scratch)
 
 
 cdef void grad_bias_columns(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const product *p = <const product *> work
-    p.table.column_sums(p.sums, p.right, p.m, p.n, index * COLUMNS, range_end(index, COLUMNS, p.n))
+    p.table.column_sums(p.sums, p.right, p.m, p.n, index * SUMS, range_end(index, SUMS, p.n))

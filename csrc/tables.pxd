@@ -15,7 +15,7 @@ cdef extern from "kernels/kernels.h" nogil:
     ctypedef struct kernel_table:
         const char *name
         int panel
-        ptrdiff_t block_scratch
+        ptrdiff_t block_scratch, dense_scratch
         void (*pack_panels)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t,
                             ptrdiff_t) noexcept nogil
         void (*conv2d_forward)(void *, const void *, const void *, const void *, const window_shape *, int, ptrdiff_t,
@@ -45,10 +45,8 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*winograd_collect_kernel)(void *, const void *, const window_shape *, ptrdiff_t) noexcept nogil
         void (*dense_block)(void *, const void *, const void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t,
                             ptrdiff_t, int, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
-        ptrdiff_t (*dense_scratch)(ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*dense_grad_weight)(void *, const void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t,
-                                  ptrdiff_t, void *) noexcept nogil
-        ptrdiff_t (*dense_grad_weight_scratch)(ptrdiff_t) noexcept nogil
+                                  ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
         void (*column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*pool2d_max_forward)(void *, int32_t *, const void *, const window_shape *, ptrdiff_t) noexcept nogil
         void (*pool2d_max_backward)(void *, const void *, const int32_t *, const window_shape *,

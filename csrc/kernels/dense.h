@@ -4,40 +4,96 @@
 
 #include "gemm.h"
 
-static ptrdiff_t dense_scratch(ptrdiff_t k, ptrdiff_t panels) { return SCRATCH_SIZE + panels * k * PANEL; }
+/* One packed panel, or the sums of one example: DENSE_SCRATCH elements. */
+enum { DENSE_SCRATCH = BLOCK_DEPTH * PANEL, ROWS_AT_ONCE = 8 };
 
-static void dense_block(void *y, const void *x, const void *b, const void *bias, ptrdiff_t n, ptrdiff_t k,
-                        ptrdiff_t row_stride, ptrdiff_t column_stride, int relu, ptrdiff_t first_row,
-                        ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch) {
-    const ptrdiff_t column = first * PANEL, columns = smaller(last * PANEL, n) - column, step = depth_step(k);
-    real *block = scratch, *packed = block + SCRATCH_SIZE;
-    pack_panels(packed, (const real *)b + column * column_stride, k, columns, row_stride, column_stride, 0,
-                last - first);
-    for (ptrdiff_t i = first_row; i < last_row; i += BLOCK_ROWS) {
-        const ptrdiff_t rows = smaller(BLOCK_ROWS, last_row - i);
-        for (ptrdiff_t p = 0; p < k; p += step) {
-            const ptrdiff_t depth = smaller(step, k - p);
-            const epilogue finish = {p == 0 && bias ? (const real *)bias + column : NULL, p > 0, relu && p + depth == k};
-            load_block(block, (const real *)x + i * k + p, k, rows, depth);
-            gemm_block((real *)y + i * n + column, n, block, ROWS_FIRST, packed + p * PANEL, k * PANEL, rows, columns,
-                       depth, finish);
+/* c (m, columns)[ldc] = a (m, k) times columns of b (k, columns).  A whole panel of rows of b is read where it is: even
+ * rows that fall into the same cache sets then cost less than a copy does.  Columns of b and the last columns, which must
+ * not be read past, go through packed. */
+INLINE void dense_panel(real *c, ptrdiff_t ldc, ptrdiff_t columns, const real *a, block_order order, ptrdiff_t a_stride,
+                        const real *b, ptrdiff_t row_stride, ptrdiff_t column_stride, ptrdiff_t m, ptrdiff_t k,
+                        const epilogue *end, real *packed) {
+    if (column_stride == 1 && columns == PANEL) {
+        gemm_panel(c, ldc, columns, a, order, a_stride, b, row_stride, m, k, end);
+    } else {
+        pack_panel(packed, b, k, columns, row_stride, column_stride);
+        gemm_panel(c, ldc, columns, a, order, a_stride, packed, PANEL, m, k, end);
+    }
+}
+
+/* sums (columns) += some rows of b, each times one element of x. */
+INLINE void add_rows(const int count, real *sums, const real *x, const real *b, ptrdiff_t row_stride,
+                     const ptrdiff_t *rows, ptrdiff_t columns) {
+    const real *row[ROWS_AT_ONCE];
+    vec factor[ROWS_AT_ONCE];
+    UNROLL for (int i = 0; i < count; i++) {
+        row[i] = b + rows[i] * row_stride;
+        factor[i] = broadcast(x[rows[i]]);
+    }
+    for (ptrdiff_t j = 0; j < columns; j += LANES) {
+        vec sum = load(sums + j);
+        UNROLL for (int i = 0; i < count; i++) sum += factor[i] * load_some(row[i] + j, columns - j);
+        store(sums + j, sum);
+    }
+}
+
+/* y (columns) = x (k) times b (k, columns)[row_stride] for a single example, at the speed at which b can be read.  Rows of
+ * b whose x is zero are left out: after a ReLU that is half of them, and it changes nothing as long as b is finite.  (An
+ * infinite or NaN weight makes y NaN only where x is not zero.)  Sums in the order of the tiles, so to the same bits. */
+static void dense_row(real *y, const real *x, const real *b, const real *bias, ptrdiff_t columns, ptrdiff_t k,
+                      ptrdiff_t row_stride, int relu, real *sums) {
+    const ptrdiff_t step = depth_step(k);
+    for (ptrdiff_t p = 0; p < k; p += step) {
+        const ptrdiff_t depth = smaller(step, k - p);
+        const real *start = p > 0 ? y : bias, *part = b + p * row_stride;
+        ptrdiff_t rows[BLOCK_DEPTH], count = 0, i = 0;
+        for (ptrdiff_t q = 0; q < depth; q++) {
+            rows[count] = q;
+            count += x[p + q] != 0;
+        }
+        for (ptrdiff_t j = 0; j < columns; j += LANES) store(sums + j, broadcast(0));
+        for (; i + ROWS_AT_ONCE <= count; i += ROWS_AT_ONCE)
+            add_rows(ROWS_AT_ONCE, sums, x + p, part, row_stride, rows + i, columns);
+        for (; i < count; i++) add_rows(1, sums, x + p, part, row_stride, rows + i, columns);
+        for (ptrdiff_t j = 0; j < columns; j += LANES) {
+            const vec v = load(sums + j) + (start ? load_some(start + j, columns - j) : broadcast(0));
+            store_some(y + j, relu && p + depth == k ? positive_part(v) : v, columns - j);
         }
     }
 }
 
-static ptrdiff_t dense_grad_weight_scratch(ptrdiff_t n) { return SCRATCH_SIZE + panels_size(BLOCK_ROWS, n); }
+static void dense_block(void *y, const void *x, const void *b, const void *bias, ptrdiff_t n, ptrdiff_t k,
+                        ptrdiff_t row_stride, ptrdiff_t column_stride, int relu, ptrdiff_t first_row,
+                        ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch) {
+    const ptrdiff_t first_column = first * PANEL, last_column = smaller(last * PANEL, n), step = depth_step(k);
+    const real *left = (const real *)x + first_row * k;
+    real *out = (real *)y + first_row * n;
+    if (last_row - first_row == 1 && column_stride == 1) {
+        for (ptrdiff_t j = first_column; j < last_column; j += DENSE_SCRATCH)
+            dense_row(out + j, left, (const real *)b + j, bias ? (const real *)bias + j : NULL,
+                      smaller(DENSE_SCRATCH, last_column - j), k, row_stride, relu, scratch);
+        return;
+    }
+    for (ptrdiff_t p = 0; p < k; p += step)
+        for (ptrdiff_t j = first_column; j < last_column; j += PANEL) {
+            const ptrdiff_t depth = smaller(step, k - p);
+            const epilogue finish = {p == 0 && bias ? (const real *)bias + j : NULL, p > 0, relu && p + depth == k};
+            dense_panel(out + j, n, smaller(PANEL, n - j), left + p, ROWS_FIRST, k,
+                        (const real *)b + p * row_stride + j * column_stride, row_stride, column_stride,
+                        last_row - first_row, depth, &finish, scratch);
+        }
+}
 
 static void dense_grad_weight(void *dw, const void *x, const void *dy, ptrdiff_t m, ptrdiff_t k, ptrdiff_t n,
-                              ptrdiff_t first, ptrdiff_t last, void *scratch) {
-    real *block = scratch, *packed = block + SCRATCH_SIZE;
-    for (ptrdiff_t i = 0; i < m; i += BLOCK_ROWS) {
-        const ptrdiff_t depth = smaller(BLOCK_ROWS, m - i);
-        const epilogue finish = {NULL, i > 0, 0};
-        pack_panels(packed, (const real *)dy + i * n, depth, n, n, 1, 0, (n + PANEL - 1) / PANEL);
-        load_block(block, (const real *)x + i * k + first, k, depth, last - first);
-        gemm_block((real *)dw + first * n, n, block, DEPTH_FIRST, packed, depth * PANEL, last - first, n, depth,
-                   finish);
-    }
+                              ptrdiff_t first_row, ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch) {
+    const ptrdiff_t step = depth_step(m);
+    for (ptrdiff_t i = 0; i < m; i += step)
+        for (ptrdiff_t j = first * PANEL; j < smaller(last * PANEL, n); j += PANEL) {
+            const epilogue finish = {NULL, i > 0, 0};
+            dense_panel((real *)dw + first_row * n + j, n, smaller(PANEL, n - j), (const real *)x + i * k + first_row,
+                        DEPTH_FIRST, k, (const real *)dy + i * n + j, n, 1, last_row - first_row,
+                        smaller(step, m - i), &finish, scratch);
+        }
 }
 
 /* Sums of BLOCK_ROWS rows are added up first, which keeps the rounding error small. */

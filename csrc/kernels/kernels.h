@@ -27,9 +27,10 @@ typedef struct {
     const char *name;       /* baseline, avx2 or avx512 */
     int panel;              /* columns of a packed panel of the right matrix */
     ptrdiff_t block_scratch; /* elements of one thread's left block */
+    ptrdiff_t dense_scratch; /* elements that dense_block and dense_grad_weight need as scratch */
 
-    /* packed (ceil(n / panel), k, panel) from b, whose element (i, j) is b[i * row_stride + j * column_stride];
-     * packs the panels first <= j < last. */
+    /* packed (ceil(n / panel), k, panel) from b, whose element (i, j) is b[i * row_stride + j * column_stride], one of the
+     * strides being 1; packs the panels first <= j < last. */
     void (*pack_panels)(void *packed, const void *b, ptrdiff_t k, ptrdiff_t n, ptrdiff_t row_stride,
                         ptrdiff_t column_stride, ptrdiff_t first, ptrdiff_t last);
 
@@ -80,16 +81,14 @@ typedef struct {
     void (*winograd_collect_kernel)(void *dw, const void *dU, const window_shape *shape, ptrdiff_t c);
 
     /* y[rows first_row <= i < last_row, columns of panels first <= j < last] of y (m, n) = x (m, k) b + bias (n or NULL),
-     * with max(., 0) if relu; b (k, n) with the given strides; scratch: dense_scratch(k, last - first) elements. */
+     * with max(., 0) if relu; b (k, n) with the given strides, one of which is 1. */
     void (*dense_block)(void *y, const void *x, const void *b, const void *bias, ptrdiff_t n, ptrdiff_t k,
                         ptrdiff_t row_stride, ptrdiff_t column_stride, int relu, ptrdiff_t first_row,
                         ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch);
-    ptrdiff_t (*dense_scratch)(ptrdiff_t k, ptrdiff_t panels);
-    /* Rows first <= i < last (at most BLOCK_ROWS) of dw (k, n) = x (m, k) transposed times dy (m, n);
-     * scratch: dense_grad_weight_scratch(n) elements. */
+    /* dw[rows first_row <= i < last_row, columns of panels first <= j < last] of dw (k, n) = x (m, k) transposed times
+     * dy (m, n). */
     void (*dense_grad_weight)(void *dw, const void *x, const void *dy, ptrdiff_t m, ptrdiff_t k, ptrdiff_t n,
-                              ptrdiff_t first, ptrdiff_t last, void *scratch);
-    ptrdiff_t (*dense_grad_weight_scratch)(ptrdiff_t n);
+                              ptrdiff_t first_row, ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch);
     /* out (n)[first <= j < last] = column sums of x (m, n). */
     void (*column_sums)(void *out, const void *x, ptrdiff_t m, ptrdiff_t n, ptrdiff_t first, ptrdiff_t last);
 
