@@ -9,10 +9,11 @@ from libc.stdint cimport int32_t
 from libc.string cimport memset
 
 from convolution cimport (
-    RANGE, check_bias, collect_kernel, convolution, convolution_shape, evaluate_kernel, evaluate_transposed_kernel,
-    is_small, lane_of, pack_transposed_weights, pack_weights, sum_direct_lanes, sum_into_first_lane, weight_count,
+    RANGE, check_bias, collect_kernel, compare_weights, convolution, convolution_shape, evaluate_kernel,
+    evaluate_transposed_kernel, is_small, lane_of, pack_transposed_weights, pack_weights, sum_direct_lanes,
+    sum_into_first_lane, weight_count, weights_of,
 )
-from stages cimport add_stage, new_work, whole_lines
+from stages cimport add_stage, new_lines, new_work, whole_lines
 from tables cimport BLOCK_ROWS, ceil_div, check_steps, import_tables, kernel_table, range_end, table_pair, window_shape
 
 cdef const table_pair *tables = import_tables()
@@ -103,6 +104,7 @@ def forward(
     *, dict conv,                              # out_shape (OH, OW), stride, dilation, pad_top, pad_left
     dict pool,                                 # kernel_shape, stride, pad_top, pad_left
     bint winograd,
+    bint keep_weights,                         # keep what is computed from the weights for as long as they are the same
 ):
     """y = the maximum of each window of max(conv(x, w) + b, 0), argmax its place."""
     cdef block *work = new_block(
@@ -112,6 +114,10 @@ def forward(
     work.y, work.argmax = &y[0, 0, 0, 0], &argmax[0, 0, 0, 0]
     work.conv.x, work.conv.w, work.conv.b = &x[0, 0, 0, 0], &w[0, 0, 0, 0], &b[0]
     cdef bint small = is_small(&work.conv.s)
+    if keep_weights:
+        work.conv.kept_weights = new_lines(program, shared_size(work, False) * sizeof(floating))
+        work.conv.kept_from = new_lines(program, weight_count(&work.conv.s) * sizeof(floating))
+        add_stage(program, compare_weights, work, 1, True)
     if winograd:
         add_stage(program, evaluate_kernel, work, work.conv.s.c, small)
     else:
@@ -249,15 +255,16 @@ cdef void forward_group(const void *work, ptrdiff_t index, char *shared, char *s
     cdef const kernel_table *table = b.conv.table
     cdef group_of_images g = select(b, index)
     cdef char *inner = scratch + b.output_bytes
+    cdef char *weights = weights_of(&b.conv, shared)
     cdef ptrdiff_t i, end, step
     if b.winograd:
         end, step = g.conv.n * table.winograd_tiles(&g.conv), table.winograd_block(&g.conv)
         for i in range(ceil_div(end, step)):
-            table.winograd_forward(scratch, g.x, shared, b.conv.b, &g.conv, True, i * step, range_end(i, step, end), inner)
+            table.winograd_forward(scratch, g.x, weights, b.conv.b, &g.conv, True, i * step, range_end(i, step, end), inner)
     else:
         end = g.conv.n * g.conv.oh * g.conv.ow
         for i in range(ceil_div(end, BLOCK_ROWS)):
-            table.conv2d_forward(scratch, g.x, shared, b.conv.b, &g.conv, True, i * BLOCK_ROWS,
+            table.conv2d_forward(scratch, g.x, weights, b.conv.b, &g.conv, True, i * BLOCK_ROWS,
                                  range_end(i, BLOCK_ROWS, end), inner)
     for i in range(g.pool.n * g.pool.oh):
         table.pool2d_max_forward(g.y, g.argmax, scratch, &g.pool, i)

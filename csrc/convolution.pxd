@@ -1,6 +1,8 @@
 # What the modules of convolution share: the geometry checked, what the pieces of work have to know, and the stages that
 # several of them record.
 
+from libc.string cimport memcmp, memcpy
+
 from tables cimport check_steps, kernel_table, range_end, window_shape
 
 cdef enum:
@@ -23,6 +25,11 @@ cdef struct convolution:
     # The weight gradient: `groups` groups of images, or blocks of pixels, are dealt out to lanes, each with an accumulator
     # of lane_size elements, the first of them lanes_at bytes into the shared memory.
     ptrdiff_t group, groups, lanes, lane_size, lanes_at
+    # Weights packed or evaluated once for many runs, and the weights that they were made from; NULL where they are made
+    # anew, in the shared memory.
+    char *kept_weights
+    char *kept_from
+    bint made, changed
 
 
 cdef inline window_shape convolution_shape(
@@ -57,16 +64,35 @@ cdef inline ptrdiff_t weight_count(const window_shape *s) noexcept nogil:
     return s.r * s.s * s.c * s.k
 
 
+cdef inline char *weights_of(const convolution *c, char *shared) noexcept nogil:
+    return shared if c.kept_weights == NULL else c.kept_weights
+
+
+cdef inline bint has_weights(const convolution *c) noexcept nogil:
+    return c.kept_weights != NULL and not c.changed
+
+
 cdef inline char *lane_of(const convolution *c, char *shared, ptrdiff_t index) noexcept nogil:
     return shared + c.lanes_at + index * c.lane_size * c.itemsize
 
 
 # ---------------------------------------------------------------- pieces of work
 
+cdef inline void compare_weights(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    """Whether the weights are still those that the kept ones were made from."""
+    cdef convolution *c = <convolution *> work
+    cdef ptrdiff_t nbytes = weight_count(&c.s) * c.itemsize
+    c.changed = not c.made or memcmp(c.kept_from, c.w, nbytes) != 0
+    c.made = True
+    if c.changed:
+        memcpy(c.kept_from, c.w, nbytes)
+
+
 cdef inline void pack_weights(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     """One panel of w (R * S * C, K)."""
     cdef const convolution *c = <const convolution *> work
-    c.table.pack_panels(shared, c.w, c.s.r * c.s.s * c.s.c, c.s.k, c.s.k, 1, index, index + 1)
+    if not has_weights(c):
+        c.table.pack_panels(weights_of(c, shared), c.w, c.s.r * c.s.s * c.s.c, c.s.k, c.s.k, 1, index, index + 1)
 
 
 cdef inline void pack_transposed_weights(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
@@ -77,7 +103,8 @@ cdef inline void pack_transposed_weights(const void *work, ptrdiff_t index, char
 
 cdef inline void evaluate_kernel(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const convolution *c = <const convolution *> work
-    c.table.winograd_kernel(shared, c.w, &c.s, False, index)
+    if not has_weights(c):
+        c.table.winograd_kernel(weights_of(c, shared), c.w, &c.s, False, index)
 
 
 cdef inline void evaluate_transposed_kernel(

@@ -1,5 +1,7 @@
 # Programs: the work of many kernels, recorded once and run many times; the one place where OpenMP's threads start.
 
+from cpython.dict cimport PyDict_GetItem
+from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_New
 from cython.parallel cimport prange, threadid
 from libc.stdlib cimport free
@@ -63,3 +65,28 @@ cdef class Program:
                 for j in prange(now.pieces, num_threads=n_threads, schedule="static", use_threads_if=not now.alone):
                     now.run(now.work, j, shared, scratch + threadid() * size)
         return 0
+
+
+cdef class Watch:
+    """Entries of dictionaries that are expected to stay the same objects, as those that a program was recorded with."""
+
+    cdef list entries    # (dictionary, key, value)
+
+    def __cinit__(self):
+        self.entries = []
+
+    def add(self, dictionary, key):
+        """Watch an entry of a dictionary, which may also be missing."""
+        if not isinstance(dictionary, dict):
+            raise TypeError(f"dictionary must be a dict, got {type(dictionary).__name__}")
+        self.entries.append((dictionary, key, dictionary.get(key)))
+
+    def unchanged(self):
+        """Whether every entry is still the object that it was when it was added."""
+        cdef tuple entry
+        cdef PyObject *value
+        for entry in self.entries:
+            value = PyDict_GetItem(entry[0], entry[1])
+            if value != <PyObject *> entry[2] and not (value == NULL and entry[2] is None):
+                return False
+        return True

@@ -45,6 +45,12 @@ cdef inline void *new_work(object program, tuple arrays, ptrdiff_t size, ptrdiff
     return <void *> PyByteArray_AsString(memory)
 
 
+cdef inline char *new_lines(object program, ptrdiff_t size) except NULL:
+    """Memory that starts at a cache line and lives as long as the program."""
+    cdef char *memory = <char *> new_work(program, (), size + CACHE_LINE, 0, 0)
+    return memory + (CACHE_LINE - <size_t> memory % CACHE_LINE) % CACHE_LINE
+
+
 cdef inline int add_stage(object program, piece_function run, const void *work, ptrdiff_t pieces, bint alone) except -1:
     cdef stage_list *to = stages_of(program)
     cdef stage *longer

@@ -144,7 +144,7 @@ class ConvPoolStep(Step):
 
     def record_forward(self, program: Program, X: Array) -> None:
         n = len(X)
-        self.block.record_forward(program, X, self.output[:n], self.argmax[:n])
+        self.block.record_forward(program, X, self.output[:n], self.argmax[:n], keep_weights=self.grad.size == 0)
 
     def record_backward(self, program: Program, X: Array, dX: Array | None) -> None:
         n = len(X)

@@ -44,9 +44,13 @@ class ConvPool:
         fits = rows * cols * channels * conv.dtype.itemsize <= LARGEST_OUTPUT
         return fits and isinstance(conv.act_fn, ReLU) and pool.mode == "max"
 
-    def record_forward(self, program: Program, X: Array, Y: Array, argmax: Array) -> None:
-        """Y = the pooled output, argmax (int32) its places; as for layers, arrays are C-contiguous, of their dtype."""
-        conv_pool.forward(program, Y, argmax, X, self.conv.W, self.conv.b, **self._how)
+    def record_forward(self, program: Program, X: Array, Y: Array, argmax: Array, *, keep_weights: bool) -> None:
+        """Y = the pooled output, argmax (int32) its places; as for layers, arrays are C-contiguous, of their dtype.
+
+        keep_weights keeps what is computed from the weights for as long as they stay the same.
+        """
+        how = self._how | {"keep_weights": keep_weights}
+        conv_pool.forward(program, Y, argmax, X, self.conv.W, self.conv.b, **how)
 
     def record_backward(
         self, program: Program, dX: Array | None, dW: Array, db: Array, X: Array, Y: Array, argmax: Array, dY: Array

@@ -30,10 +30,6 @@ Array = npt.NDArray[Any]
 TRAINING_ARGUMENTS = ("n_epochs", "batchsize", "beta", "n_threads", "verbose")
 
 
-# What a plan's buffers depend on, beside the layers' identity.
-_PLANNED = ("act_fn", "mode", "kernel_shape", "stride", "pad", "dilation", "algorithm", "trainable")
-
-
 class NotFittedError(ValueError, AttributeError):
     """The model has no parameters yet; scikit-learn's error of this name has the same bases."""
 
@@ -42,7 +38,7 @@ class _Plans(threading.local):
     """The plans of each model; each Python thread has its own, so that a model serves several at once."""
 
     def __init__(self) -> None:
-        self.of_model: weakref.WeakKeyDictionary[Model, dict[bool, tuple[tuple[Any, ...], Plan]]]
+        self.of_model: weakref.WeakKeyDictionary[Model, dict[bool, Plan]]
         self.of_model = weakref.WeakKeyDictionary()
 
 
@@ -198,17 +194,16 @@ class Model:
 
     def _plan(self, batchsize: int, *, training: bool) -> Plan:
         """A plan for batches of at least this size, made once for each Python thread and kept."""
-        image_shape = self._require_fitted()
-        layers = self._layers().values()
-        key = (image_shape, *layers, *([getattr(layer, name, None) for name in _PLANNED] for layer in layers))
-        plans = _plans.of_model.setdefault(self, {})
-        kept = plans.get(training)
-        if kept is None or kept[0] != key or kept[1].batchsize < batchsize:
-            plans.pop(training, None)
+        plans = _plans.of_model.get(self)
+        if plans is None:
+            plans = _plans.of_model[self] = {}
+        plan = plans.get(training)
+        if plan is None or plan.batchsize < batchsize or not plan.is_current(self.encoder, self.decoder):
+            image_shape = self._require_fitted()
+            plan = plans.pop(training, None)  # its buffers go before the new ones come
             self._check_outputs()
-            plan = Plan(self.encoder, self.decoder, batchsize, image_shape, self.T, training=training)
-            kept = plans[training] = (key, plan)
-        return kept[1]
+            plan = plans[training] = Plan(self.encoder, self.decoder, batchsize, image_shape, self.T, training=training)
+        return plan
 
     def _check_outputs(self) -> None:
         """ValueError if the code or the images do not come from the activations that the model stands on."""

@@ -1,18 +1,37 @@
 """The plan of a batch shape: buffers allocated once, and the programs over them that training and inference run."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from cvae._kernels import latent, losses
-from cvae._kernels.program import Program
+from cvae._kernels.program import Program, Watch
 from cvae.chain import Array, Chain, empty
 from cvae.layers import LayerBase
 from cvae.programs import start
 from cvae.updates import Updates
 
 MAX_PROGRAMS = 16  # kept for batches of different sizes; the recording of one takes less time than a training step
+
+
+# What a plan's buffers and programs depend on, beside the layers' arrays.
+_WATCHED = (
+    "act_fn", "mode", "kernel_shape", "stride", "pad", "dilation", "algorithm", "trainable", "parameters", "gradients",
+)  # fmt: skip
+
+
+def watch(*parts: dict[str, LayerBase]) -> Watch:
+    """Watches over the layers of dictionaries, their attributes and their arrays."""
+    watched = Watch()
+    for part in parts:
+        for name, layer in part.items():
+            watched.add(part, name)
+            for attribute in _WATCHED:
+                watched.add(layer.__dict__, attribute)
+            for arrays in (layer.parameters, layer.gradients):
+                for key in arrays:
+                    watched.add(arrays, key)
+    return watched
 
 
 class Plan:
@@ -32,8 +51,8 @@ class Plan:
 
     def __init__(
         self,
-        encoder: Mapping[str, LayerBase],
-        decoder: Mapping[str, LayerBase],
+        encoder: dict[str, LayerBase],
+        decoder: dict[str, LayerBase],
         batchsize: int,
         image_shape: tuple[int, int, int],
         T: int,
@@ -53,6 +72,12 @@ class Plan:
         self.reconstruction, self.kl = empty((batchsize,), np.float64), empty((batchsize,), np.float64)
         self.updates = Updates()
         self._programs: dict[tuple[Any, ...], Program] = {}
+        self._parts, self._watch = (encoder, decoder), watch(encoder, decoder)
+
+    def is_current(self, encoder: dict[str, LayerBase], decoder: dict[str, LayerBase]) -> bool:
+        """Whether the layers are the same, work in the same way and have the same arrays as when this plan was made."""
+        same = encoder is self._parts[0] and decoder is self._parts[1]
+        return same and len(encoder) + len(decoder) == len(self.layers) and self._watch.unchanged()
 
     def encode(self, n: int) -> tuple[Array, Array]:
         """Means and log variances (n, T) of the first n images of `images`, valid until the next call."""
@@ -111,13 +136,11 @@ class Plan:
         return log_weights
 
     def _run(self, kind: str, n: int, beta: float = 1.0) -> None:
-        # A program holds on to the arrays that it was recorded with: another array is another program.
-        key = (kind, n, beta, *[id(array) for layer in self.layers for array in _arrays(layer)])
-        program = self._programs.get(key)
+        program = self._programs.get((kind, n, beta))
         if program is None:
             if len(self._programs) == MAX_PROGRAMS:
                 self._programs.clear()
-            program = self._programs[key] = self._record(kind, n, beta)
+            program = self._programs[kind, n, beta] = self._record(kind, n, beta)
         start(program)
 
     def _record(self, kind: str, n: int, beta: float) -> Program:
@@ -143,7 +166,3 @@ class Plan:
             latent.backward(program, self.encoder.grad(n), self.dz[:n], noise, deviation, *gradients)
             self.encoder.record_backward(program, images)
         return program
-
-
-def _arrays(layer: LayerBase) -> list[Array | None]:
-    return [*layer.parameters.values(), *layer.gradients.values()]

@@ -5,14 +5,17 @@ import oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_checks import assert_margins_untouched, each_dtype, exact, normal, output
+from kernel_checks import assert_margins_untouched, each_dtype, exact, normal, output, read_only
 
 from cvae._kernels import optimizers
+from cvae._kernels.program import Program
+from cvae.programs import run as run_kernel
+from cvae.programs import start
 
 # At the edges of vectors, of pieces of work (8192) and of the work that is shared out to threads (32768).
 SIZES = [0, 1, 3, 15, 16, 17, 33, 8191, 8192, 8193, 32767, 32768, 40001]
 EPS = {np.float32: 2.0**-23, np.float64: 2.0**-52}
-# Each kernel with its number of states and its own arguments.
+# Each kernel with its number of states and its own constants, in the order in which it takes them.
 KERNELS = {
     "sgd": (1, {"momentum": 0.9}),
     "adagrad": (1, {"eps": 1e-7}),
@@ -28,22 +31,28 @@ def guarded(array):
     return copy
 
 
-class Run:
-    """A parameter and its state, moved by a kernel."""
+def scalars(name, step, lr, grad_scale, constants):
+    """What a kernel reads at this step, counted from 1."""
+    corrections = [1 - constants[key] ** step for key in ("decay1", "decay2")] if name == "adam" else []
+    return np.array([lr, grad_scale, *constants.values(), *corrections])
 
-    def __init__(self, name, param, lr=0.01, grad_scale=1.0, n_threads=2, **changes):
+
+class Run:
+    """A parameter and its state, moved by a kernel that was recorded once."""
+
+    def __init__(self, name, param, lr=0.01, grad_scale=1.0, **changes):
         states, constants = KERNELS[name]
-        self.kernel = getattr(optimizers, name)
-        self.param = guarded(param)
+        self.name, self.how, self.steps = name, (lr, grad_scale, constants | changes), 0
+        self.param, self.grad, self.scalars = guarded(param), np.empty_like(param), scalars(name, 1, *self.how)
         self.states = [guarded(np.zeros_like(param)) for _ in range(states)]
-        self.arguments = {"lr": lr, "grad_scale": grad_scale, "n_threads": n_threads, **constants, **changes}
-        self.steps = 0 if name == "adam" else None
+        self.program = Program()
+        inputs = read_only(self.grad.view()), read_only(self.scalars.view())
+        getattr(optimizers, name)(self.program, self.param, *self.states, *inputs)
 
     def __call__(self, grad):
-        if self.steps is not None:
-            self.steps += 1
-            self.arguments["step"] = self.steps
-        self.kernel(self.param, *self.states, grad, **self.arguments)
+        self.steps += 1
+        self.grad[:], self.scalars[:] = grad, scalars(self.name, self.steps, *self.how)
+        start(self.program, 2)
         assert_margins_untouched(self.param, *self.states)
 
 
@@ -140,36 +149,41 @@ def test_sum_of_squares_of_large_float32_numbers_does_not_overflow():
 # ------------------------------------------------------------------ arguments
 
 
-def arrays(name, size=10):
-    states = KERNELS[name][0] if name in KERNELS else -1
-    return [np.zeros(size, np.float32) for _ in range(states + 2)]
+def arrays(name):
+    """Parameter, state, gradient and scalars."""
+    states, constants = KERNELS[name]
+    return [*(np.zeros(10, np.float32) for _ in range(states + 2)), scalars(name, 1, 0.1, 1.0, constants)]
 
 
-def call(name, arguments, **changes):
-    numbers = {"n_threads": 2}
-    if name in KERNELS:
-        numbers |= {"lr": 0.1, "grad_scale": 1.0, **KERNELS[name][1]}
-    if name == "adam":
-        numbers["step"] = 1
-    return getattr(optimizers, name)(*arguments, **(numbers | changes))
+def call(name, arguments):
+    run_kernel(getattr(optimizers, name), *arguments)
 
 
-@pytest.mark.parametrize("name", [*KERNELS, "sum_of_squares"])
+def of_wrong_types(array):
+    """The same numbers as no kernel takes them."""
+    wrong = [array.astype(np.int32), array.astype(np.float16), None, array.tolist(), array[np.newaxis]]
+    return [*wrong, np.repeat(array, 2)[::2], array.astype(array.dtype.newbyteorder())]
+
+
+@each_kernel
 def test_every_array_is_checked(name):
     good = arrays(name)
     call(name, good)
     for i, array in enumerate(good):
-        sizes = (0, 9, 11) if name in KERNELS else ()
-        for size in sizes:
-            with pytest.raises(ValueError, match="same number of elements"):
-                call(name, [*good[:i], np.zeros(size, np.float32), *good[i + 1 :]])
-        wrong = [array.astype(np.int32), array.astype(np.float16), None, array.tolist(), array.reshape(2, 5)]
-        wrong += [np.repeat(array, 2)[::2], array.astype(array.dtype.newbyteorder())]
-        if name in KERNELS:
-            wrong.append(array.astype(np.float64))
-        for value in wrong:
+        is_scalars = i == len(good) - 1
+        message = rf"scalars must be {array.size} numbers, got " if is_scalars else "same number of elements"
+        for size in (0, array.size - 1, array.size + 1):
+            with pytest.raises(ValueError, match=message):
+                call(name, [*good[:i], np.zeros(size, array.dtype), *good[i + 1 :]])
+        for value in [*of_wrong_types(array), array.astype(np.float32 if is_scalars else np.float64)]:
             with pytest.raises((TypeError, ValueError)):
                 call(name, [*good[:i], value, *good[i + 1 :]])
+
+
+def test_the_array_of_sum_of_squares_is_checked():
+    for value in of_wrong_types(np.zeros(10, np.float32)):
+        with pytest.raises((TypeError, ValueError)):
+            optimizers.sum_of_squares(value, n_threads=2)
 
 
 @each_kernel
@@ -181,8 +195,7 @@ def test_parameter_and_state_must_be_writable(name):
             call(name, good)
 
 
-@pytest.mark.parametrize("name", [*KERNELS, "sum_of_squares"])
-def test_numbers_of_threads_out_of_range_are_refused(name):
+def test_sum_of_squares_refuses_numbers_of_threads_out_of_range():
     for n_threads in (0, -1, 4097, 2**31 - 1):
         with pytest.raises(ValueError, match=f"n_threads must be from 1 to 4096, got {n_threads}"):
-            call(name, arrays(name, 100_000), n_threads=n_threads)
+            optimizers.sum_of_squares(np.zeros(100_000, np.float32), n_threads=n_threads)

@@ -83,15 +83,14 @@ def flat_arrays(dtype, n_threads):
     run_kernel(elementwise.relu_backward, dz, x, y, n_threads=n_threads)
     run_kernel(elementwise.sigmoid, p, x, n_threads=n_threads)
     results = [dz, p, np.array(optimizers.sum_of_squares(x, n_threads=n_threads))]
-    how = {"lr": 0.1, "grad_scale": 0.5, "n_threads": n_threads}
     for kernel, states, constants in (
-        (optimizers.sgd, 1, {"momentum": 0.9}),
-        (optimizers.adagrad, 1, {"eps": 1e-7}),
-        (optimizers.rmsprop, 1, {"decay": 0.9, "eps": 1e-7}),
-        (optimizers.adam, 2, {"decay1": 0.9, "decay2": 0.999, "eps": 1e-7, "step": 1}),
+        (optimizers.sgd, 1, (0.9,)),
+        (optimizers.adagrad, 1, (1e-7,)),
+        (optimizers.rmsprop, 1, (0.9, 1e-7)),
+        (optimizers.adam, 2, (0.9, 0.999, 1e-7, 0.1, 0.001)),
     ):
         arrays = [y.copy(), *(np.zeros_like(x) for _ in range(states))]
-        kernel(*arrays, x, **how, **constants)
+        run_kernel(kernel, *arrays, x, np.array([0.1, 0.5, *constants]), n_threads=n_threads)
         results += arrays
     return results
 

@@ -17,6 +17,7 @@ def forward(
     conv: dict[str, Any],
     pool: dict[str, Any],
     winograd: bool,
+    keep_weights: bool,
 ) -> None: ...
 def backward(
     program: Program,
