@@ -27,7 +27,9 @@ CORNERS = [
     *[(5, 9, n) for n in (3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)],  # panels, pieces of work
     *[(5, n, 9) for n in (63, 64, 65, 96, 97)],  # and the same for the gradient of the input
     *[(m, 7, 10) for m in (2, 3, 4, 5, 6, 7, 11, 12, 13, 167, 168, 169, 300, 336, 337)],  # tiles and blocks of examples
-    *[(m, 20, 70) for m in (503, 504, 505, 1009)],  # pieces of work of 504 examples
+    *[(m, 20, 70) for m in (255, 256, 257, 512, 513, 1009)],  # pieces of work of at most 256 examples
+    *[(1, n, 20) for n in (7, 8, 9, 257, 513)],  # a single example
+    *[(1, 20, n) for n in (256, 257, 513)],
     *[(3, n, 5) for n in (167, 168, 169, 255, 256, 257, 511, 512, 513, 769)],  # parts of the summed dimension
     *[(3, 5, n) for n in (255, 256, 257, 512, 513)],
     (128, 3136, 33),
@@ -99,10 +101,24 @@ def test_backward(shape, seed, dtype):
 @each_dtype
 def test_an_example_gives_the_same_bits_in_any_batch(dtype):
     rng = np.random.default_rng(3)
-    x, w, b = normal(rng, (600, 300), dtype), normal(rng, (300, 70), dtype), normal(rng, (70,), dtype)
-    together = forward(x, w, b)
-    for first, last in ((0, 1), (1, 6), (503, 505), (599, 600)):
-        np.testing.assert_array_equal(forward(x[first:last], w, b), together[first:last])
+    x, w, b = normal(rng, (600, 700), dtype), normal(rng, (700, 270), dtype), normal(rng, (270,), dtype)
+    x = np.where(x > 0, x, 0)  # a single example skips zeros
+    for relu in (False, True):
+        together = forward(x, w, b, relu=relu)
+        for first, last in ((0, 1), (1, 2), (1, 6), (255, 257), (299, 301), (599, 600)):
+            np.testing.assert_array_equal(forward(x[first:last], w, b, relu=relu), together[first:last])
+
+
+@each_dtype
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 16, 300])
+def test_weights_of_inputs_that_are_zero_do_not_matter_to_a_single_example(count, dtype):
+    rng = np.random.default_rng(5)
+    x, w, b = np.zeros((1, 300), dtype), np.full((300, 70), np.nan, dtype), positive(rng, (70,), dtype)
+    used = rng.permutation(300)[:count]
+    x[0, used], w[used] = positive(rng, (count,), dtype), positive(rng, (count, 70), dtype)
+    assert_close(forward(x, w, b), oracles.dense_forward(*exact(x[:, used], w[used], b)))
+    w[used[:1], 3] = np.inf
+    assert np.isinf(forward(x, w, b)).sum() == min(count, 1)
 
 
 @each_dtype

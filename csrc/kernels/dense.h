@@ -7,9 +7,9 @@
 /* One packed panel, or the sums of one example: DENSE_SCRATCH elements. */
 enum { DENSE_SCRATCH = BLOCK_DEPTH * PANEL, ROWS_AT_ONCE = 8 };
 
-/* c (m, columns)[ldc] = a (m, k) times columns of b (k, columns).  A whole panel of rows of b is read where it is: even
- * rows that fall into the same cache sets then cost less than a copy does.  Columns of b and the last columns, which must
- * not be read past, go through packed. */
+/* c (m, columns)[ldc] = a (m, k) times b (k, columns), at most one panel.  A whole panel of b is read where it is: that
+ * costs less than a copy even if its rows fall into the same cache sets.  A transposed b is packed first, and so are
+ * the last columns, because tiles read whole vectors. */
 INLINE void dense_panel(real *c, ptrdiff_t ldc, ptrdiff_t columns, const real *a, block_order order, ptrdiff_t a_stride,
                         const real *b, ptrdiff_t row_stride, ptrdiff_t column_stride, ptrdiff_t m, ptrdiff_t k,
                         const epilogue *end, real *packed) {
@@ -37,9 +37,9 @@ INLINE void add_rows(const int count, real *sums, const real *x, const real *b, 
     }
 }
 
-/* y (columns) = x (k) times b (k, columns)[row_stride] for a single example, at the speed at which b can be read.  Rows of
- * b whose x is zero are left out: after a ReLU that is half of them, and it changes nothing as long as b is finite.  (An
- * infinite or NaN weight makes y NaN only where x is not zero.)  Sums in the order of the tiles, so to the same bits. */
+/* y (columns) = x (k) times b (k, columns)[row_stride] for a single example, at the speed at which b can be read.  Rows
+ * of b whose x is zero, half of them after a ReLU, are left out, which changes nothing as long as b is finite; a weight
+ * that is infinite or NaN shows only where x is not zero.  Sums in the order of the tiles, so to the same bits. */
 static void dense_row(real *y, const real *x, const real *b, const real *bias, ptrdiff_t columns, ptrdiff_t k,
                       ptrdiff_t row_stride, int relu, real *sums) {
     const ptrdiff_t step = depth_step(k);

@@ -1,8 +1,8 @@
 /* Matrix product: the one micro-kernel that convolution and dense layers stand on.
  *
  * The scheme is that of Goto & van de Geijn (2008), "Anatomy of High-Performance Matrix Multiplication": a block of the
- * left matrix lies in the L2 cache (in place, or in scratch of BLOCK_ROWS x BLOCK_DEPTH with a constant row stride), the
- * right matrix passes through L1 in panels of PANEL columns, and a tile of the result stays in registers.
+ * left matrix lies in the L2 cache (where it is, or in scratch of BLOCK_ROWS x BLOCK_DEPTH with a constant row stride),
+ * the right matrix passes through L1 in panels of PANEL columns, and a tile of the result stays in registers.
  * Each element of the result is summed in the order of the inner dimension, whatever the tile, so results do not
  * depend on where a row falls. */
 #ifndef CVAE_GEMM_H
@@ -156,8 +156,8 @@ static void gemm_block(real *c, ptrdiff_t ldc, const real *a, block_order order,
     }
 }
 
-/* c (m, n) = a (m, k) times b (k, n), or c += that, all three in panels: element (i, j) at [j / PANEL][i][j % PANEL], the last
- * panel padded. */
+/* c (m, n) = a (m, k) times b (k, n), all three in panels: element (i, j) at [j / PANEL][i][j % PANEL], the last panel
+ * padded. */
 static void gemm_panels(real *c, const real *a, const real *b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k) {
     const epilogue none = {NULL, 0, 0};
     for (ptrdiff_t j = 0; j < n; j += PANEL)
@@ -173,7 +173,7 @@ static void gemm_panels_transposed(real *c, const real *a, const real *b, ptrdif
                        smaller(m - i, PANEL), k, &add);
 }
 
-/* out (rows, LANES)[PANEL] = in (columns, rows)[stride] transposed, of at most LANES rows and columns, padded with zeros. */
+/* out (rows, LANES)[PANEL] = in (columns, rows)[stride] transposed, at most LANES of each; missing columns are zero. */
 INLINE void transpose_block(real *out, const real *in, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t columns) {
     vec block[LANES];
     UNROLL for (int j = 0; j < LANES; j++) block[j] = j < columns ? load_some(in + j * stride, rows) : broadcast(0);
