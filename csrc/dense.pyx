@@ -10,7 +10,7 @@ cdef const table_pair *tables = import_tables()
 cdef enum:
     PIECES = 16              # of work, at least, if there are enough panels of columns: equal ones, an even number
     ROWS = 256               # most examples that one piece of a product covers,
-    EXAMPLE_COLUMNS = 256    # columns of the result if there is a single example: the rows read are then long,
+    EXAMPLE_COLUMNS = 512    # columns of the result if there is a single example: the rows read are then long,
     WEIGHT_ROWS = 400        # and most rows of the weight gradient
     SUMS = 64                # columns that are summed up at once
     SMALL_WORK = 100_000     # multiplications below which waking other threads costs more than it saves

@@ -29,7 +29,7 @@ CORNERS = [
     *[(m, 7, 10) for m in (2, 3, 4, 5, 6, 7, 11, 12, 13, 167, 168, 169, 300, 336, 337)],  # tiles and blocks of examples
     *[(m, 20, 70) for m in (255, 256, 257, 512, 513, 1009)],  # pieces of work of at most 256 examples
     *[(1, n, 20) for n in (7, 8, 9, 257, 513)],  # a single example
-    *[(1, 20, n) for n in (256, 257, 513)],
+    *[(1, 20, n) for n in (511, 512, 513)],
     *[(3, n, 5) for n in (167, 168, 169, 255, 256, 257, 511, 512, 513, 769)],  # parts of the summed dimension
     *[(3, 5, n) for n in (255, 256, 257, 512, 513)],
     (128, 3136, 33),
