@@ -13,7 +13,7 @@ cdef enum:
     EXAMPLE_COLUMNS = 512    # columns of the result if there is a single example: the rows read are then long,
     WEIGHT_ROWS = 400        # and most rows of the weight gradient
     SUMS = 64                # columns that are summed up at once
-    SMALL_WORK = 100_000     # multiplications below which waking other threads costs more than it saves
+    SMALL_WORK = 500_000     # multiplications below which waking other threads costs more than it saves
 
 
 # out (m, n) = left (m, k) times right (k, n), whose strides are given, plus bias, or the weight gradient

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import cvae
-from cvae._kernels import conv2d, conv_pool, dense, elementwise, latent, losses, pool2d, winograd
+from cvae._kernels import conv2d, conv_pool, dense, elementwise, latent, losses, optimizers, pool2d, winograd
 from cvae._kernels.program import Program
 from cvae.programs import run, start
 from cvae.threads import limit_threads
@@ -24,21 +24,18 @@ PAD = {"pad_top": 0, "pad_left": 0}
 CONV, POOL = {**PAD, "stride": 1, "dilation": 0}, {**PAD, "stride": 1, "kernel_shape": (2, 2)}
 POOLED, PLACES = (6, 6, 5, 20), ((6, 6, 5, 20), np.int32)
 DIRECT = {"conv": {**CONV, "out_shape": Y[1:3]}, "pool": POOL, "winograd": False}
-ROWS, CODE, TOTALS = (9, 500), (9, 1000), ((9,), np.float64)
+FAST, KEPT = DIRECT | {"winograd": True}, {"keep_weights": True}
+ROWS, CODE, TOTALS, FLAT = (9, 500), (9, 1000), ((9,), np.float64), (40_001,)
 KERNELS = {
     "conv2d_forward": (conv2d.conv2d_forward, [Y, X, W, B], {**CONV, "relu": True}),
     "conv2d_grad_input": (conv2d.conv2d_grad_input, [X, Y, W], CONV),
     "conv2d_grad_weight": (conv2d.conv2d_grad_weight, [W, B, X, Y], CONV),
     "winograd_forward": (winograd.forward, [Y, X, W, B], {**PAD, "relu": True}),
     "winograd_backward": (winograd.backward, [X, W, B, X, Y, W], PAD),
-    "conv_pool_forward": (conv_pool.forward, [POOLED, PLACES, X, W, B], DIRECT),
+    "conv_pool_forward": (conv_pool.forward, [POOLED, PLACES, X, W, B], DIRECT | KEPT),
     "conv_pool_backward": (conv_pool.backward, [X, W, B, X, POOLED, PLACES, POOLED, W], DIRECT),
-    "conv_pool_forward, Winograd": (conv_pool.forward, [POOLED, PLACES, X, W, B], DIRECT | {"winograd": True}),
-    "conv_pool_backward, Winograd": (
-        conv_pool.backward,
-        [X, W, B, X, POOLED, PLACES, POOLED, W],
-        DIRECT | {"winograd": True},
-    ),
+    "conv_pool_forward_winograd": (conv_pool.forward, [POOLED, PLACES, X, W, B], FAST | KEPT),
+    "conv_pool_backward_winograd": (conv_pool.backward, [X, W, B, X, POOLED, PLACES, POOLED, W], FAST),
     "max_forward": (pool2d.max_forward, [POOLED, PLACES, Y], POOL),
     "max_backward": (pool2d.max_backward, [Y, POOLED, PLACES], POOL),
     "average_forward": (pool2d.average_forward, [POOLED, Y], POOL),
@@ -46,19 +43,23 @@ KERNELS = {
     "dense_forward": (dense.dense_forward, [(40, 50), (40, 60), (60, 50), (50,)], {"relu": True}),
     "dense_grad_input": (dense.dense_grad_input, [(40, 60), (40, 50), (60, 50)], {}),
     "dense_grad_weight": (dense.dense_grad_weight, [(60, 50), (50,), (40, 60), (40, 50)], {}),
-    "relu_backward": (elementwise.relu_backward, [(40_001,)] * 3, {}),
+    "relu_backward": (elementwise.relu_backward, [FLAT] * 3, {}),
     "sigmoid": (elementwise.sigmoid, [(10_001,)] * 2, {}),
     "gather_bytes": (elementwise.gather_bytes, [(50, 701), ((4, 701), np.uint8), ((50,), np.intp)], {}),
     "bce_with_logits": (losses.bce_with_logits, [TOTALS, ROWS, ROWS, ROWS], {"scale": 0.5}),
     "gaussian_kl": (losses.gaussian_kl, [TOTALS, ROWS, ROWS, ROWS, ROWS], {"scale": 0.5}),
     "latent_sample": (latent.sample, [ROWS, ROWS, ROWS, ROWS, CODE, ROWS], {}),
     "latent_backward": (latent.backward, [CODE, ROWS, ROWS, ROWS, ROWS, ROWS], {}),
+    "sgd": (optimizers.sgd, [FLAT, FLAT, FLAT, ((3,), np.float64)], {}),
+    "adagrad": (optimizers.adagrad, [FLAT, FLAT, FLAT, ((3,), np.float64)], {}),
+    "rmsprop": (optimizers.rmsprop, [FLAT, FLAT, FLAT, ((4,), np.float64)], {}),
+    "adam": (optimizers.adam, [FLAT, FLAT, FLAT, FLAT, ((7,), np.float64)], {}),
 }
 each_kernel = pytest.mark.parametrize(("kernel", "shapes", "options"), KERNELS.values(), ids=KERNELS.keys())
 
 
 def random_arrays(shapes):
-    """Arrays in the middle of memory of their own; integers are places, images or indices from 0 to 3."""
+    """Arrays in the middle of memory of their own; integers, from 0 to 3, are places, images or indices."""
     rng = np.random.default_rng(0)
     arrays = []
     for item in shapes:
@@ -214,12 +215,12 @@ class Guarded:
 
 @each_kernel
 def test_a_kernel_only_records_and_then_needs_no_more_memory_than_it_asked_for(kernel, shapes, options):
-    arrays, expected = random_arrays(shapes), random_arrays(shapes)
-    program = record([(kernel, arrays, options)])
-    assert_all_equal(arrays, expected)
+    expected = random_arrays(shapes)
     run(kernel, *expected, **options, n_threads=1)
     for n_threads in (1, 3):
-        guarded = Guarded()
+        arrays, guarded = random_arrays(shapes), Guarded()
+        program = record([(kernel, arrays, options)])
+        assert_all_equal(arrays, random_arrays(shapes))
         program.run(workspace=guarded, n_threads=n_threads)
         guarded.assert_guards_untouched()
         assert_all_equal(arrays, expected)

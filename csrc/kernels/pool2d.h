@@ -3,8 +3,10 @@
 #ifndef CVAE_POOL2D_H
 #define CVAE_POOL2D_H
 
-#include "vector.h"
+#include <math.h>
+
 #include "kernels.h"
+#include "vector.h"
 
 /* The offset in x of tap t of the window of output pixel (image, i, j), or -1 where it lies on padding. */
 INLINE ptrdiff_t tap_offset(const window_shape *s, ptrdiff_t image, ptrdiff_t i, ptrdiff_t j, ptrdiff_t t) {
@@ -13,51 +15,132 @@ INLINE ptrdiff_t tap_offset(const window_shape *s, ptrdiff_t image, ptrdiff_t i,
     return ((image * s->h + row) * s->w + column) * s->c;
 }
 
-/* Takes tap t where it is larger: the first maximum wins, and the first NaN stays. */
-INLINE void max_tap(real *RESTRICT best, int32_t *RESTRICT arg, const real *RESTRICT in, ptrdiff_t channels,
-                    int32_t t) {
-    for (ptrdiff_t c = 0; c < channels; c++) {
-        const real v = in ? in[c] : 0;
-        const int take = (v > best[c]) | ((v != v) & (best[c] == best[c]));
-        best[c] = take ? v : best[c];
-        arg[c] = take ? t : arg[c];
+/* The largest of some taps in each lane, and which it was. */
+typedef struct {
+    vec value;
+    vec_int tap;
+} maximum;
+
+/* The first of equals, and the first NaN. */
+INLINE maximum larger_of(maximum first, maximum second) {
+    const vec_int take = ~at_most(second.value, first.value) & at_most(first.value, first.value);
+    const maximum m = {choose(take, second.value, first.value), choose_ints(take, second.tap, first.tap)};
+    return m;
+}
+
+/* The taps (rows, columns) of a window in an image (h, w, c), the first at (top, left); end: that of all images. */
+typedef struct {
+    ptrdiff_t rows, columns, top, left;
+    ptrdiff_t h, w, c;
+    const real *end;
+} window_taps;
+
+/* The maximum of a vector of channels.  inside: no tap is padding or less than a vector from the end. */
+INLINE maximum window_maximum(const int inside, const real *image, const window_taps *w) {
+    maximum best = {broadcast(0), broadcast_int(0)};
+    for (ptrdiff_t r = 0; r < w->rows; r++) {
+        maximum of_row = best;
+        for (ptrdiff_t q = 0; q < w->columns; q++) {
+            const ptrdiff_t row = w->top + r, column = w->left + q;
+            maximum tap = {broadcast(0), broadcast_int((real_int)(r * w->columns + q))};
+            if (inside || (row >= 0 && row < w->h && column >= 0 && column < w->w)) {
+                const real *p = image + (row * w->w + column) * w->c;
+                tap.value = inside ? load(p) : load_some(p, w->end - p);
+            }
+            of_row = q > 0 ? larger_of(of_row, tap) : tap;
+        }
+        best = r > 0 ? larger_of(best, of_row) : of_row;
     }
+    return best;
+}
+
+/* One row of windows.  Those [first, last) that lie inside are written in whole vectors, which may reach into the next
+ * windows, whose turn comes later. */
+INLINE void max_row(const ptrdiff_t rows, const ptrdiff_t columns, real *y, int32_t *argmax, const real *image,
+                    const real *end, const window_shape *s, ptrdiff_t top) {
+    const ptrdiff_t channels = s->c, count = s->ow, stride = s->stride, excess = (LANES - channels % LANES) % LANES;
+    window_taps w = {rows, columns, top, -s->pad_left, s->h, s->w, channels, end};
+    const ptrdiff_t first = (s->pad_left + stride - 1) / stride;
+    ptrdiff_t last = smaller(count, (s->w + s->pad_left - columns) / stride + 1) - (excess + channels - 1) / channels;
+    if (top < 0 || top + rows > s->h || s->w + s->pad_left < columns) last = 0;
+    for (ptrdiff_t j = 0; j < count; j++, w.left += stride, y += channels, argmax += channels)
+        if (j >= first && j < last)
+            for (ptrdiff_t c = 0; c < channels; c += LANES) {
+                const maximum m = window_maximum(1, image + c, &w);
+                store(y + c, m.value);
+                store_some_ints(argmax + c, m.tap, LANES);
+            }
+        else
+            for (ptrdiff_t c = 0; c < channels; c += LANES) {
+                const maximum m = window_maximum(0, image + c, &w);
+                store_some(y + c, m.value, channels - c);
+                store_some_ints(argmax + c, m.tap, channels - c);
+            }
 }
 
 static void pool2d_max_forward(void *y, int32_t *argmax, const void *x, const window_shape *s, ptrdiff_t row) {
-    const ptrdiff_t image = row / s->oh, i = row % s->oh, taps = s->r * s->s;
-    for (ptrdiff_t j = 0; j < s->ow; j++) {
-        real *best = (real *)y + (row * s->ow + j) * s->c;
-        int32_t *arg = argmax + (row * s->ow + j) * s->c;
-        for (ptrdiff_t t = 0; t < taps; t++) {
-            const ptrdiff_t offset = tap_offset(s, image, i, j, t);
-            const real *in = offset < 0 ? NULL : (const real *)x + offset;
-            if (t > 0) {
-                max_tap(best, arg, in, s->c, (int32_t)t);
-                continue;
+    const ptrdiff_t image = row / s->oh, top = row % s->oh * s->stride - s->pad_top, size = s->h * s->w * s->c;
+    real *best = (real *)y + row * s->ow * s->c;
+    int32_t *arg = argmax + row * s->ow * s->c;
+    const real *in = (const real *)x + image * size, *end = (const real *)x + s->n * size;
+    if (s->r == 2 && s->s == 2)
+        max_row(2, 2, best, arg, in, end, s, top);
+    else if (s->r == 3 && s->s == 3)
+        max_row(3, 3, best, arg, in, end, s, top);
+    else
+        max_row(s->r, s->s, best, arg, in, end, s, top);
+}
+
+/* Adds the gradients of one window's channels to the taps that were their maxima; the last channels one by one.
+ * inside: no tap is padding. */
+INLINE void spread_window(const int inside, real *image, const real *dy, const int32_t *argmax, const window_taps *w) {
+    ptrdiff_t c = 0;
+    for (; c + LANES <= w->c; c += LANES) {
+        const vec_int gradient = as_bits(load(dy + c)), arg = load_ints(argmax + c);
+        for (ptrdiff_t r = 0; r < w->rows; r++)
+            for (ptrdiff_t q = 0; q < w->columns; q++) {
+                const ptrdiff_t row = w->top + r, column = w->left + q;
+                if (!inside && (row < 0 || row >= w->h || column < 0 || column >= w->w)) continue;
+                real *out = image + (row * w->w + column) * w->c + c;
+                const vec_int mask = equal_ints(arg, broadcast_int((real_int)(r * w->columns + q)));
+                store(out, load(out) + as_real(gradient & mask));
             }
-            for (ptrdiff_t c = 0; c < s->c; c++) best[c] = in ? in[c] : 0;
-            memset(arg, 0, (size_t)s->c * sizeof(int32_t));
-        }
+    }
+    for (; c < w->c; c++) {
+        const ptrdiff_t row = w->top + argmax[c] / w->columns, column = w->left + argmax[c] % w->columns;
+        if (row >= 0 && row < w->h && column >= 0 && column < w->w)
+            image[(row * w->w + column) * w->c + c] += dy[c];
+    }
+}
+
+INLINE void spread_image(const ptrdiff_t rows, const ptrdiff_t columns, real *dx, const real *dy, const int32_t *argmax,
+                         const window_shape *s) {
+    window_taps w = {rows, columns, 0, 0, s->h, s->w, s->c, NULL};
+    const ptrdiff_t oh = s->oh, ow = s->ow, stride = s->stride, pad_left = s->pad_left;
+    w.top = -s->pad_top;
+    for (ptrdiff_t i = 0; i < oh; i++, w.top += stride) {
+        w.left = -pad_left;
+        for (ptrdiff_t j = 0; j < ow; j++, w.left += stride, dy += w.c, argmax += w.c)
+            if (w.top >= 0 && w.top + rows <= w.h && w.left >= 0 && w.left + columns <= w.w)
+                spread_window(1, dx, dy, argmax, &w);
+            else
+                spread_window(0, dx, dy, argmax, &w);
     }
 }
 
 static void pool2d_max_backward(void *dx, const void *dy, const int32_t *argmax, const window_shape *s,
                                 ptrdiff_t image) {
-    const ptrdiff_t image_size = s->h * s->w * s->c, taps = s->r * s->s;
-    memset((real *)dx + image * image_size, 0, (size_t)image_size * sizeof(real));
-    for (ptrdiff_t i = 0; i < s->oh; i++)
-        for (ptrdiff_t j = 0; j < s->ow; j++) {
-            const ptrdiff_t pixel = ((image * s->oh + i) * s->ow + j) * s->c;
-            const real *RESTRICT in = (const real *)dy + pixel;
-            const int32_t *RESTRICT arg = argmax + pixel;
-            for (ptrdiff_t t = 0; t < taps; t++) {
-                const ptrdiff_t offset = tap_offset(s, image, i, j, t);
-                if (offset < 0) continue;
-                real *RESTRICT out = (real *)dx + offset;
-                for (ptrdiff_t c = 0; c < s->c; c++) out[c] += arg[c] == (int32_t)t ? in[c] : 0;
-            }
-        }
+    const ptrdiff_t size = s->h * s->w * s->c, pooled_size = s->oh * s->ow * s->c;
+    real *out = (real *)dx + image * size;
+    const real *in = (const real *)dy + image * pooled_size;
+    const int32_t *arg = argmax + image * pooled_size;
+    memset(out, 0, (size_t)size * sizeof(real));
+    if (s->r == 2 && s->s == 2)
+        spread_image(2, 2, out, in, arg, s);
+    else if (s->r == 3 && s->s == 3)
+        spread_image(3, 3, out, in, arg, s);
+    else
+        spread_image(s->r, s->s, out, in, arg, s);
 }
 
 static void pool2d_average_forward(void *y, const void *x, const window_shape *s, ptrdiff_t row) {

@@ -56,8 +56,10 @@ typedef real unaligned_vec __attribute__((vector_size(VECTOR_BYTES), aligned(siz
 INLINE vec load(const real *p) { return *(const unaligned_vec *)p; }
 INLINE void store(real *p, vec v) { *(unaligned_vec *)p = v; }
 INLINE vec broadcast(real x) { return x - (vec){0}; }
-/* All bits set where a < b, none where not. */
+/* All bits set in the lanes where it is so, none in the others. */
 INLINE vec_int less(vec a, vec b) { return a < b; }
+INLINE vec_int at_most(vec a, vec b) { return a <= b; }
+INLINE vec_int equal_ints(vec_int a, vec_int b) { return a == b; }
 INLINE vec_int as_bits(vec v) { return (vec_int)v; }
 INLINE vec as_real(vec_int v) { return (vec)v; }
 #else
@@ -67,6 +69,8 @@ INLINE vec load(const real *p) { return *p; }
 INLINE void store(real *p, vec v) { *p = v; }
 INLINE vec broadcast(real x) { return x; }
 INLINE vec_int less(vec a, vec b) { return a < b ? -1 : 0; }
+INLINE vec_int at_most(vec a, vec b) { return a <= b ? -1 : 0; }
+INLINE vec_int equal_ints(vec_int a, vec_int b) { return a == b ? -1 : 0; }
 INLINE vec_int as_bits(vec v) {
     vec_int bits;
     memcpy(&bits, &v, sizeof(v));
@@ -79,9 +83,15 @@ INLINE vec as_real(vec_int bits) {
 }
 #endif
 
+INLINE vec_int broadcast_int(real_int x) { return x - (vec_int){0}; }
+
 /* a where the mask is set, b where it is not. */
-INLINE vec choose(vec_int mask, vec a, vec b) { return as_real((as_bits(a) & mask) | (as_bits(b) & ~mask)); }
+INLINE vec_int choose_ints(vec_int mask, vec_int a, vec_int b) { return (a & mask) | (b & ~mask); }
+INLINE vec choose(vec_int mask, vec a, vec b) { return as_real(choose_ints(mask, as_bits(a), as_bits(b))); }
 INLINE vec positive_part(vec v) { return as_real(as_bits(v) & ~less(v, broadcast(0))); } /* NaN stays NaN */
+
+INLINE ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+INLINE ptrdiff_t larger(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
 
 /* The first count lanes, at most all of them; the others are read as zero and not written. */
 INLINE vec load_some(const real *p, ptrdiff_t count) {
@@ -129,7 +139,18 @@ INLINE void transpose(vec rows[LANES]) {
 INLINE void transpose(vec rows[LANES]) { (void)rows; }
 #endif
 
-INLINE ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
-INLINE ptrdiff_t larger(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
+/* Integers that are int32_t in memory. */
+INLINE vec_int load_ints(const int32_t *p) {
+    real_int part[LANES];
+    for (int i = 0; i < LANES; i++) part[i] = p[i];
+    vec_int v;
+    memcpy(&v, part, sizeof(v));
+    return v;
+}
+INLINE void store_some_ints(int32_t *p, vec_int v, ptrdiff_t count) {
+    real_int part[LANES];
+    memcpy(part, &v, sizeof(v));
+    for (ptrdiff_t i = 0; i < smaller(count, LANES); i++) p[i] = (int32_t)part[i];
+}
 
 #endif
