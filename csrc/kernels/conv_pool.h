@@ -27,9 +27,9 @@ typedef struct {
     ptrdiff_t windows, taps, patch; /* windows of a block, patches of a window, elements of a patch */
     ptrdiff_t rows, row;            /* of the padded image, and elements of a row */
     ptrdiff_t run, runs;            /* elements of a patch that lie side by side in the image, and how many such runs */
-    /* Where in scratch, in elements from its start: the padded image, the gradients under the ReLU, the pieces of a
-     * patch and the corners of all patches; the patches of a block come first. */
-    ptrdiff_t image, g, masks, offsets, origins, end;
+    /* Where in scratch, in elements from its start: after the patches of a block the padded image, what the block's
+     * windows hand on and to which patches, the pieces of a patch, and the corners of all patches. */
+    ptrdiff_t image, g, chosen, masks, offsets, origins, end;
 } conv_pool_plan;
 
 static conv_pool_plan plan_conv_pool(const window_shape *conv, const window_shape *pool) {
@@ -43,7 +43,8 @@ static conv_pool_plan plan_conv_pool(const window_shape *conv, const window_shap
     const ptrdiff_t pieces = plan.runs + plan.patch / LANES; /* at most: a run ends or a vector does */
     plan.image = plan.windows * plan.taps * plan.patch;
     plan.g = plan.image + whole_vectors(plan.rows * plan.row + 2 * LANES);
-    plan.masks = plan.g + whole_vectors(plan.windows * pool->c);
+    plan.chosen = plan.g + whole_vectors(plan.windows * pool->c);
+    plan.masks = plan.chosen + whole_vectors(plan.windows * pool->c);
     plan.offsets = plan.masks + pieces * LANES;
     plan.origins = plan.offsets + pieces;
     plan.end = plan.origins + pool->oh * pool->ow * plan.taps;
@@ -140,47 +141,52 @@ static void gather_for_windows(real *patches, const real *image, const int32_t *
     }
 }
 
-/* g = dp where the ReLU's maximum p is positive, else 0. */
-INLINE void relu_gradient(real *g, const real *p, const real *dp, ptrdiff_t count) {
-    for (ptrdiff_t i = 0; i < count; i += LANES) {
-        const vec_int positive = less(broadcast(0), load_some(p + i, count - i));
-        store(g + i, as_real(as_bits(load_some(dp + i, count - i)) & positive));
+/* What each window hands on, and where its patch of the maximum is.  Nothing is handed on where the maximum p is not
+ * positive, as it is not on the pooling's padding, and where argmax is no tap's index. */
+static void find_gradients(real *RESTRICT g, int32_t *RESTRICT chosen, const real *RESTRICT p,
+                           const real *RESTRICT dp, const int32_t *RESTRICT argmax, ptrdiff_t count, int32_t taps,
+                           int32_t patch) {
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const int32_t tap = argmax[i];
+        const int some = (p[i] > 0) & (tap >= 0) & (tap < taps);
+        g[i] = some ? dp[i] : 0;
+        chosen[i] = some ? tap * patch : 0;
     }
 }
 
 /* Adds what a block's windows give to `vectors` vectors of the sums of `channels` channels; both are constants at each
  * call, so that the sums stay in registers.  A few channels at once hide the latency of the additions. */
 INLINE void add_windows(const int channels, const int vectors, real *sums, const real *patches, const real *g,
-                        const int32_t *argmax, ptrdiff_t all_channels, ptrdiff_t windows, const conv_pool_plan *plan) {
+                        const int32_t *chosen, ptrdiff_t all_channels, ptrdiff_t windows, const conv_pool_plan *plan) {
     const ptrdiff_t patch = plan->patch, window = plan->taps * patch;
     vec sum[4][SUM_VECTORS];
     UNROLL for (int k = 0; k < channels; k++)
         UNROLL for (int v = 0; v < vectors; v++) sum[k][v] = load(sums + k * patch + v * LANES);
     for (ptrdiff_t w = 0; w < windows; w++) {
         UNROLL for (int k = 0; k < channels; k++) {
-            const real *maximum = patches + argmax[k] * patch;
+            const real *from = patches + chosen[k];
             const vec gradient = broadcast(g[k]);
-            UNROLL for (int v = 0; v < vectors; v++) sum[k][v] += gradient * load(maximum + v * LANES);
+            UNROLL for (int v = 0; v < vectors; v++) sum[k][v] += gradient * load(from + v * LANES);
         }
         patches += window;
-        argmax += all_channels;
+        chosen += all_channels;
         g += all_channels;
     }
     UNROLL for (int k = 0; k < channels; k++)
         UNROLL for (int v = 0; v < vectors; v++) store(sums + k * patch + v * LANES, sum[k][v]);
 }
 
-INLINE void add_channels(const int vectors, real *sums, const real *patches, const real *g, const int32_t *argmax,
+INLINE void add_channels(const int vectors, real *sums, const real *patches, const real *g, const int32_t *chosen,
                          ptrdiff_t all_channels, ptrdiff_t windows, const conv_pool_plan *plan) {
     const int channels = TILE_ROWS == 12 || vectors <= 3 ? 4 : 2;
     ptrdiff_t k = 0;
     for (; k + channels <= all_channels; k += channels)
-        add_windows(channels, vectors, sums + k * plan->patch, patches, g + k, argmax + k, all_channels, windows, plan);
+        add_windows(channels, vectors, sums + k * plan->patch, patches, g + k, chosen + k, all_channels, windows, plan);
     for (; k < all_channels; k++)
-        add_windows(1, vectors, sums + k * plan->patch, patches, g + k, argmax + k, all_channels, windows, plan);
+        add_windows(1, vectors, sums + k * plan->patch, patches, g + k, chosen + k, all_channels, windows, plan);
 }
 
-static void add_block(real *sums, const real *patches, const real *g, const int32_t *argmax, ptrdiff_t channels,
+static void add_block(real *sums, const real *patches, const real *g, const int32_t *chosen, ptrdiff_t channels,
                       ptrdiff_t windows, const conv_pool_plan *plan) {
     const ptrdiff_t vectors = plan->patch / LANES, parts = (vectors + SUM_VECTORS - 1) / SUM_VECTORS;
     const ptrdiff_t step = (vectors + parts - 1) / parts;
@@ -188,7 +194,7 @@ static void add_block(real *sums, const real *patches, const real *g, const int3
         switch (smaller(step, vectors - v)) {
 #define ADD(vectors)                                                                                                   \
     case vectors:                                                                                                      \
-        add_channels(vectors, sums + v * LANES, patches + v * LANES, g, argmax, channels, windows, plan);              \
+        add_channels(vectors, sums + v * LANES, patches + v * LANES, g, chosen, channels, windows, plan);                \
         break;
             ADD(1)
             ADD(2)
@@ -200,7 +206,6 @@ static void add_block(real *sums, const real *patches, const real *g, const int3
         }
 }
 
-/* A maximum on the pooling's padding is 0 and lets no gradient through either, whatever its patch holds. */
 static void conv_pool_grad_weight(void *sums, const void *x, const void *p, const void *dp, const int32_t *argmax,
                                   const window_shape *conv, const window_shape *pool, ptrdiff_t first_image,
                                   ptrdiff_t last_image, void *scratch) {
@@ -209,6 +214,7 @@ static void conv_pool_grad_weight(void *sums, const void *x, const void *p, cons
     real *patches = scratch, *g = patches + plan.g, *masks = patches + plan.masks;
     real *image = patches + plan.image + LANES; /* masked lanes may lie before and after the image */
     int32_t *offsets = (int32_t *)(patches + plan.offsets), *origins = (int32_t *)(patches + plan.origins);
+    int32_t *chosen = (int32_t *)(patches + plan.chosen);
     plan_pieces(masks, offsets, conv, &plan);
     find_origins(origins, conv, pool, &plan);
     for (ptrdiff_t n = first_image; n < last_image; n++) {
@@ -216,8 +222,9 @@ static void conv_pool_grad_weight(void *sums, const void *x, const void *p, cons
         for (ptrdiff_t w = 0; w < windows; w += plan.windows) {
             const ptrdiff_t count = smaller(plan.windows, windows - w), first = (n * windows + w) * channels;
             gather_for_windows(patches, image, origins + w * plan.taps, count * plan.taps, masks, offsets, &plan);
-            relu_gradient(g, (const real *)p + first, (const real *)dp + first, count * channels);
-            add_block(sums, patches, g, argmax + first, channels, count, &plan);
+            find_gradients(g, chosen, (const real *)p + first, (const real *)dp + first, argmax + first,
+                           count * channels, (int32_t)plan.taps, (int32_t)plan.patch);
+            add_block(sums, patches, g, chosen, channels, count, &plan);
         }
     }
 }

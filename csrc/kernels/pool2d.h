@@ -61,7 +61,8 @@ INLINE void max_row(const ptrdiff_t rows, const ptrdiff_t columns, real *y, int3
     const ptrdiff_t channels = s->c, count = s->ow, stride = s->stride, excess = (LANES - channels % LANES) % LANES;
     window_taps w = {rows, columns, top, -s->pad_left, s->h, s->w, channels, end};
     const ptrdiff_t first = (s->pad_left + stride - 1) / stride;
-    ptrdiff_t last = smaller(count, (s->w + s->pad_left - columns) / stride + 1) - (excess + channels - 1) / channels;
+    ptrdiff_t last = smaller(count, (s->w + s->pad_left - columns) / stride + 1);
+    if (excess > 0) last -= (excess + channels - 1) / channels;
     if (top < 0 || top + rows > s->h || s->w + s->pad_left < columns) last = 0;
     for (ptrdiff_t j = 0; j < count; j++, w.left += stride, y += channels, argmax += channels)
         if (j >= first && j < last)
@@ -107,8 +108,9 @@ INLINE void spread_window(const int inside, real *image, const real *dy, const i
             }
     }
     for (; c < w->c; c++) {
+        if (argmax[c] < 0 || argmax[c] >= w->rows * w->columns) continue; /* as above: no tap's index */
         const ptrdiff_t row = w->top + argmax[c] / w->columns, column = w->left + argmax[c] % w->columns;
-        if (row >= 0 && row < w->h && column >= 0 && column < w->w)
+        if (inside || (row >= 0 && row < w->h && column >= 0 && column < w->w))
             image[(row * w->w + column) * w->c + c] += dy[c];
     }
 }
