@@ -256,18 +256,36 @@ cdef void forward_group(const void *work, ptrdiff_t index, char *shared, char *s
     cdef group_of_images g = select(b, index)
     cdef char *inner = scratch + b.output_bytes
     cdef char *weights = weights_of(&b.conv, shared)
-    cdef ptrdiff_t i, end, step
+    cdef ptrdiff_t tiles = g.conv.n * table.winograd_tiles(&g.conv), step = table.winograd_block(&g.conv), done = 0, i
     if b.winograd:
-        end, step = g.conv.n * table.winograd_tiles(&g.conv), table.winograd_block(&g.conv)
-        for i in range(ceil_div(end, step)):
-            table.winograd_forward(scratch, g.x, weights, b.conv.b, &g.conv, True, i * step, range_end(i, step, end), inner)
-    else:
-        end = g.conv.n * g.conv.oh * g.conv.ow
-        for i in range(ceil_div(end, BLOCK_ROWS)):
-            table.conv2d_forward(scratch, g.x, weights, b.conv.b, &g.conv, True, i * BLOCK_ROWS,
-                                 range_end(i, BLOCK_ROWS, end), inner)
+        for i in range(ceil_div(tiles, step)):
+            table.winograd_forward(scratch, g.x, weights, b.conv.b, &g.conv, True, i * step, range_end(i, step, tiles),
+                                   inner)
     for i in range(g.pool.n * g.pool.oh):
+        if not b.winograd:
+            done = convolve_up_to(b, &g, pixels_before(&g, i), done, weights, scratch)
         table.pool2d_max_forward(g.y, g.argmax, scratch, &g.pool, i)
+
+
+cdef inline ptrdiff_t pixels_before(const group_of_images *g, ptrdiff_t row) noexcept nogil:
+    """How many of the convolution's output pixels there must be before a row of windows can be pooled."""
+    cdef ptrdiff_t image = row // g.pool.oh, i = row % g.pool.oh
+    cdef ptrdiff_t rows = i * g.pool.stride - g.pool.pad_top + g.pool.r
+    return (image * g.pool.h + max(0, min(g.pool.h, rows))) * g.pool.w
+
+
+cdef ptrdiff_t convolve_up_to(
+    const block *b, const group_of_images *g, ptrdiff_t needed, ptrdiff_t done, char *weights, char *scratch,
+) noexcept nogil:
+    """Go on until the pixels that are needed are there: in whole rows, which are then in L1 when they are pooled, but
+    not in fewer than keep the matrix product busy."""
+    cdef ptrdiff_t end = g.conv.n * g.conv.oh * g.conv.ow, row = g.conv.ow
+    cdef ptrdiff_t step = max(1, 96 // row) * row if row <= BLOCK_ROWS else BLOCK_ROWS
+    while done < needed:
+        b.conv.table.conv2d_forward(scratch, g.x, weights, b.conv.b, &g.conv, True, done, min(done + step, end),
+                                    scratch + b.output_bytes)
+        done = min(done + step, end)
+    return done
 
 
 cdef void undo_relu(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
@@ -285,16 +303,15 @@ cdef char *clear_lane(const block *b, ptrdiff_t index, char *shared) noexcept no
 cdef void winograd_lane(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const block *b = <const block *> work
     cdef const kernel_table *table = b.conv.table
-    cdef char *sums = clear_lane(b, index, shared)
+    cdef ptrdiff_t first = index * b.conv.groups // b.conv.lanes, i, j
     cdef group_of_images g
-    cdef ptrdiff_t i, j
-    for i in range(index * b.conv.groups // b.conv.lanes, (index + 1) * b.conv.groups // b.conv.lanes):
+    for i in range(first, (index + 1) * b.conv.groups // b.conv.lanes):
         g = select(b, i)
         for j in range(g.pool.n):
             table.pool2d_max_backward(scratch, g.dy, g.argmax, &g.pool, j)
         if g.dx != NULL:
             table.set_zero(g.dx, 0, g.conv.n * g.conv.h * g.conv.w * g.conv.c)
-        table.winograd_backward(g.dx, sums, g.x, scratch, shared, &g.conv, 0,
+        table.winograd_backward(g.dx, lane_of(&b.conv, shared, index), i > first, g.x, scratch, shared, &g.conv, 0,
                                 g.conv.n * table.winograd_tiles(&g.conv), scratch + b.output_bytes)
 
 

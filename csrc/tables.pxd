@@ -40,7 +40,7 @@ cdef extern from "kernels/kernels.h" nogil:
         ptrdiff_t (*winograd_scratch)(const window_shape *) noexcept nogil
         void (*winograd_forward)(void *, const void *, const void *, const void *, const window_shape *, int, ptrdiff_t,
                                  ptrdiff_t, void *) noexcept nogil
-        void (*winograd_backward)(void *, void *, const void *, const void *, const void *, const window_shape *,
+        void (*winograd_backward)(void *, void *, int, const void *, const void *, const void *, const window_shape *,
                                   ptrdiff_t, ptrdiff_t, void *) noexcept nogil
         void (*winograd_collect_kernel)(void *, const void *, const window_shape *, ptrdiff_t) noexcept nogil
         void (*dense_block)(void *, const void *, const void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t,

@@ -109,14 +109,13 @@ cdef void backward_lane(const void *work, ptrdiff_t index, char *shared, char *s
     cdef ptrdiff_t first = index * c.groups // c.lanes * c.group
     cdef ptrdiff_t last = min((index + 1) * c.groups // c.lanes * c.group, c.s.n)
     cdef char *dU = lane_of(c, shared, index) if c.dw != NULL else NULL
-    if dU != NULL:
-        c.table.set_zero(dU, 0, c.lane_size)
+    cdef bint accumulate = False
     while first < last:
         end = min(first + c.group, last)
         if c.dx != NULL:
             c.table.set_zero(c.dx, first * image, end * image)
-        c.table.winograd_backward(c.dx, dU, c.x, c.dy, shared, &c.s, first * tiles, end * tiles, scratch)
-        first = end
+        c.table.winograd_backward(c.dx, dU, accumulate, c.x, c.dy, shared, &c.s, first * tiles, end * tiles, scratch)
+        first, accumulate = end, True
 
 
 cdef void grad_bias(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:

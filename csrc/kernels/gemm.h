@@ -164,13 +164,14 @@ static void gemm_panels(real *c, const real *a, const real *b, ptrdiff_t m, ptrd
         gemm_panel(c + j * m, PANEL, PANEL, a, PANEL_ROWS, m * PANEL, b + j * k, PANEL, m, k, &none);
 }
 
-/* c (m, n) += a (k, m) transposed times b (k, n), all three in panels. */
-static void gemm_panels_transposed(real *c, const real *a, const real *b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k) {
-    const epilogue add = {NULL, 1, 0};
+/* c (m, n) = a (k, m) transposed times b (k, n), or c += that, all three in panels. */
+static void gemm_panels_transposed(real *c, const real *a, const real *b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k,
+                                   int accumulate) {
+    const epilogue end = {NULL, accumulate, 0};
     for (ptrdiff_t j = 0; j < n; j += PANEL)
         for (ptrdiff_t i = 0; i < m; i += PANEL)
             gemm_panel(c + j * m + i * PANEL, PANEL, PANEL, a + i * k, DEPTH_FIRST, PANEL, b + j * k, PANEL,
-                       smaller(m - i, PANEL), k, &add);
+                       smaller(m - i, PANEL), k, &end);
 }
 
 /* out (rows, LANES)[PANEL] = in (columns, rows)[stride] transposed, at most LANES of each; missing columns are zero. */

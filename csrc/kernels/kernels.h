@@ -74,8 +74,9 @@ typedef struct {
     /* Tiles first <= t < last (at most winograd_block) of y; scratch: winograd_scratch elements. */
     void (*winograd_forward)(void *y, const void *x, const void *U, const void *bias, const window_shape *shape, int relu,
                              ptrdiff_t first, ptrdiff_t last, void *scratch);
-    /* Adds what tiles first <= t < last give to dx and to the evaluated weight gradient dU, either of which may be NULL. */
-    void (*winograd_backward)(void *dx, void *dU, const void *x, const void *dy, const void *Ut,
+    /* Adds what tiles first <= t < last give to dx and to the evaluated weight gradient dU, either of which may be NULL;
+     * without accumulate, dU is overwritten. */
+    void (*winograd_backward)(void *dx, void *dU, int accumulate, const void *x, const void *dy, const void *Ut,
                               const window_shape *shape, ptrdiff_t first, ptrdiff_t last, void *scratch);
     /* Input channel c of dw from dU. */
     void (*winograd_collect_kernel)(void *dw, const void *dU, const window_shape *shape, ptrdiff_t c);

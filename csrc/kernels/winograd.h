@@ -327,8 +327,8 @@ static void winograd_forward(void *y, const void *x, const void *U, const void *
         collect_output(y, M, bias, s, relu, 6, &OUTPUT_6[0][0], first, last);
 }
 
-/* Adds what the tiles first <= t < last (a block at a time) give to dx and dU, each of which may be NULL. */
-static void winograd_backward(void *dx, void *dU, const void *x, const void *dy, const void *Ut,
+/* Adds what the tiles first <= t < last (a block at a time) give to dx and, if accumulate, to dU, each of which may be NULL. */
+static void winograd_backward(void *dx, void *dU, int accumulate, const void *x, const void *dy, const void *Ut,
                               const window_shape *s, ptrdiff_t first, ptrdiff_t last, void *scratch) {
     const ptrdiff_t block = winograd_block(s);
     for (ptrdiff_t t = first; t < last; t += block) {
@@ -346,7 +346,7 @@ static void winograd_backward(void *dx, void *dU, const void *x, const void *dy,
             evaluate_input(V, x, s, t, end);
             for (ptrdiff_t f = 0; f < FREQUENCIES; f++)
                 gemm_panels_transposed((real *)dU + f * frequency_step(s->c, s->k), V + f * V_step, dM + f * M_step, s->c,
-                                       s->k, rows);
+                                       s->k, rows, accumulate || t > first);
         }
     }
 }
