@@ -70,6 +70,8 @@ CASES = (
     Case("train, float64", model=Model(dtype="float64")),
     Case("train, 3x3 kernels", model=Model(kernel=3)),
     Case("train, 'same' padding", model=Model(same=True)),
+    Case("train, 3x3, 'same' padding", model=Model(kernel=3, same=True)),
+    Case("train, channels 16/32", model=Model(channels=(16, 32))),
     Case("train, channels 64/128", model=Model(channels=(64, 128))),
     Case("train, 32x32x3", model=Model(image_shape=(32, 32, 3))),
     Case(
@@ -77,6 +79,7 @@ CASES = (
         model=Model(image_shape=(32, 32, 3), kernel=3, channels=(16, 32)),
     ),
     Case("train, 64x64x3", model=Model(image_shape=(64, 64, 3))),
+    Case("train, 64x64x3, 3x3", model=Model(image_shape=(64, 64, 3), kernel=3)),
     Case("train, 64x64x3, stride 2", model=Model(image_shape=(64, 64, 3), strides=(2, 2))),
     Case("encode, batch 1", work="encode", batch=1, modes=_QUICK),
     Case("encode, batch 1,000", work="encode", batch=1000),

@@ -31,11 +31,11 @@ class Figures:
     variant : Variant
     threads : int or None
         None where the number does not matter.
-    unit : {"images/s", "s", "MB"}
+    unit : {"images/s", "s", "ms", "MB"}
     values : list of float
-        A figure for each round.
+        A figure for each round, or for each starting seed.
     ratios : list of float
-        For each round, how many times better cvae's figure was.
+        For each value, how many times better cvae's figure was.
     """
 
     case: str

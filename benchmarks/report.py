@@ -12,6 +12,7 @@ from typing import Any
 
 from measure import Figures
 from peers import RIVALS, Variant
+from summary import strongest
 
 from cvae._kernels import dispatch
 
@@ -94,14 +95,42 @@ def _three_digits(value: float) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def conclusions(summary: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """The findings of `summary.summarize`, a line for each kind."""
+    texts = {
+        "Training, against PyTorch's better mode in each case": [
+            f"{_threads(s['threads'])} {_three_digits(s['geometric_mean'])}x (geometric mean of {s['cases']} cases, "
+            f"smallest {_three_digits(s['smallest'])}x in {s['smallest_case']!r})"
+            for s in summary["training"]
+        ],
+        "Encode and decode one image": [
+            f"{_threads(s['threads'])} cvae {_three_digits(s['cvae_seconds'] * 1e6)} µs, "
+            f"{s['rival']} {_three_digits(s['rival_seconds'] * 1e6)} µs, {_three_digits(s['ratio'])}x"
+            for s in summary["one_image"]
+        ],
+    }
+    lines = [f"{subject}: {'; '.join(parts)}." for subject, parts in texts.items() if parts]
+    if scaling := summary["scaling"]:
+        few, many = scaling[0]["threads"]
+        names = {"cvae": "cvae", "pytorch": "PyTorch"}
+        parts = [f"{names[s['framework']]} {_three_digits(s['ratio'])}x" for s in scaling]
+        lines.append(f"{_threads(many)} against {few} in {scaling[0]['case']!r}: {', '.join(parts)}.")
+    return lines
+
+
+def _threads(number: int) -> str:
+    return f"{number} thread{'s' * (number > 1)}"
+
+
 def as_json(
     machine: dict[str, Any],
     versions: dict[str, str],
     settings: dict[str, Any],
-    notes: Sequence[str],
+    notes: dict[str, list[str]],
     figures: Sequence[Figures],
+    summary: dict[str, list[dict[str, Any]]],
 ) -> str:
-    """All that was measured, each round's figures included."""
+    """All that was measured, each round's figures included; the notes are lists of lines by subject."""
     results = [
         {
             "case": f.case,
@@ -120,8 +149,9 @@ def as_json(
         "machine": machine,
         "versions": versions,
         "settings": settings,
-        "checks": notes,
+        **notes,
         "results": results,
+        "summary": summary,
     }
     return json.dumps(document, indent=1)
 
@@ -143,20 +173,11 @@ def plot(figures: Sequence[Figures], path: Path) -> None:
     for axes, threads in zip(grid, panels, strict=True):
         shown = [f for f in rivals if f.threads == threads or (f.threads is None and threads == panels[-1])]
         _draw_panel(axes, shown, cases)
-        axes.set_title("" if threads is None else f"{threads} thread{'s' * (threads > 1)}", fontsize=10)
+        axes.set_title("" if threads is None else _threads(threads), fontsize=10)
     handles = {h.get_label(): h for axes in grid for h in axes.get_legend_handles_labels()[0]}
     figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle("How many times better cvae is than other frameworks on the same CPU")
     figure.savefig(path, dpi=120)
-
-
-def strongest(figures: Sequence[Figures]) -> list[Figures]:
-    """The variant of each framework that comes nearest to cvae, for each case and number of threads."""
-    best: dict[tuple[str, int | None, str], Figures] = {}
-    for f in sorted((f for f in figures if f.ratios), key=lambda f: f.ratio_quartiles[1]):
-        if f.variant.framework != "cvae":
-            best.setdefault((f.case, f.threads, f.variant.framework), f)
-    return [f for f in figures if f in best.values()]
 
 
 def _draw_panel(axes: Any, figures: Sequence[Figures], cases: Sequence[str]) -> None:

@@ -1,7 +1,8 @@
-"""What takes processes of its own: import time, installed size, peak memory, seconds to a test ELBO."""
+"""What takes processes of its own: import time, sizes, peak memory, seconds to a test ELBO."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -12,21 +13,28 @@ from pathlib import Path
 import numpy as np
 from cases import Model
 from measure import Figures, add_ratios
-from peers import Variant
+from peers import CVAE, Variant
 from worker import Worker, WorkerError
 
 TARGET_ELBO = -145.0  # nats per test image
 IMPORT = "import time"
 SIZE = "installed size"
+WHEEL = "wheel size"
 MEMORY = "peak memory, an epoch of MNIST"
 ELBO = f"seconds to a test ELBO of {TARGET_ELBO:g}"
-NAMES = (IMPORT, SIZE, MEMORY, ELBO)
+NAMES = (IMPORT, SIZE, WHEEL, MEMORY, ELBO)
 
 BATCH = 128
 IMPORT_ROUNDS = 7
+BUILD_TOOLS = ("pip", "setuptools", "Cython")
+NOT_SOURCE = (".*", "build", "dist", "*.egg-info", "*.so", "__pycache__")
+ELBO_SEEDS = (0, 1, 2)
 ELBO_STEPS = 100  # training steps between evaluations
-ELBO_EPOCHS = 50  # a framework that has not arrived by then is left out
+ELBO_EPOCHS = 50  # what has not arrived by then is too late
 ELBO_IMAGES = 1000  # evaluated at a time
+
+Measured = tuple[list[Figures], list[str]]
+"""Figures, and a note on each thing that is missing among them."""
 
 
 def one_of_each(variants: Sequence[Variant]) -> list[Variant]:
@@ -37,31 +45,31 @@ def one_of_each(variants: Sequence[Variant]) -> list[Variant]:
     return list(first.values())
 
 
-def import_times(variants: Sequence[Variant]) -> list[Figures]:
-    """Seconds that `import` takes in a new process, less those of `import numpy`, in turns."""
+def import_times(variants: Sequence[Variant]) -> Measured:
+    """Milliseconds that `import` takes in a new process, less those of `import numpy`, in turns."""
     frameworks = one_of_each(variants)
-    figures = [Figures(IMPORT, variant, None, "s") for variant in frameworks]
+    figures = [Figures(IMPORT, variant, None, "ms") for variant in frameworks]
     for _ in range(IMPORT_ROUNDS):
-        numpy_seconds = _process_seconds("import numpy")
+        numpy_ms = _process_milliseconds("import numpy")
         for variant, measured in zip(frameworks, figures, strict=True):
             statement = f"{variant.before_import}import numpy, {variant.packages[0]}"
-            measured.values.append(max(_process_seconds(statement) - numpy_seconds, 0.001))
-    return add_ratios(figures)
+            measured.values.append(max(_process_milliseconds(statement) - numpy_ms, 1.0))
+    return add_ratios(figures), []
 
 
-def _process_seconds(statement: str) -> float:
+def _process_milliseconds(statement: str) -> float:
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", statement], check=True, capture_output=True)
-    return time.perf_counter() - start
+    return (time.perf_counter() - start) * 1000
 
 
-def installed_sizes(variants: Sequence[Variant]) -> list[Figures]:
+def installed_sizes(variants: Sequence[Variant]) -> Measured:
     """MB of the packages on the disk, without byte code and without what they depend on."""
     figures = []
     for variant in one_of_each(variants):
         size = sum(_megabytes(package) for package in variant.packages)
         figures.append(Figures(SIZE, variant, None, "MB", [size]))
-    return add_ratios(figures)
+    return add_ratios(figures), []
 
 
 def _megabytes(package: str) -> float:
@@ -73,13 +81,32 @@ def _megabytes(package: str) -> float:
     return sum(path.stat().st_size for path in files) / 1e6
 
 
-def peak_memories(variants: Sequence[Variant], threads: int, images: Path) -> list[Figures]:
-    """The most MB that a process held in one epoch of training on float32 images in its memory.
+def wheel_size(source: Path, folder: Path) -> Measured:
+    """MB of the wheel built from cvae's source tree; those of the others would have to be downloaded.
+
+    It is built from a copy: nothing in the tree changes, and nothing compiled before gets into it.
+    """
+    if missing := [tool for tool in BUILD_TOOLS if util.find_spec(tool) is None]:
+        return [], [f"{WHEEL}: left out, because {', '.join(missing)} cannot be imported"]
+    copy = folder / "source"
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns(*NOT_SOURCE))
+    options = ["--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder)]
+    build = [sys.executable, "-m", "pip", "wheel", *options, str(copy)]
+    process = subprocess.run(build, capture_output=True, text=True)
+    if process.returncode:
+        reason = (process.stderr.strip() or f"exit code {process.returncode}").splitlines()[-1]
+        return [], [f"{WHEEL}: left out, because pip could not build it: {reason}"]
+    (wheel,) = folder.glob("*.whl")
+    return [Figures(WHEEL, CVAE, None, "MB", [wheel.stat().st_size / 1e6])], []
+
+
+def peak_memories(variants: Sequence[Variant], threads: int, images: Path) -> Measured:
+    """The most MB that a process held in one epoch of training on the images of a .npy file, all in memory.
 
     The first variant is cvae.
     """
     n_steps = len(np.load(images, mmap_mode="r")) // BATCH
-    figures = []
+    figures, notes = [], []
     parameters = None
     for variant in variants:
         worker = Worker(variant, threads)
@@ -90,39 +117,70 @@ def peak_memories(variants: Sequence[Variant], threads: int, images: Path) -> li
             peak = worker.call("peak_memory")
             figures.append(Figures(MEMORY, variant, threads, "MB", [peak]))
         except WorkerError as error:
-            print(f"{variant.label}: memory not measured: {error}", file=sys.stderr)
+            notes.append(f"{MEMORY}: {variant.label}: not measured: {error}")
         finally:
             worker.close()
-    return add_ratios(figures)
+    return add_ratios(figures), notes
 
 
-def seconds_to_elbo(workers: Sequence[Worker], images: Path, test_images: np.ndarray) -> list[Figures]:
-    """Seconds of training until the ELBO of the test images reaches `TARGET_ELBO`, in turns.
+def seconds_to_elbo(workers: Sequence[Worker], images: Path, test_images: np.ndarray) -> Measured:
+    """Seconds of training until the ELBO of the test images reaches `TARGET_ELBO`, for several starting seeds.
 
-    The first worker is cvae's; all start from its weights.  The clock stops while the ELBO is
-    estimated, with one draw of the code for each image.
+    The first worker is cvae's.  A framework that never arrives is left out; a seed that one of the
+    others does not arrive with counts for none, so that all medians are over the same seeds.
     """
+    seconds, notes = {}, []
+    for seed in ELBO_SEEDS:
+        seconds[seed], failures = _race(workers, seed, images, test_images)
+        notes += failures
+    arrived = [worker for worker in workers if any(worker in times for times in seconds.values())]
+    too_late = f"did not arrive within {ELBO_EPOCHS} epochs"
+    notes += [f"{ELBO}: {w.variant.label} is left out, it {too_late}" for w in workers if w not in arrived]
+    figures = {worker: Figures(ELBO, worker.variant, worker.threads, "s") for worker in arrived}
+    for seed, times in seconds.items():
+        if late := [worker.variant.label for worker in arrived if worker not in times]:
+            notes.append(f"{ELBO}: seed {seed} counts for none, because {' and '.join(late)} {too_late}")
+            continue
+        for worker, measured in figures.items():
+            measured.values.append(times[worker])
+    return add_ratios([measured for measured in figures.values() if measured.values]), notes
+
+
+def _race(
+    workers: Sequence[Worker], seed: int, images: Path, test_images: np.ndarray
+) -> tuple[dict[Worker, float], list[str]]:
+    """Seconds of those that arrive, and a note on each that fails; all start from cvae's weights, and take turns.
+
+    The clock runs neither for the first step, which compiles, nor while the ELBO is estimated.
+    """
+    running: dict[Worker, float] = {}
+    arrived: dict[Worker, float] = {}
+    notes = []
     parameters = None
     for worker in workers:
-        worker.build(Model(), BATCH, images, parameters)
-        parameters = parameters or worker.call("parameters")
-    waiting = dict.fromkeys(workers, 0.0)
-    figures = []
+        try:
+            worker.build(Model(), BATCH, images, parameters, seed)
+            parameters = parameters or worker.call("parameters")
+            worker.call("train", 1)
+            running[worker] = 0.0
+        except WorkerError as error:
+            notes.append(f"{ELBO}, seed {seed}: {worker.variant.label}: not measured: {error}")
     for _ in range(0, len(np.load(images, mmap_mode="r")) // BATCH * ELBO_EPOCHS, ELBO_STEPS):
-        for worker in list(waiting):
-            start = time.perf_counter()
-            worker.call("train", ELBO_STEPS)
-            waiting[worker] += time.perf_counter() - start
-            if elbo(worker, test_images) >= TARGET_ELBO:
-                seconds = waiting.pop(worker)
-                figures.append(Figures(ELBO, worker.variant, worker.threads, "s", [seconds]))
-    for worker in waiting:
-        print(f"{worker.variant.label}: did not reach the ELBO", file=sys.stderr)
-    return add_ratios(figures)
+        for worker in list(running):
+            try:
+                start = time.perf_counter()
+                worker.call("train", ELBO_STEPS)
+                running[worker] += time.perf_counter() - start
+                if elbo(worker, test_images) >= TARGET_ELBO:
+                    arrived[worker] = running.pop(worker)
+            except WorkerError as error:
+                notes.append(f"{ELBO}, seed {seed}: {worker.variant.label}: not measured: {error}")
+                del running[worker]
+    return arrived, notes
 
 
 def elbo(worker: Worker, images: np.ndarray) -> float:
-    """The mean ELBO in nats per image, always with the same noise."""
+    """The mean ELBO in nats per image, with one draw of each code, always the same."""
     rng = np.random.default_rng(3)
     total = 0.0
     for start in range(0, len(images), ELBO_IMAGES):

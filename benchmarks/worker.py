@@ -45,13 +45,13 @@ class Worker:
             self._process.start()
         other_end.close()
 
-    def build(self, model: Model, batch: int, images: Path, parameters: dict[str, Any] | None) -> None:
+    def build(self, model: Model, batch: int, images: Path, parameters: dict[str, Any] | None, seed: int = 0) -> None:
         """Make the framework's model for the images in a .npy file; the one before is dropped.
 
-        It starts from the parameters, which come from cvae; cvae itself always draws the same.
+        It starts from the parameters, which come from cvae; cvae itself draws them from the seed.
         """
         start = () if self.variant.framework == "cvae" else (parameters,)
-        self.call("build", model, batch, self.threads, images, *start)
+        self.call("build", model, batch, self.threads, images, seed, *start)
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the framework's `Peer` and wait for its result.
@@ -102,9 +102,9 @@ def _serve(pipe: Connection, variant: Variant) -> None:
             pipe.send((result, error))
 
 
-def _build(variant: Variant, model: Model, batch: int, threads: int, images: Path, *rest: Any) -> Peer:
+def _build(variant: Variant, model: Model, batch: int, threads: int, images: Path, seed: int, *rest: Any) -> Peer:
     peer_class = variant.load()
-    return peer_class(model, batch, threads, np.load(images), *rest, **variant.options)
+    return peer_class(model, batch, threads, np.load(images), seed, *rest, **variant.options)
 
 
 def peak_memory() -> float:

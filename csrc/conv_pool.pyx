@@ -1,5 +1,5 @@
-# The fused block: convolution, bias, ReLU and max pooling in one pass over a few images, forward and backward.  What the
-# convolution puts out, and its gradient, are never in memory as a whole: a group of images at a time stays in cache.
+# The fused block: convolution, bias, ReLU and max pooling in one pass over a few images, forward and backward.  What
+# the convolution puts out, and its gradient, are never in memory as a whole: a group of images stays in cache.
 #
 # Letters as in kernels/kernels.h; the pooled output is (N, PH, PW, K).  The work is split into groups of images, by the
 # shapes alone, so that results do not depend on the number of threads.
@@ -109,7 +109,8 @@ def forward(
     """y = the maximum of each window of max(conv(x, w) + b, 0), argmax its place."""
     cdef block *work = new_block(
         program, (y, argmax, x, w, b), (<object> y).shape, (<object> argmax).shape, (<object> x).shape,
-        (<object> w).shape, tables.f32 if floating is float else tables.f64, sizeof(floating), conv, pool, winograd, False)
+        (<object> w).shape, tables.f32 if floating is float else tables.f64, sizeof(floating), conv, pool, winograd,
+        False)
     check_bias((<object> b).shape, &work.conv.s)
     work.y, work.argmax = &y[0, 0, 0, 0], &argmax[0, 0, 0, 0]
     work.conv.x, work.conv.w, work.conv.b = &x[0, 0, 0, 0], &w[0, 0, 0, 0], &b[0]
@@ -147,8 +148,9 @@ def backward(
             f"got {(<object> dw).shape}, {(<object> dy).shape} and {getattr(dx, 'shape', None)}"
         )
     cdef block *work = new_block(
-        program, (dx, dw, db, x, y, argmax, dy, w), (<object> y).shape, (<object> argmax).shape, (<object> x).shape,
-        (<object> w).shape, tables.f32 if floating is float else tables.f64, sizeof(floating), conv, pool, winograd, True)
+        program, (dx_out, dw, db, x, y, argmax, dy, w), (<object> y).shape, (<object> argmax).shape, (<object> x).shape,
+        (<object> w).shape, tables.f32 if floating is float else tables.f64, sizeof(floating), conv, pool, winograd,
+        True)
     cdef window_shape *s = &work.conv.s
     check_bias((<object> db).shape, s)
     work.y, work.dy, work.argmax = <void *> &y[0, 0, 0, 0], &dy[0, 0, 0, 0], <int32_t *> &argmax[0, 0, 0, 0]
@@ -206,7 +208,7 @@ cdef inline double padded(
 
 
 cdef int record_few_gradients(program, block *work) except -1:
-    """For each channel a row of the sums of its taps and its bias (kernels/conv_pool.h), in lanes of groups of images."""
+    """For each channel a row of the sums of its taps and its bias (kernels/conv_pool.h), in lanes of images."""
     cdef const kernel_table *table = work.conv.table
     cdef const window_shape *s = &work.conv.s
     cdef bint small = is_small(s)
@@ -347,7 +349,8 @@ cdef void few_gradients_lane(const void *work, ptrdiff_t index, char *shared, ch
     cdef const block *b = <const block *> work
     cdef char *sums = clear_lane(b, index, shared)
     b.conv.table.conv_pool_grad_weight(sums, b.conv.x, b.y, b.dy, b.argmax, &b.conv.s, &b.pool,
-                                       index * b.conv.s.n // b.conv.lanes, (index + 1) * b.conv.s.n // b.conv.lanes, scratch)
+                                       index * b.conv.s.n // b.conv.lanes, (index + 1) * b.conv.s.n // b.conv.lanes,
+                                       scratch)
 
 
 cdef void collect_few_gradients(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:

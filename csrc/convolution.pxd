@@ -22,8 +22,8 @@ cdef struct convolution:
     void *dw
     void *db
     bint relu
-    # The weight gradient: `groups` groups of images, or blocks of pixels, are dealt out to lanes, each with an accumulator
-    # of lane_size elements, the first of them lanes_at bytes into the shared memory.
+    # The weight gradient: groups of images, or blocks of pixels, are dealt out to lanes, each with an accumulator of
+    # lane_size elements, the first of them lanes_at bytes into the shared memory.
     ptrdiff_t group, groups, lanes, lane_size, lanes_at
     # Weights packed or evaluated once for many runs, and the weights that they were made from; NULL where they are made
     # anew, in the shared memory.

@@ -59,7 +59,7 @@ def gather_bytes(
     const unsigned char[:, ::1] images not None,     # IN  (any number, m)
     const ptrdiff_t[::1] indices not None,           # IN  (n), which images
 ):
-    """out = the images of these indices, divided by 255."""
+    """out = the images of these indices, which must stay as they are until the program has run, divided by 255."""
     cdef ptrdiff_t n = out.shape[0], m = out.shape[1], i
     if images.shape[1] != m or indices.shape[0] != n:
         raise ValueError(

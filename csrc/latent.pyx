@@ -29,7 +29,7 @@ cdef struct codes:
 cdef int check(tuple code, list shapes) except -1:
     cdef tuple expected = (code[0], code[1] // 2)
     if code[1] % 2 or 0 in expected or any([shape != expected for shape in shapes]):
-        raise ValueError(f"for a code (n, 2t) the other arrays must be (n, t), none of them empty, got {code}, {shapes}")
+        raise ValueError(f"for a code (n, 2t) the others must be (n, t), none of them empty, got {code} and {shapes}")
     return 0
 
 

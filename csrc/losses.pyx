@@ -42,7 +42,7 @@ def bce_with_logits(
     ):
         if (rows, columns) != (n, m):
             raise ValueError(f"{name} must fit logits of shape {(n, m)}, got {(rows, columns)}")
-    cdef loss *work = <loss *> new_work(program, (reconstruction, dlogits, logits, y), sizeof(loss), 0, 0)
+    cdef loss *work = <loss *> new_work(program, (reconstruction, dz, logits, y), sizeof(loss), 0, 0)
     work.table, work.scale, work.columns = tables.f32 if floating is float else tables.f64, scale, m
     work.total, work.first, work.second = &reconstruction[0], &logits[0, 0], &y[0, 0]
     if dz is not None:

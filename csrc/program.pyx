@@ -14,6 +14,7 @@ cdef class Program:
     """Kernels, and Python functions between them, in the order in which they were recorded.
 
     The arrays of a kernel are fixed when it is recorded; what they hold is read and written when the program runs.
+    A program must not be recorded to while it runs in another Python thread.
 
     Attributes
     ----------

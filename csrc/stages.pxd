@@ -1,12 +1,12 @@
-# How a kernel becomes part of a program (program.pyx): it records its work once, as stages that run one after the other,
-# each of them a number of pieces that threads share out.
+# How a kernel becomes part of a program (program.pyx): it records its work once, as stages that run one after the
+# other, each of them a number of pieces that threads share out.
 
 from cpython.bytearray cimport PyByteArray_AsString
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdlib cimport realloc
 
-# Does piece `index` of the work.  `shared` is memory for the kernel's stages to hand on what they computed, `scratch` for
-# this piece alone; both start at a cache line, and hold anything when the kernel's first stage starts.
+# Does piece `index` of the work.  `shared` is memory for the kernel's stages to hand on what they computed, `scratch`
+# for this piece alone; both start at a cache line, and hold anything when the kernel's first stage starts.
 ctypedef void (*piece_function)(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil
 
 cdef enum:
@@ -32,7 +32,9 @@ cdef inline stage_list *stages_of(object program) except NULL:
     return <stage_list *> PyCapsule_GetPointer(program.stages, "cvae._kernels.program.stages")
 
 
-cdef inline void *new_work(object program, tuple arrays, ptrdiff_t size, ptrdiff_t shared, ptrdiff_t scratch) except NULL:
+cdef inline void *new_work(
+    object program, tuple arrays, ptrdiff_t size, ptrdiff_t shared, ptrdiff_t scratch,
+) except NULL:
     """Zeroed memory for what the pieces of a kernel have to know; it and the arrays live as long as the program.
 
     shared and scratch are the bytes that each piece may use.

@@ -85,7 +85,7 @@ def backward(
     cdef ptrdiff_t lanes = max(1, min(groups, MAX_LANES, LANES_BYTES // (size * itemsize)))
     cdef ptrdiff_t lanes_at = table.winograd_kernel_size(&s, True) * itemsize
     cdef convolution *work = <convolution *> new_work(
-        program, (dx, dw, db, x, dy, w), sizeof(convolution), lanes_at + lanes * size * itemsize,
+        program, (dx_out, dw_out, db_out, x, dy, w), sizeof(convolution), lanes_at + lanes * size * itemsize,
         table.winograd_scratch(&s) * itemsize)
     work.table, work.s, work.itemsize = table, s, itemsize
     work.group, work.groups, work.lanes, work.lane_size, work.lanes_at = group, groups, lanes, size, lanes_at

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import cvae
-from cvae._kernels import conv2d, conv_pool, dense, elementwise, latent, losses, optimizers, pool2d, winograd
+from cvae._kernels import conv2d, conv_pool, dense, dispatch, elementwise, latent, losses, optimizers, pool2d, winograd
 from cvae._kernels.program import Program
 from cvae.programs import run, start
 from cvae.threads import limit_threads
-from cvae.workspace import ALIGNMENT, Workspace, aligned_empty, workspace
+from cvae.workspace import ALIGNMENT, aligned_empty, workspace
 
 # Every kernel with the shapes of its arrays, of float32 unless another type is given, and its options.  There is enough
 # work that threads share it.
@@ -65,7 +65,7 @@ def random_arrays(shapes):
     for item in shapes:
         shape, dtype = item if isinstance(item[0], tuple) else (item, np.float32)
         size = math.prod(shape) + 2
-        memory = rng.standard_normal(size) if np.dtype(dtype).kind == "f" else rng.integers(0, 4, size)
+        memory = rng.uniform(0.1, 1, size) if np.dtype(dtype).kind == "f" else rng.integers(0, 4, size)
         arrays.append(memory.astype(dtype)[1:-1].reshape(shape))
     return arrays
 
@@ -73,6 +73,10 @@ def random_arrays(shapes):
 def assert_all_equal(got, expected):
     for array, other in zip(got, expected, strict=True):
         np.testing.assert_array_equal(array, other)
+
+
+def logistic(x):
+    return 1 / (1 + np.exp(-x))
 
 
 def recorded_sigmoid(x):
@@ -101,8 +105,8 @@ def test_kernels_and_calls_take_their_turns():
     program.call(look)
     assert_all_equal([x], [original])  # recorded, not run
     start(program)
-    once, last = 1 / (1 + np.exp(-original)), 1 / (1 + np.exp(-double))
-    np.testing.assert_allclose(seen, [original, once, once, last], rtol=1e-15)
+    once = logistic(original)
+    np.testing.assert_allclose(seen, [original, once, once, logistic(double)], rtol=1e-15)
 
 
 def test_a_hundred_kernels_run_in_their_order():
@@ -111,7 +115,7 @@ def test_a_hundred_kernels_run_in_their_order():
     for before, after in itertools.pairwise(x):
         elementwise.sigmoid(program, after, before)
     start(program)
-    np.testing.assert_allclose(x[1:], 1 / (1 + np.exp(-x[:-1])), rtol=1e-15)
+    np.testing.assert_allclose(x[1:], logistic(x[:-1]), rtol=1e-15)
 
 
 def training_step(seed):
@@ -152,32 +156,34 @@ def record(steps):
     return program
 
 
+def run_one_by_one(steps, n_threads=None):
+    for kernel, arrays, options in steps:
+        run(kernel, *arrays, **options, n_threads=n_threads)
+
+
 def arrays_of(steps):
     return [array for _, arrays, _ in steps for array in arrays]
 
 
 def test_a_program_computes_what_its_kernels_compute_one_by_one_with_any_number_of_threads():
-    one_by_one = training_step(seed=1)
-    for kernel, arrays, options in one_by_one:
-        run(kernel, *arrays, **options, n_threads=1)
-    assert all(np.isfinite(array).all() for array in arrays_of(one_by_one))
+    alone = training_step(seed=1)
+    run_one_by_one(alone, n_threads=1)
+    assert all(np.isfinite(array).all() for array in arrays_of(alone))
     for n_threads in (1, 2, 3, 7):
         steps = training_step(seed=1)
         start(record(steps), n_threads)
-        assert_all_equal(arrays_of(steps), arrays_of(one_by_one))
+        assert_all_equal(arrays_of(steps), arrays_of(alone))
 
 
 def test_a_program_runs_many_times_and_reads_its_arrays_afresh():
-    steps = training_step(seed=2)
-    program, (y, x, w, b) = record(steps), steps[0][1]
-    rng = np.random.default_rng(3)
-    for _ in range(3):
-        for array in (x, w, b):
-            array[...] = rng.standard_normal(array.shape)
-        start(program)
-        expected = np.empty_like(y)
-        run(conv2d.conv2d_forward, expected, x, w, b, **CONV, relu=True)
-        np.testing.assert_array_equal(y, expected)
+    steps, alone, rng = training_step(seed=2), training_step(seed=2), np.random.default_rng(3)
+    program = record(steps)
+    for n_threads in (1, 3, 2):
+        for inputs in zip(steps[0][1][1:], alone[0][1][1:], strict=True):  # images, weights and bias
+            inputs[0][...] = inputs[1][...] = rng.standard_normal(inputs[0].shape)
+        start(program, n_threads)
+        run_one_by_one(alone)
+        assert_all_equal(arrays_of(steps), arrays_of(alone))
 
 
 def test_python_threads_may_run_programs_at_the_same_time():
@@ -186,8 +192,7 @@ def test_python_threads_may_run_programs_at_the_same_time():
     def work(seed):
         steps, alone = training_step(seed), training_step(seed)
         program = record(steps)
-        for kernel, arrays, options in alone:
-            run(kernel, *arrays, **options)
+        run_one_by_one(alone)
         everyone.wait()
         for _ in range(20):
             start(program, 2)
@@ -226,6 +231,17 @@ def test_a_kernel_only_records_and_then_needs_no_more_memory_than_it_asked_for(k
         assert_all_equal(arrays, expected)
 
 
+@pytest.mark.skipif(not dispatch.has_openmp(), reason="the kernels were built without OpenMP")
+def test_each_thread_has_scratch_memory_of_its_own():
+    kernel, shapes, options = KERNELS["conv2d_grad_input"]
+    one, three = Guarded(), Guarded()
+    for n_threads, guarded in ((1, one), (3, three)):
+        record([(kernel, random_arrays(shapes), options)]).run(workspace=guarded, n_threads=n_threads)
+    size = (three.memory.size - one.memory.size) // 2
+    scratch = three.memory[-ALIGNMENT - 3 * size : -ALIGNMENT].reshape(3, size)
+    assert (scratch != 0xFF).any(axis=1).all()
+
+
 @each_kernel
 def test_arrays_live_as_long_as_the_program(kernel, shapes, options):
     def recorded():
@@ -252,11 +268,7 @@ def test_a_kernel_that_raises_leaves_what_was_recorded_before(kernel, shapes, op
     twice = np.full_like(x, np.nan)
     elementwise.sigmoid(program, twice, out)
     start(program)
-    expected = np.empty_like(x)
-    run(elementwise.sigmoid, expected, x)
-    np.testing.assert_array_equal(out, expected)
-    run(elementwise.sigmoid, expected, expected)
-    np.testing.assert_array_equal(twice, expected)
+    np.testing.assert_allclose([out, twice], [logistic(x), logistic(out)], rtol=1e-15)
 
 
 @each_kernel
@@ -270,15 +282,11 @@ def test_only_programs_record(kernel, shapes, options):
 
 
 def test_calls_get_their_arguments():
-    program, seen = Program(), []
-    array, mapping = np.zeros(2), {}
-    program.call(lambda *arguments: seen.append(arguments))
-    program.call(lambda *arguments: seen.append(arguments), array, 2, mapping)
+    program, seen, arguments = Program(), [], (object(), 2, {})
+    program.call(lambda *got: seen.append(got))
+    program.call(lambda *got: seen.append(got), *arguments)
     start(program)
-    assert [len(arguments) for arguments in seen] == [0, 3]
-    assert seen[1][0] is array
-    assert seen[1][1] == 2
-    assert seen[1][2] is mapping
+    assert seen == [(), arguments]
 
 
 def test_an_exception_of_a_call_comes_out_and_the_program_runs_again():
@@ -299,32 +307,34 @@ def test_an_exception_of_a_call_comes_out_and_the_program_runs_again():
         assert np.isnan(after).all()
     fails[0] = False
     start(program)
-    expected = np.empty_like(x)
-    run(elementwise.sigmoid, expected, before)
-    np.testing.assert_array_equal(after, expected)
+    np.testing.assert_allclose(after, logistic(before), rtol=1e-15)
 
 
 def test_a_call_may_use_the_same_workspace_and_more_of_it():
-    memory, sizes = Workspace(), []
-    large = [np.ones(shape, np.float32) for shape in ((1, 1, 1, 64), (1, 5, 5, 64), (5, 5, 64, 64), (64,))]
-    inner = record([(conv2d.conv2d_forward, large, CONV | {"relu": False})])
+    class Renewed:
+        """A workspace whose memory is somewhere else at each call; what it gave before is lost."""
 
-    def use_memory():
-        sizes.append(memory.buffer.size)
-        inner.run(workspace=memory, n_threads=2)
-        sizes.append(memory.buffer.size)
-        memory.buffer.fill(0xFF)
+        memories = ()
 
-    steps, undisturbed = training_step(seed=4)[:2], training_step(seed=4)[:2]
-    program = Program()
+        def reserve(self, nbytes):
+            for memory in self.memories[-1:]:
+                memory.fill(0xFF)
+            self.memories = (*self.memories, aligned_empty(nbytes))
+            return self.memories[-1]
+
+    large = [np.ones(shape, np.float32) for shape in ((1, 1, 1, 512), (1, 5, 5, 64), (5, 5, 64, 512), (512,))]
+    inner, renewed = record([(conv2d.conv2d_forward, large, CONV | {"relu": False})]), Renewed()
+    steps, alone, program = training_step(seed=4)[:3], training_step(seed=4)[:3], Program()
     for kernel, arrays, options in steps:
         kernel(program, *arrays, **options)
-        program.call(use_memory)
-    program.run(workspace=memory, n_threads=2)
-    start(record(undisturbed))
-    assert_all_equal(arrays_of(steps), arrays_of(undisturbed))
-    assert sizes[0] < sizes[1]
+        program.call(lambda: inner.run(workspace=renewed, n_threads=2))
+    program.run(workspace=renewed, n_threads=2)
+    run_one_by_one(alone)
+    assert_all_equal(arrays_of(steps), arrays_of(alone))
     assert (large[0] == 5 * 5 * 64 + 1).all()
+    *used, _ = renewed.memories
+    assert used[0].size < used[1].size
+    assert all((memory == 0xFF).all() for memory in used)
 
 
 def test_a_program_whose_call_refers_to_it_is_collected():
@@ -342,8 +352,7 @@ def test_a_program_whose_call_refers_to_it_is_collected():
 
 
 def test_an_empty_program_runs():
-    for _ in range(2):
-        start(Program())
+    start(Program())
     Program().run(workspace=None, n_threads=1)  # it needs no memory
     program, seen = Program(), []
     program.call(seen.append, 1)
@@ -393,11 +402,3 @@ def test_by_default_programs_run_on_the_threads_of_get_num_threads():
             assert program.n_threads == cvae.get_num_threads()
     start(program, 5)
     assert program.n_threads == 5
-
-
-def test_run_records_and_runs_one_kernel():
-    x, out = np.linspace(-3, 3, 5), np.empty(5)
-    run(elementwise.sigmoid, out, x, n_threads=2)
-    np.testing.assert_allclose(out, 1 / (1 + np.exp(-x)), rtol=1e-15)
-    with pytest.raises(ValueError, match="n_threads must be from 1"):
-        run(elementwise.sigmoid, out, x, n_threads=0)

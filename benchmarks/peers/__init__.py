@@ -17,6 +17,7 @@ import numpy.typing as npt
 from cases import Model
 
 Array = npt.NDArray[np.floating]
+Images = npt.NDArray[np.floating | np.uint8]
 
 ROUND_SECONDS = 0.3
 
@@ -107,10 +108,13 @@ class Peer(ABC):
     threads : int
         Threads that the framework may use.
     images : array, shape (n, rows, cols, channels)
-        Of the model's dtype, with values in [0, 1]; at least one batch.
+        Of the model's dtype, with values in [0, 1]; or uint8, which means 0..255, stays so in
+        memory and is scaled batch by batch.  At least one batch.
+    seed : int
+        Start of the order of the images and of the noise; cvae also draws its weights from it.
     """
 
-    def __init__(self, model: Model, batch: int, threads: int, images: Array) -> None:
+    def __init__(self, model: Model, batch: int, threads: int, images: Images, seed: int) -> None:
         self.model = model
         self.batch = batch
         self.threads = threads

@@ -5,7 +5,7 @@ from cases import Model
 
 import cvae
 from cvae.losses import VAELoss
-from peers import Array, Peer
+from peers import Array, Images, Peer
 
 LAYERS = {"encoder": ("Conv1", "Conv2", "FC4", "FC5"), "decoder": ("FC1", "FC2")}
 
@@ -13,8 +13,8 @@ LAYERS = {"encoder": ("Conv1", "Conv2", "FC4", "FC5"), "decoder": ("FC1", "FC2")
 class CvaePeer(Peer):
     """`cvae.BernoulliVAE` with its default optimizer; see `Peer` for the parameters."""
 
-    def __init__(self, model: Model, batch: int, threads: int, images: Array) -> None:
-        super().__init__(model, batch, threads, images)
+    def __init__(self, model: Model, batch: int, threads: int, images: Images, seed: int) -> None:
+        super().__init__(model, batch, threads, images, seed)
         pad = "same" if model.same else 0
         self.images = images
         self.codes = np.random.default_rng(1).normal(size=(batch, model.n_codes))
@@ -33,7 +33,7 @@ class CvaePeer(Peer):
             batchsize=batch,
             dtype=model.dtype,
             n_threads=threads,
-            random_state=0,
+            random_state=seed,
             verbose=False,
         )
         self.vae.forward(images[:1], retain_derived=False)  # draws the starting weights

@@ -12,7 +12,7 @@ import numpy as np
 from cases import Model
 from jax import lax
 
-from peers import Array, Peer
+from peers import Array, Images, Peer
 
 LR, DECAY, EPS = 1e-4, 0.9, 1e-7
 
@@ -24,19 +24,21 @@ class JaxPeer(Peer):
 
     Parameters
     ----------
-    model, batch, threads, images
+    model, batch, threads, images, seed
         See `Peer`.
     parameters : dict of arrays
         The starting weights, as `CvaePeer.parameters` gives them.
     """
 
-    def __init__(self, model: Model, batch: int, threads: int, images: Array, parameters: Mapping[str, Array]) -> None:
-        super().__init__(model, batch, threads, images)
+    def __init__(
+        self, model: Model, batch: int, threads: int, images: Images, seed: int, parameters: Mapping[str, Array]
+    ) -> None:
+        super().__init__(model, batch, threads, images, seed)
         if hasattr(os, "sched_setaffinity"):  # the only way to limit the threads of JAX
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
         jax.config.update("jax_enable_x64", model.dtype == "float64")
-        self.rng = np.random.default_rng(0)
-        self.key = jax.random.key(0)
+        self.rng = np.random.default_rng(seed)
+        self.key = jax.random.key(seed)
         self.images = jnp.asarray(images)
         self.codes = jax.random.normal(self.key, (batch, model.n_codes), model.dtype)
         self.parameters = {name: jnp.array(array) for name, array in parameters.items()}
@@ -44,7 +46,7 @@ class JaxPeer(Peer):
         self._step = jax.jit(partial(step, model), donate_argnums=(0, 1, 2))
         self._encode = jax.jit(partial(encode, model))
         self._decode = jax.jit(lambda parameters, codes: jax.nn.sigmoid(logits(parameters, codes)))
-        self.first_batch = self.images[:batch]
+        self.first_batch = scaled(model, self.images[:batch])
 
     def train(self, n_steps: int) -> None:
         for first, end in self.windows(n_steps):
@@ -75,11 +77,16 @@ def step(
 ) -> tuple[Parameters, Parameters, jax.Array]:
     """One training step with RMSprop on some of the images; gives the new state."""
     key, subkey = jax.random.split(key)
-    noise = jax.random.normal(subkey, (len(indices), model.n_codes), images.dtype)
-    gradients = jax.grad(elbo_loss, argnums=1)(model, parameters, images[indices], noise)
+    noise = jax.random.normal(subkey, (len(indices), model.n_codes), model.dtype)
+    gradients = jax.grad(elbo_loss, argnums=1)(model, parameters, scaled(model, images[indices]), noise)
     mean_squares = {k: DECAY * mean_squares[k] + (1 - DECAY) * jnp.square(g) for k, g in gradients.items()}
     parameters = {k: p - LR * gradients[k] / (jnp.sqrt(mean_squares[k]) + EPS) for k, p in parameters.items()}
     return parameters, mean_squares, key
+
+
+def scaled(model: Model, images: jax.Array) -> jax.Array:
+    """Images in [0, 1]: bytes are converted and divided by 255."""
+    return images.astype(model.dtype) / 255 if images.dtype == jnp.uint8 else images
 
 
 def elbo_loss(model: Model, parameters: Parameters, images: jax.Array, noise: jax.Array) -> jax.Array:

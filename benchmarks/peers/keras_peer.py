@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from cases import Model
 
-from peers import Array, Peer
+from peers import Array, Images, Peer
 
 # Keras adds epsilon under the square root: with the square of 1e-7 there, both start alike.
 RMSPROP = {"learning_rate": 1e-4, "rho": 0.9, "epsilon": 1e-14}
@@ -24,7 +24,7 @@ class KerasPeer(Peer):
 
     Parameters
     ----------
-    model, batch, threads, images
+    model, batch, threads, images, seed
         See `Peer`.
     parameters : dict of arrays
         The starting weights, as `CvaePeer.parameters` gives them.
@@ -37,18 +37,20 @@ class KerasPeer(Peer):
         model: Model,
         batch: int,
         threads: int,
-        images: Array,
+        images: Images,
+        seed: int,
         parameters: Mapping[str, Array],
         *,
         xla: bool = False,
     ) -> None:
-        super().__init__(model, batch, threads, images)
+        super().__init__(model, batch, threads, images, seed)
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
         keras.backend.clear_session()
-        self.rng = np.random.default_rng(0)
+        tf.random.set_seed(seed)
+        self.rng = np.random.default_rng(seed)
         self.images = tf.constant(images)
-        self.first_batch = self.images[:batch]
+        self.first_batch = self._scaled(self.images[:batch])
         self.codes = tf.random.normal((batch, model.n_codes), dtype=model.dtype)
         self.encoder, self.decoder = networks(model)
         for network in (self.encoder, self.decoder):
@@ -79,12 +81,16 @@ class KerasPeer(Peer):
         return float(self._elbo_loss(tf.constant(images), tf.constant(noise)))
 
     def _eager_step(self, indices: tf.Tensor) -> tf.Tensor:
-        images = tf.gather(self.images, indices)
-        noise = tf.random.normal((self.batch, self.model.n_codes), dtype=images.dtype)
+        images = self._scaled(tf.gather(self.images, indices))
+        noise = tf.random.normal((self.batch, self.model.n_codes), dtype=self.model.dtype)
         with tf.GradientTape() as tape:
             loss = self._elbo_loss(images, noise)
         self.optimizer.apply(tape.gradient(loss, self.weights), self.weights)
         return loss
+
+    def _scaled(self, images: tf.Tensor) -> tf.Tensor:
+        """Images in [0, 1]: bytes are converted and divided by 255."""
+        return tf.cast(images, self.model.dtype) / 255 if images.dtype == tf.uint8 else images
 
     def _elbo_loss(self, images: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
         mean, log_var = self._codes(images)

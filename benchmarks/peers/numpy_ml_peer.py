@@ -24,16 +24,18 @@ class NumpyMlPeer(Peer):
 
     Parameters
     ----------
-    model, batch, threads, images
-        See `Peer`.
+    model, batch, threads, images, seed
+        See `Peer`; the images must be floats, and the seed does not reach the noise.
     parameters : dict of arrays
         The starting weights, as `CvaePeer.parameters` gives them.
     """
 
-    def __init__(self, model: Model, batch: int, threads: int, images: Array, parameters: Mapping[str, Array]) -> None:
-        super().__init__(model, batch, threads, images)
+    def __init__(
+        self, model: Model, batch: int, threads: int, images: Array, seed: int, parameters: Mapping[str, Array]
+    ) -> None:
+        super().__init__(model, batch, threads, images, seed)
         self.images = images
-        self.rng = np.random.default_rng(0)
+        self.rng = np.random.default_rng(seed)
         self.codes = self.rng.normal(size=(batch, model.n_codes))
         pad = "same" if model.same else 0
         self.vae = BernoulliVAE(

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from cases import Model
 from torch import Tensor
 
-from peers import Array, Peer
+from peers import Array, Images, Peer
 
 RMSPROP: dict[str, Any] = {"lr": 1e-4, "alpha": 0.9, "eps": 1e-7}
 OPTIMIZER_IMPLEMENTATIONS = ({"foreach": False}, {"foreach": True}, {"fused": True})
@@ -27,7 +27,7 @@ class PyTorchPeer(Peer):
 
     Parameters
     ----------
-    model, batch, threads, images
+    model, batch, threads, images, seed
         See `Peer`.
     parameters : dict of arrays
         The starting weights, as `CvaePeer.parameters` gives them.
@@ -43,18 +43,21 @@ class PyTorchPeer(Peer):
         model: Model,
         batch: int,
         threads: int,
-        images: Array,
+        images: Images,
+        seed: int,
         parameters: Mapping[str, Array],
         *,
         channels_last: bool = False,
         compiled: bool = False,
     ) -> None:
-        super().__init__(model, batch, threads, images)
+        super().__init__(model, batch, threads, images, seed)
         torch.set_num_threads(threads)
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         self.channels_last = channels_last
+        self.dtype: torch.dtype = getattr(torch, model.dtype)
         self.images = self._as_stored(images)
-        self.codes = torch.randn(batch, model.n_codes, dtype=self.images.dtype)
+        self.first_batch = self._scaled(self.images[:batch])
+        self.codes = torch.randn(batch, model.n_codes, dtype=self.dtype)
         self.parameters = self._converted(parameters)
         self.implementation = fastest_implementation(list(self.parameters.values()))
         self.optimizer = torch.optim.RMSprop(self.parameters.values(), **RMSPROP, **self.implementation)
@@ -71,15 +74,15 @@ class PyTorchPeer(Peer):
     def train(self, n_steps: int) -> None:
         for first, end in self.windows(n_steps):
             for indices in torch.randperm(end - first).add_(first).split(self.batch):
-                images = self.images.index_select(0, indices)
-                noise = torch.randn(self.batch, self.model.n_codes, dtype=images.dtype)
+                images = self._scaled(self.images.index_select(0, indices))
+                noise = torch.randn(self.batch, self.model.n_codes, dtype=self.dtype)
                 self.optimizer.zero_grad(set_to_none=True)
                 self._loss(images, noise).backward()
                 self.optimizer.step()
 
     def encode(self) -> tuple[Tensor, Tensor]:
         with torch.inference_mode():
-            return self._codes(self.images[: self.batch])
+            return self._codes(self.first_batch)
 
     def decode(self) -> Tensor:
         with torch.inference_mode():
@@ -120,7 +123,11 @@ class PyTorchPeer(Peer):
         hidden = F.linear(codes, p["FC1.W"], p["FC1.b"]).relu_()
         return F.linear(hidden, p["FC2.W"], p["FC2.b"])
 
-    def _as_stored(self, images: Array) -> Tensor:
+    def _scaled(self, images: Tensor) -> Tensor:
+        """Images in [0, 1]: bytes are converted and divided by 255."""
+        return images.to(self.dtype).div_(255) if images.dtype == torch.uint8 else images
+
+    def _as_stored(self, images: Images) -> Tensor:
         """The images in the order that the convolutions read them in."""
         tensor = torch.from_numpy(images)
         return tensor if self.channels_last else tensor.permute(0, 3, 1, 2).contiguous()

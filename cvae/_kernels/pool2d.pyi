@@ -35,7 +35,6 @@ def average_forward(
     stride: int,
     pad_top: int,
     pad_left: int,
-    n_threads: int,
 ) -> None: ...
 def average_backward(
     program: Program,
@@ -46,5 +45,4 @@ def average_backward(
     stride: int,
     pad_top: int,
     pad_left: int,
-    n_threads: int,
 ) -> None: ...

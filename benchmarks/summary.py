@@ -1,0 +1,92 @@
+"""What the figures of a run add up to: training on the whole, scaling with threads, one image there and back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import geometric_mean
+from typing import Any
+
+import numpy as np
+from cases import CASES
+from measure import Figures
+
+TRAINING = frozenset(case.name for case in CASES if case.work == "train")
+REFERENCE = CASES[0].name
+ONE_IMAGE = frozenset(case.name for case in CASES if case.work != "train" and case.batch == 1)
+
+
+def strongest(figures: Sequence[Figures]) -> list[Figures]:
+    """The variant of each framework that comes nearest to cvae, for each case and number of threads."""
+    best: dict[tuple[str, int | None, str], Figures] = {}
+    for f in sorted((f for f in figures if f.ratios), key=lambda f: f.ratio_quartiles[1]):
+        if f.variant.framework != "cvae":
+            best.setdefault((f.case, f.threads, f.variant.framework), f)
+    return [f for f in figures if f in best.values()]
+
+
+def summarize(figures: Sequence[Figures]) -> dict[str, list[dict[str, Any]]]:
+    """All of this module's findings; a list is empty where the run did not measure what it needs."""
+    return {"training": training(figures), "scaling": scaling(figures), "one_image": one_image(figures)}
+
+
+def training(figures: Sequence[Figures]) -> list[dict[str, Any]]:
+    """For each number of threads the geometric mean and the smallest of the training cases' median ratios.
+
+    Each case counts once, against the variant of PyTorch that comes nearest to cvae in it.
+    """
+    ratios: dict[int | None, dict[str, float]] = defaultdict(dict)
+    for f in strongest(figures):
+        if f.case in TRAINING and f.variant.framework == "pytorch":
+            ratios[f.threads][f.case] = f.ratio_quartiles[1]
+    return [
+        {
+            "threads": threads,
+            "cases": len(by_case),
+            "geometric_mean": geometric_mean(by_case.values()),
+            "smallest": min(by_case.values()),
+            "smallest_case": min(by_case, key=by_case.__getitem__),
+        }
+        for threads, by_case in ratios.items()
+        if len(by_case) > 1
+    ]
+
+
+def scaling(figures: Sequence[Figures]) -> list[dict[str, Any]]:
+    """How many times faster each framework trains the default model with the most threads than with the fewest.
+
+    The fastest variant with either number counts.  Only cvae and PyTorch are told.
+    """
+    rates: dict[str, dict[int, float]] = defaultdict(dict)
+    for f in figures:
+        if f.case == REFERENCE and f.threads is not None and f.variant.framework in ("cvae", "pytorch"):
+            by_threads = rates[f.variant.framework]
+            by_threads[f.threads] = max(f.median, by_threads.get(f.threads, 0.0))
+    return [
+        {"framework": framework, "case": REFERENCE, "threads": [few, many], "ratio": rate[many] / rate[few]}
+        for framework, rate in rates.items()
+        if (few := min(rate)) < (many := max(rate))
+    ]
+
+
+def one_image(figures: Sequence[Figures]) -> list[dict[str, Any]]:
+    """For each number of threads the seconds to encode one image and decode one code, added up.
+
+    The rival is the variant of PyTorch with the smaller sum.
+    """
+    medians: dict[tuple[int | None, str], list[float]] = defaultdict(list)
+    for f in figures:
+        if f.case in ONE_IMAGE and f.variant.framework in ("cvae", "pytorch"):
+            medians[f.threads, f.variant.label].append(float(np.median(1 / np.array(f.values))))
+    sums: dict[int | None, dict[str, float]] = defaultdict(dict)
+    for (threads, label), seconds in medians.items():
+        if len(seconds) == len(ONE_IMAGE):
+            sums[threads][label] = sum(seconds)
+    found = []
+    for threads, by_label in sums.items():
+        own = by_label.pop("cvae", None)
+        if own and by_label:
+            rival = min(by_label, key=by_label.__getitem__)
+            seconds_of = {"cvae_seconds": own, "rival_seconds": by_label[rival]}
+            found.append({"threads": threads, "rival": rival, **seconds_of, "ratio": by_label[rival] / own})
+    return found
