@@ -99,13 +99,13 @@ def conclusions(summary: dict[str, list[dict[str, Any]]]) -> list[str]:
     """The findings of `summary.summarize`, a line for each kind."""
     texts = {
         "Training, against PyTorch's better mode in each case": [
-            f"{_threads(s['threads'])} {_three_digits(s['geometric_mean'])}x (geometric mean of {s['cases']} cases, "
-            f"smallest {_three_digits(s['smallest'])}x in {s['smallest_case']!r})"
+            f"{_three_digits(s['geometric_mean'])}x with {_threads(s['threads'])} (geometric mean of {s['cases']} "
+            f"cases, the smallest {_three_digits(s['smallest'])}x: {s['smallest_case']!r})"
             for s in summary["training"]
         ],
         "Encode and decode one image": [
-            f"{_threads(s['threads'])} cvae {_three_digits(s['cvae_seconds'] * 1e6)} µs, "
-            f"{s['rival']} {_three_digits(s['rival_seconds'] * 1e6)} µs, {_three_digits(s['ratio'])}x"
+            f"{_three_digits(s['cvae_seconds'] * 1e6)} µs against {_three_digits(s['rival_seconds'] * 1e6)} µs of "
+            f"{s['rival']}, {_three_digits(s['ratio'])}x with {_threads(s['threads'])}"
             for s in summary["one_image"]
         ],
     }

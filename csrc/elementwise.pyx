@@ -1,9 +1,11 @@
 # Single passes over whole arrays.
 
 from cython cimport floating
+from cython.parallel cimport prange
+from libc.string cimport memcpy
 
 from stages cimport add_stage, new_work
-from tables cimport ceil_div, import_tables, kernel_table, range_end, table_pair
+from tables cimport ceil_div, check_threads, import_tables, kernel_table, range_end, table_pair
 
 cdef const table_pair *tables = import_tables()
 
@@ -53,29 +55,66 @@ cdef void sigmoid_range(const void *work, ptrdiff_t index, char *shared, char *s
     e.table.sigmoid(e.out, e.first, index * RANGE, range_end(index, RANGE, e.size))
 
 
-def gather_bytes(
+def gather(
     program,
-    floating[:, ::1] out not None,                   # OUT (n, m)
-    const unsigned char[:, ::1] images not None,     # IN  (any number, m)
-    const ptrdiff_t[::1] indices not None,           # IN  (n), which images
+    floating[:, ::1] out not None,              # OUT (n, m)
+    const floating[:, ::1] images not None,     # IN  (any number, m)
+    const ptrdiff_t[::1] indices not None,      # IN  (n), which images; to stay as they are until the program has run
 ):
-    """out = the images of these indices, which must stay as they are until the program has run, divided by 255."""
-    cdef ptrdiff_t n = out.shape[0], m = out.shape[1], i
-    if images.shape[1] != m or indices.shape[0] != n:
-        raise ValueError(
-            f"out, images and indices must be (n, m), (any, m) and (n), got {(<object> out).shape}, "
-            f"{(<object> images).shape} and {(<object> indices).shape}"
-        )
-    for i in range(n):
-        if not 0 <= indices[i] < images.shape[0]:
-            raise IndexError(f"indices must lie in 0..{images.shape[0] - 1}, got {indices[i]}")
+    """out = the images of these indices."""
+    check_gather((<object> out).shape, (<object> images).shape, indices)
     cdef elements *work = <elements *> new_work(program, (out, images, indices), sizeof(elements), 0, 0)
-    work.table, work.size, work.itemsize = tables.f32 if floating is float else tables.f64, m, sizeof(floating)
+    work.size, work.itemsize = out.shape[1], sizeof(floating)
     work.out, work.first, work.second = &out[0, 0], &images[0, 0], &indices[0]
-    add_stage(program, gather_image, work, n, n * m < SMALL_WORK)
+    add_stage(program, gather_image, work, out.shape[0], out.shape[0] * out.shape[1] < SMALL_WORK)
 
 
 cdef void gather_image(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const elements *e = <const elements *> work
+    cdef ptrdiff_t image = e.size * e.itemsize
+    cdef ptrdiff_t chosen = (<const ptrdiff_t *> e.second)[index]
+    memcpy(<char *> e.out + index * image, <const char *> e.first + chosen * image, image)
+
+
+def gather_bytes(
+    program,
+    floating[:, ::1] out not None,                   # OUT (n, m)
+    const unsigned char[:, ::1] images not None,     # IN  (any number, m)
+    const ptrdiff_t[::1] indices not None,           # IN  (n), as in gather
+):
+    """out = the images of these indices, divided by 255."""
+    check_gather((<object> out).shape, (<object> images).shape, indices)
+    cdef elements *work = <elements *> new_work(program, (out, images, indices), sizeof(elements), 0, 0)
+    work.table = tables.f32 if floating is float else tables.f64
+    work.size, work.itemsize = out.shape[1], sizeof(floating)
+    work.out, work.first, work.second = &out[0, 0], &images[0, 0], &indices[0]
+    add_stage(program, gather_byte_image, work, out.shape[0], out.shape[0] * out.shape[1] < SMALL_WORK)
+
+
+cdef void gather_byte_image(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const elements *e = <const elements *> work
     e.table.scale_bytes(<char *> e.out + index * e.size * e.itemsize,
                         <const unsigned char *> e.first + (<const ptrdiff_t *> e.second)[index] * e.size, e.size)
+
+
+cdef int check_gather(tuple out, tuple images, const ptrdiff_t[::1] indices) except -1:
+    cdef ptrdiff_t i
+    if images[1] != out[1] or indices.shape[0] != out[0]:
+        raise ValueError(
+            f"out, images and indices must be (n, m), (any, m) and (n), got {out}, {images} and ({indices.shape[0]},)"
+        )
+    for i in range(indices.shape[0]):
+        if not 0 <= indices[i] < images[0]:
+            raise IndexError(f"indices must lie in 0..{images[0] - 1}, got {indices[i]}")
+    return 0
+
+
+def is_in_unit_range(const floating[::1] x not None, *, int n_threads):
+    """Whether all elements are in [0, 1]; NaN is not."""
+    check_threads(n_threads)
+    cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
+    cdef ptrdiff_t size = x.shape[0], outside = 0, i
+    for i in prange(ceil_div(size, RANGE), num_threads=n_threads, schedule="static",
+                    use_threads_if=size >= SMALL_WORK, nogil=True):
+        outside += not table.is_in_unit_range(&x[0], i * RANGE, range_end(i, RANGE, size))
+    return outside == 0

@@ -58,6 +58,7 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*sum_lanes)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*sigmoid)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*scale_bytes)(void *, const unsigned char *, ptrdiff_t) noexcept nogil
+        int (*is_in_unit_range)(const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         double (*bce_with_logits)(void *, const void *, const void *, ptrdiff_t, double, ptrdiff_t) noexcept nogil
         double (*gaussian_kl)(void *, void *, const void *, const void *, ptrdiff_t, double, ptrdiff_t) noexcept nogil
         void (*latent_sample)(void *, void *, void *, void *, const void *, const void *, ptrdiff_t,

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from cvae._kernels import elementwise
 from cvae.programs import run
+from cvae.threads import get_num_threads
 
 _BLOCK_VALUES = 1 << 16  # values checked or copied at a time: few enough for a core's cache
 
@@ -154,6 +155,8 @@ def check_range(X: np.ndarray, *, name: str = "X") -> None:
     """
     if X.dtype in (np.bool_, np.uint8):
         return
+    if _is_plain(X) and elementwise.is_in_unit_range(X.reshape(-1), n_threads=get_num_threads()):
+        return
     # A buffered iterator turns any array, be it strided or byte-swapped, into small native blocks.
     blocks = np.nditer(
         X,
@@ -212,10 +215,7 @@ def gather(X: np.ndarray, indices: np.ndarray | slice, out: np.ndarray) -> np.nd
     array([0.4, 0. ])
     """
     if isinstance(indices, slice):
-        selected = X[indices]
-        _check_out(out, selected.shape)
-        _scale(selected, out)
-        return out
+        indices = np.arange(*indices.indices(len(X)))
     indices = np.asarray(indices)
     if indices.ndim != 1 or indices.dtype.kind not in "iu":
         raise TypeError(
@@ -224,17 +224,20 @@ def gather(X: np.ndarray, indices: np.ndarray | slice, out: np.ndarray) -> np.nd
     _check_out(out, (indices.size, *X.shape[1:]))
     if indices.size and not (indices.min() >= 0 and indices.max() < len(X)):
         raise IndexError(f"indices must lie in 0..{len(X) - 1}, got {indices.min()}..{indices.max()}")
-    if X.dtype == np.uint8 and X.flags.c_contiguous and out.size:
-        run(elementwise.gather_bytes, out.reshape(indices.size, -1), X.reshape(len(X), -1), indices.astype(np.intp))
+    if out.size and ((X.dtype == out.dtype and _is_plain(X)) or (X.dtype == np.uint8 and X.flags.c_contiguous)):
+        kernel = elementwise.gather if X.dtype == out.dtype else elementwise.gather_bytes
+        run(kernel, out.reshape(len(out), -1), X.reshape(len(X), -1), indices.astype(np.intp, copy=False))
         return out
-    if X.dtype == out.dtype and X.flags.c_contiguous and X.flags.aligned:
-        # np.take would copy any other X whole, and `out` too if it had to check the indices.
-        return np.take(X, indices.astype(np.intp, copy=False), axis=0, out=out, mode="clip")
     images_per_block = max(1, _BLOCK_VALUES // X[0].size)
     for start in range(0, indices.size, images_per_block):
         block = slice(start, start + images_per_block)
         _scale(X[indices[block]], out[block])
     return out
+
+
+def _is_plain(X: np.ndarray) -> bool:
+    """Whether the kernels can read an array as it is."""
+    return X.dtype in (np.float32, np.float64) and X.dtype.isnative and X.flags.c_contiguous and X.flags.aligned
 
 
 def _check_out(out: np.ndarray, shape: tuple[int, ...]) -> None:

@@ -39,4 +39,12 @@ static void scale_bytes(void *out, const unsigned char *bytes, ptrdiff_t count) 
     for (ptrdiff_t i = 0; i < count; i++) to[i] = (real)bytes[i] / (real)255;
 }
 
+/* Whether all of x[first <= i < last] are in [0, 1]. */
+static int is_in_unit_range(const void *x, ptrdiff_t first, ptrdiff_t last) {
+    const real *in = x;
+    real_int outside = 0;
+    for (ptrdiff_t i = first; i < last; i++) outside |= !((in[i] >= 0) & (in[i] <= 1));
+    return !outside;
+}
+
 #endif

@@ -108,6 +108,7 @@ typedef struct {
     void (*sigmoid)(void *out, const void *z, ptrdiff_t first, ptrdiff_t last);
     /* out = bytes / 255. */
     void (*scale_bytes)(void *out, const unsigned char *bytes, ptrdiff_t count);
+    int (*is_in_unit_range)(const void *x, ptrdiff_t first, ptrdiff_t last);
 
     /* Row i of logits, y, dlogits (n, m): dlogits, unless NULL, = (sigmoid(logits) - y) * scale; returns the row's binary
      * cross-entropy. */

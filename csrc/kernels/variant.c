@@ -54,6 +54,7 @@ const kernel_table TABLE = {
     .sum_lanes = sum_lanes,
     .sigmoid = sigmoid,
     .scale_bytes = scale_bytes,
+    .is_in_unit_range = is_in_unit_range,
     .bce_with_logits = bce_with_logits,
     .gaussian_kl = gaussian_kl,
     .latent_sample = latent_sample,
