@@ -1,6 +1,7 @@
 /* Convolution as implicit matrix products: the patches of a block of output pixels are gathered into scratch (never the
  * whole im2col matrix) and multiplied by the packed weights.  Chellapilla et al. (2006), "High Performance Convolutional
- * Neural Networks for Document Processing", is the source of the idea; the blocks keep it in cache.
+ * Neural Networks for Document Processing", is the source of the idea; the blocks keep it in cache.  With few input
+ * channels the forward pass gathers nothing: the product reads the taps of neighbouring pixels from the image.
  *
  * Column q = (r * S + s) * C + c of the patch matrix is tap (r, s) of channel c. */
 #ifndef CVAE_CONV2D_H
@@ -104,7 +105,8 @@ static void scatter_patches(real *dx, const real *patches, ptrdiff_t stride, con
     }
 }
 
-/* Few channels make short runs; a row of output pixels is then the longer run, and the patch matrix is gathered transposed. */
+/* Few channels make short runs.  The forward pass then reads patches in place; for the weight gradient the patch matrix
+ * is gathered transposed, as a row of output pixels is the longer run. */
 INLINE int has_few_channels(const window_shape *s) { return s->c <= 4 && patch_size(s) <= BLOCK_ROWS; }
 
 /* Steps of `stride` that cover a distance, rounded up; a division only where it must be. */
@@ -148,19 +150,80 @@ static void gather_patches_transposed(real *scratch, const real *x, const window
     }
 }
 
+/* The part of a row of the zero-padded input that `count` output pixels side by side see, in elements. */
+INLINE ptrdiff_t row_under(const window_shape *s, ptrdiff_t count) {
+    return ((count - 1) * s->stride + (s->s - 1) * (s->dilation + 1) + 1) * s->c;
+}
+
+/* Patches of few channels are read in place, those that padding is part of from a copy in scratch: if it fits. */
+INLINE int reads_in_place(const window_shape *s) {
+    return has_few_channels(s) && row_under(s, smaller(s->ow, BLOCK_ROWS)) <= SCRATCH_SIZE / s->r;
+}
+
+/* Where the taps are, counted from the first, if those of the next kernel row are `row` elements on. */
+static void tap_offsets(ptrdiff_t *offset, const window_shape *s, ptrdiff_t row) {
+    for (ptrdiff_t r = 0; r < s->r; r++)
+        for (ptrdiff_t column = 0; column < s->s; column++)
+            for (ptrdiff_t c = 0; c < s->c; c++) *offset++ = r * row + column * (s->dilation + 1) * s->c + c;
+}
+
+/* out (R, length) = the rows of an image that the taps from row `top` on are in, from element `left` on; 0 outside. */
+static void copy_padded_rows(real *out, const real *image, const window_shape *s, ptrdiff_t top, ptrdiff_t left,
+                             ptrdiff_t length) {
+    const ptrdiff_t row_length = s->w * s->c;
+    const ptrdiff_t begin = smaller(length, larger(0, -left));
+    const ptrdiff_t end = larger(begin, smaller(length, row_length - left));
+    for (ptrdiff_t r = 0; r < s->r; r++, out += length) {
+        const ptrdiff_t row = top + r * (s->dilation + 1);
+        const int inside = row >= 0 && row < s->h;
+        for (ptrdiff_t q = 0; q < (inside ? begin : length); q++) out[q] = 0;
+        if (!inside) continue;
+        copy_reals(out + begin, image + row * row_length + left + begin, end - begin);
+        for (ptrdiff_t q = end; q < length; q++) out[q] = 0;
+    }
+}
+
+/* conv2d_forward with patches read in place, row by row of the output. */
+static void forward_in_place(real *y, const real *x, const real *packed_w, epilogue finish, const window_shape *s,
+                             ptrdiff_t first, ptrdiff_t last, real *scratch) {
+    const ptrdiff_t row_length = s->w * s->c, depth = patch_size(s), height = (s->r - 1) * (s->dilation + 1) + 1;
+    ptrdiff_t offset[BLOCK_ROWS], offset_in_copy[BLOCK_ROWS], length_of_copy = 0;
+    tap_offsets(offset, s, (s->dilation + 1) * row_length);
+    for (ptrdiff_t p = first; p < last;) {
+        const pixel at = pixel_at(s, p);
+        const ptrdiff_t count = smaller(s->ow - at.j, last - p), length = row_under(s, count);
+        const ptrdiff_t top = at.i * s->stride - s->pad_top, left = (at.j * s->stride - s->pad_left) * s->c;
+        const real *in = x + at.image * s->h * row_length;
+        const ptrdiff_t *offset_here = offset;
+        if (top >= 0 && top + height <= s->h && left >= 0 && left + length <= row_length) {
+            in += top * row_length + left;
+        } else {
+            copy_padded_rows(scratch, in, s, top, left, length);
+            if (length != length_of_copy) tap_offsets(offset_in_copy, s, length);
+            length_of_copy = length;
+            in = scratch;
+            offset_here = offset_in_copy;
+        }
+        gemm_ordered(y + p * s->k, s->k, in, IN_PLACE, s->stride * s->c, offset_here, packed_w,
+                     depth * PANEL, count, s->k, depth, finish);
+        p += count;
+    }
+}
+
 static void conv2d_forward(void *y, const void *x, const void *packed_w, const void *bias, const window_shape *s,
                            int relu, ptrdiff_t first, ptrdiff_t last, void *scratch) {
-    const int transposed = has_few_channels(s);
-    const ptrdiff_t depth = patch_size(s), step = transposed ? depth : depth_step(depth);
+    const ptrdiff_t depth = patch_size(s), step = depth_step(depth);
+    if (reads_in_place(s)) {
+        const epilogue finish = {bias, 0, relu};
+        forward_in_place(y, x, packed_w, finish, s, first, last, scratch);
+        return;
+    }
     for (ptrdiff_t q = 0; q < depth; q += step) {
         const ptrdiff_t end = smaller(q + step, depth);
         const epilogue finish = {q == 0 ? bias : NULL, q > 0, relu && end == depth};
-        if (transposed)
-            gather_patches_transposed(scratch, x, s, first, last);
-        else
-            gather_patches(scratch, x, s, first, last, q, end);
-        gemm_block((real *)y + first * s->k, s->k, scratch, transposed ? DEPTH_FIRST : ROWS_FIRST,
-                   (const real *)packed_w + q * PANEL, depth * PANEL, last - first, s->k, end - q, finish);
+        gather_patches(scratch, x, s, first, last, q, end);
+        gemm_block((real *)y + first * s->k, s->k, scratch, ROWS_FIRST, (const real *)packed_w + q * PANEL,
+                   depth * PANEL, last - first, s->k, end - q, finish);
     }
 }
 

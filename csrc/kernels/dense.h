@@ -14,10 +14,10 @@ INLINE void dense_panel(real *c, ptrdiff_t ldc, ptrdiff_t columns, const real *a
                         const real *b, ptrdiff_t row_stride, ptrdiff_t column_stride, ptrdiff_t m, ptrdiff_t k,
                         const epilogue *end, real *packed) {
     if (column_stride == 1 && columns == PANEL) {
-        gemm_panel(c, ldc, columns, a, order, a_stride, b, row_stride, m, k, end);
+        gemm_panel(c, ldc, columns, a, order, a_stride, NULL, b, row_stride, m, k, end);
     } else {
         pack_panel(packed, b, k, columns, row_stride, column_stride);
-        gemm_panel(c, ldc, columns, a, order, a_stride, packed, PANEL, m, k, end);
+        gemm_panel(c, ldc, columns, a, order, a_stride, NULL, packed, PANEL, m, k, end);
     }
 }
 

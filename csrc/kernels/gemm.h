@@ -29,11 +29,12 @@ enum {
 typedef enum {
     ROWS_FIRST,  /* a[i * a_stride + p] */
     DEPTH_FIRST, /* a[p * a_stride + i] */
-    PANEL_ROWS   /* a[p / PANEL * a_stride + i * PANEL + p % PANEL]: a matrix in panels */
+    PANEL_ROWS,  /* a[p / PANEL * a_stride + i * PANEL + p % PANEL]: a matrix in panels */
+    IN_PLACE     /* a[offset[p] + i * a_stride]: patches of pixels, read from an image */
 } block_order;
 
 INLINE ptrdiff_t left_row_step(block_order order, ptrdiff_t a_stride) {
-    return order == ROWS_FIRST ? a_stride : order == DEPTH_FIRST ? 1 : PANEL;
+    return order == ROWS_FIRST || order == IN_PLACE ? a_stride : order == DEPTH_FIRST ? 1 : PANEL;
 }
 
 /* What a tile starts from and how it ends. */
@@ -46,7 +47,8 @@ typedef struct {
 /* c (rows, vectors * LANES)[ldc] = a (rows, k) times the first columns of one panel b (k, PANEL)[b_stride].  rows,
  * vectors and order are constants at each call, so that the loops over them are unrolled and sum stays in registers. */
 INLINE void tile(const int rows, const int vectors, const block_order order, real *c, ptrdiff_t ldc, const real *a,
-                 ptrdiff_t a_stride, const real *b, ptrdiff_t b_stride, ptrdiff_t k, const epilogue *end) {
+                 ptrdiff_t a_stride, const ptrdiff_t *offset, const real *b, ptrdiff_t b_stride, ptrdiff_t k,
+                 const epilogue *end) {
     const ptrdiff_t row_step = left_row_step(order, a_stride), inner_step = order == DEPTH_FIRST ? a_stride : 1;
     vec sum[TILE_ROWS][2];
     UNROLL for (int i = 0; i < rows; i++)
@@ -58,7 +60,7 @@ INLINE void tile(const int rows, const int vectors, const block_order order, rea
             vec right[2];
             UNROLL for (int j = 0; j < vectors; j++) right[j] = load(b + p * b_stride + j * LANES);
             UNROLL for (int i = 0; i < rows; i++) {
-                const vec left = broadcast(a[i * row_step + p * inner_step]);
+                const vec left = broadcast(a[i * row_step + (order == IN_PLACE ? offset[p] : p * inner_step)]);
                 UNROLL for (int j = 0; j < vectors; j++) sum[i][j] += left * right[j];
             }
         }
@@ -85,9 +87,10 @@ static void copy_columns(real *out, ptrdiff_t out_stride, const real *in, ptrdif
 /* A tile of fewer columns than a panel is computed in a buffer as wide as the panel. */
 #define TILE(rows, order)                                                                                              \
     static void tile_##rows##_##order(real *c, ptrdiff_t ldc, ptrdiff_t columns, const real *a, ptrdiff_t a_stride,    \
-                                      const real *b, ptrdiff_t b_stride, ptrdiff_t k, const epilogue *end) {           \
+                                      const ptrdiff_t *offset, const real *b, ptrdiff_t b_stride, ptrdiff_t k,         \
+                                      const epilogue *end) {                                                           \
         if (columns == PANEL) {                                                                                        \
-            tile(rows, 2, order, c, ldc, a, a_stride, b, b_stride, k, end);                                            \
+            tile(rows, 2, order, c, ldc, a, a_stride, offset, b, b_stride, k, end);                                    \
             return;                                                                                                    \
         }                                                                                                              \
         real edge[rows * PANEL] = {0}, edge_bias[PANEL] = {0};                                                         \
@@ -95,12 +98,12 @@ static void copy_columns(real *out, ptrdiff_t out_stride, const real *in, ptrdif
         if (end->bias) copy_columns(edge_bias, PANEL, end->bias, PANEL, 1, columns);                                   \
         if (end->accumulate) copy_columns(edge, PANEL, c, ldc, rows, columns);                                         \
         if (columns > LANES)                                                                                           \
-            tile(rows, 2, order, edge, PANEL, a, a_stride, b, b_stride, k, &edge_end);                                 \
+            tile(rows, 2, order, edge, PANEL, a, a_stride, offset, b, b_stride, k, &edge_end);                         \
         else                                                                                                           \
-            tile(rows, 1, order, edge, PANEL, a, a_stride, b, b_stride, k, &edge_end);                                 \
+            tile(rows, 1, order, edge, PANEL, a, a_stride, offset, b, b_stride, k, &edge_end);                         \
         copy_columns(c, ldc, edge, PANEL, rows, columns);                                                              \
     }
-#define TILES(rows) TILE(rows, ROWS_FIRST) TILE(rows, DEPTH_FIRST) TILE(rows, PANEL_ROWS)
+#define TILES(rows) TILE(rows, ROWS_FIRST) TILE(rows, DEPTH_FIRST) TILE(rows, PANEL_ROWS) TILE(rows, IN_PLACE)
 TILES(1)
 TILES(2)
 TILES(4)
@@ -110,17 +113,20 @@ TILES(8)
 TILES(12)
 #endif
 
-typedef void (*tile_function)(real *, ptrdiff_t, ptrdiff_t, const real *, ptrdiff_t, const real *, ptrdiff_t, ptrdiff_t,
-                              const epilogue *);
+typedef void (*tile_function)(real *, ptrdiff_t, ptrdiff_t, const real *, ptrdiff_t, const ptrdiff_t *, const real *,
+                              ptrdiff_t, ptrdiff_t, const epilogue *);
 
 /* The tallest tile that fits into rows, and its height. */
 INLINE int choose_tile(block_order order, ptrdiff_t rows, tile_function *function) {
+#define USE(height)                                                                                                    \
+    *function = order == ROWS_FIRST    ? tile_##height##_ROWS_FIRST                                                    \
+                : order == DEPTH_FIRST ? tile_##height##_DEPTH_FIRST                                                   \
+                : order == PANEL_ROWS  ? tile_##height##_PANEL_ROWS                                                    \
+                                       : tile_##height##_IN_PLACE;                                                     \
+    return height;
 #define CHOOSE(height)                                                                                                 \
     if (rows >= height) {                                                                                              \
-        *function = order == ROWS_FIRST    ? tile_##height##_ROWS_FIRST                                                \
-                    : order == DEPTH_FIRST ? tile_##height##_DEPTH_FIRST                                               \
-                                           : tile_##height##_PANEL_ROWS;                                               \
-        return height;                                                                                                 \
+        USE(height)                                                                                                    \
     }
 #if TILE_ROWS == 12
     CHOOSE(12)
@@ -129,31 +135,40 @@ INLINE int choose_tile(block_order order, ptrdiff_t rows, tile_function *functio
     CHOOSE(6)
     CHOOSE(4)
     CHOOSE(2)
-    *function = order == ROWS_FIRST ? tile_1_ROWS_FIRST : order == DEPTH_FIRST ? tile_1_DEPTH_FIRST : tile_1_PANEL_ROWS;
-    return 1;
+    USE(1)
+#undef USE
 #undef CHOOSE
 }
 
 /* c (m, columns)[ldc] = a (m, k) times the first columns, at most PANEL, of b (k, PANEL)[b_stride].  If there are fewer
- * than PANEL, b is still read as wide as whole vectors. */
+ * than PANEL, b is still read as wide as whole vectors.  offset: for IN_PLACE, else NULL. */
 INLINE void gemm_panel(real *c, ptrdiff_t ldc, ptrdiff_t columns, const real *a, block_order order, ptrdiff_t a_stride,
-                       const real *b, ptrdiff_t b_stride, ptrdiff_t m, ptrdiff_t k, const epilogue *end) {
+                       const ptrdiff_t *offset, const real *b, ptrdiff_t b_stride, ptrdiff_t m, ptrdiff_t k,
+                       const epilogue *end) {
     for (ptrdiff_t i = 0; i < m;) {
         tile_function function;
         const int height = choose_tile(order, m - i, &function);
-        function(c + i * ldc, ldc, columns, a + i * left_row_step(order, a_stride), a_stride, b, b_stride, k, end);
+        function(c + i * ldc, ldc, columns, a + i * left_row_step(order, a_stride), a_stride, offset, b, b_stride, k,
+                 end);
         i += height;
     }
 }
 
-/* c (m, n)[ldc] = block a (m, k) in scratch times packed panels b (k, n), b_step elements apart. */
-static void gemm_block(real *c, ptrdiff_t ldc, const real *a, block_order order, const real *b, ptrdiff_t b_step,
-                       ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, epilogue end) {
+/* c (m, n)[ldc] = a (m, k) times packed panels b (k, n), b_step elements apart. */
+static void gemm_ordered(real *c, ptrdiff_t ldc, const real *a, block_order order, ptrdiff_t a_stride,
+                         const ptrdiff_t *offset, const real *b, ptrdiff_t b_step, ptrdiff_t m, ptrdiff_t n,
+                         ptrdiff_t k, epilogue end) {
     for (ptrdiff_t j = 0; j < n; j += PANEL) {
-        gemm_panel(c + j, ldc, smaller(n - j, PANEL), a, order, SCRATCH_STRIDE, b, PANEL, m, k, &end);
+        gemm_panel(c + j, ldc, smaller(n - j, PANEL), a, order, a_stride, offset, b, PANEL, m, k, &end);
         b += b_step;
         if (end.bias) end.bias += PANEL;
     }
+}
+
+/* The same with a block a in scratch. */
+static void gemm_block(real *c, ptrdiff_t ldc, const real *a, block_order order, const real *b, ptrdiff_t b_step,
+                       ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, epilogue end) {
+    gemm_ordered(c, ldc, a, order, SCRATCH_STRIDE, NULL, b, b_step, m, n, k, end);
 }
 
 /* c (m, n) = a (m, k) times b (k, n), all three in panels: element (i, j) at [j / PANEL][i][j % PANEL], the last panel
@@ -161,7 +176,7 @@ static void gemm_block(real *c, ptrdiff_t ldc, const real *a, block_order order,
 static void gemm_panels(real *c, const real *a, const real *b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k) {
     const epilogue none = {NULL, 0, 0};
     for (ptrdiff_t j = 0; j < n; j += PANEL)
-        gemm_panel(c + j * m, PANEL, PANEL, a, PANEL_ROWS, m * PANEL, b + j * k, PANEL, m, k, &none);
+        gemm_panel(c + j * m, PANEL, PANEL, a, PANEL_ROWS, m * PANEL, NULL, b + j * k, PANEL, m, k, &none);
 }
 
 /* c (m, n) = a (k, m) transposed times b (k, n), or c += that, all three in panels. */
@@ -170,8 +185,8 @@ static void gemm_panels_transposed(real *c, const real *a, const real *b, ptrdif
     const epilogue end = {NULL, accumulate, 0};
     for (ptrdiff_t j = 0; j < n; j += PANEL)
         for (ptrdiff_t i = 0; i < m; i += PANEL)
-            gemm_panel(c + j * m + i * PANEL, PANEL, PANEL, a + i * k, DEPTH_FIRST, PANEL, b + j * k, PANEL,
-                       smaller(m - i, PANEL), k, &end);
+            gemm_panel(c + j * m + i * PANEL, PANEL, PANEL, a + i * k, DEPTH_FIRST, PANEL, NULL, b + j * k,
+                       PANEL, smaller(m - i, PANEL), k, &end);
 }
 
 /* out (rows, LANES)[PANEL] = in (columns, rows)[stride] transposed, at most LANES of each; missing columns are zero. */
