@@ -215,6 +215,11 @@ def gather(X: np.ndarray, indices: np.ndarray | slice, out: np.ndarray) -> np.nd
     array([0.4, 0. ])
     """
     if isinstance(indices, slice):
+        if X.dtype != np.uint8 or out.size < _BLOCK_VALUES:
+            selected = X[indices]
+            _check_out(out, selected.shape)
+            _scale(selected, out)
+            return out
         indices = np.arange(*indices.indices(len(X)))
     indices = np.asarray(indices)
     if indices.ndim != 1 or indices.dtype.kind not in "iu":

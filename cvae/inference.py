@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvae._kernels import elementwise
 from cvae.images import gather
 from cvae.model import Array, Model
 from cvae.parsing import check_size
 from cvae.plan import Plan
-from cvae.programs import run
 from cvae.random import make_rng, standard_normal
 from cvae.threads import limit_threads
 
@@ -97,8 +95,7 @@ class Inference(Model):
             plan = self._plan(max(1, min(len(codes), BATCH)), training=False)
             for start in range(0, len(codes), plan.batchsize):
                 part = slice(start, start + plan.batchsize)
-                logits = plan.decode(codes[part])
-                run(elementwise.sigmoid, flat[part].reshape(-1), logits.reshape(-1))
+                flat[part] = plan.decode(codes[part])
         return images
 
     def inverse_transform(self, Z: npt.ArrayLike) -> Array:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from cvae._kernels import latent, losses
+from cvae._kernels import elementwise, latent, losses
 from cvae._kernels.program import Program, Watch
 from cvae.chain import Array, Chain, empty
 from cvae.layers import LayerBase
@@ -85,7 +85,7 @@ class Plan:
         return self.code[:n, : self.T], self.code[:n, self.T :]
 
     def decode(self, z: Array) -> Array:
-        """Logits (n, rows * cols * channels) of the images of codes z (n, T), valid until the next call."""
+        """Probabilities (n, rows * cols * channels) of the images of codes z (n, T), valid until the next call."""
         n = len(z)
         self.z[:n] = z
         self._run("decode", n)
@@ -154,6 +154,9 @@ class Plan:
             latent.sample(program, z, deviation, self.mean[:n], self.log_var[:n], code, noise)
         if kind != "encode":
             self.decoder.record_forward(program, z)
+        if kind == "decode":
+            flat = self.logits[:n].reshape(-1)
+            elementwise.sigmoid(program, flat, flat)
         if kind in ("loss", "train", "weights"):
             dlogits = self.decoder.grad(n) if kind == "train" else None
             y = images.reshape(n, -1)
