@@ -8,7 +8,8 @@ from tables cimport import_tables, kernel_table, table_pair
 cdef const table_pair *tables = import_tables()
 
 cdef enum:
-    SMALL_WORK = 4_000     # numbers below which waking other threads costs more than it saves
+    SMALL_SAMPLE = 200       # elements below which waking other threads costs more than it saves: with exponentials,
+    SMALL_BACKWARD = 10_000  # and without
 
 
 cdef struct codes:
@@ -49,7 +50,7 @@ def sample(
     work.table, work.t = tables.f32 if floating is float else tables.f64, z.shape[1]
     work.z, work.deviation, work.mean, work.log_var = &z[0, 0], &deviation[0, 0], &mean[0, 0], &log_var[0, 0]
     work.code, work.noise = &code[0, 0], &noise[0, 0]
-    add_stage(program, sample_row, work, z.shape[0], z.shape[0] * z.shape[1] < SMALL_WORK)
+    add_stage(program, sample_row, work, z.shape[0], z.shape[0] * z.shape[1] < SMALL_SAMPLE)
 
 
 cdef void sample_row(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
@@ -74,7 +75,7 @@ def backward(
     work.table, work.t = tables.f32 if floating is float else tables.f64, dz.shape[1]
     work.dcode, work.dz, work.noise, work.deviation = &dcode[0, 0], &dz[0, 0], &noise[0, 0], <void *> &deviation[0, 0]
     work.dmean, work.dlog_var = &dmean[0, 0], &dlog_var[0, 0]
-    add_stage(program, backward_row, work, dz.shape[0], dz.shape[0] * dz.shape[1] < SMALL_WORK)
+    add_stage(program, backward_row, work, dz.shape[0], dz.shape[0] * dz.shape[1] < SMALL_BACKWARD)
 
 
 cdef void backward_row(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:

@@ -8,7 +8,8 @@ from tables cimport import_tables, kernel_table, table_pair
 cdef const table_pair *tables = import_tables()
 
 cdef enum:
-    SMALL_WORK = 4_000     # pixels below which waking other threads costs more than it saves
+    SMALL_WORK = 4_000     # pixels below which waking other threads costs more than it saves,
+    SMALL_CODES = 200      # and the same for elements of codes, each of which takes an exponential in double
 
 
 # Both losses: `first` and `second` are the logits and the pixels, or the means and log variances.
@@ -74,7 +75,7 @@ def gaussian_kl(
     work.table, work.scale, work.columns = tables.f32 if floating is float else tables.f64, scale, t
     work.total, work.first, work.second = &kl[0], &mean[0, 0], &log_var[0, 0]
     work.dfirst, work.dsecond = &dmean[0, 0], &dlog_var[0, 0]
-    add_stage(program, kl_row, work, n, n * t < SMALL_WORK)
+    add_stage(program, kl_row, work, n, n * t < SMALL_CODES)
 
 
 cdef void kl_row(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
