@@ -137,6 +137,42 @@ def test_gather_bytes_of_no_images():
         gather_bytes(np.zeros((0, 6), np.uint8), np.zeros(1, np.intp), np.float32)
 
 
+@each_dtype
+@pytest.mark.parametrize(("n", "m"), [(0, 5), (5, 0), (1, 1), (3, 7), (41, 784), (42, 784), (1, 32769)])
+def test_gather_copies_images(n, m, dtype):
+    rng = np.random.default_rng(4)
+    images, indices = normal(rng, (9, m), dtype), read_only(rng.integers(0, 9, n).astype(np.intp))
+    out = output((n, m), dtype)
+    run(elementwise.gather, out, images, indices, n_threads=2)
+    assert_margins_untouched(out)
+    np.testing.assert_array_equal(out, images[indices])
+
+
+def test_gather_refuses_indices_outside_and_other_shapes():
+    out, images = np.zeros((2, 6), np.float32), np.zeros((5, 6), np.float32)
+    for indices in ([0, 5], [-1, 0]):
+        with pytest.raises(IndexError, match=r"indices must lie in 0\.\.4, got"):
+            run(elementwise.gather, out, images, np.array(indices, np.intp))
+    for wrong in ([out[:1], images], [out, images[:, :5].copy()], [out, images.astype(np.float64)]):
+        with pytest.raises(ValueError, match=r"out, images and indices must be|mismatch"):
+            run(elementwise.gather, *wrong, np.zeros(2, np.intp))
+
+
+@each_dtype
+@pytest.mark.parametrize("size", [1, 7, 4096, 4097, 50_000])
+def test_is_in_unit_range(size, dtype):
+    x = np.linspace(0, 1, size, dtype=dtype)
+    for n_threads in (1, 3):
+        assert elementwise.is_in_unit_range(x, n_threads=n_threads)
+        assert elementwise.is_in_unit_range(read_only(-0.0 * x), n_threads=n_threads)
+        for place in (0, size // 2, size - 1):
+            for value in (np.nextafter(dtype(1), dtype(2)), -np.finfo(dtype).tiny, np.nan, np.inf, -np.inf):
+                bad = x.copy()
+                bad[place] = value
+                assert not elementwise.is_in_unit_range(bad, n_threads=n_threads)
+    assert elementwise.is_in_unit_range(x[:0], n_threads=2)
+
+
 # ------------------------------------------------------------------ arguments
 
 

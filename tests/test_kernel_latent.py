@@ -149,7 +149,7 @@ def test_every_array_is_checked(name):
         rows, columns = array.shape
         for shape in ((0, columns), (rows - 1, columns), (rows + 1, columns), (rows, 0), (rows, columns - 1),
                       (rows, columns + 1), (rows, columns // 2), (rows, 2 * columns)):  # fmt: skip
-            with pytest.raises(ValueError, match=r"for a code \(n, 2t\) the other arrays must be \(n, t\)"):
+            with pytest.raises(ValueError, match=r"for a code \(n, 2t\) the others must be \(n, t\)"):
                 call(name, [*good[:i], np.zeros(shape, np.float32), *good[i + 1 :]])
         wrong = [array.astype(np.float64), array.astype(np.int32), None, array.tolist(), array[0], array[np.newaxis]]
         wrong += [np.repeat(array, 2, axis=-1)[..., ::2], array.astype(array.dtype.newbyteorder())]

@@ -45,6 +45,7 @@ KERNELS = {
     "dense_grad_weight": (dense.dense_grad_weight, [(60, 50), (50,), (40, 60), (40, 50)], {}),
     "relu_backward": (elementwise.relu_backward, [FLAT] * 3, {}),
     "sigmoid": (elementwise.sigmoid, [(10_001,)] * 2, {}),
+    "gather": (elementwise.gather, [(50, 701), (4, 701), ((50,), np.intp)], {}),
     "gather_bytes": (elementwise.gather_bytes, [(50, 701), ((4, 701), np.uint8), ((50,), np.intp)], {}),
     "bce_with_logits": (losses.bce_with_logits, [TOTALS, ROWS, ROWS, ROWS], {"scale": 0.5}),
     "gaussian_kl": (losses.gaussian_kl, [TOTALS, ROWS, ROWS, ROWS, ROWS], {"scale": 0.5}),
