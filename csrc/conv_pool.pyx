@@ -5,7 +5,7 @@
 # shapes alone, so that results do not depend on the number of threads.
 
 from cython cimport floating
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memset
 
 from convolution cimport (
@@ -19,6 +19,7 @@ from tables cimport BLOCK_ROWS, ceil_div, check_steps, import_tables, kernel_tab
 cdef const table_pair *tables = import_tables()
 
 cdef enum:
+    MAX_WINDOW = 16          # rows and columns of a pooling's window, whose places then fit a byte
     MAX_LANES = 8            # accumulators of the weight gradient,
     LANES_BYTES = 1 << 26    # and the memory that they may take
     CHANNELS = 16            # output channels of a piece of work
@@ -32,8 +33,9 @@ cdef struct block:
     bint winograd
     void *y                  # pooled, (N, PH, PW, K)
     void *dy
-    int32_t *argmax
-    ptrdiff_t output_bytes   # of the convolution's output for a group
+    uint8_t *argmax
+    ptrdiff_t output_bytes   # of the convolution's output for a group,
+    ptrdiff_t place_bytes    # and of the places of the maxima of a row of windows or, backward, of an image
 
 
 # ---------------------------------------------------------------- recording
@@ -55,8 +57,11 @@ cdef block *new_block(
     b.pool.k, b.pool.dilation = 0, 0
     b.pool.stride, b.pool.pad_top, b.pool.pad_left = pool["stride"], pool["pad_top"], pool["pad_left"]
     check_steps(&b.pool)
-    if argmax != y or min(y) < 1 or min(b.pool.r, b.pool.s) < 1:
-        raise ValueError(f"output and argmax must be (N, PH, PW, K), not empty, got {y} and {argmax}")
+    if argmax != y or min(y) < 1 or min(b.pool.r, b.pool.s) < 1 or max(b.pool.r, b.pool.s) > MAX_WINDOW:
+        raise ValueError(
+            "output and argmax must be (N, PH, PW, K), not empty, and kernel_shape from 1 to "
+            f"{MAX_WINDOW}, got {y}, {argmax} and {(b.pool.r, b.pool.s)}"
+        )
 
     cdef ptrdiff_t together = (  # as many images as keep the matrix products busy
         table.winograd_block(s) // table.winograd_tiles(s) if winograd else BLOCK_ROWS // (s.oh * s.ow))
@@ -64,6 +69,7 @@ cdef block *new_block(
     b.conv.groups = min(s.n, ceil_div(groups, GROUPS) * GROUPS)
     b.conv.group = ceil_div(s.n, b.conv.groups)
     b.output_bytes = whole_lines(b.conv.group * s.oh * s.ow * s.k * itemsize)
+    b.place_bytes = whole_lines((b.pool.oh if backward else 1) * b.pool.ow * s.k * <ptrdiff_t> sizeof(int32_t))
     if winograd:
         inner = table.winograd_scratch(s)
     elif backward:
@@ -71,7 +77,8 @@ cdef block *new_block(
     else:
         inner = table.block_scratch
     cdef block *work = <block *> new_work(
-        program, arrays, sizeof(block), shared_size(&b, backward) * itemsize, b.output_bytes + inner * itemsize)
+        program, arrays, sizeof(block), shared_size(&b, backward) * itemsize,
+        b.output_bytes + b.place_bytes + inner * itemsize)
     work[0] = b
     return work
 
@@ -97,7 +104,7 @@ cdef ptrdiff_t shared_size(block *b, bint backward) noexcept nogil:
 def forward(
     program,
     floating[:, :, :, ::1] y not None,         # OUT (N, PH, PW, K)
-    int32_t[:, :, :, ::1] argmax not None,     # OUT (N, PH, PW, K), index row * S + column within the pooling's window
+    uint8_t[:, :, :, ::1] argmax not None,     # OUT (N, PH, PW, K), index row * S + column within the pooling's window
     const floating[:, :, :, ::1] x not None,   # IN  (N, H, W, C)
     const floating[:, :, :, ::1] w not None,   # IN  (R, S, C, K)
     const floating[::1] b not None,            # IN  (K)
@@ -133,7 +140,7 @@ def backward(
     floating[::1] db not None,                    # OUT (K)
     const floating[:, :, :, ::1] x not None,      # IN  (N, H, W, C)
     const floating[:, :, :, ::1] y not None,      # IN  (N, PH, PW, K), from forward
-    const int32_t[:, :, :, ::1] argmax not None,  # IN  (N, PH, PW, K), from forward
+    const uint8_t[:, :, :, ::1] argmax not None,  # IN  (N, PH, PW, K), from forward
     floating[:, :, :, ::1] dy not None,           # IN  (N, PH, PW, K); the ReLU is undone in it
     const floating[:, :, :, ::1] w not None,      # IN  (R, S, C, K)
     *, dict conv, dict pool, bint winograd,
@@ -153,7 +160,7 @@ def backward(
         True)
     cdef window_shape *s = &work.conv.s
     check_bias((<object> db).shape, s)
-    work.y, work.dy, work.argmax = <void *> &y[0, 0, 0, 0], &dy[0, 0, 0, 0], <int32_t *> &argmax[0, 0, 0, 0]
+    work.y, work.dy, work.argmax = <void *> &y[0, 0, 0, 0], &dy[0, 0, 0, 0], <uint8_t *> &argmax[0, 0, 0, 0]
     work.conv.x, work.conv.w, work.conv.dw, work.conv.db = (
         &x[0, 0, 0, 0], &w[0, 0, 0, 0], &dw[0, 0, 0, 0], &db[0])
     if dx is not None:
@@ -230,7 +237,7 @@ cdef struct group_of_images:
     char *dx
     char *y
     char *dy
-    int32_t *argmax
+    uint8_t *argmax
 
 
 cdef group_of_images select(const block *b, ptrdiff_t index) noexcept nogil:
@@ -256,17 +263,20 @@ cdef void forward_group(const void *work, ptrdiff_t index, char *shared, char *s
     cdef const block *b = <const block *> work
     cdef const kernel_table *table = b.conv.table
     cdef group_of_images g = select(b, index)
-    cdef char *inner = scratch + b.output_bytes
     cdef char *weights = weights_of(&b.conv, shared)
+    cdef int32_t *places = <int32_t *> (scratch + b.output_bytes)
+    cdef ptrdiff_t row = b.pool.ow * b.pool.c
     cdef ptrdiff_t tiles = g.conv.n * table.winograd_tiles(&g.conv), step = table.winograd_block(&g.conv), done = 0, i
     if b.winograd:
         for i in range(ceil_div(tiles, step)):
             table.winograd_forward(scratch, g.x, weights, b.conv.b, &g.conv, True, i * step, range_end(i, step, tiles),
-                                   inner)
+                                   inner_scratch(b, scratch))
     for i in range(g.pool.n * g.pool.oh):
         if not b.winograd:
             done = convolve_up_to(b, &g, pixels_before(&g, i), done, weights, scratch)
-        table.pool2d_max_forward(g.y, g.argmax, scratch, &g.pool, i)
+        # One row at a time: the kernel counts rows from the first of y and argmax.
+        table.pool2d_max_forward(g.y, places - i * row, scratch, &g.pool, i)
+        table.narrow(g.argmax + i * row, places, row)
 
 
 cdef inline ptrdiff_t pixels_before(const group_of_images *g, ptrdiff_t row) noexcept nogil:
@@ -285,7 +295,7 @@ cdef ptrdiff_t convolve_up_to(
     cdef ptrdiff_t step = max(1, 96 // row) * row if row <= BLOCK_ROWS else BLOCK_ROWS
     while done < needed:
         b.conv.table.conv2d_forward(scratch, g.x, weights, b.conv.b, &g.conv, True, done, min(done + step, end),
-                                    scratch + b.output_bytes)
+                                    inner_scratch(b, scratch))
         done = min(done + step, end)
     return done
 
@@ -294,6 +304,20 @@ cdef void undo_relu(const void *work, ptrdiff_t index, char *shared, char *scrat
     """A maximum is positive where what it was taken from is: there is less to undo on the pooled gradient."""
     cdef const block *b = <const block *> work
     b.conv.table.relu_backward(b.dy, b.dy, b.y, index * RANGE, range_end(index, RANGE, pooled_size(b)))
+
+
+cdef inline char *inner_scratch(const block *b, char *scratch) noexcept nogil:
+    """What is left for the convolution itself."""
+    return scratch + b.output_bytes + b.place_bytes
+
+
+cdef void unpool(const block *b, const group_of_images *g, char *scratch) noexcept nogil:
+    """The gradient of the convolution's output for a group of images."""
+    cdef ptrdiff_t image = b.pool.oh * b.pool.ow * b.pool.c, i
+    cdef int32_t *places = <int32_t *> (scratch + b.output_bytes)
+    for i in range(g.pool.n):
+        b.conv.table.widen(places, g.argmax + i * image, image)
+        b.conv.table.pool2d_max_backward(scratch, g.dy, places - i * image, &g.pool, i)
 
 
 cdef char *clear_lane(const block *b, ptrdiff_t index, char *shared) noexcept nogil:
@@ -305,16 +329,15 @@ cdef char *clear_lane(const block *b, ptrdiff_t index, char *shared) noexcept no
 cdef void winograd_lane(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const block *b = <const block *> work
     cdef const kernel_table *table = b.conv.table
-    cdef ptrdiff_t first = index * b.conv.groups // b.conv.lanes, i, j
+    cdef ptrdiff_t first = index * b.conv.groups // b.conv.lanes, i
     cdef group_of_images g
     for i in range(first, (index + 1) * b.conv.groups // b.conv.lanes):
         g = select(b, i)
-        for j in range(g.pool.n):
-            table.pool2d_max_backward(scratch, g.dy, g.argmax, &g.pool, j)
+        unpool(b, &g, scratch)
         if g.dx != NULL:
             table.set_zero(g.dx, 0, g.conv.n * g.conv.h * g.conv.w * g.conv.c)
         table.winograd_backward(g.dx, lane_of(&b.conv, shared, index), i > first, g.x, scratch, shared, &g.conv, 0,
-                                g.conv.n * table.winograd_tiles(&g.conv), scratch + b.output_bytes)
+                                g.conv.n * table.winograd_tiles(&g.conv), inner_scratch(b, scratch))
 
 
 cdef void direct_lane(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
@@ -322,13 +345,12 @@ cdef void direct_lane(const void *work, ptrdiff_t index, char *shared, char *scr
     cdef const kernel_table *table = b.conv.table
     cdef char *sums = clear_lane(b, index, shared)
     cdef char *bias_sums = sums + weight_count(&b.conv.s) * b.conv.itemsize
-    cdef char *inner = scratch + b.output_bytes
+    cdef char *inner = inner_scratch(b, scratch)
     cdef group_of_images g
     cdef ptrdiff_t i, j, pixels
     for i in range(index * b.conv.groups // b.conv.lanes, (index + 1) * b.conv.groups // b.conv.lanes):
         g = select(b, i)
-        for j in range(g.pool.n):
-            table.pool2d_max_backward(scratch, g.dy, g.argmax, &g.pool, j)
+        unpool(b, &g, scratch)
         pixels = g.conv.n * g.conv.oh * g.conv.ow
         for j in range(ceil_div(pixels, BLOCK_ROWS)):
             table.conv2d_grad_weight(sums, bias_sums, g.x, scratch, &g.conv, j * BLOCK_ROWS,

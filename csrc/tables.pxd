@@ -2,7 +2,7 @@
 # that dispatch.pyx chose.
 
 from cpython.pycapsule cimport PyCapsule_Import
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, uint8_t
 
 cdef extern from "kernels/kernels.h" nogil:
     ctypedef struct window_shape:
@@ -26,7 +26,7 @@ cdef extern from "kernels/kernels.h" nogil:
                                    ptrdiff_t, void *) noexcept nogil
         ptrdiff_t (*conv2d_grad_input_scratch)(const window_shape *) noexcept nogil
         ptrdiff_t (*conv2d_grad_weight_scratch)(const window_shape *) noexcept nogil
-        void (*conv_pool_grad_weight)(void *, const void *, const void *, const void *, const int32_t *,
+        void (*conv_pool_grad_weight)(void *, const void *, const void *, const void *, const uint8_t *,
                                       const window_shape *, const window_shape *, ptrdiff_t, ptrdiff_t,
                                       void *) noexcept nogil
         ptrdiff_t (*conv_pool_grad_weight_scratch)(const window_shape *, const window_shape *) noexcept nogil
@@ -58,6 +58,8 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*sum_lanes)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*sigmoid)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*scale_bytes)(void *, const unsigned char *, ptrdiff_t) noexcept nogil
+        void (*narrow)(uint8_t *, const int32_t *, ptrdiff_t) noexcept nogil
+        void (*widen)(int32_t *, const uint8_t *, ptrdiff_t) noexcept nogil
         int (*is_in_unit_range)(const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         double (*bce_with_logits)(void *, const void *, const void *, ptrdiff_t, double, ptrdiff_t) noexcept nogil
         double (*gaussian_kl)(void *, void *, const void *, const void *, ptrdiff_t, double, ptrdiff_t) noexcept nogil

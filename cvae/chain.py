@@ -140,7 +140,7 @@ class ConvPoolStep(Step):
     def __init__(self, block: ConvPool, n: int, training: bool) -> None:
         self.block = block
         super().__init__((n, *block.out_shape[1:]), block.conv.dtype, training)
-        self.argmax = empty(self.output.shape, np.int32)
+        self.argmax = empty(self.output.shape, np.uint8)
 
     def record_forward(self, program: Program, X: Array) -> None:
         n = len(X)

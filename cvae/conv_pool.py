@@ -12,6 +12,7 @@ from cvae.layers import Conv2D, Pool2D
 
 Array = npt.NDArray[Any]
 
+LARGEST_WINDOW = 16  # so that places in it fit a byte
 LARGEST_OUTPUT = 1 << 20  # bytes of the convolution's output for an image: two of them are to fit a core's cache
 
 
@@ -42,10 +43,11 @@ class ConvPool:
         """Whether two layers that follow one another can be a block."""
         _, rows, cols, channels = conv.output_shape(in_shape)
         fits = rows * cols * channels * conv.dtype.itemsize <= LARGEST_OUTPUT
+        fits = fits and max(pool.kernel_shape) <= LARGEST_WINDOW
         return fits and isinstance(conv.act_fn, ReLU) and pool.mode == "max"
 
     def record_forward(self, program: Program, X: Array, Y: Array, argmax: Array, *, keep_weights: bool) -> None:
-        """Y = the pooled output, argmax (int32) its places; as for layers, arrays are C-contiguous, of their dtype.
+        """Y = the pooled output, argmax (uint8) its places; as for layers, arrays are C-contiguous, of their dtype.
 
         keep_weights keeps what is computed from the weights for as long as they stay the same.
         """

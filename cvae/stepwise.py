@@ -187,7 +187,7 @@ class Stepwise(Model):
         if conv.trainable:
             Y, dY = pool.forward(conv.act_fn.fn(conv.derived_variables["Z"][0]), retain_derived=False), grad.copy()
             dW, db = np.empty_like(conv.W), np.empty_like(conv.b)
-            run(ConvPool(conv, pool, X.shape).record_backward, None, dW, db, X, Y, argmax, dY)
+            run(ConvPool(conv, pool, X.shape).record_backward, None, dW, db, X, Y, argmax.astype(np.uint8), dY)
             conv.gradients["W"] += dW
             conv.gradients["b"] += db.reshape(conv.gradients["b"].shape)
         return d_conv, dX

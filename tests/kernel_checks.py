@@ -7,7 +7,6 @@ import pytest
 
 DTYPES = [np.float32, np.float64]
 MARGIN = 37  # elements before and after an output; odd, so that no output lies on a vector's boundary
-UNTOUCHED = -12345.0
 
 # The largest relative error of any element, where all terms of all sums are positive.
 TOLERANCE = {np.dtype(np.float32): 5e-6, np.dtype(np.float64): 1e-13}
@@ -35,19 +34,24 @@ def exact(*arrays):
     return [array.astype(np.float64) for array in arrays]
 
 
+def untouched(dtype):
+    """What the margins hold."""
+    return -12345.0 if np.dtype(dtype).kind == "f" else np.iinfo(dtype).max - 12
+
+
 def output(shape, dtype):
     """An array of NaN for a kernel to fill, with a margin on both sides that `assert_margins_untouched` looks at."""
     size = math.prod(shape)
-    memory = np.full(MARGIN + size + MARGIN, UNTOUCHED, dtype)
-    memory[MARGIN : MARGIN + size] = np.nan if np.dtype(dtype).kind == "f" else -1
+    memory = np.full(MARGIN + size + MARGIN, untouched(dtype), dtype)
+    memory[MARGIN : MARGIN + size] = np.nan if np.dtype(dtype).kind == "f" else np.iinfo(dtype).max
     return memory[MARGIN : MARGIN + size].reshape(shape)
 
 
 def assert_margins_untouched(*outputs):
     for array in outputs:
         before, after = array.base[:MARGIN], array.base[MARGIN + array.size :]
-        assert (before == UNTOUCHED).all()
-        assert (after == UNTOUCHED).all()
+        assert (before == untouched(array.dtype)).all()
+        assert (after == untouched(array.dtype)).all()
 
 
 def assert_close(got, expected):

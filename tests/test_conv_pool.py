@@ -99,7 +99,7 @@ class Data:
 
     def fused(self, n_threads=2, *, with_dx=True):
         case, dtype = self.case, self.dtype
-        y, argmax = output(case.y_shape, dtype), output(case.y_shape, np.int32)
+        y, argmax = output(case.y_shape, dtype), output(case.y_shape, np.uint8)
         dx = output(self.x.shape, dtype) if with_dx else None
         dw, db = output(self.w.shape, dtype), output(self.b.shape, dtype)
         how = case.how() | {"n_threads": n_threads}
@@ -121,7 +121,7 @@ def check(case, dtype, seed=0):
     for with_dx in (True, False):
         got_y, got_argmax, got_dx, got_dw, got_db = data.fused(with_dx=with_dx)
         np.testing.assert_array_equal(got_y, y)
-        np.testing.assert_array_equal(got_argmax, argmax)
+        np.testing.assert_array_equal(got_argmax, argmax)  # bytes and int32
         if with_dx:
             np.testing.assert_array_equal(got_dx, dx)
         assert_close(got_dw, dw, (5 if case.winograd else 1) * TOLERANCE[dtype])
@@ -200,7 +200,7 @@ def test_the_same_bits_with_any_number_of_threads(name, with_dx, dtype):
 def test_kept_weights_are_made_anew_when_the_weights_change(name, dtype):
     data = Data(CASES[name], dtype)
     data.w = data.w.copy()
-    y, argmax = np.empty_like(data.dy), np.empty(data.dy.shape, np.int32)
+    y, argmax = np.empty_like(data.dy), np.empty(data.dy.shape, np.uint8)
     program = Program()
     conv_pool.forward(program, y, argmax, data.x, data.w, data.b, keep_weights=True, **data.case.how())
     for change in (0, 0, 1, 0, -2):

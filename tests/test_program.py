@@ -22,7 +22,8 @@ from cvae.workspace import ALIGNMENT, aligned_empty, workspace
 X, W, Y, B = (6, 9, 8, 3), (3, 3, 3, 20), (6, 7, 6, 20), (20,)
 PAD = {"pad_top": 0, "pad_left": 0}
 CONV, POOL = {**PAD, "stride": 1, "dilation": 0}, {**PAD, "stride": 1, "kernel_shape": (2, 2)}
-POOLED, PLACES = (6, 6, 5, 20), ((6, 6, 5, 20), np.int32)
+POOLED = (6, 6, 5, 20)
+PLACES, BYTES = (POOLED, np.int32), (POOLED, np.uint8)
 DIRECT = {"conv": {**CONV, "out_shape": Y[1:3]}, "pool": POOL, "winograd": False}
 FAST, KEPT = DIRECT | {"winograd": True}, {"keep_weights": True}
 ROWS, CODE, TOTALS, FLAT = (9, 500), (9, 1000), ((9,), np.float64), (40_001,)
@@ -32,10 +33,10 @@ KERNELS = {
     "conv2d_grad_weight": (conv2d.conv2d_grad_weight, [W, B, X, Y], CONV),
     "winograd_forward": (winograd.forward, [Y, X, W, B], {**PAD, "relu": True}),
     "winograd_backward": (winograd.backward, [X, W, B, X, Y, W], PAD),
-    "conv_pool_forward": (conv_pool.forward, [POOLED, PLACES, X, W, B], DIRECT | KEPT),
-    "conv_pool_backward": (conv_pool.backward, [X, W, B, X, POOLED, PLACES, POOLED, W], DIRECT),
-    "conv_pool_forward_winograd": (conv_pool.forward, [POOLED, PLACES, X, W, B], FAST | KEPT),
-    "conv_pool_backward_winograd": (conv_pool.backward, [X, W, B, X, POOLED, PLACES, POOLED, W], FAST),
+    "conv_pool_forward": (conv_pool.forward, [POOLED, BYTES, X, W, B], DIRECT | KEPT),
+    "conv_pool_backward": (conv_pool.backward, [X, W, B, X, POOLED, BYTES, POOLED, W], DIRECT),
+    "conv_pool_forward_winograd": (conv_pool.forward, [POOLED, BYTES, X, W, B], FAST | KEPT),
+    "conv_pool_backward_winograd": (conv_pool.backward, [X, W, B, X, POOLED, BYTES, POOLED, W], FAST),
     "max_forward": (pool2d.max_forward, [POOLED, PLACES, Y], POOL),
     "max_backward": (pool2d.max_backward, [Y, POOLED, PLACES], POOL),
     "average_forward": (pool2d.average_forward, [POOLED, Y], POOL),

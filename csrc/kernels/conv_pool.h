@@ -144,11 +144,11 @@ static void gather_for_windows(real *patches, const real *image, const int32_t *
 /* What each window hands on, and where its patch of the maximum is.  Nothing is handed on where the maximum p is not
  * positive, as it is not on the pooling's padding, and where argmax is no tap's index. */
 static void find_gradients(real *RESTRICT g, int32_t *RESTRICT chosen, const real *RESTRICT p,
-                           const real *RESTRICT dp, const int32_t *RESTRICT argmax, ptrdiff_t count, int32_t taps,
+                           const real *RESTRICT dp, const uint8_t *RESTRICT argmax, ptrdiff_t count, int32_t taps,
                            int32_t patch) {
     for (ptrdiff_t i = 0; i < count; i++) {
         const int32_t tap = argmax[i];
-        const int some = (p[i] > 0) & (tap >= 0) & (tap < taps);
+        const int some = (p[i] > 0) & (tap < taps);
         g[i] = some ? dp[i] : 0;
         chosen[i] = some ? tap * patch : 0;
     }
@@ -206,7 +206,7 @@ static void add_block(real *sums, const real *patches, const real *g, const int3
         }
 }
 
-static void conv_pool_grad_weight(void *sums, const void *x, const void *p, const void *dp, const int32_t *argmax,
+static void conv_pool_grad_weight(void *sums, const void *x, const void *p, const void *dp, const uint8_t *argmax,
                                   const window_shape *conv, const window_shape *pool, ptrdiff_t first_image,
                                   ptrdiff_t last_image, void *scratch) {
     const conv_pool_plan plan = plan_conv_pool(conv, pool);

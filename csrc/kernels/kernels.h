@@ -54,7 +54,7 @@ typedef struct {
      * sums (K, conv_pool_patch): R * S * C weights, the bias and zeros of each output channel, to which the images
      * first <= n < last are added; scratch: conv_pool_grad_weight_scratch elements.  Positions in a padded image must
      * fit an int32_t. */
-    void (*conv_pool_grad_weight)(void *sums, const void *x, const void *p, const void *dp, const int32_t *argmax,
+    void (*conv_pool_grad_weight)(void *sums, const void *x, const void *p, const void *dp, const uint8_t *argmax,
                                   const window_shape *conv, const window_shape *pool, ptrdiff_t first, ptrdiff_t last,
                                   void *scratch);
     ptrdiff_t (*conv_pool_grad_weight_scratch)(const window_shape *conv, const window_shape *pool);
@@ -108,6 +108,9 @@ typedef struct {
     void (*sigmoid)(void *out, const void *z, ptrdiff_t first, ptrdiff_t last);
     /* out = bytes / 255. */
     void (*scale_bytes)(void *out, const unsigned char *bytes, ptrdiff_t count);
+    /* Between places in a window and bytes, which they fit if the window has at most 256. */
+    void (*narrow)(uint8_t *out, const int32_t *in, ptrdiff_t count);
+    void (*widen)(int32_t *out, const uint8_t *in, ptrdiff_t count);
     int (*is_in_unit_range)(const void *x, ptrdiff_t first, ptrdiff_t last);
 
     /* Row i of logits, y, dlogits (n, m): dlogits, unless NULL, = (sigmoid(logits) - y) * scale; returns the row's binary

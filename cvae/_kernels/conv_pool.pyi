@@ -9,7 +9,7 @@ from cvae._kernels.program import Program
 def forward(
     program: Program,
     y: Real,
-    argmax: npt.NDArray[np.int32],
+    argmax: npt.NDArray[np.uint8],
     x: Real,
     w: Real,
     b: Real,
@@ -26,7 +26,7 @@ def backward(
     db: Real,
     x: Real,
     y: Real,
-    argmax: npt.NDArray[np.int32],
+    argmax: npt.NDArray[np.uint8],
     dy: Real,
     w: Real,
     *,
