@@ -6,7 +6,7 @@
 
 from cython cimport floating
 from libc.stdint cimport int32_t, uint8_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from convolution cimport (
     RANGE, check_bias, collect_kernel, compare_weights, convolution, convolution_shape, evaluate_kernel,
@@ -35,7 +35,8 @@ cdef struct block:
     void *dy
     uint8_t *argmax
     ptrdiff_t output_bytes   # of the convolution's output for a group,
-    ptrdiff_t place_bytes    # and of the places of the maxima of a row of windows or, backward, of an image
+    ptrdiff_t place_bytes    # of the places of the maxima of a row of windows or, backward, of an image,
+    ptrdiff_t masked_bytes   # and of the gradient of an image's maxima
 
 
 # ---------------------------------------------------------------- recording
@@ -70,6 +71,7 @@ cdef block *new_block(
     b.conv.group = ceil_div(s.n, b.conv.groups)
     b.output_bytes = whole_lines(b.conv.group * s.oh * s.ow * s.k * itemsize)
     b.place_bytes = whole_lines((b.pool.oh if backward else 1) * b.pool.ow * s.k * <ptrdiff_t> sizeof(int32_t))
+    b.masked_bytes = whole_lines(b.pool.oh * b.pool.ow * s.k * itemsize) if backward else 0
     if winograd:
         inner = table.winograd_scratch(s)
     elif backward:
@@ -78,7 +80,7 @@ cdef block *new_block(
         inner = table.block_scratch
     cdef block *work = <block *> new_work(
         program, arrays, sizeof(block), shared_size(&b, backward) * itemsize,
-        b.output_bytes + b.place_bytes + inner * itemsize)
+        b.output_bytes + b.place_bytes + b.masked_bytes + inner * itemsize)
     work[0] = b
     return work
 
@@ -95,7 +97,7 @@ cdef ptrdiff_t shared_size(block *b, bint backward) noexcept nogil:
         weights *= table.panel
     if not backward:
         return weights
-    b.conv.lane_size = table.winograd_kernel_size(s, False) if b.winograd else weight_count(s) + s.k
+    b.conv.lane_size = s.k + (table.winograd_kernel_size(s, False) if b.winograd else weight_count(s))
     b.conv.lanes = max(1, min(b.conv.groups, MAX_LANES, LANES_BYTES // (b.conv.lane_size * b.conv.itemsize)))
     b.conv.lanes_at = whole_lines(weights * b.conv.itemsize)
     return b.conv.lanes_at // b.conv.itemsize + b.conv.lanes * b.conv.lane_size
@@ -141,7 +143,7 @@ def backward(
     const floating[:, :, :, ::1] x not None,      # IN  (N, H, W, C)
     const floating[:, :, :, ::1] y not None,      # IN  (N, PH, PW, K), from forward
     const uint8_t[:, :, :, ::1] argmax not None,  # IN  (N, PH, PW, K), from forward
-    floating[:, :, :, ::1] dy not None,           # IN  (N, PH, PW, K); the ReLU is undone in it
+    const floating[:, :, :, ::1] dy not None,     # IN  (N, PH, PW, K)
     const floating[:, :, :, ::1] w not None,      # IN  (R, S, C, K)
     *, dict conv, dict pool, bint winograd,
 ):
@@ -160,7 +162,7 @@ def backward(
         True)
     cdef window_shape *s = &work.conv.s
     check_bias((<object> db).shape, s)
-    work.y, work.dy, work.argmax = <void *> &y[0, 0, 0, 0], &dy[0, 0, 0, 0], <uint8_t *> &argmax[0, 0, 0, 0]
+    work.y, work.dy, work.argmax = <void *> &y[0, 0, 0, 0], <void *> &dy[0, 0, 0, 0], <uint8_t *> &argmax[0, 0, 0, 0]
     work.conv.x, work.conv.w, work.conv.dw, work.conv.db = (
         &x[0, 0, 0, 0], &w[0, 0, 0, 0], &dw[0, 0, 0, 0], &db[0])
     if dx is not None:
@@ -176,20 +178,17 @@ def backward(
 cdef int record_winograd_backward(program, block *work) except -1:
     cdef const window_shape *s = &work.conv.s
     cdef bint small = is_small(s)
-    add_stage(program, undo_relu, work, ceil_div(pooled_size(work), RANGE), small)
     if work.conv.dx != NULL:
         add_stage(program, evaluate_transposed_kernel, work, s.k, small)
     add_stage(program, winograd_lane, work, work.conv.lanes, small)
     add_stage(program, sum_into_first_lane, work, ceil_div(work.conv.lane_size, RANGE), small)
-    add_stage(program, collect_kernel, work, s.c, small)
-    add_stage(program, grad_bias, work, ceil_div(s.k, CHANNELS), small)
+    add_stage(program, collect_gradients, work, s.c + 1, small)
     return 0
 
 
 cdef int record_direct_backward(program, block *work) except -1:
     cdef const window_shape *s = &work.conv.s
     cdef bint small = is_small(s)
-    add_stage(program, undo_relu, work, ceil_div(pooled_size(work), RANGE), small)
     if work.conv.dx != NULL:
         add_stage(program, pack_transposed_weights, work, ceil_div(s.r * s.s * s.c, work.conv.table.panel), small)
     add_stage(program, direct_lane, work, work.conv.lanes, small)
@@ -255,10 +254,6 @@ cdef group_of_images select(const block *b, ptrdiff_t index) noexcept nogil:
     return g
 
 
-cdef inline ptrdiff_t pooled_size(const block *b) noexcept nogil:
-    return b.pool.n * b.pool.oh * b.pool.ow * b.pool.c
-
-
 cdef void forward_group(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const block *b = <const block *> work
     cdef const kernel_table *table = b.conv.table
@@ -300,24 +295,24 @@ cdef ptrdiff_t convolve_up_to(
     return done
 
 
-cdef void undo_relu(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    """A maximum is positive where what it was taken from is: there is less to undo on the pooled gradient."""
-    cdef const block *b = <const block *> work
-    b.conv.table.relu_backward(b.dy, b.dy, b.y, index * RANGE, range_end(index, RANGE, pooled_size(b)))
-
-
 cdef inline char *inner_scratch(const block *b, char *scratch) noexcept nogil:
     """What is left for the convolution itself."""
-    return scratch + b.output_bytes + b.place_bytes
+    return scratch + b.output_bytes + b.place_bytes + b.masked_bytes
 
 
 cdef void unpool(const block *b, const group_of_images *g, char *scratch) noexcept nogil:
-    """The gradient of the convolution's output for a group of images."""
+    """The gradient of the convolution's output, before its ReLU, for a group of images.
+
+    A maximum is positive where what it was taken from is: there is less to undo on the pooled gradient.
+    """
     cdef ptrdiff_t image = b.pool.oh * b.pool.ow * b.pool.c, i
     cdef int32_t *places = <int32_t *> (scratch + b.output_bytes)
+    cdef char *masked = scratch + b.output_bytes + b.place_bytes
     for i in range(g.pool.n):
+        # The kernels count from the first image, of which there is only this one in scratch.
         b.conv.table.widen(places, g.argmax + i * image, image)
-        b.conv.table.pool2d_max_backward(scratch, g.dy, places - i * image, &g.pool, i)
+        b.conv.table.relu_backward(masked - i * image * b.conv.itemsize, g.dy, g.y, i * image, (i + 1) * image)
+        b.conv.table.pool2d_max_backward(scratch, masked - i * image * b.conv.itemsize, places - i * image, &g.pool, i)
 
 
 cdef char *clear_lane(const block *b, ptrdiff_t index, char *shared) noexcept nogil:
@@ -330,13 +325,17 @@ cdef void winograd_lane(const void *work, ptrdiff_t index, char *shared, char *s
     cdef const block *b = <const block *> work
     cdef const kernel_table *table = b.conv.table
     cdef ptrdiff_t first = index * b.conv.groups // b.conv.lanes, i
+    cdef char *sums = lane_of(&b.conv, shared, index)
+    cdef char *bias_sums = sums + (b.conv.lane_size - b.conv.s.k) * b.conv.itemsize
     cdef group_of_images g
+    table.set_zero(bias_sums, 0, b.conv.s.k)
     for i in range(first, (index + 1) * b.conv.groups // b.conv.lanes):
         g = select(b, i)
         unpool(b, &g, scratch)
         if g.dx != NULL:
             table.set_zero(g.dx, 0, g.conv.n * g.conv.h * g.conv.w * g.conv.c)
-        table.winograd_backward(g.dx, lane_of(&b.conv, shared, index), i > first, g.x, scratch, shared, &g.conv, 0,
+        table.add_column_sums(bias_sums, scratch, g.conv.n * g.conv.oh * g.conv.ow, g.conv.k)
+        table.winograd_backward(g.dx, sums, i > first, g.x, scratch, shared, &g.conv, 0,
                                 g.conv.n * table.winograd_tiles(&g.conv), inner_scratch(b, scratch))
 
 
@@ -344,7 +343,7 @@ cdef void direct_lane(const void *work, ptrdiff_t index, char *shared, char *scr
     cdef const block *b = <const block *> work
     cdef const kernel_table *table = b.conv.table
     cdef char *sums = clear_lane(b, index, shared)
-    cdef char *bias_sums = sums + weight_count(&b.conv.s) * b.conv.itemsize
+    cdef char *bias_sums = sums + (b.conv.lane_size - b.conv.s.k) * b.conv.itemsize
     cdef char *inner = inner_scratch(b, scratch)
     cdef group_of_images g
     cdef ptrdiff_t i, j, pixels
@@ -360,11 +359,14 @@ cdef void direct_lane(const void *work, ptrdiff_t index, char *shared, char *scr
                 table.conv2d_grad_input(g.dx, scratch, shared, &g.conv, j, inner)
 
 
-cdef void grad_bias(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    """Each window's gradient goes to one pixel, so the sums over windows are those over pixels."""
+cdef void collect_gradients(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    """An input channel of dw out of the first lane; the last piece is db."""
     cdef const block *b = <const block *> work
-    b.conv.table.column_sums(b.conv.db, b.dy, b.pool.n * b.pool.oh * b.pool.ow, b.pool.c, index * CHANNELS,
-                             range_end(index, CHANNELS, b.pool.c))
+    cdef ptrdiff_t weights = b.conv.lane_size - b.conv.s.k
+    if index < b.conv.s.c:
+        collect_kernel(work, index, shared, scratch)
+    else:
+        memcpy(b.conv.db, lane_of(&b.conv, shared, 0) + weights * b.conv.itemsize, b.conv.s.k * b.conv.itemsize)
 
 
 cdef void few_gradients_lane(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:

@@ -57,7 +57,7 @@ class ConvPool:
     def record_backward(
         self, program: Program, dX: Array | None, dW: Array, db: Array, X: Array, Y: Array, argmax: Array, dY: Array
     ) -> None:
-        """dX (unless None), dW, db = the gradients from that of the output, dY, in which the ReLU is undone."""
+        """dX (unless None), dW, db = the gradients from that of the output, dY."""
         conv_pool.backward(program, dX, dW, db, X, Y, argmax, dY, self.conv.W, **self._how)
 
 

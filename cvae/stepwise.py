@@ -185,9 +185,9 @@ class Stepwise(Model):
             return d_conv, conv.backward(d_conv)
         dX = conv.backward(d_conv, retain_grads=False)
         if conv.trainable:
-            Y, dY = pool.forward(conv.act_fn.fn(conv.derived_variables["Z"][0]), retain_derived=False), grad.copy()
+            Y = pool.forward(conv.act_fn.fn(conv.derived_variables["Z"][0]), retain_derived=False)
             dW, db = np.empty_like(conv.W), np.empty_like(conv.b)
-            run(ConvPool(conv, pool, X.shape).record_backward, None, dW, db, X, Y, argmax.astype(np.uint8), dY)
+            run(ConvPool(conv, pool, X.shape).record_backward, None, dW, db, X, Y, argmax.astype(np.uint8), grad)
             conv.gradients["W"] += dW
             conv.gradients["b"] += db.reshape(conv.gradients["b"].shape)
         return d_conv, dX

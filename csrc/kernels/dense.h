@@ -111,4 +111,13 @@ static void column_sums(void *out, const void *x, ptrdiff_t m, ptrdiff_t n, ptrd
     }
 }
 
+/* sums (n) += the column sums of x (m, n). */
+static void add_column_sums(void *sums, const void *x, ptrdiff_t m, ptrdiff_t n) {
+    for (ptrdiff_t j = 0; j < n; j += LANES) {
+        vec sum = broadcast(0);
+        for (ptrdiff_t i = 0; i < m; i++) sum += load_some((const real *)x + i * n + j, n - j);
+        store_some((real *)sums + j, load_some((const real *)sums + j, n - j) + sum, n - j);
+    }
+}
+
 #endif

@@ -91,6 +91,7 @@ typedef struct {
     void (*dense_grad_weight)(void *dw, const void *x, const void *dy, ptrdiff_t m, ptrdiff_t k, ptrdiff_t n,
                               ptrdiff_t first_row, ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch);
     /* out (n)[first <= j < last] = column sums of x (m, n). */
+    void (*add_column_sums)(void *sums, const void *x, ptrdiff_t m, ptrdiff_t n);
     void (*column_sums)(void *out, const void *x, ptrdiff_t m, ptrdiff_t n, ptrdiff_t first, ptrdiff_t last);
 
     /* One output row (image * OH + row) of the pooling; argmax (N, OH, OW, C): index r * S + s within the window. */

@@ -45,6 +45,7 @@ const kernel_table TABLE = {
     .dense_block = dense_block,
     .dense_grad_weight = dense_grad_weight,
     .column_sums = column_sums,
+    .add_column_sums = add_column_sums,
     .pool2d_max_forward = pool2d_max_forward,
     .pool2d_max_backward = pool2d_max_backward,
     .pool2d_average_forward = pool2d_average_forward,
