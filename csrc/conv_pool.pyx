@@ -10,8 +10,8 @@ from libc.string cimport memcpy, memset
 
 from convolution cimport (
     RANGE, check_bias, collect_kernel, compare_weights, convolution, convolution_shape, evaluate_kernel,
-    evaluate_transposed_kernel, is_small, lane_of, pack_transposed_weights, pack_weights, sum_direct_lanes,
-    sum_into_first_lane, weight_count, weights_of,
+    evaluate_transposed_kernel, is_small, kernel_pieces, lane_of, pack_transposed_weights, pack_weights,
+    sum_direct_lanes, sum_into_first_lane, weight_count, weights_of,
 )
 from stages cimport add_stage, new_lines, new_work, whole_lines
 from tables cimport BLOCK_ROWS, ceil_div, check_steps, import_tables, kernel_table, range_end, table_pair, window_shape
@@ -129,7 +129,7 @@ def forward(
         work.conv.kept_from = new_lines(program, weight_count(&work.conv.s) * sizeof(floating))
         add_stage(program, compare_weights, work, 1, True)
     if winograd:
-        add_stage(program, evaluate_kernel, work, work.conv.s.c, small)
+        add_stage(program, evaluate_kernel, work, kernel_pieces(work.conv.s.c), small)
     else:
         add_stage(program, pack_weights, work, ceil_div(work.conv.s.k, work.conv.table.panel), small)
     add_stage(program, forward_group, work, work.conv.groups, small)
@@ -179,7 +179,7 @@ cdef int record_winograd_backward(program, block *work) except -1:
     cdef const window_shape *s = &work.conv.s
     cdef bint small = is_small(s)
     if work.conv.dx != NULL:
-        add_stage(program, evaluate_transposed_kernel, work, s.k, small)
+        add_stage(program, evaluate_transposed_kernel, work, kernel_pieces(s.k), small)
     add_stage(program, winograd_lane, work, work.conv.lanes, small)
     add_stage(program, sum_into_first_lane, work, ceil_div(work.conv.lane_size, RANGE), small)
     add_stage(program, collect_gradients, work, s.c + 1, small)

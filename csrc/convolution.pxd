@@ -3,7 +3,7 @@
 
 from libc.string cimport memcmp, memcpy
 
-from tables cimport check_steps, kernel_table, range_end, window_shape
+from tables cimport KERNEL_ROWS, ceil_div, check_steps, kernel_table, range_end, window_shape
 
 cdef enum:
     SMALL_WORK = 100_000     # multiplications below which waking other threads costs more than it saves
@@ -101,17 +101,23 @@ cdef inline void pack_transposed_weights(const void *work, ptrdiff_t index, char
     c.table.pack_panels(shared, c.w, c.s.k, c.s.r * c.s.s * c.s.c, 1, c.s.k, index, index + 1)
 
 
+cdef inline ptrdiff_t kernel_pieces(ptrdiff_t rows) noexcept nogil:
+    """Pieces of work that the evaluated weights of so many channels take."""
+    return ceil_div(rows, KERNEL_ROWS)
+
+
 cdef inline void evaluate_kernel(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const convolution *c = <const convolution *> work
     if not has_weights(c):
-        c.table.winograd_kernel(weights_of(c, shared), c.w, &c.s, False, index)
+        c.table.winograd_kernel(weights_of(c, shared), c.w, &c.s, False, index * KERNEL_ROWS,
+                                range_end(index, KERNEL_ROWS, c.s.c))
 
 
 cdef inline void evaluate_transposed_kernel(
     const void *work, ptrdiff_t index, char *shared, char *scratch
 ) noexcept nogil:
     cdef const convolution *c = <const convolution *> work
-    c.table.winograd_kernel(shared, c.w, &c.s, True, index)
+    c.table.winograd_kernel(shared, c.w, &c.s, True, index * KERNEL_ROWS, range_end(index, KERNEL_ROWS, c.s.k))
 
 
 cdef inline void sum_into_first_lane(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:

@@ -11,6 +11,7 @@ cdef extern from "kernels/kernels.h" nogil:
     enum:
         BLOCK_ROWS
         BLOCK_DEPTH
+        KERNEL_ROWS
 
     ctypedef struct kernel_table:
         const char *name
@@ -33,7 +34,8 @@ cdef extern from "kernels/kernels.h" nogil:
         ptrdiff_t (*conv_pool_patch)(const window_shape *) noexcept nogil
         void (*conv_pool_collect)(void *, void *, const void *, const window_shape *, ptrdiff_t,
                                   ptrdiff_t) noexcept nogil
-        void (*winograd_kernel)(void *, const void *, const window_shape *, int, ptrdiff_t) noexcept nogil
+        void (*winograd_kernel)(void *, const void *, const window_shape *, int, ptrdiff_t,
+                                ptrdiff_t) noexcept nogil
         ptrdiff_t (*winograd_kernel_size)(const window_shape *, int) noexcept nogil
         ptrdiff_t (*winograd_tiles)(const window_shape *) noexcept nogil
         ptrdiff_t (*winograd_block)(const window_shape *) noexcept nogil

@@ -7,7 +7,7 @@ from cython cimport floating
 
 from convolution cimport (
     RANGE, check_bias, collect_kernel, convolution, convolution_shape, evaluate_kernel, evaluate_transposed_kernel,
-    is_small, lane_of, sum_into_first_lane,
+    is_small, kernel_pieces, lane_of, sum_into_first_lane,
 )
 from stages cimport add_stage, new_work
 from tables cimport ceil_div, import_tables, kernel_table, range_end, table_pair, window_shape
@@ -45,7 +45,7 @@ def forward(
         table.winograd_scratch(&s) * sizeof(floating))
     work.table, work.s, work.relu, work.group = table, s, relu, table.winograd_block(&s)
     work.y, work.x, work.w, work.b = &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0], &b[0]
-    add_stage(program, evaluate_kernel, work, s.c, is_small(&s))
+    add_stage(program, evaluate_kernel, work, kernel_pieces(s.c), is_small(&s))
     add_stage(program, forward_block, work, ceil_div(s.n * table.winograd_tiles(&s), work.group), is_small(&s))
 
 
@@ -92,7 +92,7 @@ def backward(
     work.x, work.dy, work.w = &x[0, 0, 0, 0], &dy[0, 0, 0, 0], &w[0, 0, 0, 0]
     if dx is not None:
         work.dx = &dx_out[0, 0, 0, 0]
-        add_stage(program, evaluate_transposed_kernel, work, s.k, is_small(&s))
+        add_stage(program, evaluate_transposed_kernel, work, kernel_pieces(s.k), is_small(&s))
     if dw is not None:
         work.dw, work.db = &dw_out[0, 0, 0, 0], &db_out[0]
     add_stage(program, backward_lane, work, lanes, is_small(&s))

@@ -20,7 +20,8 @@ typedef struct {
 
 enum {
     BLOCK_ROWS = 168, /* rows of the left matrix handled at once: output pixels or images; a multiple of all tile heights */
-    BLOCK_DEPTH = 256 /* largest part of the summed dimension handled at once */
+    BLOCK_DEPTH = 256, /* largest part of the summed dimension handled at once */
+    KERNEL_ROWS = 16   /* rows of Winograd's weights evaluated at once; a multiple of the lanes of all vectors */
 };
 
 typedef struct {
@@ -63,10 +64,11 @@ typedef struct {
     void (*conv_pool_collect)(void *dw, void *db, const void *sums, const window_shape *conv, ptrdiff_t first,
                               ptrdiff_t last);
 
-    /* Winograd's algorithm for stride 1 without dilation and kernels up to 5x5 (winograd.h).  One row of the evaluated
-     * weights U, C rows for the forward pass, or K rows if transposed for the input gradient; all rows take
-     * winograd_kernel_size elements. */
-    void (*winograd_kernel)(void *U, const void *w, const window_shape *shape, int transposed, ptrdiff_t row);
+    /* Winograd's algorithm for stride 1 without dilation and kernels up to 5x5 (winograd.h).  Rows first <= i < last of
+     * the evaluated weights U, C rows for the forward pass, or K rows if transposed for the input gradient; all rows take
+     * winograd_kernel_size elements.  Fastest with a multiple of KERNEL_ROWS at once. */
+    void (*winograd_kernel)(void *U, const void *w, const window_shape *shape, int transposed, ptrdiff_t first,
+                            ptrdiff_t last);
     ptrdiff_t (*winograd_kernel_size)(const window_shape *shape, int transposed);
     ptrdiff_t (*winograd_tiles)(const window_shape *shape); /* of one image */
     ptrdiff_t (*winograd_block)(const window_shape *shape); /* tiles at once */

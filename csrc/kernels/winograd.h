@@ -75,63 +75,71 @@ enum { PAIRS = POINTS / 2 + 1 };
 INLINE int first_of(const int pair) { return pair == 0 ? 0 : 2 * pair - 1; }
 INLINE int is_single(const int pair) { return pair == 0 || pair == PAIRS - 1; }
 
+/* The sum over i of factor[i * factor_step] in[i * in_step].  It starts with a factor of 1 or -1, if there is one, which
+ * costs nothing. */
+INLINE vec weighted_sum(const real *factor, const int factor_step, const vec *in, const int in_step, const int count) {
+    vec sum = broadcast(0);
+    int empty = 1;
+    UNROLL for (int others = 0; others < 2; others++)
+        UNROLL for (int i = 0; i < count; i++) {
+            const real f = factor[i * factor_step];
+            if (f == 0 || others == (f == 1 || f == -1)) continue;
+            sum = empty ? f * in[i * in_step] : sum + f * in[i * in_step];
+            empty = 0;
+        }
+    return sum;
+}
+
 /* out[j] = sum over i of matrix[j][i] in[i]: a polynomial at all points, the pairs from its even and its odd half. */
-INLINE void evaluate(const real *matrix, const int columns, const vec *in, const int in_step, vec *out,
-                     const int out_step) {
+INLINE void evaluate(const real *matrix, const int columns, const vec *in, vec *out, const int out_step) {
     UNROLL for (int pair = 0; pair < PAIRS; pair++) {
         const int j = first_of(pair);
-        vec even = broadcast(0), odd = broadcast(0);
-        UNROLL for (int i = 0; i < columns; i++) {
-            const real factor = matrix[j * columns + i];
-            if (factor == 0) continue;
-            if (i % 2)
-                odd += factor * in[i * in_step];
-            else
-                even += factor * in[i * in_step];
+        const real *row = matrix + j * columns;
+        if (is_single(pair)) {
+            out[j * out_step] = weighted_sum(row, 1, in, 1, columns);
+        } else {
+            const vec even = weighted_sum(row, 2, in, 2, (columns + 1) / 2);
+            const vec odd = weighted_sum(row + 1, 2, in + 1, 2, columns / 2);
+            out[j * out_step] = even + odd;
+            out[(j + 1) * out_step] = even - odd;
         }
-        out[j * out_step] = even + odd;
-        if (!is_single(pair)) out[(j + 1) * out_step] = even - odd;
     }
 }
 
 /* out[i] = sum over j of matrix[j][i] in[j]: the transpose of evaluate. */
-INLINE void collect(const real *matrix, const int columns, const vec *in, const int in_step, vec *out,
-                    const int out_step) {
+INLINE void collect(const real *matrix, const int columns, const vec *in, const int in_step, vec *out) {
+    vec even[POINTS], odd[POINTS]; /* at the first rows of the groups, zeros between them */
+    UNROLL for (int j = 0; j < POINTS; j++) even[j] = odd[j] = broadcast(0);
+    UNROLL for (int pair = 0; pair < PAIRS; pair++) {
+        const int j = first_of(pair);
+        even[j] = is_single(pair) ? in[j * in_step] : in[j * in_step] + in[(j + 1) * in_step];
+        odd[j] = is_single(pair) ? in[j * in_step] : in[j * in_step] - in[(j + 1) * in_step];
+    }
     UNROLL for (int i = 0; i < columns; i++) {
-        vec sum = broadcast(0);
+        const vec *half = i % 2 ? odd : even;
+        real factor[PAIRS];
+        vec term[PAIRS];
         UNROLL for (int pair = 0; pair < PAIRS; pair++) {
-            const int j = first_of(pair);
-            const real factor = matrix[j * columns + i];
-            if (factor == 0) continue;
-            if (is_single(pair))
-                sum += factor * in[j * in_step];
-            else if (i % 2)
-                sum += factor * (in[j * in_step] - in[(j + 1) * in_step]);
-            else
-                sum += factor * (in[j * in_step] + in[(j + 1) * in_step]);
+            factor[pair] = matrix[first_of(pair) * columns + i];
+            term[pair] = half[first_of(pair)];
         }
-        out[i * out_step] = sum;
+        out[i] = weighted_sum(factor, 1, term, 1, PAIRS);
     }
 }
 
-/* out (POINTS, POINTS)[step] = matrix times in (columns, columns) times matrix transposed. */
-INLINE void evaluate_2d(const real *matrix, const int columns, const vec *in, real *out, ptrdiff_t step) {
-    vec half[POINTS * POINTS], row[POINTS];
-    UNROLL for (int i = 0; i < columns; i++) evaluate(matrix, columns, in + i, columns, half + i, columns);
-    for (int j = 0; j < POINTS; j++) {
-        evaluate(matrix, columns, half + j * columns, 1, row, 1);
-        UNROLL for (int i = 0; i < POINTS; i++) store(out + (j * POINTS + i) * step, row[i]);
+/* out (POINTS, POINTS)[step] = matrix times in transposed times matrix transposed; in (columns, columns) has the given
+ * steps.  Every frequency is at its transposed place: so both transforms go through pixels row by row. */
+INLINE void evaluate_2d(const real *matrix, const int columns, const real *in, ptrdiff_t row_step,
+                        ptrdiff_t column_step, real *out, ptrdiff_t step) {
+    vec half[POINTS * POINTS], line[POINTS];
+    for (int i = 0; i < columns; i++) {
+        UNROLL for (int j = 0; j < columns; j++) line[j] = load(in + i * row_step + j * column_step);
+        evaluate(matrix, columns, line, half + i, columns);
     }
-}
-
-/* out (columns, columns) = matrix transposed times in (POINTS, POINTS)[step] times matrix. */
-INLINE void collect_2d(const real *matrix, const int columns, const real *in, ptrdiff_t step, vec *out) {
-    vec half[POINTS * POINTS], row[POINTS];
     for (int j = 0; j < POINTS; j++) {
-        UNROLL for (int i = 0; i < POINTS; i++) row[i] = load(in + (j * POINTS + i) * step);
-        collect(matrix, columns, row, 1, half + j * columns, 1);
+        evaluate(matrix, columns, half + j * columns, line, 1);
+        UNROLL for (int i = 0; i < POINTS; i++) store(out + (j * POINTS + i) * step, line[i]);
     }
-    UNROLL for (int i = 0; i < columns; i++) collect(matrix, columns, half + i, columns, out + i, columns);
 }
 
 INLINE ptrdiff_t padded(ptrdiff_t n) { return (n + PANEL - 1) / PANEL * PANEL; }
@@ -155,36 +163,49 @@ INLINE pixel tile_at(const window_shape *s, ptrdiff_t tile) {
     return at;
 }
 
-/* A (POINTS x POINTS) or smaller square of pixels, the channels that a vector holds, out of images (.., rows, cols, channels). */
+/* A (POINTS x POINTS) or smaller square of pixels out of images (.., rows, columns, channels). */
 typedef struct {
     ptrdiff_t base;  /* offset of the image */
     ptrdiff_t row, column; /* of the first pixel, which may lie outside */
     ptrdiff_t rows, columns, channels;
+    ptrdiff_t row_step, column_step; /* from pixel to pixel */
 } square;
 
 INLINE square input_square(const window_shape *s, pixel at) {
-    square q = {at.image * s->h * s->w * s->c, at.i - s->pad_top, at.j - s->pad_left, s->h, s->w, s->c};
+    square q = {at.image * s->h * s->w * s->c, at.i - s->pad_top, at.j - s->pad_left, s->h, s->w, s->c,
+                s->w * s->c, s->c};
     return q;
 }
 
 INLINE square output_square(const window_shape *s, pixel at) {
-    square q = {at.image * s->oh * s->ow * s->k, at.i, at.j, s->oh, s->ow, s->k};
+    square q = {at.image * s->oh * s->ow * s->k, at.i, at.j, s->oh, s->ow, s->k, s->ow * s->k, s->k};
     return q;
 }
 
-/* out (size, size) = the square's pixels, zero outside the image, channels c <= . < c + LANES. */
-INLINE void load_square(vec *out, const int size, const real *images, const square *q, ptrdiff_t c) {
-    const ptrdiff_t count = q->channels - c;
-    const real *first = images + q->base + c;
-    for (int i = 0; i < size; i++) {
-        const ptrdiff_t row = q->row + i;
-        for (int j = 0; j < size; j++) {
-            const ptrdiff_t column = q->column + j;
-            const int inside = row >= 0 && row < q->rows && column >= 0 && column < q->columns;
-            out[i * size + j] =
-                inside ? load_some(first + (row * q->columns + column) * q->channels, count) : broadcast(0);
+/* The part of the square's rows or columns, of which it has size from at on, that is inside. */
+INLINE ptrdiff_t first_inside(ptrdiff_t at) { return larger(0, -at); }
+INLINE ptrdiff_t end_inside(ptrdiff_t at, const int size, ptrdiff_t count) { return smaller(size, count - at); }
+
+INLINE int is_inside(const square *q, const int size, ptrdiff_t c) {
+    return q->row >= 0 && q->row + size <= q->rows && q->column >= 0 && q->column + size <= q->columns &&
+           c + LANES <= q->channels;
+}
+
+/* Where channel c of pixel (i, j) of the square, which is inside, is in the images. */
+INLINE ptrdiff_t place(const square *q, ptrdiff_t i, ptrdiff_t j, ptrdiff_t c) {
+    return q->base + (q->row + i) * q->row_step + (q->column + j) * q->column_step + c;
+}
+
+/* out (size, size, LANES) = the square's pixels, zero outside the image, channels c <= . < c + LANES. */
+INLINE void load_edge(real *out, const int size, const real *images, const square *q, ptrdiff_t c) {
+    const ptrdiff_t first_row = first_inside(q->row), end_row = end_inside(q->row, size, q->rows);
+    const ptrdiff_t first = first_inside(q->column), end = end_inside(q->column, size, q->columns);
+    for (ptrdiff_t i = 0; i < size; i++)
+        for (ptrdiff_t j = 0; j < size; j++) {
+            const int inside = i >= first_row && i < end_row && j >= first && j < end;
+            store(out + (i * size + j) * LANES,
+                  inside ? load_some(images + place(q, i, j, c), q->channels - c) : broadcast(0));
         }
-    }
 }
 
 /* V (FREQUENCIES, rows, n) in panels = the tiles' squares of n channels, evaluated; row i is tile first + i. */
@@ -195,9 +216,12 @@ INLINE void evaluate_tiles(real *V, const real *images, const window_shape *s, c
         const pixel at = tile_at(s, t);
         const square q = is_input ? input_square(s, at) : output_square(s, at);
         for (ptrdiff_t c = 0; c < padded(n); c += LANES) {
-            vec in[POINTS * POINTS];
-            load_square(in, size, images, &q, c);
-            evaluate_2d(matrix, size, in, V + (c / PANEL * rows + t - first) * PANEL + c % PANEL, step);
+            real edge[POINTS * POINTS * LANES];
+            const int inside = is_inside(&q, size, c);
+            if (!inside) load_edge(edge, size, images, &q, c);
+            evaluate_2d(matrix, size, inside ? images + place(&q, 0, 0, c) : edge,
+                        inside ? q.row_step : size * LANES, inside ? q.column_step : LANES,
+                        V + (c / PANEL * rows + t - first) * PANEL + c % PANEL, step);
         }
     }
 }
@@ -213,32 +237,74 @@ static void evaluate_grad(real *dM, const real *dy, const window_shape *s, ptrdi
         evaluate_tiles(dM, dy, s, 6, &OUTPUT_6[0][0], 0, first, last);
 }
 
-/* U (FREQUENCIES, rows, n) in panels = the kernels of one row (input or output channel), evaluated.  Element (i, j) of the
- * kernels' matrix (rows, n) is w[(tap) * C * K + i * row_stride + j * column_stride]. */
-INLINE void evaluate_kernel(real *U, const real *w, const window_shape *s, const int taps, const real *matrix,
-                            ptrdiff_t rows, ptrdiff_t n, ptrdiff_t row_stride, ptrdiff_t column_stride, ptrdiff_t row) {
-    for (ptrdiff_t j = 0; j < padded(n); j += LANES) {
-        vec in[MAX_TAPS * MAX_TAPS];
-        for (int t = 0; t < taps * taps; t++) {
-            const ptrdiff_t r = t / taps, c = t % taps;
-            real part[LANES] = {0};
-            if (r < s->r && c < s->s) {
-                const real *from = w + (r * s->s + c) * s->c * s->k + row * row_stride + j * column_stride;
-                for (ptrdiff_t l = 0; l < smaller(LANES, n - j); l++) part[l] = from[l * column_stride];
-            }
-            in[t] = load(part);
-        }
-        evaluate_2d(matrix, taps, in, U + (j / PANEL * rows + row) * PANEL + j % PANEL, frequency_step(rows, n));
+/* block (taps, taps, LANES, LANES) = the kernels of LANES input and LANES output channels from (c, k) on, the output
+ * channels side by side, or, if transposed, the input channels; zero beyond the weights. */
+INLINE void load_kernels(real *block, const real *w, const window_shape *s, const int taps, const int transposed,
+                         ptrdiff_t c, ptrdiff_t k) {
+    memset(block, 0, (size_t)(taps * taps * LANES * LANES) * sizeof(real));
+    for (ptrdiff_t t = 0; t < s->r * s->s; t++) {
+        const real *from = w + (t * s->c + c) * s->k + k;
+        real *to = block + (t / s->s * taps + t % s->s) * LANES * LANES;
+        vec rows[LANES];
+        UNROLL for (int i = 0; i < LANES; i++)
+            rows[i] = c + i < s->c ? load_some(from + i * s->k, s->k - k) : broadcast(0);
+        if (transposed) transpose(rows);
+        UNROLL for (int i = 0; i < LANES; i++) store(to + i * LANES, rows[i]);
     }
 }
 
-static void winograd_kernel(void *U, const void *w, const window_shape *s, int transposed, ptrdiff_t row) {
-    const ptrdiff_t rows = transposed ? s->k : s->c, n = transposed ? s->c : s->k;
-    const ptrdiff_t row_stride = transposed ? 1 : s->k, column_stride = transposed ? s->k : 1;
+/* U (FREQUENCIES, C, K) in panels or, if transposed, (FREQUENCIES, K, C) = the kernels, evaluated; rows
+ * first <= i < last. */
+INLINE void evaluate_kernels(real *U, const real *w, const window_shape *s, const int taps, const real *matrix,
+                             const int transposed, ptrdiff_t first, ptrdiff_t last) {
+    const ptrdiff_t rows = transposed ? s->k : s->c, n = transposed ? s->c : s->k, step = frequency_step(rows, n);
+    for (ptrdiff_t i = first; i < last; i += LANES)
+        for (ptrdiff_t j = 0; j < padded(n); j += LANES) {
+            real block[MAX_TAPS * MAX_TAPS * LANES * LANES] = {0};
+            if (j < n) load_kernels(block, w, s, taps, transposed, transposed ? j : i, transposed ? i : j);
+            for (ptrdiff_t row = i; row < smaller(i + LANES, last); row++)
+                evaluate_2d(matrix, taps, block + (row - i) * LANES, taps * LANES * LANES, LANES * LANES,
+                            U + (j / PANEL * rows + row) * PANEL + j % PANEL, step);
+        }
+}
+
+static void winograd_kernel(void *U, const void *w, const window_shape *s, int transposed, ptrdiff_t first,
+                            ptrdiff_t last) {
     if (tile_outputs(s) == 4)
-        evaluate_kernel(U, w, s, 5, &KERNEL_5[0][0], rows, n, row_stride, column_stride, row);
+        evaluate_kernels(U, w, s, 5, &KERNEL_5[0][0], transposed, first, last);
     else
-        evaluate_kernel(U, w, s, 3, &KERNEL_3[0][0], rows, n, row_stride, column_stride, row);
+        evaluate_kernels(U, w, s, 3, &KERNEL_3[0][0], transposed, first, last);
+}
+
+/* Channels c <= . < c + LANES of the square in images = what evaluate_2d transposed gives: matrix transposed times
+ * in (POINTS, POINTS)[step] times matrix; added to what is there, or with bias and ReLU. */
+INLINE void collect_2d(real *images, const square *q, ptrdiff_t c, const real *matrix, const int columns,
+                       const real *in, ptrdiff_t step, const int add, vec bias, int relu) {
+    const ptrdiff_t first = first_inside(q->column), end = end_inside(q->column, columns, q->columns);
+    const int inside = is_inside(q, columns, c);
+    vec half[POINTS * POINTS], line[POINTS];
+    for (int j = 0; j < POINTS; j++) {
+        UNROLL for (int i = 0; i < POINTS; i++) line[i] = load(in + (j * POINTS + i) * step);
+        collect(matrix, columns, line, 1, half + j * columns);
+    }
+    for (ptrdiff_t i = first_inside(q->row); i < end_inside(q->row, columns, q->rows); i++) {
+        collect(matrix, columns, half + i, columns, line);
+        if (inside) {
+            real *to = images + place(q, i, 0, c);
+            UNROLL for (int j = 0; j < columns; j++) {
+                const vec v = line[j] + (add ? load(to + j * q->column_step) : bias);
+                store(to + j * q->column_step, relu ? positive_part(v) : v);
+            }
+        } else {
+            vec edge[POINTS]; /* so that line, of which no element is chosen at run time, stays in registers */
+            UNROLL for (int j = 0; j < columns; j++) edge[j] = line[j];
+            for (ptrdiff_t j = first; j < end; j++) {
+                real *to = images + place(q, i, j, c);
+                const vec v = edge[j] + (add ? load_some(to, q->channels - c) : bias);
+                store_some(to, relu ? positive_part(v) : v, q->channels - c);
+            }
+        }
+    }
 }
 
 /* y = the tiles' outputs from M (FREQUENCIES, rows, K) in panels, with bias and ReLU. */
@@ -246,19 +312,10 @@ INLINE void collect_output(real *y, const real *M, const real *bias, const windo
                            const real *matrix, ptrdiff_t first, ptrdiff_t last) {
     const ptrdiff_t rows = last - first, step = frequency_step(rows, s->k);
     for (ptrdiff_t t = first; t < last; t++) {
-        const pixel at = tile_at(s, t);
-        const ptrdiff_t height = smaller(m, s->oh - at.i), width = smaller(m, s->ow - at.j);
-        for (ptrdiff_t k = 0; k < s->k; k += LANES) {
-            vec out[MAX_OUTPUTS * MAX_OUTPUTS];
-            const vec shift = load_some(bias + k, s->k - k);
-            real *corner = y + ((at.image * s->oh + at.i) * s->ow + at.j) * s->k + k;
-            collect_2d(matrix, m, M + (k / PANEL * rows + t - first) * PANEL + k % PANEL, step, out);
-            for (ptrdiff_t i = 0; i < height; i++)
-                for (ptrdiff_t j = 0; j < width; j++) {
-                    const vec v = out[i * m + j] + shift;
-                    store_some(corner + (i * s->ow + j) * s->k, relu ? positive_part(v) : v, s->k - k);
-                }
-        }
+        const square q = output_square(s, tile_at(s, t));
+        for (ptrdiff_t k = 0; k < s->k; k += LANES)
+            collect_2d(y, &q, k, matrix, m, M + (k / PANEL * rows + t - first) * PANEL + k % PANEL, step, 0,
+                       load_some(bias + k, s->k - k), relu);
     }
 }
 
@@ -267,27 +324,19 @@ static void collect_grad_input(real *dx, const real *dV, const window_shape *s, 
     const ptrdiff_t rows = last - first, step = frequency_step(rows, s->c);
     for (ptrdiff_t t = first; t < last; t++) {
         const square q = input_square(s, tile_at(s, t));
-        for (ptrdiff_t c = 0; c < s->c; c += LANES) {
-            vec out[POINTS * POINTS];
-            collect_2d(&INPUT[0][0], POINTS, dV + (c / PANEL * rows + t - first) * PANEL + c % PANEL, step, out);
-            for (ptrdiff_t i = larger(0, -q.row); i < smaller(POINTS, q.rows - q.row); i++)
-                for (ptrdiff_t j = larger(0, -q.column); j < smaller(POINTS, q.columns - q.column); j++) {
-                    real *to = dx + q.base + ((q.row + i) * q.columns + q.column + j) * q.channels + c;
-                    store_some(to, load_some(to, s->c - c) + out[i * POINTS + j], s->c - c);
-                }
-        }
+        for (ptrdiff_t c = 0; c < s->c; c += LANES)
+            collect_2d(dx, &q, c, &INPUT[0][0], POINTS, dV + (c / PANEL * rows + t - first) * PANEL + c % PANEL,
+                       step, 1, broadcast(0), 0);
     }
 }
 
+/* Input channel c of dw (R, S, C, K) from dU (FREQUENCIES, C, K) in panels. */
 INLINE void collect_kernel(real *dw, const real *dU, const window_shape *s, const int taps, const real *matrix,
                            ptrdiff_t c) {
-    for (ptrdiff_t k = 0; k < s->k; k += LANES) {
-        vec out[MAX_TAPS * MAX_TAPS];
-        collect_2d(matrix, taps, dU + (k / PANEL * s->c + c) * PANEL + k % PANEL, frequency_step(s->c, s->k), out);
-        for (ptrdiff_t i = 0; i < s->r; i++)
-            for (ptrdiff_t j = 0; j < s->s; j++)
-                store_some(dw + ((i * s->s + j) * s->c + c) * s->k + k, out[i * taps + j], s->k - k);
-    }
+    const square q = {c * s->k, 0, 0, s->r, s->s, s->k, s->s * s->c * s->k, s->c * s->k};
+    for (ptrdiff_t k = 0; k < s->k; k += LANES)
+        collect_2d(dw, &q, k, matrix, taps, dU + (k / PANEL * s->c + c) * PANEL + k % PANEL,
+                   frequency_step(s->c, s->k), 0, broadcast(0), 0);
 }
 
 static void winograd_collect_kernel(void *dw, const void *dU, const window_shape *s, ptrdiff_t c) {
