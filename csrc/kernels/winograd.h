@@ -127,15 +127,10 @@ INLINE void collect(const real *matrix, const int columns, const vec *in, const 
     }
 }
 
-/* out (POINTS, POINTS)[step] = matrix times in transposed times matrix transposed; in (columns, columns) has the given
- * steps.  Every frequency is at its transposed place: so both transforms go through pixels row by row. */
-INLINE void evaluate_2d(const real *matrix, const int columns, const real *in, ptrdiff_t row_step,
-                        ptrdiff_t column_step, real *out, ptrdiff_t step) {
-    vec half[POINTS * POINTS], line[POINTS];
-    for (int i = 0; i < columns; i++) {
-        UNROLL for (int j = 0; j < columns; j++) line[j] = load(in + i * row_step + j * column_step);
-        evaluate(matrix, columns, line, half + i, columns);
-    }
+/* out (POINTS, POINTS)[step] = half (POINTS, columns), whose column i is row i of a square, evaluated, times matrix
+ * transposed.  So every frequency is at its transposed place, and both transforms go through pixels row by row. */
+INLINE void evaluate_columns(const real *matrix, const int columns, const vec *half, real *out, ptrdiff_t step) {
+    vec line[POINTS];
     for (int j = 0; j < POINTS; j++) {
         evaluate(matrix, columns, half + j * columns, line, 1);
         UNROLL for (int i = 0; i < POINTS; i++) store(out + (j * POINTS + i) * step, line[i]);
@@ -196,16 +191,30 @@ INLINE ptrdiff_t place(const square *q, ptrdiff_t i, ptrdiff_t j, ptrdiff_t c) {
     return q->base + (q->row + i) * q->row_step + (q->column + j) * q->column_step + c;
 }
 
-/* out (size, size, LANES) = the square's pixels, zero outside the image, channels c <= . < c + LANES. */
-INLINE void load_edge(real *out, const int size, const real *images, const square *q, ptrdiff_t c) {
-    const ptrdiff_t first_row = first_inside(q->row), end_row = end_inside(q->row, size, q->rows);
-    const ptrdiff_t first = first_inside(q->column), end = end_inside(q->column, size, q->columns);
-    for (ptrdiff_t i = 0; i < size; i++)
-        for (ptrdiff_t j = 0; j < size; j++) {
-            const int inside = i >= first_row && i < end_row && j >= first && j < end;
-            store(out + (i * size + j) * LANES,
-                  inside ? load_some(images + place(q, i, j, c), q->channels - c) : broadcast(0));
-        }
+/* line (size) = row i of the square, zero outside the image, channels c <= . < c + LANES. */
+INLINE void load_line(vec *line, const int size, const real *images, const square *q, ptrdiff_t i, ptrdiff_t c,
+                      const int inside) {
+    if (inside) {
+        const real *first = images + place(q, i, 0, c);
+        UNROLL for (int j = 0; j < size; j++) line[j] = load(first + j * q->column_step);
+    } else if (q->row + i < 0 || q->row + i >= q->rows) {
+        UNROLL for (int j = 0; j < size; j++) line[j] = broadcast(0);
+    } else {
+        UNROLL for (int j = 0; j < size; j++)
+            line[j] = q->column + j >= 0 && q->column + j < q->columns
+                          ? load_some(images + place(q, i, j, c), q->channels - c)
+                          : broadcast(0);
+    }
+}
+
+/* half (POINTS, size) = matrix times the square's rows as columns. */
+INLINE void evaluate_rows(const real *matrix, const int size, const real *images, const square *q, ptrdiff_t c,
+                          const int inside, vec *half) {
+    vec line[POINTS];
+    for (int i = 0; i < size; i++) {
+        load_line(line, size, images, q, i, c, inside);
+        evaluate(matrix, size, line, half + i, size);
+    }
 }
 
 /* V (FREQUENCIES, rows, n) in panels = the tiles' squares of n channels, evaluated; row i is tile first + i. */
@@ -216,12 +225,12 @@ INLINE void evaluate_tiles(real *V, const real *images, const window_shape *s, c
         const pixel at = tile_at(s, t);
         const square q = is_input ? input_square(s, at) : output_square(s, at);
         for (ptrdiff_t c = 0; c < padded(n); c += LANES) {
-            real edge[POINTS * POINTS * LANES];
-            const int inside = is_inside(&q, size, c);
-            if (!inside) load_edge(edge, size, images, &q, c);
-            evaluate_2d(matrix, size, inside ? images + place(&q, 0, 0, c) : edge,
-                        inside ? q.row_step : size * LANES, inside ? q.column_step : LANES,
-                        V + (c / PANEL * rows + t - first) * PANEL + c % PANEL, step);
+            vec half[POINTS * POINTS];
+            if (is_inside(&q, size, c))
+                evaluate_rows(matrix, size, images, &q, c, 1, half);
+            else
+                evaluate_rows(matrix, size, images, &q, c, 0, half);
+            evaluate_columns(matrix, size, half, V + (c / PANEL * rows + t - first) * PANEL + c % PANEL, step);
         }
     }
 }
@@ -262,9 +271,15 @@ INLINE void evaluate_kernels(real *U, const real *w, const window_shape *s, cons
         for (ptrdiff_t j = 0; j < padded(n); j += LANES) {
             real block[MAX_TAPS * MAX_TAPS * LANES * LANES] = {0};
             if (j < n) load_kernels(block, w, s, taps, transposed, transposed ? j : i, transposed ? i : j);
-            for (ptrdiff_t row = i; row < smaller(i + LANES, last); row++)
-                evaluate_2d(matrix, taps, block + (row - i) * LANES, taps * LANES * LANES, LANES * LANES,
-                            U + (j / PANEL * rows + row) * PANEL + j % PANEL, step);
+            for (ptrdiff_t row = i; row < smaller(i + LANES, last); row++) {
+                vec half[POINTS * MAX_TAPS], line[MAX_TAPS];
+                for (int r = 0; r < taps; r++) {
+                    UNROLL for (int t = 0; t < taps; t++)
+                        line[t] = load(block + ((r * taps + t) * LANES + row - i) * LANES);
+                    evaluate(matrix, taps, line, half + r, taps);
+                }
+                evaluate_columns(matrix, taps, half, U + (j / PANEL * rows + row) * PANEL + j % PANEL, step);
+            }
         }
 }
 
@@ -276,7 +291,7 @@ static void winograd_kernel(void *U, const void *w, const window_shape *s, int t
         evaluate_kernels(U, w, s, 3, &KERNEL_3[0][0], transposed, first, last);
 }
 
-/* Channels c <= . < c + LANES of the square in images = what evaluate_2d transposed gives: matrix transposed times
+/* Channels c <= . < c + LANES of the square in images = matrix transposed times
  * in (POINTS, POINTS)[step] times matrix; added to what is there, or with bias and ReLU. */
 INLINE void collect_2d(real *images, const square *q, ptrdiff_t c, const real *matrix, const int columns,
                        const real *in, ptrdiff_t step, const int add, vec bias, int relu) {
