@@ -75,8 +75,8 @@ enum { PAIRS = POINTS / 2 + 1 };
 INLINE int first_of(const int pair) { return pair == 0 ? 0 : 2 * pair - 1; }
 INLINE int is_single(const int pair) { return pair == 0 || pair == PAIRS - 1; }
 
-/* The sum over i of factor[i * factor_step] in[i * in_step].  It starts with a factor of 1 or -1, if there is one, which
- * costs nothing. */
+/* The sum over i of factor[i * factor_step] in[i * in_step].  It starts with a factor of 1 or -1, if there is one: that
+ * saves an operation. */
 INLINE vec weighted_sum(const real *factor, const int factor_step, const vec *in, const int in_step, const int count) {
     vec sum = broadcast(0);
     int empty = 1;
@@ -108,22 +108,16 @@ INLINE void evaluate(const real *matrix, const int columns, const vec *in, vec *
 
 /* out[i] = sum over j of matrix[j][i] in[j]: the transpose of evaluate. */
 INLINE void collect(const real *matrix, const int columns, const vec *in, const int in_step, vec *out) {
-    vec even[POINTS], odd[POINTS]; /* at the first rows of the groups, zeros between them */
-    UNROLL for (int j = 0; j < POINTS; j++) even[j] = odd[j] = broadcast(0);
+    vec even[PAIRS], odd[PAIRS];
     UNROLL for (int pair = 0; pair < PAIRS; pair++) {
         const int j = first_of(pair);
-        even[j] = is_single(pair) ? in[j * in_step] : in[j * in_step] + in[(j + 1) * in_step];
-        odd[j] = is_single(pair) ? in[j * in_step] : in[j * in_step] - in[(j + 1) * in_step];
+        even[pair] = is_single(pair) ? in[j * in_step] : in[j * in_step] + in[(j + 1) * in_step];
+        odd[pair] = is_single(pair) ? in[j * in_step] : in[j * in_step] - in[(j + 1) * in_step];
     }
     UNROLL for (int i = 0; i < columns; i++) {
-        const vec *half = i % 2 ? odd : even;
         real factor[PAIRS];
-        vec term[PAIRS];
-        UNROLL for (int pair = 0; pair < PAIRS; pair++) {
-            factor[pair] = matrix[first_of(pair) * columns + i];
-            term[pair] = half[first_of(pair)];
-        }
-        out[i] = weighted_sum(factor, 1, term, 1, PAIRS);
+        UNROLL for (int pair = 0; pair < PAIRS; pair++) factor[pair] = matrix[first_of(pair) * columns + i];
+        out[i] = weighted_sum(factor, 1, i % 2 ? odd : even, 1, PAIRS);
     }
 }
 
@@ -250,7 +244,7 @@ static void evaluate_grad(real *dM, const real *dy, const window_shape *s, ptrdi
  * channels side by side, or, if transposed, the input channels; zero beyond the weights. */
 INLINE void load_kernels(real *block, const real *w, const window_shape *s, const int taps, const int transposed,
                          ptrdiff_t c, ptrdiff_t k) {
-    memset(block, 0, (size_t)(taps * taps * LANES * LANES) * sizeof(real));
+    if (s->r < taps || s->s < taps) memset(block, 0, (size_t)(taps * taps * LANES * LANES) * sizeof(real));
     for (ptrdiff_t t = 0; t < s->r * s->s; t++) {
         const real *from = w + (t * s->c + c) * s->k + k;
         real *to = block + (t / s->s * taps + t % s->s) * LANES * LANES;
@@ -269,8 +263,8 @@ INLINE void evaluate_kernels(real *U, const real *w, const window_shape *s, cons
     const ptrdiff_t rows = transposed ? s->k : s->c, n = transposed ? s->c : s->k, step = frequency_step(rows, n);
     for (ptrdiff_t i = first; i < last; i += LANES)
         for (ptrdiff_t j = 0; j < padded(n); j += LANES) {
-            real block[MAX_TAPS * MAX_TAPS * LANES * LANES] = {0};
-            if (j < n) load_kernels(block, w, s, taps, transposed, transposed ? j : i, transposed ? i : j);
+            real block[MAX_TAPS * MAX_TAPS * LANES * LANES];
+            load_kernels(block, w, s, taps, transposed, transposed ? j : i, transposed ? i : j);
             for (ptrdiff_t row = i; row < smaller(i + LANES, last); row++) {
                 vec half[POINTS * MAX_TAPS], line[MAX_TAPS];
                 for (int r = 0; r < taps; r++) {
