@@ -3,12 +3,17 @@
 The model is `BernoulliVAE`; `datasets.load("mnist-sample")` gives it something to train on.
 """
 
-from cvae import datasets
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from cvae.minibatches import minibatch
 from cvae.model import NotFittedError
 from cvae.threads import get_num_threads, set_num_threads
 from cvae.vae import BernoulliVAE, load
 from cvae.version import __version__
+
+if TYPE_CHECKING:
+    from cvae import datasets
 
 __all__ = [
     "BernoulliVAE",
@@ -20,3 +25,14 @@ __all__ = [
     "minibatch",
     "set_num_threads",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when it is first used (PEP 562): what it needs of the standard library takes as long as all the rest.
+    if name == "datasets":
+        return importlib.import_module("cvae.datasets")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
