@@ -141,7 +141,8 @@ class Plan:
             if len(self._programs) == MAX_PROGRAMS:
                 self._programs.clear()
             program = self._programs[kind, n, beta] = self._record(kind, n, beta)
-        start(program)
+        # The two directions of a single image take less time than it may take to wake idle threads for them.
+        start(program, n_threads=1 if n == 1 and kind in ("encode", "decode") else None)
 
     def _record(self, kind: str, n: int, beta: float) -> Program:
         program = Program()
