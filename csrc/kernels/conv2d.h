@@ -1,6 +1,6 @@
 /* Convolution as implicit matrix products: the patches of a block of output pixels are gathered into scratch (never the
- * whole im2col matrix) and multiplied by the packed weights.  Chellapilla et al. (2006), "High Performance Convolutional
- * Neural Networks for Document Processing", is the source of the idea; the blocks keep it in cache.  With few input
+ * whole im2col matrix) and multiplied by the packed weights. Chellapilla et al. (2006), "High Performance Convolutional
+ * Neural Networks for Document Processing", is the source of the idea; the blocks keep it in cache. With few input
  * channels the forward pass gathers nothing: the product reads the taps of neighbouring pixels from the image.
  *
  * Column q = (r * S + s) * C + c of the patch matrix is tap (r, s) of channel c. */
@@ -115,10 +115,10 @@ INLINE ptrdiff_t steps_over(ptrdiff_t distance, ptrdiff_t stride) {
     return stride == 1 ? distance : (distance + stride - 1) / stride;
 }
 
-/* One row of the transposed patch matrix, that of tap (r, column_tap) of a channel, for the output pixels (image, i, j) to
- * (image, i, j + count - 1). */
-INLINE void gather_pixels(real *out, const real *x, const window_shape *s, const pixel *at, ptrdiff_t count, ptrdiff_t r,
-                          ptrdiff_t column_tap, ptrdiff_t channel) {
+/* One row of the transposed patch matrix, that of tap (r, column_tap) of a channel, for the output pixels (image, i,
+ * j) to (image, i, j + count - 1). */
+INLINE void gather_pixels(real *out, const real *x, const window_shape *s, const pixel *at, ptrdiff_t count,
+                          ptrdiff_t r, ptrdiff_t column_tap, ptrdiff_t channel) {
     const ptrdiff_t step = s->dilation + 1, skip = s->stride * s->c;
     const ptrdiff_t row = at->i * s->stride + r * step - s->pad_top;
     const ptrdiff_t column = at->j * s->stride + column_tap * step - s->pad_left;

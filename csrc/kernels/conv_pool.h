@@ -194,7 +194,7 @@ static void add_block(real *sums, const real *patches, const real *g, const int3
         switch (smaller(step, vectors - v)) {
 #define ADD(vectors)                                                                                                   \
     case vectors:                                                                                                      \
-        add_channels(vectors, sums + v * LANES, patches + v * LANES, g, chosen, channels, windows, plan);               \
+        add_channels(vectors, sums + v * LANES, patches + v * LANES, g, chosen, channels, windows, plan);              \
         break;
             ADD(1)
             ADD(2)

@@ -19,7 +19,7 @@ typedef struct {
 } window_shape;
 
 enum {
-    BLOCK_ROWS = 168, /* rows of the left matrix handled at once: output pixels or images; a multiple of all tile heights */
+    BLOCK_ROWS = 168, /* rows of the left matrix handled at once, output pixels or images: a multiple of tile heights */
     BLOCK_DEPTH = 256, /* largest part of the summed dimension handled at once */
     KERNEL_ROWS = 16   /* rows of Winograd's weights evaluated at once; a multiple of the lanes of all vectors */
 };
@@ -30,8 +30,8 @@ typedef struct {
     ptrdiff_t block_scratch; /* elements of one thread's left block */
     ptrdiff_t dense_scratch; /* elements that dense_block and dense_grad_weight need as scratch */
 
-    /* packed (ceil(n / panel), k, panel) from b, whose element (i, j) is b[i * row_stride + j * column_stride], one of the
-     * strides being 1; packs the panels first <= j < last. */
+    /* packed (ceil(n / panel), k, panel) from b, whose element (i, j) is b[i * row_stride + j * column_stride], one
+     * of the strides being 1; packs the panels first <= j < last. */
     void (*pack_panels)(void *packed, const void *b, ptrdiff_t k, ptrdiff_t n, ptrdiff_t row_stride,
                         ptrdiff_t column_stride, ptrdiff_t first, ptrdiff_t last);
 
@@ -64,9 +64,9 @@ typedef struct {
     void (*conv_pool_collect)(void *dw, void *db, const void *sums, const window_shape *conv, ptrdiff_t first,
                               ptrdiff_t last);
 
-    /* Winograd's algorithm for stride 1 without dilation and kernels up to 5x5 (winograd.h).  Rows first <= i < last of
-     * the evaluated weights U, C rows for the forward pass, or K rows if transposed for the input gradient; all rows take
-     * winograd_kernel_size elements.  Fastest with a multiple of KERNEL_ROWS at once. */
+    /* Winograd's algorithm for stride 1 without dilation and kernels up to 5x5 (winograd.h). Rows first <= i < last
+     * of the evaluated weights U, C rows for the forward pass, or K rows if transposed for the input gradient; all
+     * rows take winograd_kernel_size elements. Fastest with a multiple of KERNEL_ROWS at once. */
     void (*winograd_kernel)(void *U, const void *w, const window_shape *shape, int transposed, ptrdiff_t first,
                             ptrdiff_t last);
     ptrdiff_t (*winograd_kernel_size)(const window_shape *shape, int transposed);
@@ -74,17 +74,17 @@ typedef struct {
     ptrdiff_t (*winograd_block)(const window_shape *shape); /* tiles at once */
     ptrdiff_t (*winograd_scratch)(const window_shape *shape);
     /* Tiles first <= t < last (at most winograd_block) of y; scratch: winograd_scratch elements. */
-    void (*winograd_forward)(void *y, const void *x, const void *U, const void *bias, const window_shape *shape, int relu,
-                             ptrdiff_t first, ptrdiff_t last, void *scratch);
-    /* Adds what tiles first <= t < last give to dx and to the evaluated weight gradient dU, either of which may be NULL;
-     * without accumulate, dU is overwritten. */
+    void (*winograd_forward)(void *y, const void *x, const void *U, const void *bias, const window_shape *shape,
+                             int relu, ptrdiff_t first, ptrdiff_t last, void *scratch);
+    /* Adds what tiles first <= t < last give to dx and to the evaluated weight gradient dU, either of which may be
+     * NULL; without accumulate, dU is overwritten. */
     void (*winograd_backward)(void *dx, void *dU, int accumulate, const void *x, const void *dy, const void *Ut,
                               const window_shape *shape, ptrdiff_t first, ptrdiff_t last, void *scratch);
     /* Input channel c of dw from dU. */
     void (*winograd_collect_kernel)(void *dw, const void *dU, const window_shape *shape, ptrdiff_t c);
 
-    /* y[rows first_row <= i < last_row, columns of panels first <= j < last] of y (m, n) = x (m, k) b + bias (n or NULL),
-     * with max(., 0) if relu; b (k, n) with the given strides, one of which is 1. */
+    /* y[rows first_row <= i < last_row, columns of panels first <= j < last] of y (m, n) = x (m, k) b + bias (n or
+     * NULL), with max(., 0) if relu; b (k, n) with the given strides, one of which is 1. */
     void (*dense_block)(void *y, const void *x, const void *b, const void *bias, ptrdiff_t n, ptrdiff_t k,
                         ptrdiff_t row_stride, ptrdiff_t column_stride, int relu, ptrdiff_t first_row,
                         ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch);
@@ -116,9 +116,10 @@ typedef struct {
     void (*widen)(int32_t *out, const uint8_t *in, ptrdiff_t count);
     int (*is_in_unit_range)(const void *x, ptrdiff_t first, ptrdiff_t last);
 
-    /* Row i of logits, y, dlogits (n, m): dlogits, unless NULL, = (sigmoid(logits) - y) * scale; returns the row's binary
-     * cross-entropy. */
-    double (*bce_with_logits)(void *dlogits, const void *logits, const void *y, ptrdiff_t m, double scale, ptrdiff_t row);
+    /* Row i of logits, y, dlogits (n, m): dlogits, unless NULL, = (sigmoid(logits) - y) * scale; returns the row's
+     * binary cross-entropy. */
+    double (*bce_with_logits)(void *dlogits, const void *logits, const void *y, ptrdiff_t m, double scale,
+                              ptrdiff_t row);
     /* Row i of the KL divergence of N(mean, exp(log_var)) to N(0, 1), mean and log_var (n, t), and, unless NULL, its
      * gradients times scale. */
     double (*gaussian_kl)(void *dmean, void *dlog_var, const void *mean, const void *log_var, ptrdiff_t t, double scale,

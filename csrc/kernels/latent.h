@@ -1,5 +1,5 @@
-/* The latent code between encoder and decoder: the reparameterisation trick, z = mean + noise * exp(log_var / 2), and its
- * derivative (Kingma & Welling 2014, "Auto-Encoding Variational Bayes", section 2.4), row by row. */
+/* The latent code between encoder and decoder: the reparameterisation trick, z = mean + noise * exp(log_var / 2),
+ * and its derivative (Kingma & Welling 2014, "Auto-Encoding Variational Bayes", section 2.4), row by row. */
 #ifndef CVAE_LATENT_H
 #define CVAE_LATENT_H
 

@@ -22,8 +22,8 @@ enum { EXP_TERMS = 14, LOG_TERMS = 18 };
 enum { EXP_TERMS = 8, LOG_TERMS = 9 };
 #endif
 
-/* exp(x) for x <= 0: x = n log(2) + r with |r| <= log(2) / 2, and the Taylor series of exp(r), whose next term is below the
- * rounding error.  2^n comes in two factors, because it may be too small for a normal number. */
+/* exp(x) for x <= 0: x = n log(2) + r with |r| <= log(2) / 2, and the Taylor series of exp(r), whose next term is
+ * below the rounding error. 2^n comes in two factors, because it may be too small for a normal number. */
 INLINE vec exp_negative(vec x) {
     /* log(2) in two parts, of which the first has so few bits that n times it is exact. */
     const real log2_high = (real)0.693145751953125, log2_low = (real)1.428606820309417232e-06;

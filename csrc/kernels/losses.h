@@ -1,6 +1,6 @@
-/* The two terms of the negative evidence lower bound (Kingma & Welling 2014, "Auto-Encoding Variational Bayes"), row by
- * row, with their gradients.  The cross-entropy is taken from the logits, max(z, 0) - z y + log(1 + exp(-|z|)), which is
- * finite for every finite z. */
+/* The two terms of the negative evidence lower bound (Kingma & Welling 2014, "Auto-Encoding Variational Bayes"), row
+ * by row, with their gradients. The cross-entropy is taken from the logits, max(z, 0) - z y + log(1 + exp(-|z|)),
+ * which is finite for every finite z. */
 #ifndef CVAE_LOSSES_H
 #define CVAE_LOSSES_H
 

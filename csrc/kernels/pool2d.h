@@ -1,5 +1,5 @@
-/* Max and average pooling.  The zeros of the padding are part of the data, as in numpy-ml: they take part in the maximum
- * and in the mean, whose divisor is always R * S. */
+/* Max and average pooling. The zeros of the padding are part of the data, as in numpy-ml: they take part in the
+ * maximum and in the mean, whose divisor is always R * S. */
 #ifndef CVAE_POOL2D_H
 #define CVAE_POOL2D_H
 

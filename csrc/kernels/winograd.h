@@ -1,12 +1,12 @@
 /* Winograd's minimal filtering for stride-1 convolutions, all three passes.
  *
  * Lavin & Gray (2016), "Fast Algorithms for Convolutional Neural Networks": a tile of m x m outputs is computed from
- * (m + r - 1)^2 inputs as  Y = A' [ (G w G') * (B' x B) ] A,  ' transposed, where * is elementwise and, summed over the
- * channels, becomes one matrix product for each frequency.  The gradients are the same algorithm transposed: with
- * dM = A dY A',  dX = B [ (G w G')' dM ] B', overlapping tiles added up, and  dW = G' [ sum over tiles of (B' x B)' dM ] G.
+ * (m + r - 1)^2 inputs as Y = A' [ (G w G') * (B' x B) ] A, ' transposed, where * is elementwise and, summed over the
+ * channels, becomes one matrix product for each frequency. The gradients are the same algorithm transposed: with dM = A
+ * dY A', dX = B [ (G w G')' dM ] B', overlapping tiles added up, and dW = G' [ sum over tiles of (B' x B)' dM ] G.
  *
- * In scratch a matrix (rows, n) lies in panels, element (i, j) at [j / PANEL][i][j % PANEL], so that it can stand on either
- * side of a product without being packed again. */
+ * In scratch a matrix (rows, n) lies in panels, element (i, j) at [j / PANEL][i][j % PANEL], so that it can stand
+ * on either side of a product without being packed again. */
 #ifndef CVAE_WINOGRAD_H
 #define CVAE_WINOGRAD_H
 
@@ -14,10 +14,10 @@
 
 enum { POINTS = 8, FREQUENCIES = POINTS * POINTS, MAX_TAPS = 5, MAX_OUTPUTS = 6 };
 
-/* The matrices of Cook and Toom for the points p = 0, 1, -1, 2, -2, 1/2, -1/2, infinity.  With N_j the product of p_j - p_l
- * over all other finite points: row j of INPUT (B') holds the coefficients of the product of x - p_l over all other finite
- * points; OUTPUT_m (A) the powers of p_j below m; KERNEL_r (G) those below r divided by N_j.  The rows of infinity hold the
- * leading coefficient.  A pair +p, -p differs only in the sign of the odd columns. */
+/* The matrices of Cook and Toom for the points p = 0, 1, -1, 2, -2, 1/2, -1/2, infinity. With N_j the product of p_j
+ * - p_l over all other finite points: row j of INPUT (B') holds the coefficients of the product of x - p_l over all
+ * other finite points; OUTPUT_m (A) the powers of p_j below m; KERNEL_r (G) those below r divided by N_j. The rows
+ * of infinity hold the leading coefficient. A pair +p, -p differs only in the sign of the odd columns. */
 static const real INPUT[POINTS][POINTS] = {
     {-1, 0, 5.25, 0, -5.25, 0, 1, 0},
     {0, 1, 1, -4.25, -4.25, 1, 1, 0},
@@ -69,8 +69,9 @@ static const real KERNEL_3[POINTS][3] = {
     {0, 0, 1},
 };
 
-/* The points 0 and infinity stand alone, the others in pairs: PAIRS groups, of which first_of gives the first row.  Loops
- * over them are unrolled, so that all of this, and the zeros and ones of the matrices, is settled by the compiler. */
+/* The points 0 and infinity stand alone, the others in pairs: PAIRS groups, of which first_of gives the first row.
+ * Loops over them are unrolled, so that all of this, and the zeros and ones of the matrices, is settled by the
+ * compiler. */
 enum { PAIRS = POINTS / 2 + 1 };
 INLINE int first_of(const int pair) { return pair == 0 ? 0 : 2 * pair - 1; }
 INLINE int is_single(const int pair) { return pair == 0 || pair == PAIRS - 1; }
@@ -133,8 +134,8 @@ INLINE void evaluate_columns(const real *matrix, const int columns, const vec *h
 
 INLINE ptrdiff_t padded(ptrdiff_t n) { return (n + PANEL - 1) / PANEL * PANEL; }
 
-/* From one frequency's matrix (rows, n) to the next: an odd number of cache lines, or the transforms, which go through the
- * frequencies, would find all of them in the same few sets of the cache. */
+/* From one frequency's matrix (rows, n) to the next: an odd number of cache lines, or the transforms, which go
+ * through the frequencies, would find all of them in the same few sets of the cache. */
 INLINE ptrdiff_t frequency_step(ptrdiff_t rows, ptrdiff_t n) {
     return padded(rows * padded(n)) + 64 / (ptrdiff_t)sizeof(real);
 }
@@ -385,7 +386,8 @@ static void winograd_forward(void *y, const void *x, const void *U, const void *
         collect_output(y, M, bias, s, relu, 6, &OUTPUT_6[0][0], first, last);
 }
 
-/* Adds what the tiles first <= t < last (a block at a time) give to dx and, if accumulate, to dU, each of which may be NULL. */
+/* Adds what the tiles first <= t < last (a block at a time) give to dx and, if accumulate, to dU, each of which may
+ * be NULL. */
 static void winograd_backward(void *dx, void *dU, int accumulate, const void *x, const void *dy, const void *Ut,
                               const window_shape *s, ptrdiff_t first, ptrdiff_t last, void *scratch) {
     const ptrdiff_t block = winograd_block(s);
@@ -396,15 +398,15 @@ static void winograd_backward(void *dx, void *dU, int accumulate, const void *x,
         evaluate_grad(dM, dy, s, t, end);
         if (dx) {
             for (ptrdiff_t f = 0; f < FREQUENCIES; f++)
-                gemm_panels(V + f * V_step, dM + f * M_step, (const real *)Ut + f * frequency_step(s->k, s->c), rows, s->c,
-                            s->k);
+                gemm_panels(V + f * V_step, dM + f * M_step, (const real *)Ut + f * frequency_step(s->k, s->c), rows,
+                            s->c, s->k);
             collect_grad_input(dx, V, s, t, end);
         }
         if (dU) {
             evaluate_input(V, x, s, t, end);
             for (ptrdiff_t f = 0; f < FREQUENCIES; f++)
-                gemm_panels_transposed((real *)dU + f * frequency_step(s->c, s->k), V + f * V_step, dM + f * M_step, s->c,
-                                       s->k, rows, accumulate || t > first);
+                gemm_panels_transposed((real *)dU + f * frequency_step(s->c, s->k), V + f * V_step, dM + f * M_step,
+                                       s->c, s->k, rows, accumulate || t > first);
         }
     }
 }
