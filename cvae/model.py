@@ -200,7 +200,8 @@ class Model:
         plan = plans.get(training)
         if plan is None or plan.batchsize < batchsize or not plan.is_current(self.encoder, self.decoder):
             image_shape = self._require_fitted()
-            plan = plans.pop(training, None)  # its buffers go before the new ones come
+            plan = None
+            plans.pop(training, None)  # its buffers go before the new ones come
             self._check_outputs()
             plan = plans[training] = Plan(self.encoder, self.decoder, batchsize, image_shape, self.T, training=training)
         return plan
