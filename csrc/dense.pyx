@@ -12,21 +12,25 @@ cdef enum:
     ROWS = 256               # most examples that one piece of a product covers,
     EXAMPLE_COLUMNS = 512    # columns of the result if there is a single example: the rows read are then long,
     WEIGHT_ROWS = 400        # and most rows of the weight gradient
+    TILE_ROWS = 12           # rows that are computed together at best
+    COPIED_ROWS = 32         # examples whose live columns are copied at once
     SUMS = 64                # columns that are summed up at once
     SMALL_WORK = 500_000     # multiplications below which waking other threads costs more than it saves
 
 
-# out (m, n) = left (m, k) times right (k, n), whose strides are given, plus bias, or the weight gradient
-# out (k, n) = left (m, k) transposed times right (m, n).
-cdef struct product:
+# y (m, n) = x (m, k) times w (k, n) plus b, and the gradients of x, w and b.
+cdef struct dense:
     const kernel_table *table
-    const void *left
-    const void *right
-    const void *bias
-    void *out
-    void *sums
-    bint relu
-    ptrdiff_t m, n, k, row_stride, column_stride
+    const void *x
+    const void *w
+    const void *b
+    const void *dy
+    void *y
+    void *dx
+    void *dw
+    void *db
+    bint relu, skip_dead
+    ptrdiff_t m, n, k
     ptrdiff_t rows, panels             # of the result
     ptrdiff_t down, across             # pieces one below another and side by side
 
@@ -44,26 +48,16 @@ cdef inline ptrdiff_t part(ptrdiff_t index, ptrdiff_t parts, ptrdiff_t size) noe
     return index * size // parts
 
 
-# How many pieces lie side by side if `down` lie one below another.
-cdef inline ptrdiff_t pieces_across(ptrdiff_t down, ptrdiff_t panels) noexcept nogil:
-    return min(panels, 2 * ceil_div(PIECES, 2 * down))
-
-
-cdef int record_product(program, tuple arrays, product p, ptrdiff_t itemsize) except -1:
-    p.rows, p.panels, p.down = p.m, ceil_div(p.n, p.table.panel), ceil_div(p.m, ROWS)
-    p.across = ceil_div(p.n, EXAMPLE_COLUMNS) if p.m == 1 else pieces_across(p.down, p.panels)
-    cdef product *work = <product *> new_work(program, arrays, sizeof(product), 0, p.table.dense_scratch * itemsize)
-    work[0] = p
-    add_stage(program, product_piece, work, p.down * p.across, p.m * p.n * p.k < SMALL_WORK)
-    return 0
-
-
-cdef void product_piece(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    cdef const product *p = <const product *> work
-    cdef ptrdiff_t i = index // p.across, j = index % p.across
-    p.table.dense_block(
-        p.out, p.left, p.right, p.bias, p.n, p.k, p.row_stride, p.column_stride, p.relu, part(i, p.down, p.rows),
-        part(i + 1, p.down, p.rows), part(j, p.across, p.panels), part(j + 1, p.across, p.panels), scratch)
+cdef dense *new_dense(
+    program, tuple arrays, const kernel_table *table, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, ptrdiff_t columns,
+    ptrdiff_t rows, ptrdiff_t most_rows, ptrdiff_t shared, ptrdiff_t scratch,
+) except NULL:
+    """The work, with a result of so many rows and columns split into pieces."""
+    cdef dense *work = <dense *> new_work(program, arrays, sizeof(dense), shared, scratch)
+    work.table, work.m, work.n, work.k = table, m, n, k
+    work.rows, work.panels, work.down = rows, ceil_div(columns, table.panel), ceil_div(rows, most_rows)
+    work.across = min(work.panels, 2 * ceil_div(PIECES, 2 * work.down))
+    return work
 
 
 def dense_forward(
@@ -76,11 +70,22 @@ def dense_forward(
 ):
     """y = x w + b, and then max(y, 0) if relu."""
     check((y.shape[0], x.shape[0]), (x.shape[1], w.shape[0]), (y.shape[1], w.shape[1], b.shape[0]))
-    cdef product p
-    p.table = tables.f32 if floating is float else tables.f64
-    p.out, p.sums, p.left, p.right, p.bias, p.relu = &y[0, 0], NULL, &x[0, 0], &w[0, 0], &b[0], relu
-    p.m, p.n, p.k, p.row_stride, p.column_stride = x.shape[0], w.shape[1], w.shape[0], w.shape[1], 1
-    record_product(program, (y, x, w, b), p, sizeof(floating))
+    cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
+    cdef ptrdiff_t m = x.shape[0], k = x.shape[1], n = w.shape[1]
+    cdef dense *work = new_dense(
+        program, (y, x, w, b), table, m, n, k, n, m, ROWS, 0, table.dense_scratch * sizeof(floating))
+    if m == 1:
+        work.across = ceil_div(n, EXAMPLE_COLUMNS)
+    work.y, work.x, work.w, work.b, work.relu = &y[0, 0], &x[0, 0], &w[0, 0], &b[0], relu
+    add_stage(program, forward_piece, work, work.down * work.across, m * n * k < SMALL_WORK)
+
+
+cdef void forward_piece(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const dense *d = <const dense *> work
+    cdef ptrdiff_t i = index // d.across, j = index % d.across
+    d.table.dense_forward(
+        d.y, d.x, d.w, d.b, d.n, d.k, d.relu, part(i, d.down, d.rows), part(i + 1, d.down, d.rows),
+        part(j, d.across, d.panels), part(j + 1, d.across, d.panels), scratch)
 
 
 def dense_grad_input(
@@ -88,14 +93,45 @@ def dense_grad_input(
     floating[:, ::1] dx not None,        # OUT (m, n_in)
     const floating[:, ::1] dy not None,  # IN  (m, n_out), gradient of the pre-activation
     const floating[:, ::1] w not None,   # IN  (n_in, n_out)
+    *, bint skip_dead,                   # look for columns of zeros in dy, and leave them out
 ):
     """dx = dy times w transposed."""
     check((dx.shape[0], dy.shape[0]), (dx.shape[1], w.shape[0]), (dy.shape[1], w.shape[1]))
-    cdef product p
-    p.table = tables.f32 if floating is float else tables.f64
-    p.out, p.sums, p.left, p.right, p.bias, p.relu = &dx[0, 0], NULL, &dy[0, 0], &w[0, 0], NULL, False
-    p.m, p.n, p.k, p.row_stride, p.column_stride = dy.shape[0], w.shape[0], w.shape[1], 1, w.shape[1]
-    record_product(program, (dx, dy, w), p, sizeof(floating))
+    cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
+    cdef ptrdiff_t m = dx.shape[0], k = dx.shape[1], n = dy.shape[1]
+    cdef dense *work = new_dense(
+        program, (dx, dy, w), table, m, n, k, k, m, ROWS, table.live_size(m, n), table.dense_scratch * sizeof(floating))
+    work.dx, work.dy, work.w, work.skip_dead = &dx[0, 0], &dy[0, 0], &w[0, 0], skip_dead
+    record_live(program, work)
+    add_stage(program, grad_input_piece, work, work.down * work.across, m * n * k < SMALL_WORK)
+
+
+cdef int record_live(program, dense *work) except -1:
+    """The columns of dy that are not all zero, in the shared memory."""
+    if not work.skip_dead:
+        return 0
+    add_stage(program, find_live, work, 1, True)
+    add_stage(program, copy_live, work, ceil_div(work.m, COPIED_ROWS), work.m * work.n * work.k < SMALL_WORK)
+    return 0
+
+
+cdef void find_live(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const dense *d = <const dense *> work
+    d.table.live_find(shared, d.dy, d.m, d.n)
+
+
+cdef void copy_live(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const dense *d = <const dense *> work
+    if d.table.live_is_less(shared, d.n):
+        d.table.live_copy(shared, d.dy, d.n, index * COPIED_ROWS, range_end(index, COPIED_ROWS, d.m))
+
+
+cdef void grad_input_piece(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const dense *d = <const dense *> work
+    cdef ptrdiff_t i = index // d.across, j = index % d.across
+    d.table.dense_grad_input(
+        d.dx, d.dy, d.w, shared if d.skip_dead else NULL, d.n, d.k, part(i, d.down, d.rows), part(i + 1, d.down, d.rows),
+        part(j, d.across, d.panels), part(j + 1, d.across, d.panels), scratch)
 
 
 def dense_grad_weight(
@@ -104,29 +140,35 @@ def dense_grad_weight(
     floating[::1] db not None,           # OUT (n_out)
     const floating[:, ::1] x not None,   # IN  (m, n_in)
     const floating[:, ::1] dy not None,  # IN  (m, n_out), gradient of the pre-activation
+    *, bint skip_dead,                   # look for columns of zeros in dy, and leave them out
 ):
     """dw = x transposed times dy, db = the column sums of dy."""
     check((x.shape[0], dy.shape[0]), (dw.shape[0], x.shape[1]), (dw.shape[1], dy.shape[1], db.shape[0]))
     cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
     cdef ptrdiff_t m = x.shape[0], k = x.shape[1], n = dy.shape[1]
-    cdef product *work = <product *> new_work(
-        program, (dw, db, x, dy), sizeof(product), 0, table.dense_scratch * sizeof(floating))
-    work.table, work.m, work.n, work.k, work.rows = table, m, n, k, k
-    work.panels, work.down = ceil_div(n, table.panel), ceil_div(k, WEIGHT_ROWS)
-    work.across = pieces_across(work.down, work.panels)
-    work.out, work.sums, work.left, work.right = &dw[0, 0], &db[0], &x[0, 0], &dy[0, 0]
+    cdef dense *work = new_dense(
+        program, (dw, db, x, dy), table, m, n, k, n, k, WEIGHT_ROWS, table.live_size(m, n),
+        max(table.dense_scratch, table.dense_live_scratch(n)) * sizeof(floating))
+    work.dw, work.db, work.x, work.dy = &dw[0, 0], &db[0], &x[0, 0], &dy[0, 0]
+    work.skip_dead = skip_dead
+    record_live(program, work)
     add_stage(program, grad_weight_piece, work, work.down * work.across, m * n * k < SMALL_WORK)
     add_stage(program, grad_bias_columns, work, ceil_div(n, SUMS), m * n < SMALL_WORK)
 
 
 cdef void grad_weight_piece(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    cdef const product *p = <const product *> work
-    cdef ptrdiff_t i = index // p.across, j = index % p.across
-    p.table.dense_grad_weight(
-        p.out, p.left, p.right, p.m, p.k, p.n, part(i, p.down, p.rows), part(i + 1, p.down, p.rows),
-        part(j, p.across, p.panels), part(j + 1, p.across, p.panels), scratch)
+    cdef const dense *d = <const dense *> work
+    cdef ptrdiff_t i = index // d.across, j = index % d.across, tiles = ceil_div(d.k, TILE_ROWS)
+    if d.skip_dead and d.table.live_is_less(shared, d.n):
+        d.table.dense_grad_weight_live(
+            d.dw, d.x, shared, d.m, d.k, d.n, part(index, d.down * d.across, tiles) * TILE_ROWS,
+            min(part(index + 1, d.down * d.across, tiles) * TILE_ROWS, d.k), scratch)
+    else:
+        d.table.dense_grad_weight(
+            d.dw, d.x, d.dy, d.m, d.k, d.n, part(i, d.down, d.rows), part(i + 1, d.down, d.rows),
+            part(j, d.across, d.panels), part(j + 1, d.across, d.panels), scratch)
 
 
 cdef void grad_bias_columns(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    cdef const product *p = <const product *> work
-    p.table.column_sums(p.sums, p.right, p.m, p.n, index * SUMS, range_end(index, SUMS, p.n))
+    cdef const dense *d = <const dense *> work
+    d.table.column_sums(d.db, d.dy, d.m, d.n, index * SUMS, range_end(index, SUMS, d.n))

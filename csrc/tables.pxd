@@ -45,12 +45,21 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*winograd_backward)(void *, void *, int, const void *, const void *, const void *, const window_shape *,
                                   ptrdiff_t, ptrdiff_t, void *) noexcept nogil
         void (*winograd_collect_kernel)(void *, const void *, const window_shape *, ptrdiff_t) noexcept nogil
-        void (*dense_block)(void *, const void *, const void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t,
-                            ptrdiff_t, int, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
+        void (*dense_forward)(void *, const void *, const void *, const void *, ptrdiff_t, ptrdiff_t, int, ptrdiff_t,
+                              ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
+        void (*dense_grad_input)(void *, const void *, const void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t,
+                                 ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
         void (*dense_grad_weight)(void *, const void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t,
                                   ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
-        void (*add_column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*dense_grad_weight_live)(void *, const void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t,
+                                       ptrdiff_t, void *) noexcept nogil
+        ptrdiff_t (*dense_live_scratch)(ptrdiff_t) noexcept nogil
+        ptrdiff_t (*live_size)(ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*live_find)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        bint (*live_is_less)(const void *, ptrdiff_t) noexcept nogil
+        void (*live_copy)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*add_column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*pool2d_max_forward)(void *, int32_t *, const void *, const window_shape *, ptrdiff_t) noexcept nogil
         void (*pool2d_max_backward)(void *, const void *, const int32_t *, const window_shape *,
                                     ptrdiff_t) noexcept nogil

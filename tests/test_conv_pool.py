@@ -66,10 +66,12 @@ class Case(NamedTuple):
 class Data:
     """Random input of a case; what is summed for the weight gradients is positive, so that sums do not cancel."""
 
-    def __init__(self, case, dtype, seed=0):
+    def __init__(self, case, dtype, seed=0, *, drawing=False):
         rng = np.random.default_rng(seed)
         self.case, self.dtype = case, dtype
         self.x = positive(rng, (case.n, case.h, case.w, case.c), dtype)
+        if drawing:
+            self.x = self.x * rectangles(rng, *self.x.shape[:3], dtype)
         self.w = normal(rng, (case.r, case.s, case.c, case.k), dtype)
         self.b = normal(rng, (case.k,), dtype)
         self.dy = positive(rng, case.y_shape, dtype)
@@ -109,14 +111,24 @@ class Data:
         return y, argmax, dx, dw, db
 
 
+def rectangles(rng, n, h, w, dtype):
+    """Ones in a random rectangle of each image, zeros around it; the first image is empty."""
+    mask = np.zeros((n, h, w, 1), dtype)
+    for i in range(1, n):
+        top, bottom = np.sort(rng.integers(0, h + 1, 2))
+        left, right = np.sort(rng.integers(0, w + 1, 2))
+        mask[i, top:bottom, left:right] = 1
+    return mask
+
+
 def assert_close(got, expected, tolerance):
     """Hold the rms error to a share of what is summed: terms of order 1, also where all that count are zero."""
     error = np.sqrt(np.mean(np.square(got.astype(np.float64) - expected)))
     assert error <= tolerance * (1 + np.sqrt(np.mean(np.square(expected.astype(np.float64)))))
 
 
-def check(case, dtype, seed=0):
-    data = Data(case, dtype, seed)
+def check(case, dtype, seed=0, *, drawing=False):
+    data = Data(case, dtype, seed, drawing=drawing)
     y, argmax, dx, dw, db = data.separately()
     for with_dx in (True, False):
         got_y, got_argmax, got_dx, got_dw, got_db = data.fused(with_dx=with_dx)
@@ -157,6 +169,12 @@ def test_the_block_equals_the_separate_kernels(case, dtype):
     check(case, dtype)
 
 
+@each_dtype
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_images_that_are_empty_in_places(case, dtype):
+    check(case, dtype, drawing=True)
+
+
 @st.composite
 def cases(draw):
     small = st.integers(1, 4)
@@ -179,16 +197,17 @@ def cases(draw):
 
 
 @each_dtype
-@given(case=cases(), seed=st.integers(0, 2**32 - 1))
-def test_random_blocks_equal_the_separate_kernels(case, seed, dtype):
-    check(case, dtype, seed)
+@given(case=cases(), seed=st.integers(0, 2**32 - 1), drawing=st.booleans())
+def test_random_blocks_equal_the_separate_kernels(case, seed, drawing, dtype):
+    check(case, dtype, seed, drawing=drawing)
 
 
 @each_dtype
 @pytest.mark.parametrize("name", ["the default model's first block", "the default model's second block", "stride"])
 @pytest.mark.parametrize("with_dx", [False, True])
-def test_the_same_bits_with_any_number_of_threads(name, with_dx, dtype):
-    data = Data(CASES[name]._replace(n=40), dtype)
+@pytest.mark.parametrize("drawing", [False, True])
+def test_the_same_bits_with_any_number_of_threads(name, drawing, with_dx, dtype):
+    data = Data(CASES[name]._replace(n=40), dtype, drawing=drawing)
     expected = data.fused(1, with_dx=with_dx)
     for n_threads in (2, 3, 7):
         for got, one in zip(data.fused(n_threads, with_dx=with_dx), expected, strict=True):

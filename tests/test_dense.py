@@ -51,16 +51,32 @@ def check_forward(shape, dtype, rng):
     assert_close(forward(x, w, b), oracles.dense_forward(*exact(x, w, b)))
 
 
-def check_backward(shape, dtype, rng):
+def backward(dy, x, w, *, skip_dead):
+    dx, dw, db = output(x.shape, dy.dtype), output(w.shape, dy.dtype), output((dy.shape[1],), dy.dtype)
+    run(dense.dense_grad_input, dx, dy, w, skip_dead=skip_dead, **KERNEL_ARGUMENTS)
+    run(dense.dense_grad_weight, dw, db, x, dy, skip_dead=skip_dead, **KERNEL_ARGUMENTS)
+    for array in (dx, dw, db):
+        assert_margins_untouched(array)
+    return dx, dw, db
+
+
+def with_zeros(dy, columns):
+    dy = dy.copy()
+    dy[:, columns] = 0
+    return dy
+
+
+def check_backward(shape, dtype, rng, dead=None):
+    """`dead`: how many of the units have a gradient of zero; None to not even look for them."""
     m, n_in, n_out = shape
     x, w, dy = positive(rng, (m, n_in), dtype), positive(rng, (n_in, n_out), dtype), positive(rng, (m, n_out), dtype)
-    dx, dw, db = output(x.shape, dtype), output(w.shape, dtype), output((n_out,), dtype)
-    run(dense.dense_grad_input, dx, dy, w, **KERNEL_ARGUMENTS)
-    run(dense.dense_grad_weight, dw, db, x, dy, **KERNEL_ARGUMENTS)
+    dy = with_zeros(dy, rng.permutation(n_out)[: dead or 0])
+    skip_dead = dead is not None
     expected_dx, expected_dw, expected_db = oracles.dense_backward(*exact(dy, x, w))
-    assert_close(dx, expected_dx)
-    assert_close(dw, expected_dw)
-    assert_close(db, expected_db.reshape(-1))
+    for array, expected in zip(
+        backward(dy, x, w, skip_dead=skip_dead), (expected_dx, expected_dw, expected_db.reshape(-1)), strict=True
+    ):
+        assert_close(array, expected)
 
 
 @each_dtype
@@ -96,6 +112,41 @@ def test_forward(shape, seed, dtype):
 @given(shape=shapes(), seed=st.integers(0, 2**32 - 1))
 def test_backward(shape, seed, dtype):
     check_backward(shape, dtype, np.random.default_rng(seed))
+
+
+@each_dtype
+@corners
+@pytest.mark.parametrize("part", [0, 0.1, 0.5, 0.9, 1])
+def test_backward_with_dead_units_at_corners(shape, part, dtype):
+    check_backward(shape, dtype, np.random.default_rng(6), round(part * shape[2]))
+
+
+@each_dtype
+@given(shape=shapes(), part=st.floats(0, 1), seed=st.integers(0, 2**32 - 1))
+def test_backward_with_dead_units(shape, part, seed, dtype):
+    check_backward(shape, dtype, np.random.default_rng(seed), round(part * shape[2]))
+
+
+@each_dtype
+@pytest.mark.parametrize("n_dead", [0, 1, 40, 299, 300])
+def test_leaving_out_dead_units_changes_no_bit(n_dead, dtype):
+    rng = np.random.default_rng(7)
+    x, w, dy = normal(rng, (300, 50), dtype), normal(rng, (50, 300), dtype), normal(rng, (300, 300), dtype)
+    dy = with_zeros(np.where(rng.random(dy.shape) < 0.5, dy, 0), rng.permutation(300)[:n_dead])
+    for with_all, without in zip(backward(dy, x, w, skip_dead=False), backward(dy, x, w, skip_dead=True), strict=True):
+        np.testing.assert_array_equal(with_all, without)
+
+
+@each_dtype
+def test_weights_of_dead_units_do_not_matter_to_the_gradient_of_the_input(dtype):
+    rng = np.random.default_rng(8)
+    x, w, dy = positive(rng, (5, 6), dtype), positive(rng, (6, 70), dtype), positive(rng, (5, 70), dtype)
+    dead = rng.permutation(70)[:40]
+    dy = with_zeros(dy, dead)
+    expected = oracles.dense_backward(*exact(dy, x, w))[0]
+    w = w.copy()
+    w[:, dead] = np.nan
+    assert_close(backward(dy, x, w, skip_dead=True)[0], expected)
 
 
 @each_dtype
@@ -140,6 +191,11 @@ PASSES = {
     "dense_grad_input": (("m", "i"), ("m", "o"), ("i", "o")),
     "dense_grad_weight": (("i", "o"), ("o",), ("m", "i"), ("m", "o")),
 }
+OPTIONS = {
+    "dense_forward": {"relu": False},
+    "dense_grad_input": {"skip_dead": True},
+    "dense_grad_weight": {"skip_dead": True},
+}
 passes = pytest.mark.parametrize("name", PASSES)
 
 
@@ -149,8 +205,7 @@ def arrays(name, **sizes):
 
 
 def call(name, arguments):
-    relu = {"relu": False} if name == "dense_forward" else {}
-    run(getattr(dense, name), *arguments, **KERNEL_ARGUMENTS, **relu)
+    run(getattr(dense, name), *arguments, **KERNEL_ARGUMENTS, **OPTIONS[name])
 
 
 @passes

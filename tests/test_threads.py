@@ -68,11 +68,12 @@ def dense_layer(dtype, n_threads):
     rng = np.random.default_rng(RNG_SEED)
     x, w = rng.standard_normal((520, 300)).astype(dtype), rng.standard_normal((300, 131)).astype(dtype)
     b, dy = rng.standard_normal(131).astype(dtype), rng.standard_normal((520, 131)).astype(dtype)
+    dy[:, ::3] = 0
     how = {"n_threads": n_threads}
     y, dx, dw, db = np.empty_like(dy), np.empty_like(x), np.empty_like(w), np.empty_like(b)
     run_kernel(dense.dense_forward, y, x, w, b, relu=True, **how)
-    run_kernel(dense.dense_grad_input, dx, dy, w, **how)
-    run_kernel(dense.dense_grad_weight, dw, db, x, dy, **how)
+    run_kernel(dense.dense_grad_input, dx, dy, w, skip_dead=True, **how)
+    run_kernel(dense.dense_grad_weight, dw, db, x, dy, skip_dead=True, **how)
     return y, dx, dw, db
 
 

@@ -2,7 +2,8 @@
  *
  * Each pooling window hands its gradient to one pixel, its maximum, so that only one of the window's patches counts for
  * a channel: a fraction of the dense product's work.  The patches of a block of windows are gathered into L1; the sums
- * of a few channels then stay in registers while the windows go by.
+ * of a few channels then stay in registers while the windows go by.  Windows where the image is empty, a third of those
+ * of handwritten digits, count for the bias alone.
  *
  * A patch holds the taps (r, s, c), a constant 1, whose sum is the bias's gradient, and zeros up to whole vectors. */
 #ifndef CVAE_CONV_POOL_H
@@ -27,9 +28,11 @@ typedef struct {
     ptrdiff_t windows, taps, patch; /* windows of a block, patches of a window, elements of a patch */
     ptrdiff_t rows, row;            /* of the padded image, and elements of a row */
     ptrdiff_t run, runs;            /* elements of a patch that lie side by side in the image, and how many such runs */
-    /* Where in scratch, in elements from its start: after the patches of a block the padded image, what the block's
-     * windows hand on and to which patches, the pieces of a patch, and the corners of all patches. */
-    ptrdiff_t image, g, chosen, masks, offsets, origins, end;
+    ptrdiff_t view_rows, view;      /* of the part of the padded image that a window sees, and elements of a row */
+    /* Where in scratch, in elements from its start: after the patches of a block the padded image, the gradient of the
+     * bias from empty windows, what the block's windows hand on and to which patches, the pieces of a patch, where the
+     * patches of the block's windows start and where all patches do, and which windows see something. */
+    ptrdiff_t image, bias, g, chosen, masks, offsets, seen, origins, seeing, row_flags, end;
 } conv_pool_plan;
 
 static conv_pool_plan plan_conv_pool(const window_shape *conv, const window_shape *pool) {
@@ -40,14 +43,20 @@ static conv_pool_plan plan_conv_pool(const window_shape *conv, const window_shap
     plan.row = reach(reach(pool->ow, pool->stride, pool->s), conv->stride, (conv->s - 1) * step + 1) * conv->c;
     plan.run = step == 1 ? conv->s * conv->c : conv->c;
     plan.runs = patch_size(conv) / plan.run;
+    plan.view_rows = reach(pool->r, conv->stride, (conv->r - 1) * step + 1);
+    plan.view = reach(pool->s, conv->stride, (conv->s - 1) * step + 1) * conv->c;
     const ptrdiff_t pieces = plan.runs + plan.patch / LANES; /* at most: a run ends or a vector does */
     plan.image = plan.windows * plan.taps * plan.patch;
-    plan.g = plan.image + whole_vectors(plan.rows * plan.row + 2 * LANES);
+    plan.bias = plan.image + whole_vectors(plan.rows * plan.row + 2 * LANES);
+    plan.g = plan.bias + whole_vectors(pool->c);
     plan.chosen = plan.g + whole_vectors(plan.windows * pool->c);
     plan.masks = plan.chosen + whole_vectors(plan.windows * pool->c);
     plan.offsets = plan.masks + pieces * LANES;
-    plan.origins = plan.offsets + pieces;
-    plan.end = plan.origins + pool->oh * pool->ow * plan.taps;
+    plan.seen = plan.offsets + pieces;
+    plan.origins = plan.seen + plan.windows * plan.taps;
+    plan.seeing = plan.origins + pool->oh * pool->ow * plan.taps;
+    plan.row_flags = plan.seeing + 2 * pool->oh;
+    plan.end = plan.row_flags + whole_vectors(plan.row);
     return plan;
 }
 
@@ -59,7 +68,8 @@ static ptrdiff_t conv_pool_grad_weight_scratch(const window_shape *conv, const w
 static void pad_image(real *image, const real *x, const window_shape *conv, const window_shape *pool,
                       const conv_pool_plan *plan) {
     const ptrdiff_t top = pool->pad_top * conv->stride + conv->pad_top, row_length = conv->w * conv->c;
-    const ptrdiff_t left = smaller((pool->pad_left * conv->stride + conv->pad_left) * conv->c, plan->row);
+    const ptrdiff_t pad_left = smaller(pool->pad_left, plan->row) * conv->stride + conv->pad_left; /* no overflow */
+    const ptrdiff_t left = smaller(pad_left * conv->c, plan->row);
     const ptrdiff_t count = smaller(row_length, plan->row - left);
     memset(image, 0, (size_t)(plan->rows * plan->row) * sizeof(real));
     for (ptrdiff_t i = top; i < smaller(plan->rows, top + conv->h); i++, x += row_length)
@@ -154,8 +164,8 @@ static void find_gradients(real *RESTRICT g, int32_t *RESTRICT chosen, const rea
     }
 }
 
-/* Adds what a block's windows give to `vectors` vectors of the sums of `channels` channels; both are constants at each
- * call, so that the sums stay in registers.  A few channels at once hide the latency of the additions. */
+/* Adds what a block's windows give to `vectors` vectors of the sums of `channels` channels; both are constants at
+ * each call, so that the sums stay in registers.  A few channels at once hide the latency of the additions. */
 INLINE void add_windows(const int channels, const int vectors, real *sums, const real *patches, const real *g,
                         const int32_t *chosen, ptrdiff_t all_channels, ptrdiff_t windows, const conv_pool_plan *plan) {
     const ptrdiff_t patch = plan->patch, window = plan->taps * patch;
@@ -177,24 +187,26 @@ INLINE void add_windows(const int channels, const int vectors, real *sums, const
 }
 
 INLINE void add_channels(const int vectors, real *sums, const real *patches, const real *g, const int32_t *chosen,
-                         ptrdiff_t all_channels, ptrdiff_t windows, const conv_pool_plan *plan) {
+                         ptrdiff_t all, ptrdiff_t windows, const conv_pool_plan *plan) {
     const int channels = TILE_ROWS == 12 || vectors <= 3 ? 4 : 2;
     ptrdiff_t k = 0;
-    for (; k + channels <= all_channels; k += channels)
-        add_windows(channels, vectors, sums + k * plan->patch, patches, g + k, chosen + k, all_channels, windows, plan);
-    for (; k < all_channels; k++)
-        add_windows(1, vectors, sums + k * plan->patch, patches, g + k, chosen + k, all_channels, windows, plan);
+    for (; k + channels <= all; k += channels)
+        add_windows(channels, vectors, sums + k * plan->patch, patches, g + k, chosen + k, all, windows, plan);
+    for (; k < all; k++)
+        add_windows(1, vectors, sums + k * plan->patch, patches, g + k, chosen + k, all, windows, plan);
 }
 
-static void add_block(real *sums, const real *patches, const real *g, const int32_t *chosen, ptrdiff_t channels,
-                      ptrdiff_t windows, const conv_pool_plan *plan) {
+static void add_block(real *sums, const real *scratch, ptrdiff_t channels, ptrdiff_t windows,
+                      const conv_pool_plan *plan) {
     const ptrdiff_t vectors = plan->patch / LANES, parts = (vectors + SUM_VECTORS - 1) / SUM_VECTORS;
     const ptrdiff_t step = (vectors + parts - 1) / parts;
+    const int32_t *chosen = (const int32_t *)(scratch + plan->chosen);
     for (ptrdiff_t v = 0; v < vectors; v += step)
         switch (smaller(step, vectors - v)) {
 #define ADD(vectors)                                                                                                   \
     case vectors:                                                                                                      \
-        add_channels(vectors, sums + v * LANES, patches + v * LANES, g, chosen, channels, windows, plan);              \
+        add_channels(vectors, sums + v * LANES, scratch + v * LANES, scratch + plan->g, chosen, channels, windows,     \
+                     plan);                                                                                            \
         break;
             ADD(1)
             ADD(2)
@@ -206,27 +218,89 @@ static void add_block(real *sums, const real *patches, const real *g, const int3
         }
 }
 
+/* seeing (OH, 2): the first window of each row of windows that sees something of the image, and the end of the last.
+ * is_filled: memory for a row of the padded image, in whole vectors. */
+static void find_seeing(int32_t *seeing, real_int *is_filled, const real *image, const window_shape *conv,
+                        const window_shape *pool, const conv_pool_plan *plan) {
+    const ptrdiff_t right = pool->stride * conv->stride * conv->c, down = pool->stride * conv->stride * plan->row;
+    for (ptrdiff_t i = 0; i < pool->oh; i++, image += down, seeing += 2) {
+        for (ptrdiff_t q = 0; q < plan->row; q += LANES) {
+            vec_int bits = broadcast_int(0);
+            for (ptrdiff_t r = 0; r < plan->view_rows; r++) bits |= as_bits(load(image + r * plan->row + q));
+            bits = ~equal_ints(bits, broadcast_int(0));
+            memcpy(is_filled + q, &bits, sizeof(bits));
+        }
+        ptrdiff_t first = 0, end = plan->row;
+        while (first < end && !is_filled[first]) first++;
+        while (first < end && !is_filled[end - 1]) end--;
+        /* Window j sees columns j * right to j * right + view - 1. */
+        const ptrdiff_t last_window = smaller(pool->ow, steps_over(end, right));
+        seeing[0] = (int32_t)smaller(last_window, steps_over(first - plan->view + 1, right));
+        seeing[1] = (int32_t)last_window;
+    }
+}
+
+/* Adds what empty windows hand on to the gradient of the bias. */
+INLINE void add_to_bias(real *RESTRICT bias, const real *RESTRICT g, ptrdiff_t windows, ptrdiff_t channels) {
+    for (ptrdiff_t w = 0; w < windows; w++)
+        for (ptrdiff_t k = 0; k < channels; k++) bias[k] += g[w * channels + k];
+}
+
+/* Of the windows first <= w < first + count of an image, those that see something are moved to the front: their g and
+ * chosen, and where their patches start to `seen`.  Returns how many they are. */
+static ptrdiff_t drop_empty_windows(real *scratch, ptrdiff_t first, ptrdiff_t count, const window_shape *pool,
+                                    const conv_pool_plan *plan) {
+    const int32_t *origins = (int32_t *)(scratch + plan->origins) + first * plan->taps;
+    const int32_t *seeing = (int32_t *)(scratch + plan->seeing);
+    int32_t *seen = (int32_t *)(scratch + plan->seen), *chosen = (int32_t *)(scratch + plan->chosen);
+    real *g = scratch + plan->g, *bias = scratch + plan->bias;
+    const ptrdiff_t channels = pool->c;
+    ptrdiff_t left = 0;
+    for (ptrdiff_t w = 0; w < count;) { /* a row of windows, or the part of it that is in the block */
+        const ptrdiff_t row = (first + w) / pool->ow, column = (first + w) % pool->ow;
+        const ptrdiff_t part = smaller(pool->ow - column, count - w);
+        const ptrdiff_t begin = smaller(part, larger(0, seeing[2 * row] - column));
+        const ptrdiff_t end = larger(begin, smaller(part, seeing[2 * row + 1] - column)), kept = end - begin;
+        add_to_bias(bias, g + w * channels, begin, channels);
+        add_to_bias(bias, g + (w + end) * channels, part - end, channels);
+        if (left < w + begin) {
+            memmove(g + left * channels, g + (w + begin) * channels, (size_t)(kept * channels) * sizeof(real));
+            memmove(chosen + left * channels, chosen + (w + begin) * channels,
+                    (size_t)(kept * channels) * sizeof(int32_t));
+        }
+        memcpy(seen + left * plan->taps, origins + (w + begin) * plan->taps,
+               (size_t)(kept * plan->taps) * sizeof(int32_t));
+        left += kept;
+        w += part;
+    }
+    return left;
+}
+
 static void conv_pool_grad_weight(void *sums, const void *x, const void *p, const void *dp, const uint8_t *argmax,
                                   const window_shape *conv, const window_shape *pool, ptrdiff_t first_image,
                                   ptrdiff_t last_image, void *scratch) {
     const conv_pool_plan plan = plan_conv_pool(conv, pool);
     const ptrdiff_t windows = pool->oh * pool->ow, channels = pool->c;
-    real *patches = scratch, *g = patches + plan.g, *masks = patches + plan.masks;
+    real *patches = scratch, *g = patches + plan.g, *masks = patches + plan.masks, *bias = patches + plan.bias;
     real *image = patches + plan.image + LANES; /* masked lanes may lie before and after the image */
-    int32_t *offsets = (int32_t *)(patches + plan.offsets), *origins = (int32_t *)(patches + plan.origins);
-    int32_t *chosen = (int32_t *)(patches + plan.chosen);
+    int32_t *offsets = (int32_t *)(patches + plan.offsets), *chosen = (int32_t *)(patches + plan.chosen);
     plan_pieces(masks, offsets, conv, &plan);
-    find_origins(origins, conv, pool, &plan);
+    find_origins((int32_t *)(patches + plan.origins), conv, pool, &plan);
+    memset(bias, 0, (size_t)channels * sizeof(real));
     for (ptrdiff_t n = first_image; n < last_image; n++) {
         pad_image(image, (const real *)x + n * conv->h * conv->w * conv->c, conv, pool, &plan);
+        find_seeing((int32_t *)(patches + plan.seeing), (real_int *)(patches + plan.row_flags), image, conv, pool, &plan);
         for (ptrdiff_t w = 0; w < windows; w += plan.windows) {
             const ptrdiff_t count = smaller(plan.windows, windows - w), first = (n * windows + w) * channels;
-            gather_for_windows(patches, image, origins + w * plan.taps, count * plan.taps, masks, offsets, &plan);
             find_gradients(g, chosen, (const real *)p + first, (const real *)dp + first, argmax + first,
                            count * channels, (int32_t)plan.taps, (int32_t)plan.patch);
-            add_block(sums, patches, g, chosen, channels, count, &plan);
+            const ptrdiff_t left = drop_empty_windows(patches, w, count, pool, &plan);
+            gather_for_windows(patches, image, (int32_t *)(patches + plan.seen), left * plan.taps, masks, offsets,
+                               &plan);
+            add_block(sums, patches, channels, left, &plan);
         }
     }
+    for (ptrdiff_t k = 0; k < channels; k++) ((real *)sums)[k * plan.patch + patch_size(conv)] += bias[k];
 }
 
 /* Channels first_k <= k < last_k of dw (R, S, C, K) and db (K) from sums. */

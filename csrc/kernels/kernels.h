@@ -28,7 +28,7 @@ typedef struct {
     const char *name;       /* baseline, avx2 or avx512 */
     int panel;              /* columns of a packed panel of the right matrix */
     ptrdiff_t block_scratch; /* elements of one thread's left block */
-    ptrdiff_t dense_scratch; /* elements that dense_block and dense_grad_weight need as scratch */
+    ptrdiff_t dense_scratch; /* elements of scratch for dense layers' products */
 
     /* packed (ceil(n / panel), k, panel) from b, whose element (i, j) is b[i * row_stride + j * column_stride], one
      * of the strides being 1; packs the panels first <= j < last. */
@@ -83,18 +83,33 @@ typedef struct {
     /* Input channel c of dw from dU. */
     void (*winograd_collect_kernel)(void *dw, const void *dU, const window_shape *shape, ptrdiff_t c);
 
-    /* y[rows first_row <= i < last_row, columns of panels first <= j < last] of y (m, n) = x (m, k) b + bias (n or
-     * NULL), with max(., 0) if relu; b (k, n) with the given strides, one of which is 1. */
-    void (*dense_block)(void *y, const void *x, const void *b, const void *bias, ptrdiff_t n, ptrdiff_t k,
-                        ptrdiff_t row_stride, ptrdiff_t column_stride, int relu, ptrdiff_t first_row,
-                        ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch);
-    /* dw[rows first_row <= i < last_row, columns of panels first <= j < last] of dw (k, n) = x (m, k) transposed times
-     * dy (m, n). */
+    /* Dense layers, m examples, k inputs, n outputs: each computes rows first_row <= i < last_row, columns of panels
+     * first <= j < last of its result; scratch: dense_scratch elements.
+     * y (m, n) = x (m, k) w (k, n) + bias (n), with max(., 0) if relu. */
+    void (*dense_forward)(void *y, const void *x, const void *w, const void *bias, ptrdiff_t n, ptrdiff_t k, int relu,
+                          ptrdiff_t first_row, ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch);
+    /* dx (m, k) = dy (m, n) times w (k, n) transposed; live: of dy, or NULL. */
+    void (*dense_grad_input)(void *dx, const void *dy, const void *w, const void *live, ptrdiff_t n, ptrdiff_t k,
+                             ptrdiff_t first_row, ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch);
+    /* dw (k, n) = x (m, k) transposed times dy (m, n). */
     void (*dense_grad_weight)(void *dw, const void *x, const void *dy, ptrdiff_t m, ptrdiff_t k, ptrdiff_t n,
                               ptrdiff_t first_row, ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch);
+    /* The same for all columns, from the live ones of dy; scratch: dense_live_scratch(n) elements. */
+    void (*dense_grad_weight_live)(void *dw, const void *x, const void *live, ptrdiff_t m, ptrdiff_t k, ptrdiff_t n,
+                                   ptrdiff_t first_row, ptrdiff_t last_row, void *scratch);
+    ptrdiff_t (*dense_live_scratch)(ptrdiff_t n);
+
+    /* The columns of y (m, n) that are not all zero (live.h), in live_size(m, n) bytes: first found, then, unless they
+     * are nearly all, rows first <= i < last copied. */
+    ptrdiff_t (*live_size)(ptrdiff_t m, ptrdiff_t n);
+    void (*live_find)(void *live, const void *y, ptrdiff_t m, ptrdiff_t n);
+    int (*live_is_less)(const void *live, ptrdiff_t n);
+    void (*live_copy)(void *live, const void *y, ptrdiff_t n, ptrdiff_t first, ptrdiff_t last);
+
     /* out (n)[first <= j < last] = column sums of x (m, n). */
-    void (*add_column_sums)(void *sums, const void *x, ptrdiff_t m, ptrdiff_t n);
     void (*column_sums)(void *out, const void *x, ptrdiff_t m, ptrdiff_t n, ptrdiff_t first, ptrdiff_t last);
+    /* sums (n) += the column sums of x (m, n). */
+    void (*add_column_sums)(void *sums, const void *x, ptrdiff_t m, ptrdiff_t n);
 
     /* One output row (image * OH + row) of the pooling; argmax (N, OH, OW, C): index r * S + s within the window. */
     void (*pool2d_max_forward)(void *y, int32_t *argmax, const void *x, const window_shape *shape, ptrdiff_t row);

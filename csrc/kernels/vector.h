@@ -60,6 +60,7 @@ INLINE vec broadcast(real x) { return x - (vec){0}; }
 INLINE vec_int less(vec a, vec b) { return a < b; }
 INLINE vec_int at_most(vec a, vec b) { return a <= b; }
 INLINE vec_int equal_ints(vec_int a, vec_int b) { return a == b; }
+INLINE vec_int less_ints(vec_int a, vec_int b) { return a < b; }
 INLINE vec_int as_bits(vec v) { return (vec_int)v; }
 INLINE vec as_real(vec_int v) { return (vec)v; }
 #else
@@ -71,6 +72,7 @@ INLINE vec broadcast(real x) { return x; }
 INLINE vec_int less(vec a, vec b) { return a < b ? -1 : 0; }
 INLINE vec_int at_most(vec a, vec b) { return a <= b ? -1 : 0; }
 INLINE vec_int equal_ints(vec_int a, vec_int b) { return a == b ? -1 : 0; }
+INLINE vec_int less_ints(vec_int a, vec_int b) { return a < b ? -1 : 0; }
 INLINE vec_int as_bits(vec v) {
     vec_int bits;
     memcpy(&bits, &v, sizeof(v));

@@ -6,6 +6,7 @@ import numpy.typing as npt
 
 from cvae._kernels import dense
 from cvae._kernels.program import Program
+from cvae.activations import ReLU
 from cvae.layers.base import Array, WeightedLayer
 from cvae.parsing import check_size
 
@@ -101,7 +102,8 @@ class FullyConnected(WeightedLayer):
     def record_grads(
         self, program: Program, dX: Array | None, dW: Array | None, db: Array | None, X: Array, dZ: Array
     ) -> None:
+        skip_dead = isinstance(self.act_fn, ReLU)  # of others hardly any unit has no gradient at all
         if dW is not None and db is not None:
-            dense.dense_grad_weight(program, dW, db, X, dZ)
+            dense.dense_grad_weight(program, dW, db, X, dZ, skip_dead=skip_dead)
         if dX is not None:
-            dense.dense_grad_input(program, dX, dZ, self.W)
+            dense.dense_grad_input(program, dX, dZ, self.W, skip_dead=skip_dead)
