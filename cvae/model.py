@@ -18,7 +18,7 @@ from cvae.geometry import IntOrPair, Pad
 from cvae.images import as_images, check_range, gather, resolve_image_shape
 from cvae.layers import Conv2D, Flatten, FullyConnected, LayerBase, Pool2D
 from cvae.layers.base import check_dtype
-from cvae.optimizers import OptimizerBase
+from cvae.optimizer_base import OptimizerBase
 from cvae.parsing import check_number, check_size
 from cvae.plan import Plan
 from cvae.random import make_rng

@@ -185,7 +185,7 @@ def test_all_that_a_model_does_uses_its_own_number_of_threads(monkeypatch):
         used.add(cvae.get_num_threads())
         return cvae.get_num_threads()
 
-    for module in (cvae.images, cvae.optimizers, cvae.programs):
+    for module in (cvae.images, cvae.optimizer_base, cvae.programs):
         monkeypatch.setattr(module, "get_num_threads", observed)
     X = random_images()
     vae = small_vae(n_threads=5, optimizer="SGD(clip_norm=1.0)").fit(X, validation_data=random_images(3, seed=2))
