@@ -16,7 +16,7 @@ from cvae.plan import Plan
 from cvae.random import make_rng, standard_normal
 from cvae.threads import limit_threads
 
-BATCH = 128  # images that go through the network at once; results do not depend on it
+BATCH = 128  # images that go through the network at once; with finite weights results do not depend on it
 
 
 class Inference(Model):
