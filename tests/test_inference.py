@@ -315,6 +315,7 @@ CALLS = {
     "reconstruct": lambda vae: vae.reconstruct(random_images()),
     "sample": lambda vae: vae.sample(),
     "elbo": lambda vae: vae.elbo(random_images()),
+    "elbo_terms": lambda vae: vae.elbo_terms(random_images()),
     "score_samples": lambda vae: vae.score_samples(random_images()),
     "score": lambda vae: vae.score(random_images()),
     "log_likelihood": lambda vae: vae.log_likelihood(random_images()),
