@@ -12,7 +12,7 @@ from typing import Any
 
 from measure import Figures
 from peers import RIVALS, Variant
-from summary import strongest
+from summary import REFERENCE, strongest
 
 from cvae._kernels import dispatch
 
@@ -98,7 +98,7 @@ def _three_digits(value: float) -> str:
 def conclusions(summary: dict[str, list[dict[str, Any]]]) -> list[str]:
     """The findings of `summary.summarize`, a line for each kind."""
     texts = {
-        "Training, against PyTorch's better mode in each case": [
+        f"Training but {REFERENCE!r}, against PyTorch's better mode in each case": [
             f"{_three_digits(s['geometric_mean'])}x with {_threads(s['threads'])} (geometric mean of {s['cases']} "
             f"cases, the smallest {_three_digits(s['smallest'])}x: {s['smallest_case']!r})"
             for s in summary["training"]

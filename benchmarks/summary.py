@@ -33,11 +33,12 @@ def summarize(figures: Sequence[Figures]) -> dict[str, list[dict[str, Any]]]:
 def training(figures: Sequence[Figures]) -> list[dict[str, Any]]:
     """For each number of threads the geometric mean and the smallest of the training cases' median ratios.
 
-    Each case counts once, against the variant of PyTorch that comes nearest to cvae in it.
+    Each case but the reference, which stands for itself, counts once, against the variant of PyTorch that comes nearest
+    to cvae in it.
     """
     ratios: dict[int | None, dict[str, float]] = defaultdict(dict)
     for f in strongest(figures):
-        if f.case in TRAINING and f.variant.framework == "pytorch":
+        if f.case in TRAINING - {REFERENCE} and f.variant.framework == "pytorch":
             ratios[f.threads][f.case] = f.ratio_quartiles[1]
     return [
         {

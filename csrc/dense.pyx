@@ -100,7 +100,8 @@ def dense_grad_input(
     cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
     cdef ptrdiff_t m = dx.shape[0], k = dx.shape[1], n = dy.shape[1]
     cdef dense *work = new_dense(
-        program, (dx, dy, w), table, m, n, k, k, m, ROWS, table.live_size(m, n), table.dense_scratch * sizeof(floating))
+        program, (dx, dy, w), table, m, n, k, k, m, ROWS, table.live_size(m, n),
+        table.dense_scratch * sizeof(floating))
     work.dx, work.dy, work.w, work.skip_dead = &dx[0, 0], &dy[0, 0], &w[0, 0], skip_dead
     record_live(program, work)
     add_stage(program, grad_input_piece, work, work.down * work.across, m * n * k < SMALL_WORK)
@@ -130,8 +131,8 @@ cdef void grad_input_piece(const void *work, ptrdiff_t index, char *shared, char
     cdef const dense *d = <const dense *> work
     cdef ptrdiff_t i = index // d.across, j = index % d.across
     d.table.dense_grad_input(
-        d.dx, d.dy, d.w, shared if d.skip_dead else NULL, d.n, d.k, part(i, d.down, d.rows), part(i + 1, d.down, d.rows),
-        part(j, d.across, d.panels), part(j + 1, d.across, d.panels), scratch)
+        d.dx, d.dy, d.w, shared if d.skip_dead else NULL, d.n, d.k, part(i, d.down, d.rows),
+        part(i + 1, d.down, d.rows), part(j, d.across, d.panels), part(j + 1, d.across, d.panels), scratch)
 
 
 def dense_grad_weight(

@@ -4,13 +4,23 @@ The model is `BernoulliVAE`; `datasets.load("mnist-sample")` gives it something 
 """
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
-from cvae.minibatches import minibatch
-from cvae.model import NotFittedError
-from cvae.threads import get_num_threads, set_num_threads
-from cvae.vae import BernoulliVAE, load
-from cvae.version import __version__
+try:
+    from cvae.minibatches import minibatch
+    from cvae.model import NotFittedError
+    from cvae.threads import get_num_threads, set_num_threads
+    from cvae.vae import BernoulliVAE, load
+    from cvae.version import __version__
+except ImportError as error:
+    # The kernels refuse to be imported.  The command tells its user so in a sentence, and can only do it here, for its
+    # own modules are imported after this one.  Its name is still "-m" when `python -m cvae` gets here.
+    if error.name is None and os.path.basename(sys.argv[0]) in ("cvae", "-m"):
+        print(f"cvae: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    raise
 
 if TYPE_CHECKING:
     from cvae import datasets

@@ -13,13 +13,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from cvae._kernels import elementwise
 from cvae.parsing import Parsable, check_bool, check_number
-from cvae.programs import run
+from cvae.special_functions import logistic, logistic_grad, logistic_grad2, normal_cdf, normal_density
 
 Array = npt.NDArray[np.floating]
-
-_erfc = np.frompyfunc(math.erfc, 1, 1)
 
 
 class ActivationBase(Parsable, ABC):
@@ -95,23 +92,6 @@ class _PiecewiseLinear(ActivationBase):
         return np.zeros_like(x)
 
 
-def _logistic(x: Array) -> Array:
-    """1 / (1 + exp(-x)) by the kernel that training uses; it knows float32 and float64."""
-    z: Array = np.ascontiguousarray(x, np.float32 if x.dtype == np.float32 else np.float64)
-    out: Array = np.empty_like(z)
-    run(elementwise.sigmoid, out.reshape(-1), z.reshape(-1))
-    return out.reshape(x.shape).astype(x.dtype, copy=False)
-
-
-def _logistic_grad(x: Array) -> Array:
-    e: Array = np.exp(-np.abs(x))
-    return e / (1 + e) ** 2
-
-
-def _logistic_grad2(x: Array) -> Array:
-    return -_logistic_grad(x) * np.tanh(x / 2)
-
-
 class Sigmoid(ActivationBase):
     """Logistic sigmoid, 1 / (1 + exp(-z)).
 
@@ -122,13 +102,13 @@ class Sigmoid(ActivationBase):
     """
 
     def _fn(self, x: Array) -> Array:
-        return _logistic(x)
+        return logistic(x)
 
     def _grad(self, x: Array) -> Array:
-        return _logistic_grad(x)
+        return logistic_grad(x)
 
     def _grad2(self, x: Array) -> Array:
-        return _logistic_grad2(x)
+        return logistic_grad2(x)
 
 
 class ReLU(_PiecewiseLinear):
@@ -192,22 +172,22 @@ class GELU(ActivationBase):
         self.approximate = check_bool("approximate", approximate)
 
     def _fn(self, x: Array) -> Array:
-        phi = _logistic(_gelu_argument(x)[0]) if self.approximate else _normal_cdf(x)
+        phi = logistic(_gelu_argument(x)[0]) if self.approximate else normal_cdf(x)
         return np.maximum(x, -40) * phi  # phi is 0 there, and -inf * 0 would be NaN
 
     def _grad(self, x: Array) -> Array:
         x = _central(x)
         if self.approximate:
             u, du, _ = _gelu_argument(x)
-            return _logistic(u) + x * _logistic_grad(u) * du
-        return _normal_cdf(x) + x * _normal_density(x)
+            return logistic(u) + x * logistic_grad(u) * du
+        return normal_cdf(x) + x * normal_density(x)
 
     def _grad2(self, x: Array) -> Array:
         x = _central(x)
         if self.approximate:
             u, du, d2u = _gelu_argument(x)
-            return _logistic_grad(u) * (2 * du + x * d2u) + _logistic_grad2(u) * du * du * x
-        return _normal_density(x) * (2 - x**2)
+            return logistic_grad(u) * (2 * du + x * d2u) + logistic_grad2(u) * du * du * x
+        return normal_density(x) * (2 - x**2)
 
 
 def _central(x: Array) -> Array:
@@ -223,16 +203,6 @@ def _gelu_argument(x: Array) -> tuple[Array, Array, Array]:
     du = scale * (1 + 3 * 0.044715 * x**2)
     d2u = scale * 6 * 0.044715 * x
     return u, du, d2u
-
-
-def _normal_cdf(x: Array) -> Array:
-    # erfc, not 1 + erf: the left tail keeps its digits.
-    erfc = _erfc(x.astype(np.float64) * -math.sqrt(0.5))
-    return np.asarray(erfc, dtype=x.dtype) / 2
-
-
-def _normal_density(x: Array) -> Array:
-    return np.exp(x**2 / -2) / math.sqrt(2 * math.pi)
 
 
 class Tanh(ActivationBase):
@@ -396,10 +366,10 @@ class SoftPlus(ActivationBase):
         return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
     def _grad(self, x: Array) -> Array:
-        return _logistic(x)
+        return logistic(x)
 
     def _grad2(self, x: Array) -> Array:
-        return _logistic_grad(x)
+        return logistic_grad(x)
 
 
 ACTIVATIONS: dict[str, type[ActivationBase]] = {

@@ -49,7 +49,7 @@ class Chain:
         layer.initialize(in_shape)  # it has its parameters; do they fit this shape?
         above = left[0] if left else None
         if isinstance(layer, Conv2D) and isinstance(above, Pool2D) and ConvPool.fuses(layer, above, in_shape):
-            left.remove(above)
+            left.pop(0)
             above.initialize(layer.output_shape(in_shape))
             return ConvPoolStep(ConvPool(layer, above, in_shape), in_shape[0], training)
         if isinstance(layer, Flatten):
@@ -87,9 +87,8 @@ class Chain:
 class Step(ABC):
     """A layer with its output for a batch and, if training, the gradient with respect to it."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: npt.DTypeLike, training: bool) -> None:
-        self.output = empty(shape, dtype)
-        self.grad = empty(shape if training else (0,), dtype)
+    def __init__(self, output: Array, grad: Array) -> None:
+        self.output, self.grad = output, grad
 
     @abstractmethod
     def record_forward(self, program: Program, X: Array) -> None:
@@ -100,13 +99,17 @@ class Step(ABC):
         """Record the computation of the parameters' gradients and, unless None, of that of X; `grad` is lost."""
 
 
+def buffers(shape: tuple[int, ...], dtype: npt.DTypeLike, training: bool) -> tuple[Array, Array]:
+    """Room for an output and, if training, for its gradient."""
+    return empty(shape, dtype), empty(shape if training else (0,), dtype)
+
+
 class FlattenStep(Step):
     """A view of the output below."""
 
     def __init__(self, layer: Flatten, below: Step) -> None:
         shape = layer.output_shape(below.output.shape)
-        self.output = below.output.reshape(shape)
-        self.grad = below.grad.reshape(shape if below.grad.size else (0,))
+        super().__init__(below.output.reshape(shape), below.grad.reshape(shape if below.grad.size else (0,)))
 
     def record_forward(self, program: Program, X: Array) -> None:
         pass
@@ -120,7 +123,7 @@ class PoolStep(Step):
 
     def __init__(self, layer: Pool2D, in_shape: tuple[int, ...], training: bool) -> None:
         self.layer = layer
-        super().__init__(layer.output_shape(in_shape), layer.dtype, training)
+        super().__init__(*buffers(layer.output_shape(in_shape), layer.dtype, training))
         self.argmax = empty(self.output.shape, np.int32) if layer.mode == "max" else None
 
     def _argmax(self, n: int) -> Array | None:
@@ -139,7 +142,7 @@ class ConvPoolStep(Step):
 
     def __init__(self, block: ConvPool, n: int, training: bool) -> None:
         self.block = block
-        super().__init__((n, *block.out_shape[1:]), block.conv.dtype, training)
+        super().__init__(*buffers((n, *block.out_shape[1:]), block.conv.dtype, training))
         self.argmax = empty(self.output.shape, np.uint8)
 
     def record_forward(self, program: Program, X: Array) -> None:
@@ -158,17 +161,17 @@ class WeightedStep(Step):
 
     def __init__(self, layer: WeightedLayer, in_shape: tuple[int, ...], training: bool, *, last: bool) -> None:
         self.layer = layer
-        super().__init__(layer.output_shape(in_shape), layer.dtype, training)
+        super().__init__(*buffers(layer.output_shape(in_shape), layer.dtype, training))
         self.is_linear = last or is_identity(layer.act_fn)
         # ReLU can be undone from its output.
         keeps_input = not self.is_linear and not isinstance(layer.act_fn, ReLU)
         self.preactivation = empty(self.output.shape, layer.dtype) if keeps_input else self.output
 
     def record_forward(self, program: Program, X: Array) -> None:
-        Z, Y = self.preactivation[: len(X)], self.output[: len(X)]
-        self.layer.record_affine(program, X, Z, not self.is_linear and isinstance(self.layer.act_fn, ReLU))
+        Z, Y, act_fn = self.preactivation[: len(X)], self.output[: len(X)], self.layer.act_fn
+        self.layer.record_affine(program, X, Z, not self.is_linear and isinstance(act_fn, ReLU))
         if self.preactivation is not self.output:
-            program.call(lambda: np.copyto(Y, self.layer.act_fn.fn(Z)))
+            program.call(lambda: np.copyto(Y, act_fn.fn(Z)))
 
     def record_backward(self, program: Program, X: Array, dX: Array | None) -> None:
         dZ = self.grad[: len(X)]

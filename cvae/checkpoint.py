@@ -14,7 +14,7 @@ from cvae.initializers import ActivationInitializer, OptimizerInitializer
 from cvae.layers import LayerBase
 from cvae.layers.base import WeightedLayer
 from cvae.model import Model
-from cvae.optimizers import OptimizerBase
+from cvae.optimizer_base import OptimizerBase
 
 Array = npt.NDArray[Any]
 AnyModel = TypeVar("AnyModel", bound=Model)

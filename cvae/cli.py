@@ -29,7 +29,6 @@ from cvae.cli_arguments import DEFAULT_SEED, make_parser, settings
 from cvae.datasets import Dataset
 from cvae.files import replaced_file
 from cvae.model import TRAINING_ARGUMENTS
-from cvae.random import make_rng
 from cvae.threads import check_num_threads
 
 _DEMO_SETTINGS: dict[str, Any] = {"T": 10, "batchsize": 64, "optimizer": "Adam(lr=0.002)"}
@@ -212,7 +211,7 @@ def _write_model(vae: cvae.BernoulliVAE, model: str | Path, history: str | Path 
 def _evaluate(args: argparse.Namespace) -> None:
     vae, dataset = _load(args)
     images, which = _evaluation_images(dataset)
-    reconstruction, kl = vae._elbo_terms(vae._as_images(images), make_rng(0))  # as `elbo`, in its two terms
+    reconstruction, kl = vae.elbo_terms(images)
     results = {
         "elbo": float(-(reconstruction + kl).mean()),
         "reconstruction": float(reconstruction.mean()),

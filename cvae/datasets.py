@@ -1,17 +1,12 @@
 """Sets of images: a sample of MNIST inside the package, and readers for the files images come in.
 
-Reads MNIST's IDX files (format: http://yann.lecun.com/exdb/mnist/), NumPy's .npy and .npz, and
-pictures. Nothing is downloaded and nothing is unpickled. A file that is not what it should be
-gives a ValueError that names it.
+Reads MNIST's IDX files, NumPy's .npy and .npz, and pictures. Nothing is downloaded and nothing is
+unpickled. A file that is not what it should be gives a ValueError that names it.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
-import math
 import os
-import struct
 import tokenize
 import zipfile
 import zlib
@@ -22,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from cvae.idx import read_idx
 from cvae.images import as_images, resolve_image_shape
 
 _SAMPLE = "mnist-sample"
@@ -31,9 +27,6 @@ _IDX_FILES = {  # by the prefix of Dataset's fields
     "": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test_": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
-_IDX_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_CHUNK_BYTES = 1 << 20
-_DEFLATE_MAX_RATIO = 1032  # 258 bytes from 2 bits: no gzip file holds more than this times its size
 
 _NPZ_KEYS = {  # compared in lower case: X_train is x_train
     "images": ("images", "x_train", "train_images", "x", "arr_0"),
@@ -225,13 +218,13 @@ def _read_path(path: Path) -> dict[str, Any]:
         return _read_npz(path)
     if suffix in _PICTURES:
         return {"images": _read_pictures([path])}
-    images = _read_idx(path)
+    images = read_idx(path)
     if images.ndim == 1:
         raise ValueError(f"{path}: holds labels (1 dimension), not images (3 or 4 dimensions)")
     return {"images": images}
 
 
-# IDX: 00 00, a type code, the number of dimensions, each as a big-endian uint32, the values
+# MNIST's folders
 
 
 def _find_idx(folder: Path, name: str) -> Path | None:
@@ -248,58 +241,13 @@ def _read_idx_folder(folder: Path) -> dict[str, Any]:
     for prefix, (images_name, labels_name) in _IDX_FILES.items():
         images_path, labels_path = _find_idx(folder, images_name), _find_idx(folder, labels_name)
         if images_path:
-            parts[f"{prefix}images"] = _read_idx(images_path)
+            parts[f"{prefix}images"] = read_idx(images_path)
         elif labels_path or not prefix:
             raise ValueError(f"{folder}: {images_name} is missing beside the other IDX files")
         if labels_path:
-            parts[f"{prefix}labels"] = _read_idx(labels_path)
+            parts[f"{prefix}labels"] = read_idx(labels_path)
             _check_labels(str(labels_path), parts[f"{prefix}images"], parts[f"{prefix}labels"])
     return parts
-
-
-def _read_idx(path: Path) -> np.ndarray:
-    """Read an IDX file, gzipped or not, into one array in native byte order."""
-    with path.open("rb") as file:
-        is_gzip = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        max_bytes = path.stat().st_size * (_DEFLATE_MAX_RATIO if is_gzip else 1)
-        try:
-            with gzip.GzipFile(fileobj=file) if is_gzip else file as stream:
-                return _parse_idx(stream, max_bytes)
-        except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{path}: not a sound IDX file: {error}") from None
-
-
-def _parse_idx(stream: io.BufferedReader | gzip.GzipFile, max_bytes: int) -> np.ndarray:
-    """Read from a stream that can hold `max_bytes` at most, in chunks: only the result is large."""
-    magic = stream.read(4)
-    if len(magic) < 4:
-        raise ValueError(f"it is truncated in its header, after {len(magic)} bytes")
-    type_code, n_dims = magic[2:]
-    if magic[:2] != bytes(2) or type_code not in _IDX_DTYPES or not 1 <= n_dims <= 4:
-        raise ValueError(
-            f"it must start with 00 00, a type code of 08 09 0b 0c 0d 0e and 1 to 4 dimensions, got {magic.hex(' ')}"
-        )
-    dtype = np.dtype(_IDX_DTYPES[type_code])
-    sizes = stream.read(4 * n_dims)
-    if len(sizes) < 4 * n_dims:
-        raise ValueError(f"it is truncated in its header, after {4 + len(sizes)} bytes")
-    shape = struct.unpack(f">{n_dims}I", sizes)
-    n_bytes = math.prod(shape) * dtype.itemsize
-    truncated = f"it is truncated: its header, shape {shape}, announces {n_bytes} bytes of values"
-    if n_bytes > max_bytes:  # before any memory is asked for
-        raise ValueError(truncated)
-    array = np.empty(shape, dtype)
-    buffer = array.reshape(-1).view(np.uint8).data
-    filled = 0
-    while filled < n_bytes:
-        n_read = stream.readinto(buffer[filled : filled + _CHUNK_BYTES])
-        if n_read == 0:
-            raise ValueError(f"{truncated}, it holds {filled}")
-        filled += n_read
-    if stream.read(1):
-        raise ValueError(f"bytes follow after the values that its header, shape {shape}, announces")
-    return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
 
 
 # NumPy's files

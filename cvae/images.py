@@ -231,7 +231,7 @@ def gather(X: np.ndarray, indices: np.ndarray | slice, out: np.ndarray) -> np.nd
         raise IndexError(f"indices must lie in 0..{len(X) - 1}, got {indices.min()}..{indices.max()}")
     if out.size and ((X.dtype == out.dtype and _is_plain(X)) or (X.dtype == np.uint8 and X.flags.c_contiguous)):
         kernel = elementwise.gather if X.dtype == out.dtype else elementwise.gather_bytes
-        run(kernel, out.reshape(len(out), -1), X.reshape(len(X), -1), indices.astype(np.intp, copy=False))
+        run(kernel, out.reshape(len(out), -1), X.reshape(len(X), -1), np.ascontiguousarray(indices, np.intp))
         return out
     images_per_block = max(1, _BLOCK_VALUES // X[0].size)
     for start in range(0, indices.size, images_per_block):

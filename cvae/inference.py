@@ -16,7 +16,7 @@ from cvae.plan import Plan
 from cvae.random import make_rng, standard_normal
 from cvae.threads import limit_threads
 
-BATCH = 128  # images that go through the network at once; results do not depend on it
+BATCH = 128  # images that go through the network at once; with finite weights results do not depend on it
 
 
 class Inference(Model):
@@ -125,7 +125,7 @@ class Inference(Model):
         return self.decode(standard_normal(rng, (check_size(n, "n"), self.T), self.dtype))
 
     def _elbo_terms(self, images: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Negative reconstruction term and KL divergence of each image, (n,) in nats, from one draw of the code."""
+        """`elbo_terms` of checked images."""
         reconstruction, kl = np.empty(len(images)), np.empty(len(images))
         with limit_threads(self.n_threads):
             for part, n, plan in self._batches(images):
@@ -147,9 +147,24 @@ class Inference(Model):
         elbo : array, shape (n,), float64
             log p(x | z) - KL(q(z | x) || p(z)) in nats (Kingma & Welling 2014), whatever the model's `beta`.
         """
-        self._require_fitted()
-        reconstruction, kl = self._elbo_terms(self._as_images(X), make_rng(random_state))
+        reconstruction, kl = self.elbo_terms(X, random_state)
         return -(reconstruction + kl)
+
+    def elbo_terms(self, X: npt.ArrayLike, random_state: Any = 0) -> tuple[Array, Array]:
+        """The two terms that `elbo` is the negative sum of, for each image.
+
+        Parameters
+        ----------
+        X, random_state
+            As for `elbo`.
+
+        Returns
+        -------
+        reconstruction, kl : arrays, shape (n,), float64
+            -log p(x | z) and KL(q(z | x) || p(z)), in nats.
+        """
+        self._require_fitted()
+        return self._elbo_terms(self._as_images(X), make_rng(random_state))
 
     def score_samples(self, X: npt.ArrayLike) -> Array:
         """The same as `elbo`, under scikit-learn's name."""

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.activations import ACTIVATIONS, ActivationBase, Identity, LeakyReLU, ReLU, Tanh
-from cvae.optimizers import OPTIMIZERS, SGD, OptimizerBase
+from cvae.optimizer_base import OptimizerBase
+from cvae.optimizers import OPTIMIZERS, SGD
 from cvae.parsing import object_from_call, object_from_hyperparameters
 from cvae.schedulers import SchedulerBase, make_scheduler
 

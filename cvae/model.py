@@ -18,11 +18,11 @@ from cvae.geometry import IntOrPair, Pad
 from cvae.images import as_images, check_range, gather, resolve_image_shape
 from cvae.layers import Conv2D, Flatten, FullyConnected, LayerBase, Pool2D
 from cvae.layers.base import check_dtype
-from cvae.optimizers import OptimizerBase
+from cvae.optimizer_base import OptimizerBase
 from cvae.parsing import check_number, check_size
 from cvae.plan import Plan
 from cvae.random import make_rng
-from cvae.threads import check_num_threads
+from cvae.threads import check_num_threads, limit_threads
 
 Array = npt.NDArray[Any]
 
@@ -181,16 +181,18 @@ class Model:
             raise NotFittedError("this BernoulliVAE has no parameters yet: call fit, partial_fit or forward first")
         return self._image_shape
 
-    def _as_images(self, X: npt.ArrayLike, name: str = "X") -> Array:
+    def _as_images(self, X: npt.ArrayLike, name: str = "X", image_shape: Sequence[int] | None = None) -> Array:
         """X as a checked view (n, rows, cols, channels) of its own dtype, see `cvae.images`."""
-        images = as_images(X, self._image_shape or self.image_shape, name=name)
-        check_range(images, name=name)
+        images = as_images(X, image_shape or self._image_shape or self.image_shape, name=name)
+        with limit_threads(self.n_threads):
+            check_range(images, name=name)
         return images
 
     def _as_batch(self, X: npt.ArrayLike) -> Array:
         """X as one array (n, rows, cols, channels) of the model's dtype in [0, 1]."""
         images = self._as_images(X)
-        return gather(images, slice(None), np.empty(images.shape, self.dtype))
+        with limit_threads(self.n_threads):
+            return gather(images, slice(None), np.empty(images.shape, self.dtype))
 
     def _plan(self, batchsize: int, *, training: bool) -> Plan:
         """A plan for batches of at least this size, made once for each Python thread and kept."""

@@ -1,5 +1,6 @@
 """The plan of a batch shape: buffers allocated once, and the programs over them that training and inference run."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,23 +15,23 @@ from cvae.updates import Updates
 MAX_PROGRAMS = 16  # kept for batches of different sizes; the recording of one takes less time than a training step
 
 
-# What a plan's buffers and programs depend on, beside the layers' arrays.
+# What a plan's buffers and programs depend on, beside the layers' arrays and the arguments of their activations.
 _WATCHED = (
-    "act_fn", "mode", "kernel_shape", "stride", "pad", "dilation", "algorithm", "trainable", "parameters", "gradients",
+    "act_fn", "mode", "keep_dim", "kernel_shape", "stride", "pad", "dilation", "algorithm", "dtype", "trainable",
+    "parameters", "gradients",
 )  # fmt: skip
 
 
-def watch(*parts: dict[str, LayerBase]) -> Watch:
-    """Watches over the layers of dictionaries, their attributes and their arrays."""
+def watch(layers: Sequence[LayerBase]) -> Watch:
+    """Watches over the attributes and arrays of layers."""
     watched = Watch()
-    for part in parts:
-        for name, layer in part.items():
-            watched.add(part, name)
-            for attribute in _WATCHED:
-                watched.add(layer.__dict__, attribute)
-            for arrays in (layer.parameters, layer.gradients):
-                for key in arrays:
-                    watched.add(arrays, key)
+    for layer in layers:
+        attributes = vars(layer)
+        for name in filter(attributes.__contains__, _WATCHED):
+            watched.add(attributes, name)
+        for entries in (layer.parameters, layer.gradients, vars(layer.act_fn) if layer.act_fn is not None else {}):
+            for name in entries:
+                watched.add(entries, name)
     return watched
 
 
@@ -59,7 +60,8 @@ class Plan:
         *,
         training: bool,
     ) -> None:
-        self.layers = [*encoder.values(), *decoder.values()]
+        self._parts = [*encoder.values()], [*decoder.values()]
+        self.layers = [*self._parts[0], *self._parts[1]]
         self.batchsize, self.T = batchsize, T
         dtype = self.layers[0].dtype
         self.images = empty((batchsize, *image_shape), dtype)
@@ -72,12 +74,12 @@ class Plan:
         self.reconstruction, self.kl = empty((batchsize,), np.float64), empty((batchsize,), np.float64)
         self.updates = Updates()
         self._programs: dict[tuple[Any, ...], Program] = {}
-        self._parts, self._watch = (encoder, decoder), watch(encoder, decoder)
+        self._watch = watch(self.layers)
 
     def is_current(self, encoder: dict[str, LayerBase], decoder: dict[str, LayerBase]) -> bool:
         """Whether the layers are the same, work in the same way and have the same arrays as when this plan was made."""
-        same = encoder is self._parts[0] and decoder is self._parts[1]
-        return same and len(encoder) + len(decoder) == len(self.layers) and self._watch.unchanged()
+        # Lists of objects without an __eq__ are equal if they are the same objects.
+        return ([*encoder.values()], [*decoder.values()]) == self._parts and self._watch.unchanged()
 
     def encode(self, n: int) -> tuple[Array, Array]:
         """Means and log variances (n, T) of the first n images of `images`, valid until the next call."""

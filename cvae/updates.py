@@ -1,18 +1,22 @@
-"""The optimizer steps of all layers as one program."""
+"""The optimizer steps of layers as one program."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cvae._kernels.program import Program
-from cvae.layers import LayerBase
-from cvae.optimizers import Scalars
+from cvae.optimizer_base import Scalars
 from cvae.programs import start
+
+if TYPE_CHECKING:
+    from cvae.layers import LayerBase
 
 
 class Updates:
-    """What `LayerBase.apply_gradients` does, for many layers at once, recorded once and run at every step."""
+    """Optimizer steps of the same layers, recorded once and run at every step."""
 
     def __init__(self) -> None:
         self._program = Program()
@@ -20,32 +24,52 @@ class Updates:
         self._recorded: list[Any] = []  # the objects of the recording; they live on in it, so that it can be compared
 
     def apply(self, layers: Sequence[LayerBase], cur_loss: float | None) -> None:
-        """Move the parameters of the layers that are trainable, in place, along their `gradients`."""
-        trained = [layer for layer in layers if layer.trainable]
+        """Take a step of each layer's optimizer: the parameters move in place, along the layers' `gradients`.
+
+        An error leaves parameters and optimizers as they were; only a scheduler may have taken in the loss.
+        """
         moves = [
             (layer.optimizer, parameter, grad, name)
-            for layer in trained
+            for layer in layers
             for name, grad in layer.gradients.items()
-            if (parameter := layer.parameters[name]) is not None
+            if (parameter := layer.parameters.get(name)) is not None
         ]
-        for layer in trained:
+        is_recorded = self._is_recorded(moves)
+        states = [
+            optimizer.cache[name] if is_recorded else optimizer.checked_state(parameter, grad, name)
+            for optimizer, parameter, grad, name in moves
+        ]
+        scalars = [
+            optimizer.scalars(optimizer.lr_scheduler(optimizer.cur_step + 1, cur_loss), grad, state)
+            for (optimizer, _, grad, _), state in zip(moves, states, strict=True)
+        ]
+        # All that may fail has been done.
+        if not is_recorded:
+            self._record(moves, states)
+        for place, values in zip(self._scalars, scalars, strict=True):
+            place[:] = values
+        for layer in layers:
             layer.optimizer.step()
-        rates = [optimizer.lr_scheduler(optimizer.cur_step, cur_loss) for optimizer, *_ in moves]
-        self._record(moves)
-        for values, lr, (optimizer, _, grad, name) in zip(self._scalars, rates, moves, strict=True):
-            values[:] = optimizer.scalars(lr, grad, optimizer.cache[name])
+        for optimizer, _, _, name in moves:
+            optimizer.count_update(name)
         start(self._program)
 
-    def _record(self, moves: Sequence[tuple[Any, ...]]) -> None:
-        now = [part for optimizer, *arrays, name in moves for part in (optimizer, *arrays, *_arrays(optimizer, name))]
-        if len(now) == len(self._recorded) and all(map(_is, now, self._recorded)):
-            return
-        self._program, self._scalars, self._recorded = Program(), [], []
-        for optimizer, parameter, grad, name in moves:
-            optimizer.cache[name] = optimizer.checked_state(parameter, grad, name)
-            self._scalars.append(np.empty(optimizer.n_scalars))
-            optimizer.record_update(self._program, parameter, grad, name, self._scalars[-1])
-            self._recorded += [optimizer, parameter, grad, *_arrays(optimizer, name)]
+    def _is_recorded(self, moves: Sequence[tuple[Any, ...]]) -> bool:
+        objects = _objects(moves)
+        return len(objects) == len(self._recorded) and all(map(_is, objects, self._recorded))
+
+    def _record(self, moves: Sequence[tuple[Any, ...]], states: Sequence[Any]) -> None:
+        self._program = Program()
+        self._scalars = [np.empty(optimizer.n_scalars) for optimizer, *_ in moves]
+        for (optimizer, parameter, grad, name), state, scalars in zip(moves, states, self._scalars, strict=True):
+            optimizer.cache[name] = state
+            optimizer.record_update(self._program, parameter, grad, name, scalars)
+        self._recorded = _objects(moves)
+
+
+def _objects(moves: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """What the recording of the updates depends on."""
+    return [part for optimizer, *arrays, name in moves for part in (optimizer, *arrays, *_arrays(optimizer, name))]
 
 
 def _arrays(optimizer: Any, name: str) -> list[Any]:

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae import checkpoint
-from cvae.images import as_images, check_range
 from cvae.inference import Inference
 from cvae.model import Array
 from cvae.parsing import check_size
@@ -131,8 +130,7 @@ class BernoulliVAE(Stepwise, Inference):
         validation = None
         if validation_data is not None:
             first = next(iter(validation_data), ()) if isinstance(validation_data, tuple) else validation_data
-            validation = as_images(first, images.shape[1:], name="validation_data")
-            check_range(validation, name="validation_data")
+            validation = self._as_images(first, "validation_data", images.shape[1:])
         self._initialize_like(images)
         train(
             self,

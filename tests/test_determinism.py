@@ -9,8 +9,8 @@ from small_vae import assert_same_bits, parameters, random_images, small_vae, su
 
 from cvae._kernels import dispatch
 
-# The layers are wide enough, and the images large enough, for all work to be shared by threads, and the last batch is
-# short. The times in the history are set to 0: they are all that may differ.
+# The layers are wide enough, and the images large enough, for most of the work to be shared by threads, and the last
+# batch is short. The times in the history are set to 0: they are all that may differ.
 TRAIN = """
 import sys
 import cvae

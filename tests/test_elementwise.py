@@ -1,4 +1,4 @@
-"""The compiled single passes: the ReLU's derivative, the logistic function, and images gathered from bytes."""
+"""The compiled single passes: the ReLU's derivative, the logistic function, gathering images, their range."""
 
 import math
 

@@ -330,10 +330,14 @@ def test_indices_of_a_wrong_type(indices):
         gather(np.zeros((2, 2, 2, 1)), indices, np.empty((2, 2, 2, 1)))
 
 
-def test_unsigned_indices():
+@pytest.mark.parametrize("dtype", [np.uint64, np.intp, ">i2"])
+@pytest.mark.parametrize("step", [1, 2, -1])
+def test_indices_of_any_integer_type_and_stride(dtype, step):
     X = np.arange(5.0).reshape(5, 1, 1, 1)
-    out = gather(X, np.array([4, 2], np.uint64), np.empty((2, 1, 1, 1)))
-    assert out.ravel().tolist() == [4, 2]
+    indices = np.array([4, 2, 0, 3], dtype)[::step]
+    indices.flags.writeable = False
+    out = gather(X, indices, np.empty((len(indices), 1, 1, 1)))
+    assert out.ravel().tolist() == [4, 2, 0, 3][::step]
 
 
 @pytest.mark.parametrize("indices", [np.array([0, 1]), slice(0, 2)])

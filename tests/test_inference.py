@@ -58,6 +58,8 @@ def test_shapes_and_types(trained):
         "reconstruct": trained.reconstruct(X),
         "sample": trained.sample(7),
         "elbo": trained.elbo(X),
+        "reconstruction": trained.elbo_terms(X)[0],
+        "kl": trained.elbo_terms(X)[1],
         "score_samples": trained.score_samples(X),
         "log_likelihood": trained.log_likelihood(X, n_samples=3),
     }
@@ -71,6 +73,8 @@ def test_shapes_and_types(trained):
         "reconstruct": (images, dtype),
         "sample": (images, dtype),
         "elbo": ((7,), double),
+        "reconstruction": ((7,), double),
+        "kl": ((7,), double),
         "score_samples": ((7,), double),
         "log_likelihood": ((7,), double),
     }
@@ -89,6 +93,10 @@ def test_the_relations_between_the_methods(trained):
     np.testing.assert_array_equal(trained.reconstruct(X), trained.decode(mean))
     np.testing.assert_array_equal(trained.score_samples(X), trained.elbo(X))
     assert trained.score(X) == trained.score(X, y=np.zeros(7)) == trained.elbo(X).mean()
+    reconstruction, kl = trained.elbo_terms(X)
+    np.testing.assert_array_equal(-(reconstruction + kl), trained.elbo(X))
+    assert (kl > 0).all()
+    assert (trained.elbo_terms(X, random_state=1)[0] != reconstruction).all()
 
 
 def test_results_are_the_callers_own(trained):
@@ -307,6 +315,7 @@ CALLS = {
     "reconstruct": lambda vae: vae.reconstruct(random_images()),
     "sample": lambda vae: vae.sample(),
     "elbo": lambda vae: vae.elbo(random_images()),
+    "elbo_terms": lambda vae: vae.elbo_terms(random_images()),
     "score_samples": lambda vae: vae.score_samples(random_images()),
     "score": lambda vae: vae.score(random_images()),
     "log_likelihood": lambda vae: vae.log_likelihood(random_images()),

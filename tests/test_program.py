@@ -2,91 +2,20 @@
 
 import gc
 import itertools
-import math
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from program_checks import CONV, PAD, POOL, assert_all_equal, logistic, record, recorded_sigmoid
 
 import cvae
-from cvae._kernels import conv2d, conv_pool, dense, dispatch, elementwise, latent, losses, optimizers, pool2d, winograd
+from cvae._kernels import conv2d, dense, elementwise, losses, pool2d, winograd
 from cvae._kernels.program import Program
 from cvae.programs import run, start
 from cvae.threads import limit_threads
-from cvae.workspace import ALIGNMENT, aligned_empty, workspace
-
-# Every kernel with the shapes of its arrays, of float32 unless another type is given, and its options.  There is enough
-# work that threads share it.
-X, W, Y, B = (6, 9, 8, 3), (3, 3, 3, 20), (6, 7, 6, 20), (20,)
-PAD = {"pad_top": 0, "pad_left": 0}
-CONV, POOL = {**PAD, "stride": 1, "dilation": 0}, {**PAD, "stride": 1, "kernel_shape": (2, 2)}
-POOLED = (6, 6, 5, 20)
-PLACES, BYTES = (POOLED, np.int32), (POOLED, np.uint8)
-DIRECT = {"conv": {**CONV, "out_shape": Y[1:3]}, "pool": POOL, "winograd": False}
-FAST, KEPT = DIRECT | {"winograd": True}, {"keep_weights": True}
-ROWS, CODE, TOTALS, FLAT = (9, 500), (9, 1000), ((9,), np.float64), (40_001,)
-KERNELS = {
-    "conv2d_forward": (conv2d.conv2d_forward, [Y, X, W, B], {**CONV, "relu": True}),
-    "conv2d_grad_input": (conv2d.conv2d_grad_input, [X, Y, W], CONV),
-    "conv2d_grad_weight": (conv2d.conv2d_grad_weight, [W, B, X, Y], CONV),
-    "winograd_forward": (winograd.forward, [Y, X, W, B], {**PAD, "relu": True}),
-    "winograd_backward": (winograd.backward, [X, W, B, X, Y, W], PAD),
-    "conv_pool_forward": (conv_pool.forward, [POOLED, BYTES, X, W, B], DIRECT | KEPT),
-    "conv_pool_backward": (conv_pool.backward, [X, W, B, X, POOLED, BYTES, POOLED, W], DIRECT),
-    "conv_pool_forward_winograd": (conv_pool.forward, [POOLED, BYTES, X, W, B], FAST | KEPT),
-    "conv_pool_backward_winograd": (conv_pool.backward, [X, W, B, X, POOLED, BYTES, POOLED, W], FAST),
-    "max_forward": (pool2d.max_forward, [POOLED, PLACES, Y], POOL),
-    "max_backward": (pool2d.max_backward, [Y, POOLED, PLACES], POOL),
-    "average_forward": (pool2d.average_forward, [POOLED, Y], POOL),
-    "average_backward": (pool2d.average_backward, [Y, POOLED], POOL),
-    "dense_forward": (dense.dense_forward, [(40, 50), (40, 60), (60, 50), (50,)], {"relu": True}),
-    "dense_grad_input": (dense.dense_grad_input, [(40, 60), (40, 50), (60, 50)], {"skip_dead": True}),
-    "dense_grad_weight": (dense.dense_grad_weight, [(60, 50), (50,), (40, 60), (40, 50)], {"skip_dead": True}),
-    "relu_backward": (elementwise.relu_backward, [FLAT] * 3, {}),
-    "sigmoid": (elementwise.sigmoid, [(10_001,)] * 2, {}),
-    "gather": (elementwise.gather, [(50, 701), (4, 701), ((50,), np.intp)], {}),
-    "gather_bytes": (elementwise.gather_bytes, [(50, 701), ((4, 701), np.uint8), ((50,), np.intp)], {}),
-    "bce_with_logits": (losses.bce_with_logits, [TOTALS, ROWS, ROWS, ROWS], {"scale": 0.5}),
-    "gaussian_kl": (losses.gaussian_kl, [TOTALS, ROWS, ROWS, ROWS, ROWS], {"scale": 0.5}),
-    "latent_sample": (latent.sample, [ROWS, ROWS, ROWS, ROWS, CODE, ROWS], {}),
-    "latent_backward": (latent.backward, [CODE, ROWS, ROWS, ROWS, ROWS, ROWS], {}),
-    "sgd": (optimizers.sgd, [FLAT, FLAT, FLAT, ((3,), np.float64)], {}),
-    "adagrad": (optimizers.adagrad, [FLAT, FLAT, FLAT, ((3,), np.float64)], {}),
-    "rmsprop": (optimizers.rmsprop, [FLAT, FLAT, FLAT, ((4,), np.float64)], {}),
-    "adam": (optimizers.adam, [FLAT, FLAT, FLAT, FLAT, ((7,), np.float64)], {}),
-}
-each_kernel = pytest.mark.parametrize(("kernel", "shapes", "options"), KERNELS.values(), ids=KERNELS.keys())
-
-
-def random_arrays(shapes):
-    """Arrays in the middle of memory of their own; integers, from 0 to 3, are places, images or indices."""
-    rng = np.random.default_rng(0)
-    arrays = []
-    for item in shapes:
-        shape, dtype = item if isinstance(item[0], tuple) else (item, np.float32)
-        size = math.prod(shape) + 2
-        memory = rng.uniform(0.1, 1, size) if np.dtype(dtype).kind == "f" else rng.integers(0, 4, size)
-        arrays.append(memory.astype(dtype)[1:-1].reshape(shape))
-    return arrays
-
-
-def assert_all_equal(got, expected):
-    for array, other in zip(got, expected, strict=True):
-        np.testing.assert_array_equal(array, other)
-
-
-def logistic(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def recorded_sigmoid(x):
-    """A program that writes sigmoid(x) to an array, and that array."""
-    program, out = Program(), np.full_like(x, np.nan)
-    elementwise.sigmoid(program, out, x)
-    return program, out
-
+from cvae.workspace import aligned_empty, workspace
 
 # ---------------------------------------------------------------- order
 
@@ -151,13 +80,6 @@ def training_step(seed):
     ]
 
 
-def record(steps):
-    program = Program()
-    for kernel, arrays, options in steps:
-        kernel(program, *arrays, **options)
-    return program
-
-
 def run_one_by_one(steps, n_threads=None):
     for kernel, arrays, options in steps:
         run(kernel, *arrays, **options, n_threads=n_threads)
@@ -202,82 +124,6 @@ def test_python_threads_may_run_programs_at_the_same_time():
 
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(work, range(3)))
-
-
-# ---------------------------------------------------------------- every kernel
-
-
-class Guarded:
-    """A workspace of exactly as many bytes as are asked for, all bits set as in NaN, with a guard on both sides."""
-
-    def reserve(self, nbytes):
-        self.memory = aligned_empty(ALIGNMENT + nbytes + ALIGNMENT)
-        self.memory.fill(0xFF)
-        return self.memory[ALIGNMENT:-ALIGNMENT]
-
-    def assert_guards_untouched(self):
-        assert (self.memory[:ALIGNMENT] == 0xFF).all()
-        assert (self.memory[-ALIGNMENT:] == 0xFF).all()
-
-
-@each_kernel
-def test_a_kernel_only_records_and_then_needs_no_more_memory_than_it_asked_for(kernel, shapes, options):
-    expected = random_arrays(shapes)
-    run(kernel, *expected, **options, n_threads=1)
-    for n_threads in (1, 3):
-        arrays, guarded = random_arrays(shapes), Guarded()
-        program = record([(kernel, arrays, options)])
-        assert_all_equal(arrays, random_arrays(shapes))
-        program.run(workspace=guarded, n_threads=n_threads)
-        guarded.assert_guards_untouched()
-        assert_all_equal(arrays, expected)
-
-
-@pytest.mark.skipif(not dispatch.has_openmp(), reason="the kernels were built without OpenMP")
-def test_each_thread_has_scratch_memory_of_its_own():
-    kernel, shapes, options = KERNELS["conv2d_grad_input"]
-    one, three = Guarded(), Guarded()
-    for n_threads, guarded in ((1, one), (3, three)):
-        record([(kernel, random_arrays(shapes), options)]).run(workspace=guarded, n_threads=n_threads)
-    size = (three.memory.size - one.memory.size) // 2
-    scratch = three.memory[-ALIGNMENT - 3 * size : -ALIGNMENT].reshape(3, size)
-    assert (scratch != 0xFF).any(axis=1).all()
-
-
-@each_kernel
-def test_arrays_live_as_long_as_the_program(kernel, shapes, options):
-    def recorded():
-        arrays = random_arrays(shapes)
-        return record([(kernel, arrays, options)]), [weakref.ref(array.base) for array in arrays]
-
-    program, memories = recorded()
-    gc.collect()
-    assert all(memory() is not None for memory in memories)
-    start(program)
-    del program
-    gc.collect()
-    assert all(memory() is None for memory in memories)
-
-
-@each_kernel
-def test_a_kernel_that_raises_leaves_what_was_recorded_before(kernel, shapes, options):
-    x = np.linspace(-3, 3, 5)
-    program, out = recorded_sigmoid(x)
-    wrong = random_arrays(shapes)
-    wrong[0] = np.zeros((*wrong[0].shape[:-1], wrong[0].shape[-1] + 1), wrong[0].dtype)
-    with pytest.raises(ValueError, match=r"must|do not fit"):
-        kernel(program, *wrong, **options)
-    twice = np.full_like(x, np.nan)
-    elementwise.sigmoid(program, twice, out)
-    start(program)
-    np.testing.assert_allclose([out, twice], [logistic(x), logistic(out)], rtol=1e-15)
-
-
-@each_kernel
-def test_only_programs_record(kernel, shapes, options):
-    for wrong in (None, object(), [], "program", 1):
-        with pytest.raises((TypeError, AttributeError)):
-            kernel(wrong, *random_arrays(shapes), **options)
 
 
 # ---------------------------------------------------------------- calls

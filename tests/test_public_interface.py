@@ -27,7 +27,7 @@ PUBLIC = {
 }  # fmt: skip
 METHODS = [
     "fit", "partial_fit", "fit_transform", "encode", "transform", "decode", "inverse_transform", "reconstruct",
-    "sample", "elbo", "score_samples", "score", "log_likelihood", "save", "get_params", "set_params",
+    "sample", "elbo", "elbo_terms", "score_samples", "score", "log_likelihood", "save", "get_params", "set_params",
     "get_feature_names_out", "forward", "backward", "update", "flush_gradients", "parameters", "gradients",
     "hyperparameters", "derived_variables",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from small_vae import random_images, small_vae
 
 import cvae
 from cvae._kernels import conv2d, dense, dispatch, elementwise, losses, optimizers, pool2d
@@ -175,6 +176,27 @@ def test_limit_threads_holds_within_its_block_and_its_python_thread():
     with pytest.raises(KeyError), limit_threads(5):
         raise KeyError
     assert cvae.get_num_threads() == 3
+
+
+@needs_openmp
+def test_all_that_a_model_does_uses_its_own_number_of_threads(monkeypatch):
+    used = set()
+
+    def observed():
+        used.add(cvae.get_num_threads())
+        return cvae.get_num_threads()
+
+    for module in (cvae.images, cvae.optimizer_base, cvae.programs):
+        monkeypatch.setattr(module, "get_num_threads", observed)
+    X = random_images()
+    vae = small_vae(n_threads=5, optimizer="SGD(clip_norm=1.0)").fit(X, validation_data=random_images(3, seed=2))
+    vae.decode(vae.encode(X)[0])
+    vae.log_likelihood(X, n_samples=2)
+    vae.score(X)
+    vae.sample()
+    vae.backward(X, vae.forward(X))
+    vae.update()
+    assert used == {5}
 
 
 @needs_openmp

@@ -15,6 +15,7 @@ from small_vae import (
 )
 
 from cvae import datasets
+from cvae.layers import FullyConnected
 
 # -------------------------------------------------------------------- history
 
@@ -151,6 +152,40 @@ def test_using_the_model_in_a_callback_changes_no_bit_of_the_training():
     used, plain = small_vae().fit(X, callbacks=[use]), small_vae().fit(X)
     assert_same_model(used, plain, X)
     assert used.history_["loss"] == plain.history_["loss"]
+
+
+def after_an_epoch(change):
+    """Return a callback that changes the model after its first epoch."""
+    return lambda vae, epoch, entry: change(vae) if epoch == 1 else None
+
+
+def unfreeze(vae):
+    vae.encoder["Conv1"].unfreeze()
+
+
+def set_bias(vae):
+    vae.encoder["FC4"].set_params({"b": np.full((1, 8), 0.1)})
+
+
+def replace_layer(vae):
+    replaced = FullyConnected(n_out=8, act_fn="ReLU", optimizer="SGD(lr=0.1)", random_state=7)
+    replaced.initialize((1, 2))
+    vae.decoder["FC1"] = replaced
+
+
+@pytest.mark.parametrize("change", [unfreeze, set_bias, replace_layer])
+def test_what_a_callback_changes_holds_from_the_next_epoch(change):
+    X = random_images()
+    in_one, in_two = (initialized(small_vae()) for _ in range(2))
+    for vae in (in_one, in_two):
+        vae.encoder["Conv1"].freeze()
+    frozen = parameters(in_one)["encoder/Conv1/W"]
+    in_one.fit(X, n_epochs=3, callbacks=[after_an_epoch(change)])
+    in_two.fit(X, n_epochs=1)
+    change(in_two)
+    in_two.fit(X, n_epochs=2)
+    assert_same_model(in_one, in_two, X)
+    assert np.array_equal(parameters(in_one)["encoder/Conv1/W"], frozen) == (change is not unfreeze)
 
 
 def test_an_error_in_a_callback_leaves_a_model_that_goes_on():

@@ -33,8 +33,8 @@ class ActsAtStep(SchedulerBase):
 
     def __call__(self, step=None, cur_loss=None):
         if self.action is not None and step == self.at:
-            self.action()
-            self.action = None
+            action, self.action = self.action, None
+            action()
         return self.lr
 
 
@@ -105,6 +105,7 @@ def test_a_second_ctrl_c_does_not_wait():
 
     vae = interrupted_at(2, random_images(), action=press_twice)
     assert reached == []
+    assert {layer.optimizer.cur_step for layer in layers(vae).values()} == {1}
     vae.fit(random_images())
 
 

@@ -16,9 +16,10 @@ from cvae._kernels import elementwise
 from cvae._kernels.program import Program
 from cvae.activations import ActivationBase, Affine, ReLU
 from cvae.initializers import ActivationInitializer, OptimizerInitializer, WeightInitializer
-from cvae.optimizers import OptimizerBase
+from cvae.optimizer_base import OptimizerBase
 from cvae.programs import run
 from cvae.random import make_rng
+from cvae.updates import Updates
 
 Array = npt.NDArray[Any]
 
@@ -137,12 +138,8 @@ class LayerBase(ABC):
         self.flush_gradients()
 
     def apply_gradients(self, cur_loss: float | None = None) -> None:
-        """Take an optimizer step: each parameter is changed in place."""
-        self.optimizer.step()
-        for name, grad in self.gradients.items():
-            parameter = self.parameters.get(name)
-            if parameter is not None:
-                self.optimizer.update_in_place(parameter, grad, name, cur_loss)
+        """Take an optimizer step: all parameters are changed in place, or none after an error."""
+        Updates().apply([self], cur_loss)
 
     def flush_gradients(self) -> None:
         """Forget the retained inputs and derived values and set the gradients to zero."""

@@ -1,0 +1,70 @@
+"""IDX, the format of MNIST's files (http://yann.lecun.com/exdb/mnist/).
+
+00 00, a type code, the number of dimensions, each of them as a big-endian uint32, the values.
+"""
+
+import gzip
+import io
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_CHUNK_BYTES = 1 << 20
+_DEFLATE_MAX_RATIO = 1032  # 258 bytes from 2 bits: no gzip file holds more than this times its size
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Read an IDX file, gzipped or not, into one array in native byte order.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not a sound IDX file; nothing larger than the file can hold is made before.
+    """
+    with path.open("rb") as file:
+        is_gzip = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        max_bytes = path.stat().st_size * (_DEFLATE_MAX_RATIO if is_gzip else 1)
+        try:
+            with gzip.GzipFile(fileobj=file) if is_gzip else file as stream:
+                return _parse_idx(stream, max_bytes)
+        except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"{path}: not a sound IDX file: {error}") from None
+
+
+def _parse_idx(stream: io.BufferedReader | gzip.GzipFile, max_bytes: int) -> np.ndarray:
+    """Read from a stream that can hold `max_bytes` at most, in chunks: only the result is large."""
+    magic = stream.read(4)
+    if len(magic) < 4:
+        raise ValueError(f"it is truncated in its header, after {len(magic)} bytes")
+    type_code, n_dims = magic[2:]
+    if magic[:2] != bytes(2) or type_code not in _DTYPES or not 1 <= n_dims <= 4:
+        raise ValueError(
+            f"it must start with 00 00, a type code of 08 09 0b 0c 0d 0e and 1 to 4 dimensions, got {magic.hex(' ')}"
+        )
+    dtype = np.dtype(_DTYPES[type_code])
+    sizes = stream.read(4 * n_dims)
+    if len(sizes) < 4 * n_dims:
+        raise ValueError(f"it is truncated in its header, after {4 + len(sizes)} bytes")
+    shape = struct.unpack(f">{n_dims}I", sizes)
+    n_bytes = math.prod(shape) * dtype.itemsize
+    truncated = f"it is truncated: its header, shape {shape}, announces {n_bytes} bytes of values"
+    if n_bytes > max_bytes:  # before any memory is asked for
+        raise ValueError(truncated)
+    array = np.empty(shape, dtype)
+    buffer = array.reshape(-1).view(np.uint8).data
+    filled = 0
+    while filled < n_bytes:
+        n_read = stream.readinto(buffer[filled : filled + _CHUNK_BYTES])
+        if n_read == 0:
+            raise ValueError(f"{truncated}, it holds {filled}")
+        filled += n_read
+    if stream.read(1):
+        raise ValueError(f"bytes follow after the values that its header, shape {shape}, announces")
+    return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))

@@ -1,0 +1,32 @@
+"""What the tests of programs share: options of kernels, recording, comparing."""
+
+import numpy as np
+
+from cvae._kernels import elementwise
+from cvae._kernels.program import Program
+
+PAD = {"pad_top": 0, "pad_left": 0}
+CONV, POOL = {**PAD, "stride": 1, "dilation": 0}, {**PAD, "stride": 1, "kernel_shape": (2, 2)}
+
+
+def assert_all_equal(got, expected):
+    for array, other in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(array, other)
+
+
+def logistic(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def record(steps):
+    program = Program()
+    for kernel, arrays, options in steps:
+        kernel(program, *arrays, **options)
+    return program
+
+
+def recorded_sigmoid(x):
+    """A program that writes sigmoid(x) to an array, and that array."""
+    program, out = Program(), np.full_like(x, np.nan)
+    elementwise.sigmoid(program, out, x)
+    return program, out

@@ -1,0 +1,181 @@
+"""The steps of all optimizers as one program: when it is recorded anew, and that a step is taken as a whole or not."""
+
+import numpy as np
+import pytest
+from small_vae import assert_same_bits, layers, parameters, random_images, small_vae
+
+from cvae.layers import FullyConnected
+from cvae.optimizers import SGD, Adam
+from cvae.schedulers import SchedulerBase
+from cvae.updates import Updates
+
+
+def dense_layers(optimizer="Adam(lr=0.1)"):
+    """Return two dense layers with gradients."""
+    made = [FullyConnected(n_out=3, optimizer=optimizer, dtype="float64", random_state=i) for i in range(2)]
+    rng = np.random.default_rng(0)
+    for layer in made:
+        layer.initialize((1, 4))
+        for grad in layer.gradients.values():
+            grad[:] = rng.standard_normal(grad.shape)
+    return made
+
+
+def arrays(layers):
+    return {f"{i}/{name}": array.copy() for i, layer in enumerate(layers) for name, array in layer.parameters.items()}
+
+
+def states(layers):
+    """Copy all that the optimizers know."""
+    return [(layer.optimizer.cur_step, layer.optimizer.copy().cache) for layer in layers]
+
+
+# ---------------------------------------------------------------- recording
+
+
+def nothing(layer):
+    pass
+
+
+def new_optimizer(layer):
+    layer.optimizer = SGD(lr=0.25)
+
+
+def new_parameters(layer):
+    layer.set_params({"W": np.full((4, 3), 2.0), "b": np.ones((1, 3))})
+
+
+def new_gradient(layer):
+    layer.gradients["b"] = np.full((1, 3), 0.5)
+
+
+def new_state(layer):
+    layer.optimizer.set_params(cache_dict={"W": {"t": 3, "mean": np.ones((4, 3)), "var": np.ones((4, 3))}})
+
+
+def no_state(layer):
+    layer.optimizer.cache.clear()
+
+
+def another_rate(layer):
+    layer.optimizer.set_params({"lr": 0.5, "clip_norm": 0.1})
+
+
+@pytest.mark.parametrize(
+    "change", [nothing, new_optimizer, new_parameters, new_gradient, new_state, no_state, another_rate]
+)
+def test_steps_go_on_with_what_is_there(change):
+    """The updates of an optimizer by itself, one parameter after the other, are the reference."""
+    together, alone, updates = dense_layers(), dense_layers(), Updates()
+    for step in range(4):
+        if step == 2:
+            change(together[1])
+            change(alone[1])
+        updates.apply(together, None)
+        for layer in alone:
+            layer.optimizer.step()
+            for name, parameter in layer.parameters.items():
+                parameter[:] = layer.optimizer.update(parameter, layer.gradients[name], name)
+        assert_same_bits(arrays(together), arrays(alone))
+    assert [layer.optimizer.cur_step for layer in together] == [layer.optimizer.cur_step for layer in alone]
+
+
+def test_a_step_is_recorded_only_if_something_is_another_object(monkeypatch):
+    recorded = []
+    record_update = Adam.record_update
+
+    def observed(optimizer, program, parameter, grad, name, scalars):
+        recorded.append(name)
+        record_update(optimizer, program, parameter, grad, name, scalars)
+
+    monkeypatch.setattr(Adam, "record_update", observed)
+    both, updates = dense_layers(), Updates()
+    expected = []
+    for change in (nothing, nothing, another_rate, new_gradient, nothing, new_state, nothing):
+        change(both[0])
+        updates.apply(both, None)
+        expected += ["W", "b"] * 2 * (change in (new_gradient, new_state) or not expected)
+        assert recorded == expected
+    updates.apply(both[1:], None)
+    assert recorded == [*expected, "W", "b"]
+
+
+# ---------------------------------------------------------------- all or nothing
+
+
+class Failing(SchedulerBase):
+    """A scheduler that knows the rate of the first steps only."""
+
+    def __init__(self, good_steps=0):
+        self.good_steps = good_steps
+
+    def __call__(self, step=None, cur_loss=None):
+        if step > self.good_steps:
+            raise ArithmeticError("no rate")
+        return 0.01
+
+
+def fail(layer):
+    layer.optimizer.lr_scheduler = Failing()
+
+
+def lose_eps(layer):
+    layer.optimizer.eps = 0.0
+
+
+def misfit(layer):
+    layer.gradients["b"] = np.ones(5)
+
+
+def change_type(layer):
+    layer.gradients["b"] = layer.gradients["b"].astype(np.float32)
+
+
+@pytest.mark.parametrize(("spoil", "error"), [
+    (fail, ArithmeticError), (lose_eps, ValueError), (misfit, ValueError), (change_type, TypeError),
+])  # fmt: skip
+@pytest.mark.parametrize("steps", [1, 0])
+def test_an_error_leaves_parameters_and_optimizers_as_they_were(spoil, error, steps):
+    both, updates = dense_layers(), Updates()
+    for _ in range(steps):
+        updates.apply(both, None)
+    before, known, gradient = arrays(both), states(both), both[1].gradients["b"]
+    eps, scheduler = both[1].optimizer.eps, both[1].optimizer.lr_scheduler
+    spoil(both[1])
+    for _ in range(2):
+        with pytest.raises(error):
+            updates.apply(both, None)
+        assert_same_bits(arrays(both), before)
+        for (step, cache), (known_step, known_cache) in zip(states(both), known, strict=True):
+            assert step == known_step == steps
+            np.testing.assert_equal(cache, known_cache)
+    both[1].gradients["b"], both[1].optimizer.eps, both[1].optimizer.lr_scheduler = gradient, eps, scheduler
+    expected = dense_layers()
+    for _ in range(steps + 1):
+        Updates().apply(expected, None)
+    updates.apply(both, None)
+    assert_same_bits(arrays(both), arrays(expected))
+
+
+def test_an_error_within_a_layer_leaves_it_as_it_was():
+    layer = dense_layers()[0]
+    layer.update()
+    for grad in layer.gradients.values():
+        grad.fill(1)
+    before, known = arrays([layer]), states([layer])
+    misfit(layer)
+    with pytest.raises(ValueError, match="grad must have the shape of param"):
+        layer.update()
+    assert_same_bits(arrays([layer]), before)
+    np.testing.assert_equal(states([layer]), known)
+
+
+def test_training_stops_between_steps_if_a_scheduler_fails():
+    X = random_images()
+    whole, stopped = small_vae().fit(X, n_epochs=1, batchsize=10), small_vae()
+    stopped.decoder["FC1"].optimizer.lr_scheduler = Failing(good_steps=1)
+    with pytest.raises(ArithmeticError, match="no rate"):
+        stopped.fit(X, n_epochs=3, batchsize=10)
+    assert_same_bits(parameters(stopped), parameters(whole))
+    assert {layer.optimizer.cur_step for layer in layers(stopped).values()} == {1}
+    assert stopped.encoder["FC4"].optimizer.cache["W"]["t"] == 1
