@@ -7,8 +7,8 @@
 from cython cimport floating
 
 from convolution cimport (
-    RANGE, check_bias, convolution, convolution_shape, is_small, lane_of, pack_transposed_weights, pack_weights,
-    sum_direct_lanes, weight_count,
+    RANGE, check_bias, convolution, convolution_shape, is_small, lane_count, lane_of, pack_transposed_weights,
+    pack_weights, sum_direct_lanes, weight_count,
 )
 from stages cimport add_stage, new_work
 from tables cimport BLOCK_ROWS, ceil_div, import_tables, kernel_table, range_end, table_pair, window_shape
@@ -16,8 +16,7 @@ from tables cimport BLOCK_ROWS, ceil_div, import_tables, kernel_table, range_end
 cdef const table_pair *tables = import_tables()
 
 cdef enum:
-    MAX_LANES = 16           # accumulators of the weight gradient,
-    LANES_BYTES = 1 << 26    # and the memory that they may take
+    MAX_LANES = 16           # accumulators of the weight gradient
 
 
 def conv2d_forward(
@@ -94,7 +93,7 @@ def conv2d_grad_weight(
     check_bias((<object> db).shape, &s)
     cdef ptrdiff_t size = weight_count(&s) + s.k, itemsize = sizeof(floating)
     cdef ptrdiff_t blocks = ceil_div(s.n * s.oh * s.ow, BLOCK_ROWS)
-    cdef ptrdiff_t lanes = max(1, min(blocks, MAX_LANES, LANES_BYTES // (size * itemsize)))
+    cdef ptrdiff_t lanes = lane_count(blocks, MAX_LANES, size * itemsize)
     cdef convolution *work = <convolution *> new_work(
         program, (dw, db, x, dy), sizeof(convolution), lanes * size * itemsize,
         table.conv2d_grad_weight_scratch(&s) * itemsize)

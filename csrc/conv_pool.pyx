@@ -9,41 +9,44 @@ from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from convolution cimport (
-    RANGE, check_bias, collect_kernel, compare_weights, convolution, convolution_shape, evaluate_kernel,
-    evaluate_transposed_kernel, is_small, kernel_pieces, lane_of, pack_transposed_weights, pack_weights,
-    sum_direct_lanes, sum_into_first_lane, weight_count, weights_of,
+    RANGE, check_bias, collect_kernel, compare_weights, convolution, convolution_shape, evaluate_kernel, is_small,
+    kernel_pieces, lane_count, lane_of, pack_transposed_weights, pack_weights, sum_direct_lanes, sum_into_first_lane,
+    weight_count,
 )
-from stages cimport add_stage, new_lines, new_work, whole_lines
+from stages cimport add_range_stage, add_stage, new_lines, new_work, whole_lines
 from tables cimport BLOCK_ROWS, ceil_div, check_steps, import_tables, kernel_table, range_end, table_pair, window_shape
 
 cdef const table_pair *tables = import_tables()
 
 cdef enum:
     MAX_WINDOW = 16          # rows and columns of a pooling's window, whose places then fit a byte
-    MAX_LANES = 8            # accumulators of the weight gradient,
-    LANES_BYTES = 1 << 26    # and the memory that they may take
+    MAX_LANES = 8            # accumulators of the weight gradient
     CHANNELS = 16            # output channels of a piece of work
     LARGEST_IMAGE = 1 << 18  # elements of an image that is copied with its padding
-    GROUPS = 4               # the number of groups is a multiple of it, so that a few threads get equal shares
+    GROUPS = 4               # the number of groups is a multiple of it, if images suffice: few threads get equal shares
+
+LARGEST_WINDOW = MAX_WINDOW
 
 # The convolution is the first member: its pieces of work (convolution.pxd) run on a block too.
 cdef struct block:
     convolution conv
     window_shape pool        # from (N, OH, OW, K) to (N, PH, PW, K)
     bint winograd
+    bint few                 # go from maximum to maximum for the weight gradient (kernels/conv_pool.h)
     void *y                  # pooled, (N, PH, PW, K)
     void *dy
     uint8_t *argmax
     ptrdiff_t output_bytes   # of the convolution's output for a group,
     ptrdiff_t place_bytes    # of the places of the maxima of a row of windows or, backward, of an image,
-    ptrdiff_t masked_bytes   # and of the gradient of an image's maxima
+    ptrdiff_t masked_bytes   # of the gradient of an image's maxima,
+    ptrdiff_t weight_bytes   # and of the weights in the form in which they are needed, if each thread makes its own
 
 
 # ---------------------------------------------------------------- recording
 
 cdef block *new_block(
     program, tuple arrays, tuple y, tuple argmax, tuple x, tuple w, const kernel_table *table, ptrdiff_t itemsize,
-    dict conv, dict pool, bint winograd, bint backward,
+    dict conv, dict pool, bint winograd, bint backward, bint with_dx, bint keep_weights,
 ) except NULL:
     """The geometry checked and the images dealt out to groups, with room in scratch for the largest group."""
     cdef block b
@@ -66,41 +69,60 @@ cdef block *new_block(
 
     cdef ptrdiff_t together = (  # as many images as keep the matrix products busy
         table.winograd_block(s) // table.winograd_tiles(s) if winograd else BLOCK_ROWS // (s.oh * s.ow))
-    cdef ptrdiff_t groups = ceil_div(s.n, max(1, together)), inner
+    cdef ptrdiff_t groups = ceil_div(s.n, max(1, together))
     b.conv.groups = min(s.n, ceil_div(groups, GROUPS) * GROUPS)
     b.conv.group = ceil_div(s.n, b.conv.groups)
-    b.output_bytes = whole_lines(b.conv.group * s.oh * s.ow * s.k * itemsize)
-    b.place_bytes = whole_lines((b.pool.oh if backward else 1) * b.pool.ow * s.k * <ptrdiff_t> sizeof(int32_t))
-    b.masked_bytes = whole_lines(b.pool.oh * b.pool.ow * s.k * itemsize) if backward else 0
-    if winograd:
-        inner = table.winograd_scratch(s)
-    elif backward:
-        inner = max(table.conv2d_grad_weight_scratch(s), table.conv2d_grad_input_scratch(s))
+    b.few = backward and not with_dx and few_gradients(&b)
+    cdef ptrdiff_t weights = 0 if b.few or keep_weights or (backward and not with_dx) else weight_size(&b, backward)
+    cdef ptrdiff_t inner, lanes
+    if b.few:
+        inner = table.conv_pool_grad_weight_scratch(s, &b.pool)
     else:
-        inner = table.block_scratch
+        b.output_bytes = whole_lines(b.conv.group * s.oh * s.ow * s.k * itemsize)
+        b.place_bytes = whole_lines((b.pool.oh if backward else 1) * b.pool.ow * s.k * <ptrdiff_t> sizeof(int32_t))
+        b.masked_bytes = whole_lines(b.pool.oh * b.pool.ow * s.k * itemsize) if backward else 0
+        inner = inner_size(&b, backward)
+    if winograd or not backward:
+        b.weight_bytes = whole_lines(weights * itemsize)
+    else:
+        b.conv.lanes_at = whole_lines(weights * itemsize)
+    lanes = share_out(&b) if backward else 0
     cdef block *work = <block *> new_work(
-        program, arrays, sizeof(block), shared_size(&b, backward) * itemsize,
-        b.output_bytes + b.place_bytes + b.masked_bytes + inner * itemsize)
+        program, arrays, sizeof(block), b.conv.lanes_at + lanes * itemsize,
+        b.output_bytes + b.place_bytes + b.masked_bytes + b.weight_bytes + inner * itemsize)
     work[0] = b
     return work
 
 
-cdef ptrdiff_t shared_size(block *b, bint backward) noexcept nogil:
-    """Elements of weights in the form in which they are needed and, backward, of the lanes behind them."""
+cdef ptrdiff_t weight_size(const block *b, bint backward) noexcept nogil:
+    """Elements of the weights in the form in which they are needed."""
+    cdef const window_shape *s = &b.conv.s
+    cdef ptrdiff_t depth = s.r * s.s * s.c, panel = b.conv.table.panel
+    if b.winograd:
+        return b.conv.table.winograd_kernel_size(s, backward)
+    return panel * (s.k * ceil_div(depth, panel) if backward else depth * ceil_div(s.k, panel))
+
+
+cdef ptrdiff_t inner_size(const block *b, bint backward) noexcept nogil:
+    """Elements of scratch for the convolution itself."""
+    cdef const kernel_table *table = b.conv.table
+    if b.winograd:
+        return table.winograd_scratch(&b.conv.s)
+    if backward:
+        return max(table.conv2d_grad_weight_scratch(&b.conv.s), table.conv2d_grad_input_scratch(&b.conv.s))
+    return table.block_scratch
+
+
+cdef ptrdiff_t share_out(block *b) noexcept nogil:
+    """Deals the groups out to lanes; returns the elements of all lanes."""
     cdef const kernel_table *table = b.conv.table
     cdef const window_shape *s = &b.conv.s
-    cdef ptrdiff_t depth = s.r * s.s * s.c, weights
-    if b.winograd:
-        weights = table.winograd_kernel_size(s, backward)
+    if b.few:  # for each channel a row of the sums of its taps and its bias
+        b.conv.lane_size = s.k * table.conv_pool_patch(s)
     else:
-        weights = s.k * ceil_div(depth, table.panel) if backward else depth * ceil_div(s.k, table.panel)
-        weights *= table.panel
-    if not backward:
-        return weights
-    b.conv.lane_size = s.k + (table.winograd_kernel_size(s, False) if b.winograd else weight_count(s))
-    b.conv.lanes = max(1, min(b.conv.groups, MAX_LANES, LANES_BYTES // (b.conv.lane_size * b.conv.itemsize)))
-    b.conv.lanes_at = whole_lines(weights * b.conv.itemsize)
-    return b.conv.lanes_at // b.conv.itemsize + b.conv.lanes * b.conv.lane_size
+        b.conv.lane_size = s.k + (table.winograd_kernel_size(s, False) if b.winograd else weight_count(s))
+    b.conv.lanes = lane_count(b.conv.groups, MAX_LANES, b.conv.lane_size * b.conv.itemsize)
+    return b.conv.lanes * b.conv.lane_size
 
 
 def forward(
@@ -119,20 +141,21 @@ def forward(
     cdef block *work = new_block(
         program, (y, argmax, x, w, b), (<object> y).shape, (<object> argmax).shape, (<object> x).shape,
         (<object> w).shape, tables.f32 if floating is float else tables.f64, sizeof(floating), conv, pool, winograd,
-        False)
+        False, False, keep_weights)
     check_bias((<object> b).shape, &work.conv.s)
     work.y, work.argmax = &y[0, 0, 0, 0], &argmax[0, 0, 0, 0]
     work.conv.x, work.conv.w, work.conv.b = &x[0, 0, 0, 0], &w[0, 0, 0, 0], &b[0]
-    cdef bint small = is_small(&work.conv.s)
+    cdef const window_shape *s = &work.conv.s
+    cdef bint small = is_small(s)
     if keep_weights:
-        work.conv.kept_weights = new_lines(program, shared_size(work, False) * sizeof(floating))
-        work.conv.kept_from = new_lines(program, weight_count(&work.conv.s) * sizeof(floating))
+        work.conv.kept_weights = new_lines(program, weight_size(work, False) * sizeof(floating))
+        work.conv.kept_from = new_lines(program, weight_count(s) * sizeof(floating))
         add_stage(program, compare_weights, work, 1, True)
-    if winograd:
-        add_stage(program, evaluate_kernel, work, kernel_pieces(work.conv.s.c), small)
-    else:
-        add_stage(program, pack_weights, work, ceil_div(work.conv.s.k, work.conv.table.panel), small)
-    add_stage(program, forward_group, work, work.conv.groups, small)
+        if winograd:
+            add_stage(program, evaluate_kernel, work, kernel_pieces(s.c), small)
+        else:
+            add_stage(program, pack_weights, work, ceil_div(s.k, work.conv.table.panel), small)
+    add_range_stage(program, forward_groups, work, work.conv.groups, small)
 
 
 def backward(
@@ -159,7 +182,7 @@ def backward(
     cdef block *work = new_block(
         program, (dx_out, dw, db, x, y, argmax, dy, w), (<object> y).shape, (<object> argmax).shape, (<object> x).shape,
         (<object> w).shape, tables.f32 if floating is float else tables.f64, sizeof(floating), conv, pool, winograd,
-        True)
+        True, dx is not None, False)
     cdef window_shape *s = &work.conv.s
     check_bias((<object> db).shape, s)
     work.y, work.dy, work.argmax = <void *> &y[0, 0, 0, 0], <void *> &dy[0, 0, 0, 0], <uint8_t *> &argmax[0, 0, 0, 0]
@@ -167,7 +190,7 @@ def backward(
         &x[0, 0, 0, 0], &w[0, 0, 0, 0], &dw[0, 0, 0, 0], &db[0])
     if dx is not None:
         work.conv.dx = &dx_out[0, 0, 0, 0]
-    if dx is None and few_gradients(work):
+    if work.few:
         record_few_gradients(program, work)
     elif winograd:
         record_winograd_backward(program, work)
@@ -178,9 +201,7 @@ def backward(
 cdef int record_winograd_backward(program, block *work) except -1:
     cdef const window_shape *s = &work.conv.s
     cdef bint small = is_small(s)
-    if work.conv.dx != NULL:
-        add_stage(program, evaluate_transposed_kernel, work, kernel_pieces(s.k), small)
-    add_stage(program, winograd_lane, work, work.conv.lanes, small)
+    add_range_stage(program, winograd_lanes, work, work.conv.lanes, small)
     add_stage(program, sum_into_first_lane, work, ceil_div(work.conv.lane_size, RANGE), small)
     add_stage(program, collect_gradients, work, s.c + 1, small)
     return 0
@@ -202,7 +223,9 @@ cdef bint few_gradients(const block *b) noexcept nogil:
     # The image with its padding, which the kernel copies.
     cdef double size = s.c * padded(s.h, s.r, s.stride, s.dilation, b.pool.oh, b.pool.stride, b.pool.r) * padded(
         s.w, s.s, s.stride, s.dilation, b.pool.ow, b.pool.stride, b.pool.s)
-    return (2 * b.pool.oh * b.pool.ow <= b.pool.h * b.pool.w and s.r * s.s * s.c < BLOCK_ROWS
+    cdef ptrdiff_t windows = b.pool.oh * b.pool.ow, pixels = b.pool.h * b.pool.w
+    # All patches of all windows are gathered.
+    return (2 * windows <= pixels and windows * b.pool.r * b.pool.s <= 2 * pixels and s.r * s.s * s.c < BLOCK_ROWS
             and size < LARGEST_IMAGE)
 
 
@@ -214,16 +237,10 @@ cdef inline double padded(
 
 
 cdef int record_few_gradients(program, block *work) except -1:
-    """For each channel a row of the sums of its taps and its bias (kernels/conv_pool.h), in lanes of images."""
-    cdef const kernel_table *table = work.conv.table
-    cdef const window_shape *s = &work.conv.s
-    cdef bint small = is_small(s)
-    work.conv.lane_size, work.conv.lanes_at = s.k * table.conv_pool_patch(s), 0
-    new_work(program, (), 0, work.conv.lanes * work.conv.lane_size * work.conv.itemsize,
-             table.conv_pool_grad_weight_scratch(s, &work.pool) * work.conv.itemsize)
+    cdef bint small = is_small(&work.conv.s)
     add_stage(program, few_gradients_lane, work, work.conv.lanes, small)
     add_stage(program, sum_into_first_lane, work, ceil_div(work.conv.lane_size, RANGE), small)
-    add_stage(program, collect_few_gradients, work, ceil_div(s.k, CHANNELS), small)
+    add_stage(program, collect_few_gradients, work, ceil_div(work.conv.s.k, CHANNELS), small)
     return 0
 
 
@@ -254,11 +271,28 @@ cdef group_of_images select(const block *b, ptrdiff_t index) noexcept nogil:
     return g
 
 
-cdef void forward_group(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+cdef void forward_groups(
+    const void *work, ptrdiff_t first, ptrdiff_t last, char *shared, char *scratch
+) noexcept nogil:
+    """Each thread makes its own weights: that takes less time than to get them from another core's cache."""
     cdef const block *b = <const block *> work
+    cdef const window_shape *s = &b.conv.s
+    cdef char *weights = b.conv.kept_weights
+    cdef ptrdiff_t i
+    if weights == NULL:
+        weights = own_weights(b, scratch)
+        if b.winograd:
+            b.conv.table.winograd_kernel(weights, b.conv.w, s, False, 0, s.c)
+        else:
+            b.conv.table.pack_panels(weights, b.conv.w, s.r * s.s * s.c, s.k, s.k, 1, 0,
+                                     ceil_div(s.k, b.conv.table.panel))
+    for i in range(first, last):
+        forward_group(b, i, weights, scratch)
+
+
+cdef void forward_group(const block *b, ptrdiff_t index, char *weights, char *scratch) noexcept nogil:
     cdef const kernel_table *table = b.conv.table
     cdef group_of_images g = select(b, index)
-    cdef char *weights = weights_of(&b.conv, shared)
     cdef int32_t *places = <int32_t *> (scratch + b.output_bytes)
     cdef ptrdiff_t row = b.pool.ow * b.pool.c
     cdef ptrdiff_t tiles = g.conv.n * table.winograd_tiles(&g.conv), step = table.winograd_block(&g.conv), done = 0, i
@@ -269,8 +303,7 @@ cdef void forward_group(const void *work, ptrdiff_t index, char *shared, char *s
     for i in range(g.pool.n * g.pool.oh):
         if not b.winograd:
             done = convolve_up_to(b, &g, pixels_before(&g, i), done, weights, scratch)
-        # One row at a time: the kernel counts rows from the first of y and argmax.
-        table.pool2d_max_forward(g.y, places - i * row, scratch, &g.pool, i)
+        table.pool2d_max_forward(g.y + i * row * b.conv.itemsize, places, scratch, &g.pool, i)
         table.narrow(g.argmax + i * row, places, row)
 
 
@@ -297,6 +330,10 @@ cdef ptrdiff_t convolve_up_to(
 
 cdef inline char *inner_scratch(const block *b, char *scratch) noexcept nogil:
     """What is left for the convolution itself."""
+    return own_weights(b, scratch) + b.weight_bytes
+
+
+cdef inline char *own_weights(const block *b, char *scratch) noexcept nogil:
     return scratch + b.output_bytes + b.place_bytes + b.masked_bytes
 
 
@@ -305,14 +342,14 @@ cdef void unpool(const block *b, const group_of_images *g, char *scratch) noexce
 
     A maximum is positive where what it was taken from is: there is less to undo on the pooled gradient.
     """
-    cdef ptrdiff_t image = b.pool.oh * b.pool.ow * b.pool.c, i
+    cdef ptrdiff_t pooled = b.pool.oh * b.pool.ow * b.pool.c, image = b.pool.h * b.pool.w * b.pool.c
+    cdef ptrdiff_t size = b.conv.itemsize, i
     cdef int32_t *places = <int32_t *> (scratch + b.output_bytes)
     cdef char *masked = scratch + b.output_bytes + b.place_bytes
     for i in range(g.pool.n):
-        # The kernels count from the first image, of which there is only this one in scratch.
-        b.conv.table.widen(places, g.argmax + i * image, image)
-        b.conv.table.relu_backward(masked - i * image * b.conv.itemsize, g.dy, g.y, i * image, (i + 1) * image)
-        b.conv.table.pool2d_max_backward(scratch, masked - i * image * b.conv.itemsize, places - i * image, &g.pool, i)
+        b.conv.table.widen(places, g.argmax + i * pooled, pooled)
+        b.conv.table.relu_backward(masked, g.dy + i * pooled * size, g.y + i * pooled * size, 0, pooled)
+        b.conv.table.pool2d_max_backward(scratch + i * image * size, masked, places, &g.pool)
 
 
 cdef char *clear_lane(const block *b, ptrdiff_t index, char *shared) noexcept nogil:
@@ -321,8 +358,22 @@ cdef char *clear_lane(const block *b, ptrdiff_t index, char *shared) noexcept no
     return sums
 
 
-cdef void winograd_lane(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+cdef void winograd_lanes(
+    const void *work, ptrdiff_t first, ptrdiff_t last, char *shared, char *scratch
+) noexcept nogil:
     cdef const block *b = <const block *> work
+    cdef const window_shape *s = &b.conv.s
+    cdef char *weights = own_weights(b, scratch)
+    cdef ptrdiff_t i
+    if b.conv.dx != NULL:
+        b.conv.table.winograd_kernel(weights, b.conv.w, s, True, 0, s.k)
+    for i in range(first, last):
+        winograd_lane(b, i, weights, shared, scratch)
+
+
+cdef void winograd_lane(
+    const block *b, ptrdiff_t index, char *weights, char *shared, char *scratch
+) noexcept nogil:
     cdef const kernel_table *table = b.conv.table
     cdef ptrdiff_t first = index * b.conv.groups // b.conv.lanes, i
     cdef char *sums = lane_of(&b.conv, shared, index)
@@ -335,7 +386,7 @@ cdef void winograd_lane(const void *work, ptrdiff_t index, char *shared, char *s
         if g.dx != NULL:
             table.set_zero(g.dx, 0, g.conv.n * g.conv.h * g.conv.w * g.conv.c)
         table.add_column_sums(bias_sums, scratch, g.conv.n * g.conv.oh * g.conv.ow, g.conv.k)
-        table.winograd_backward(g.dx, sums, i > first, g.x, scratch, shared, &g.conv, 0,
+        table.winograd_backward(g.dx, sums, i > first, g.x, scratch, weights, &g.conv, 0,
                                 g.conv.n * table.winograd_tiles(&g.conv), inner_scratch(b, scratch))
 
 

@@ -8,6 +8,7 @@ from tables cimport KERNEL_ROWS, ceil_div, check_steps, kernel_table, range_end,
 cdef enum:
     SMALL_WORK = 100_000     # multiplications below which waking other threads costs more than it saves
     RANGE = 4096             # elements of the accumulators that are summed at once
+    LANES_BYTES = 1 << 26    # memory that the accumulators may take
 
 cdef struct convolution:
     const kernel_table *table
@@ -64,8 +65,18 @@ cdef inline ptrdiff_t weight_count(const window_shape *s) noexcept nogil:
     return s.r * s.s * s.c * s.k
 
 
+cdef inline ptrdiff_t lane_count(ptrdiff_t groups, ptrdiff_t most, ptrdiff_t nbytes) noexcept nogil:
+    """How many accumulators of so many bytes there are."""
+    return max(1, min(groups, most, LANES_BYTES // nbytes))
+
+
 cdef inline char *weights_of(const convolution *c, char *shared) noexcept nogil:
     return shared if c.kept_weights == NULL else c.kept_weights
+
+
+cdef inline const void *source_of(const convolution *c) noexcept nogil:
+    """What they are made from: of weights that another Python thread changes meanwhile, the copy that is compared."""
+    return c.w if c.kept_weights == NULL else <const void *> c.kept_from
 
 
 cdef inline bint has_weights(const convolution *c) noexcept nogil:
@@ -92,7 +103,8 @@ cdef inline void pack_weights(const void *work, ptrdiff_t index, char *shared, c
     """One panel of w (R * S * C, K)."""
     cdef const convolution *c = <const convolution *> work
     if not has_weights(c):
-        c.table.pack_panels(weights_of(c, shared), c.w, c.s.r * c.s.s * c.s.c, c.s.k, c.s.k, 1, index, index + 1)
+        c.table.pack_panels(weights_of(c, shared), source_of(c), c.s.r * c.s.s * c.s.c, c.s.k, c.s.k, 1, index,
+                            index + 1)
 
 
 cdef inline void pack_transposed_weights(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
@@ -109,7 +121,7 @@ cdef inline ptrdiff_t kernel_pieces(ptrdiff_t rows) noexcept nogil:
 cdef inline void evaluate_kernel(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const convolution *c = <const convolution *> work
     if not has_weights(c):
-        c.table.winograd_kernel(weights_of(c, shared), c.w, &c.s, False, index * KERNEL_ROWS,
+        c.table.winograd_kernel(weights_of(c, shared), source_of(c), &c.s, False, index * KERNEL_ROWS,
                                 range_end(index, KERNEL_ROWS, c.s.c))
 
 

@@ -2,37 +2,20 @@
 
 from cython cimport floating
 
-from stages cimport add_stage, new_work
-from tables cimport ceil_div, import_tables, kernel_table, range_end, table_pair
+from stages cimport add_range_stage, add_stage, new_work
+from tables cimport (
+    ceil_div, dense_gradients, import_tables, kernel_table, parameter_update, range_end, table_pair,
+)
+from updates cimport fill_update
 
 cdef const table_pair *tables = import_tables()
 
 cdef enum:
-    PIECES = 16              # of work, at least, if there are enough panels of columns: equal ones, an even number
-    ROWS = 256               # most examples that one piece of a product covers,
-    EXAMPLE_COLUMNS = 512    # columns of the result if there is a single example: the rows read are then long,
-    WEIGHT_ROWS = 400        # and most rows of the weight gradient
-    TILE_ROWS = 12           # rows that are computed together at best
+    PIECES = 16              # of the backward pass, at most
+    ROWS = 256               # most examples that one piece of the forward pass covers
     COPIED_ROWS = 32         # examples whose live columns are copied at once
     SUMS = 64                # columns that are summed up at once
     SMALL_WORK = 500_000     # multiplications below which waking other threads costs more than it saves
-
-
-# y (m, n) = x (m, k) times w (k, n) plus b, and the gradients of x, w and b.
-cdef struct dense:
-    const kernel_table *table
-    const void *x
-    const void *w
-    const void *b
-    const void *dy
-    void *y
-    void *dx
-    void *dw
-    void *db
-    bint relu, skip_dead
-    ptrdiff_t m, n, k
-    ptrdiff_t rows, panels             # of the result
-    ptrdiff_t down, across             # pieces one below another and side by side
 
 
 cdef int check(tuple m, tuple n_in, tuple n_out) except -1:
@@ -48,16 +31,17 @@ cdef inline ptrdiff_t part(ptrdiff_t index, ptrdiff_t parts, ptrdiff_t size) noe
     return index * size // parts
 
 
-cdef dense *new_dense(
-    program, tuple arrays, const kernel_table *table, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, ptrdiff_t columns,
-    ptrdiff_t rows, ptrdiff_t most_rows, ptrdiff_t shared, ptrdiff_t scratch,
-) except NULL:
-    """The work, with a result of so many rows and columns split into pieces."""
-    cdef dense *work = <dense *> new_work(program, arrays, sizeof(dense), shared, scratch)
-    work.table, work.m, work.n, work.k = table, m, n, k
-    work.rows, work.panels, work.down = rows, ceil_div(columns, table.panel), ceil_div(rows, most_rows)
-    work.across = min(work.panels, 2 * ceil_div(PIECES, 2 * work.down))
-    return work
+# ---------------------------------------------------------------- forward
+
+cdef struct product:
+    const kernel_table *table
+    const void *x
+    const void *w
+    const void *b
+    void *y
+    bint relu
+    ptrdiff_t m, n, k
+    ptrdiff_t panels, down             # pieces: panels of columns side by side, blocks of examples one below another
 
 
 def dense_forward(
@@ -71,105 +55,107 @@ def dense_forward(
     """y = x w + b, and then max(y, 0) if relu."""
     check((y.shape[0], x.shape[0]), (x.shape[1], w.shape[0]), (y.shape[1], w.shape[1], b.shape[0]))
     cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
-    cdef ptrdiff_t m = x.shape[0], k = x.shape[1], n = w.shape[1]
-    cdef dense *work = new_dense(
-        program, (y, x, w, b), table, m, n, k, n, m, ROWS, 0, table.dense_scratch * sizeof(floating))
-    if m == 1:
-        work.across = ceil_div(n, EXAMPLE_COLUMNS)
-    work.y, work.x, work.w, work.b, work.relu = &y[0, 0], &x[0, 0], &w[0, 0], &b[0], relu
-    add_stage(program, forward_piece, work, work.down * work.across, m * n * k < SMALL_WORK)
+    cdef product *p = <product *> new_work(
+        program, (y, x, w, b), sizeof(product), 0, table.dense_scratch * sizeof(floating))
+    p.table, p.m, p.n, p.k, p.relu = table, x.shape[0], w.shape[1], w.shape[0], relu
+    p.y, p.x, p.w, p.b = &y[0, 0], &x[0, 0], &w[0, 0], &b[0]
+    p.panels, p.down = ceil_div(p.n, table.panel), ceil_div(p.m, ROWS)
+    add_range_stage(program, forward_panels, p, p.down * p.panels, p.m * p.n * p.k < SMALL_WORK)
 
 
-cdef void forward_piece(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    cdef const dense *d = <const dense *> work
-    cdef ptrdiff_t i = index // d.across, j = index % d.across
-    d.table.dense_forward(
-        d.y, d.x, d.w, d.b, d.n, d.k, d.relu, part(i, d.down, d.rows), part(i + 1, d.down, d.rows),
-        part(j, d.across, d.panels), part(j + 1, d.across, d.panels), scratch)
+cdef void forward_panels(
+    const void *work, ptrdiff_t first, ptrdiff_t last, char *shared, char *scratch
+) noexcept nogil:
+    """Panels side by side together, so that a part of x serves all of them while it is in cache."""
+    cdef const product *p = <const product *> work
+    cdef ptrdiff_t i, start
+    for i in range(first // p.panels, ceil_div(last, p.panels)):
+        start = i * p.panels
+        p.table.dense_forward(
+            p.y, p.x, p.w, p.b, p.n, p.k, p.relu, part(i, p.down, p.m), part(i + 1, p.down, p.m),
+            max(first - start, 0), min(last - start, p.panels), scratch)
 
 
-def dense_grad_input(
+# ---------------------------------------------------------------- backward
+
+cdef struct backward:
+    const kernel_table *table
+    dense_gradients gradients
+    parameter_update update
+    void *db
+    bint skip_dead
+    ptrdiff_t panels, pieces           # of rows of w
+
+
+def dense_backward(
     program,
-    floating[:, ::1] dx not None,        # OUT (m, n_in)
+    object dx,                           # OUT (m, n_in) of the type of x, or None
+    object dw,                           # OUT (n_in, n_out) of the type of x, or None
+    object db,                           # OUT (n_out) of the type of x, or None
+    const floating[:, ::1] x not None,   # IN  (m, n_in)
     const floating[:, ::1] dy not None,  # IN  (m, n_out), gradient of the pre-activation
-    const floating[:, ::1] w not None,   # IN  (n_in, n_out)
-    *, bint skip_dead,                   # look for columns of zeros in dy, and leave them out
+    object w,                            # IN  (n_in, n_out) of the type of x; INOUT with an update
+    *, bint skip_dead,                   # leave out columns of dy that are zero
+    tuple update=None,                   # a step of w along its gradient: rule, states and scalars (updates.pxd)
 ):
-    """dx = dy times w transposed."""
-    check((dx.shape[0], dy.shape[0]), (dx.shape[1], w.shape[0]), (dy.shape[1], w.shape[1]))
+    """dx = dy times w transposed, dw = x transposed times dy, db = the column sums of dy, whichever are not None."""
+    cdef floating[:, ::1] dx_out = dx, dw_out = dw, moved
+    cdef const floating[:, ::1] w_in = w
+    cdef floating[::1] db_out = db
+    if w is None:
+        raise TypeError("w must be an array, got None")
     cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
-    cdef ptrdiff_t m = dx.shape[0], k = dx.shape[1], n = dy.shape[1]
-    cdef dense *work = new_dense(
-        program, (dx, dy, w), table, m, n, k, k, m, ROWS, table.live_size(m, n),
-        table.dense_scratch * sizeof(floating))
-    work.dx, work.dy, work.w, work.skip_dead = &dx[0, 0], &dy[0, 0], &w[0, 0], skip_dead
-    record_live(program, work)
-    add_stage(program, grad_input_piece, work, work.down * work.across, m * n * k < SMALL_WORK)
-
-
-cdef int record_live(program, dense *work) except -1:
-    """The columns of dy that are not all zero, in the shared memory."""
-    if not work.skip_dead:
-        return 0
-    add_stage(program, find_live, work, 1, True)
-    add_stage(program, copy_live, work, ceil_div(work.m, COPIED_ROWS), work.m * work.n * work.k < SMALL_WORK)
-    return 0
+    cdef ptrdiff_t m = x.shape[0], k = x.shape[1], n = dy.shape[1]
+    check(
+        (m, dy.shape[0], *(dx.shape[:1] if dx is not None else ())),
+        (k, w.shape[0], *(dx.shape[1:] if dx is not None else ()), *(dw.shape[:1] if dw is not None else ())),
+        (n, w.shape[1], *(dw.shape[1:] if dw is not None else ()), *(db.shape if db is not None else ())),
+    )
+    cdef backward *work = <backward *> new_work(
+        program, (dx_out, dw_out, db_out, x, dy, w_in, update), sizeof(backward), table.live_size(m, n),
+        table.dense_backward_scratch(n) * sizeof(floating))
+    cdef dense_gradients *g = &work.gradients
+    cdef bint small = m * n * k < SMALL_WORK
+    work.table, work.skip_dead = table, skip_dead
+    g.x, g.dy, g.w, g.m, g.n, g.k = &x[0, 0], &dy[0, 0], &w_in[0, 0], m, n, k
+    if dx is not None:
+        g.dx = &dx_out[0, 0]
+    if dw is not None:
+        g.dw = &dw_out[0, 0]
+    if update is not None:
+        rule, states, scalars = update
+        moved = w
+        fill_update[floating](&work.update, rule, <floating[:n * k]> &moved[0, 0], states, scalars)
+        g.update = &work.update
+    if g.dx != NULL or g.dw != NULL or g.update != NULL:
+        work.panels = ceil_div(k, table.panel)
+        work.pieces = min(work.panels, PIECES)
+        add_stage(program, find_live, work, 1, True)
+        add_stage(program, copy_live, work, ceil_div(m, COPIED_ROWS), small)
+        add_stage(program, backward_piece, work, work.pieces, small)
+    if db is not None:
+        work.db = &db_out[0]
+        add_stage(program, bias_columns, work, ceil_div(n, SUMS), m * n < SMALL_WORK)
 
 
 cdef void find_live(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    cdef const dense *d = <const dense *> work
-    d.table.live_find(shared, d.dy, d.m, d.n)
+    cdef const backward *b = <const backward *> work
+    b.table.live_find(shared, b.gradients.dy, b.skip_dead, b.gradients.m, b.gradients.n)
 
 
 cdef void copy_live(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    cdef const dense *d = <const dense *> work
-    if d.table.live_is_less(shared, d.n):
-        d.table.live_copy(shared, d.dy, d.n, index * COPIED_ROWS, range_end(index, COPIED_ROWS, d.m))
+    cdef const backward *b = <const backward *> work
+    b.table.live_copy(shared, b.gradients.dy, b.gradients.n, index * COPIED_ROWS,
+                      range_end(index, COPIED_ROWS, b.gradients.m))
 
 
-cdef void grad_input_piece(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    cdef const dense *d = <const dense *> work
-    cdef ptrdiff_t i = index // d.across, j = index % d.across
-    d.table.dense_grad_input(
-        d.dx, d.dy, d.w, shared if d.skip_dead else NULL, d.n, d.k, part(i, d.down, d.rows),
-        part(i + 1, d.down, d.rows), part(j, d.across, d.panels), part(j + 1, d.across, d.panels), scratch)
+cdef void backward_piece(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const backward *b = <const backward *> work
+    b.table.dense_backward(&b.gradients, shared, part(index, b.pieces, b.panels), part(index + 1, b.pieces, b.panels),
+                           scratch)
 
 
-def dense_grad_weight(
-    program,
-    floating[:, ::1] dw not None,        # OUT (n_in, n_out)
-    floating[::1] db not None,           # OUT (n_out)
-    const floating[:, ::1] x not None,   # IN  (m, n_in)
-    const floating[:, ::1] dy not None,  # IN  (m, n_out), gradient of the pre-activation
-    *, bint skip_dead,                   # look for columns of zeros in dy, and leave them out
-):
-    """dw = x transposed times dy, db = the column sums of dy."""
-    check((x.shape[0], dy.shape[0]), (dw.shape[0], x.shape[1]), (dw.shape[1], dy.shape[1], db.shape[0]))
-    cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
-    cdef ptrdiff_t m = x.shape[0], k = x.shape[1], n = dy.shape[1]
-    cdef dense *work = new_dense(
-        program, (dw, db, x, dy), table, m, n, k, n, k, WEIGHT_ROWS, table.live_size(m, n),
-        max(table.dense_scratch, table.dense_live_scratch(n)) * sizeof(floating))
-    work.dw, work.db, work.x, work.dy = &dw[0, 0], &db[0], &x[0, 0], &dy[0, 0]
-    work.skip_dead = skip_dead
-    record_live(program, work)
-    add_stage(program, grad_weight_piece, work, work.down * work.across, m * n * k < SMALL_WORK)
-    add_stage(program, grad_bias_columns, work, ceil_div(n, SUMS), m * n < SMALL_WORK)
-
-
-cdef void grad_weight_piece(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    cdef const dense *d = <const dense *> work
-    cdef ptrdiff_t i = index // d.across, j = index % d.across, tiles = ceil_div(d.k, TILE_ROWS)
-    if d.skip_dead and d.table.live_is_less(shared, d.n):
-        d.table.dense_grad_weight_live(
-            d.dw, d.x, shared, d.m, d.k, d.n, part(index, d.down * d.across, tiles) * TILE_ROWS,
-            min(part(index + 1, d.down * d.across, tiles) * TILE_ROWS, d.k), scratch)
-    else:
-        d.table.dense_grad_weight(
-            d.dw, d.x, d.dy, d.m, d.k, d.n, part(i, d.down, d.rows), part(i + 1, d.down, d.rows),
-            part(j, d.across, d.panels), part(j + 1, d.across, d.panels), scratch)
-
-
-cdef void grad_bias_columns(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    cdef const dense *d = <const dense *> work
-    d.table.column_sums(d.db, d.dy, d.m, d.n, index * SUMS, range_end(index, SUMS, d.n))
+cdef void bias_columns(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const backward *b = <const backward *> work
+    b.table.column_sums(b.db, b.gradients.dy, b.gradients.m, b.gradients.n, index * SUMS,
+                        range_end(index, SUMS, b.gradients.n))

@@ -21,6 +21,7 @@ cdef struct pooling:
     void *y
     void *dx
     int32_t *places
+    ptrdiff_t itemsize
 
 
 cdef window_shape window(
@@ -65,14 +66,15 @@ def max_forward(
     cdef window_shape s = window(y, x, kernel_shape, stride, pad_top, pad_left)
     check_argmax(argmax, &s)
     cdef pooling *work = <pooling *> new_work(program, (y, argmax, x), sizeof(pooling), 0, 0)
-    work.table, work.s = tables.f32 if floating is float else tables.f64, s
+    work.table, work.s, work.itemsize = tables.f32 if floating is float else tables.f64, s, sizeof(floating)
     work.y, work.places, work.x = &y[0, 0, 0, 0], &argmax[0, 0, 0, 0], &x[0, 0, 0, 0]
     add_stage(program, max_forward_row, work, s.n * s.oh, is_small(&s))
 
 
 cdef void max_forward_row(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const pooling *p = <const pooling *> work
-    p.table.pool2d_max_forward(p.y, p.places, p.x, &p.s, index)
+    cdef ptrdiff_t at = index * p.s.ow * p.s.c
+    p.table.pool2d_max_forward(<char *> p.y + at * p.itemsize, p.places + at, p.x, &p.s, index)
 
 
 def max_backward(
@@ -86,14 +88,16 @@ def max_backward(
     cdef window_shape s = window(dy, dx, kernel_shape, stride, pad_top, pad_left)
     check_argmax(argmax, &s)
     cdef pooling *work = <pooling *> new_work(program, (dx, dy, argmax), sizeof(pooling), 0, 0)
-    work.table, work.s = tables.f32 if floating is float else tables.f64, s
+    work.table, work.s, work.itemsize = tables.f32 if floating is float else tables.f64, s, sizeof(floating)
     work.dx, work.dy, work.from_places = &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &argmax[0, 0, 0, 0]
     add_stage(program, max_backward_image, work, s.n, is_small(&s))
 
 
 cdef void max_backward_image(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const pooling *p = <const pooling *> work
-    p.table.pool2d_max_backward(p.dx, p.dy, p.from_places, &p.s, index)
+    cdef ptrdiff_t at = index * p.s.oh * p.s.ow * p.s.c, to = index * p.s.h * p.s.w * p.s.c
+    p.table.pool2d_max_backward(<char *> p.dx + to * p.itemsize, <const char *> p.dy + at * p.itemsize,
+                                p.from_places + at, &p.s)
 
 
 def average_forward(

@@ -2,12 +2,21 @@
 
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
-from cpython.pycapsule cimport PyCapsule_New
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from cython.parallel cimport prange, threadid
-from libc.stdlib cimport free
+from libc.stdlib cimport calloc, free
 
 from stages cimport stage, stage_list
 from tables cimport check_threads, reserve
+
+
+cdef const char *STAGES = "cvae._kernels.program.stages"
+
+
+cdef void free_stages(object stages) noexcept:
+    cdef stage_list *owned = <stage_list *> PyCapsule_GetPointer(stages, STAGES)
+    free(owned.stages)
+    free(owned)
 
 
 cdef class Program:
@@ -24,17 +33,17 @@ cdef class Program:
         What has to live as long as the program.
     """
 
-    cdef stage_list list
+    cdef stage_list *list    # in `stages`
     cdef readonly object stages
     cdef readonly list kept
     cdef list calls    # (number of stages before the call, function, arguments)
 
     def __cinit__(self):
-        self.stages = PyCapsule_New(&self.list, "cvae._kernels.program.stages", NULL)
+        self.list = <stage_list *> calloc(1, sizeof(stage_list))
+        if self.list == NULL:
+            raise MemoryError("no memory for a program")
+        self.stages = PyCapsule_New(self.list, STAGES, free_stages)
         self.kept, self.calls = [], []
-
-    def __dealloc__(self):
-        free(self.list.stages)
 
     def call(self, function, *arguments):
         """Record the call of a Python function."""
@@ -53,7 +62,7 @@ cdef class Program:
     cdef int run_stages(self, ptrdiff_t start, ptrdiff_t end, object workspace, int n_threads) except -1:
         if start == end:
             return 0
-        cdef ptrdiff_t size = self.list.scratch, i, j
+        cdef ptrdiff_t size = self.list.scratch, i, j, parts
         # Not once for the whole run: a call in between may have used the workspace.
         memory = reserve(workspace, self.list.shared + n_threads * size)
         cdef unsigned char[::1] view = memory
@@ -63,8 +72,14 @@ cdef class Program:
         with nogil:
             for i in range(start, end):
                 now = &self.list.stages[i]
-                for j in prange(now.pieces, num_threads=n_threads, schedule="static", use_threads_if=not now.alone):
-                    now.run(now.work, j, shared, scratch + threadid() * size)
+                if now.run_range != NULL:
+                    parts = 1 if now.alone else min(n_threads, now.pieces)
+                    for j in prange(parts, num_threads=n_threads, schedule="static", use_threads_if=parts > 1):
+                        now.run_range(now.work, j * now.pieces // parts, (j + 1) * now.pieces // parts, shared,
+                                      scratch + threadid() * size)
+                else:
+                    for j in prange(now.pieces, num_threads=n_threads, schedule="static", use_threads_if=not now.alone):
+                        now.run(now.work, j, shared, scratch + threadid() * size)
         return 0
 
 

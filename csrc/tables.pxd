@@ -13,6 +13,28 @@ cdef extern from "kernels/kernels.h" nogil:
         BLOCK_DEPTH
         KERNEL_ROWS
 
+    ctypedef enum update_rule:
+        SGD
+        ADAGRAD
+        RMSPROP
+        ADAM
+
+    ctypedef struct parameter_update:
+        update_rule rule
+        void *param
+        void *state
+        void *second_state
+        const double *scalars
+
+    ctypedef struct dense_gradients:
+        const void *x
+        const void *dy
+        const void *w
+        void *dx
+        void *dw
+        const parameter_update *update
+        ptrdiff_t m, n, k
+
     ctypedef struct kernel_table:
         const char *name
         int panel
@@ -47,22 +69,15 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*winograd_collect_kernel)(void *, const void *, const window_shape *, ptrdiff_t) noexcept nogil
         void (*dense_forward)(void *, const void *, const void *, const void *, ptrdiff_t, ptrdiff_t, int, ptrdiff_t,
                               ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
-        void (*dense_grad_input)(void *, const void *, const void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t,
-                                 ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
-        void (*dense_grad_weight)(void *, const void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t,
-                                  ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
-        void (*dense_grad_weight_live)(void *, const void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t,
-                                       ptrdiff_t, void *) noexcept nogil
-        ptrdiff_t (*dense_live_scratch)(ptrdiff_t) noexcept nogil
+        void (*dense_backward)(const dense_gradients *, const void *, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
+        ptrdiff_t (*dense_backward_scratch)(ptrdiff_t) noexcept nogil
         ptrdiff_t (*live_size)(ptrdiff_t, ptrdiff_t) noexcept nogil
-        void (*live_find)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
-        bint (*live_is_less)(const void *, ptrdiff_t) noexcept nogil
+        void (*live_find)(void *, const void *, int, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*live_copy)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*add_column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*pool2d_max_forward)(void *, int32_t *, const void *, const window_shape *, ptrdiff_t) noexcept nogil
-        void (*pool2d_max_backward)(void *, const void *, const int32_t *, const window_shape *,
-                                    ptrdiff_t) noexcept nogil
+        void (*pool2d_max_backward)(void *, const void *, const int32_t *, const window_shape *) noexcept nogil
         void (*pool2d_average_forward)(void *, const void *, const window_shape *, ptrdiff_t) noexcept nogil
         void (*pool2d_average_backward)(void *, const void *, const window_shape *, ptrdiff_t) noexcept nogil
         void (*relu_backward)(void *, const void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
@@ -79,12 +94,7 @@ cdef extern from "kernels/kernels.h" nogil:
                               ptrdiff_t) noexcept nogil
         void (*latent_backward)(void *, const void *, const void *, const void *, const void *, const void *, ptrdiff_t,
                                 ptrdiff_t) noexcept nogil
-        void (*sgd)(void *, void *, const void *, double, double, double, ptrdiff_t, ptrdiff_t) noexcept nogil
-        void (*adagrad)(void *, void *, const void *, double, double, double, ptrdiff_t, ptrdiff_t) noexcept nogil
-        void (*rmsprop)(void *, void *, const void *, double, double, double, double, ptrdiff_t,
-                        ptrdiff_t) noexcept nogil
-        void (*adam)(void *, void *, void *, const void *, double, double, double, double, double, double, double,
-                     ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*update)(const parameter_update *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         double (*sum_of_squares)(const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
 
 

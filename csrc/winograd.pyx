@@ -7,7 +7,7 @@ from cython cimport floating
 
 from convolution cimport (
     RANGE, check_bias, collect_kernel, convolution, convolution_shape, evaluate_kernel, evaluate_transposed_kernel,
-    is_small, kernel_pieces, lane_of, sum_into_first_lane,
+    is_small, kernel_pieces, lane_count, lane_of, sum_into_first_lane,
 )
 from stages cimport add_stage, new_work
 from tables cimport ceil_div, import_tables, kernel_table, range_end, table_pair, window_shape
@@ -15,8 +15,7 @@ from tables cimport ceil_div, import_tables, kernel_table, range_end, table_pair
 cdef const table_pair *tables = import_tables()
 
 cdef enum:
-    MAX_LANES = 8            # accumulators of the weight gradient,
-    LANES_BYTES = 1 << 26    # and the memory that they may take
+    MAX_LANES = 8            # accumulators of the weight gradient
     BIAS_RANGE = 16          # output channels whose gradients are summed at once
     MAX_KERNEL = 5
 
@@ -82,7 +81,7 @@ def backward(
         raise ValueError(f"dx, dw and db must have the shapes {(<object> x).shape}, {(<object> w).shape} and ({s.k},)")
     cdef ptrdiff_t group = max(1, table.winograd_block(&s) // table.winograd_tiles(&s)), groups = ceil_div(s.n, group)
     cdef ptrdiff_t size = table.winograd_kernel_size(&s, False), itemsize = sizeof(floating)
-    cdef ptrdiff_t lanes = max(1, min(groups, MAX_LANES, LANES_BYTES // (size * itemsize)))
+    cdef ptrdiff_t lanes = lane_count(groups, MAX_LANES, size * itemsize)
     cdef ptrdiff_t lanes_at = table.winograd_kernel_size(&s, True) * itemsize
     cdef convolution *work = <convolution *> new_work(
         program, (dx_out, dw_out, db_out, x, dy, w), sizeof(convolution), lanes_at + lanes * size * itemsize,

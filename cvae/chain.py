@@ -18,6 +18,7 @@ from cvae.activations import ReLU
 from cvae.conv_pool import ConvPool, gradients_of
 from cvae.layers import Conv2D, Flatten, LayerBase, Pool2D
 from cvae.layers.base import WeightedLayer, is_identity, record_activation_backward
+from cvae.updates import Updates
 from cvae.workspace import aligned_empty
 
 Array = npt.NDArray[Any]
@@ -67,17 +68,17 @@ class Chain:
             X = step.output[: len(X)]
         return X
 
-    def record_backward(self, program: Program, X: Array, dX: Array | None = None) -> None:
-        """Record the way back from the gradient of the output, `grad` of the last step.
+    def record_descent(self, program: Program, X: Array, updates: Updates, dX: Array | None = None) -> None:
+        """Record the way back from the gradient of the output, `grad` of the last step, and the layers' updates.
 
-        The layers' `gradients` are overwritten; dX, if given, becomes the gradient with respect to X.
+        dX, if given, becomes the gradient with respect to X.
         """
         n = len(X)
         for step, below in zip(reversed(self.steps), [*reversed(self.steps[:-1]), None], strict=True):
             if below is None:
-                step.record_backward(program, X, dX)
+                step.record_descent(program, X, dX, updates)
             else:
-                step.record_backward(program, below.output[:n], below.grad[:n])
+                step.record_descent(program, below.output[:n], below.grad[:n], updates)
 
     def grad(self, n: int) -> Array:
         """The place for the gradient of the output for a batch of n."""
@@ -95,8 +96,9 @@ class Step(ABC):
         """Record the computation of the output for X."""
 
     @abstractmethod
-    def record_backward(self, program: Program, X: Array, dX: Array | None) -> None:
-        """Record the computation of the parameters' gradients and, unless None, of that of X; `grad` is lost."""
+    def record_descent(self, program: Program, X: Array, dX: Array | None, updates: Updates) -> None:
+        """Record the computation of the gradient with respect to X, unless dX is None, and the update of the
+        parameters, unless the layer is frozen; `grad` is lost."""
 
 
 def buffers(shape: tuple[int, ...], dtype: npt.DTypeLike, training: bool) -> tuple[Array, Array]:
@@ -114,7 +116,7 @@ class FlattenStep(Step):
     def record_forward(self, program: Program, X: Array) -> None:
         pass
 
-    def record_backward(self, program: Program, X: Array, dX: Array | None) -> None:
+    def record_descent(self, program: Program, X: Array, dX: Array | None, updates: Updates) -> None:
         pass
 
 
@@ -132,7 +134,7 @@ class PoolStep(Step):
     def record_forward(self, program: Program, X: Array) -> None:
         self.layer.record_forward(program, X, self.output[: len(X)], self._argmax(len(X)))
 
-    def record_backward(self, program: Program, X: Array, dX: Array | None) -> None:
+    def record_descent(self, program: Program, X: Array, dX: Array | None, updates: Updates) -> None:
         if dX is not None:
             self.layer.record_backward(program, dX, self.grad[: len(X)], self._argmax(len(X)))
 
@@ -149,11 +151,13 @@ class ConvPoolStep(Step):
         n = len(X)
         self.block.record_forward(program, X, self.output[:n], self.argmax[:n], keep_weights=self.grad.size == 0)
 
-    def record_backward(self, program: Program, X: Array, dX: Array | None) -> None:
-        n = len(X)
-        if dX is not None or self.block.conv.trainable:
-            dW, db = gradients_of(self.block.conv)
+    def record_descent(self, program: Program, X: Array, dX: Array | None, updates: Updates) -> None:
+        n, conv = len(X), self.block.conv
+        if dX is not None or conv.trainable:
+            dW, db = gradients_of(conv)
             self.block.record_backward(program, dX, dW, db, X, self.output[:n], self.argmax[:n], self.grad[:n])
+        if conv.trainable:
+            updates.record(program, conv)
 
 
 class WeightedStep(Step):
@@ -173,12 +177,11 @@ class WeightedStep(Step):
         if self.preactivation is not self.output:
             program.call(lambda: np.copyto(Y, act_fn.fn(Z)))
 
-    def record_backward(self, program: Program, X: Array, dX: Array | None) -> None:
+    def record_descent(self, program: Program, X: Array, dX: Array | None, updates: Updates) -> None:
         dZ = self.grad[: len(X)]
         if not self.is_linear:
             record_activation_backward(program, self.layer.act_fn, dZ, dZ, self.preactivation[: len(X)])
         if self.layer.trainable:
-            dW, db = self.layer.gradients["W"], self.layer.gradients["b"].reshape(-1)
-            self.layer.record_grads(program, dX, dW, db, X, dZ)
+            self.layer.record_descent(program, dX, X, dZ, updates)
         elif dX is not None:
             self.layer.record_grads(program, dX, None, None, X, dZ)

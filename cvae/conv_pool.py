@@ -12,7 +12,6 @@ from cvae.layers import Conv2D, Pool2D
 
 Array = npt.NDArray[Any]
 
-LARGEST_WINDOW = 16  # so that places in it fit a byte
 LARGEST_OUTPUT = 1 << 20  # bytes of the convolution's output for an image: two of them are to fit a core's cache
 
 
@@ -43,7 +42,7 @@ class ConvPool:
         """Whether two layers that follow one another can be a block."""
         _, rows, cols, channels = conv.output_shape(in_shape)
         fits = rows * cols * channels * conv.dtype.itemsize <= LARGEST_OUTPUT
-        fits = fits and max(pool.kernel_shape) <= LARGEST_WINDOW
+        fits = fits and max(pool.kernel_shape) <= conv_pool.LARGEST_WINDOW
         return fits and isinstance(conv.act_fn, ReLU) and pool.mode == "max"
 
     def record_forward(self, program: Program, X: Array, Y: Array, argmax: Array, *, keep_weights: bool) -> None:

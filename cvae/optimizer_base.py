@@ -163,7 +163,7 @@ class OptimizerBase(Configurable, ABC):
         (ValueError).
         """
         state = self.checked_state(param, grad, name)
-        scalars = np.array(self.scalars(self.lr_scheduler(self.cur_step, cur_loss), grad, state))
+        scalars = np.array(self.scalars(self.lr_scheduler(self.cur_step, cur_loss), param, state))
         self.cache[name] = state
         self.count_update(name)
         run(self.record_update, param, grad, name, scalars)
@@ -175,28 +175,38 @@ class OptimizerBase(Configurable, ABC):
         _check_state(name, state, param)
         return state
 
-    def scalars(self, lr: float, grad: Array, state: Any) -> tuple[float, ...]:
-        """What the kernel has to know of the next update beside the arrays."""
-        if grad.dtype.type(getattr(self, "eps", 1)) == 0:
-            raise ValueError(f"eps must not vanish in {grad.dtype}, got {getattr(self, 'eps', 1)}")
-        grad_scale = 1.0
-        if self.clip_norm is not None:
-            norm = math.sqrt(kernels.sum_of_squares(grad.reshape(-1), n_threads=get_num_threads()))
-            grad_scale = self.clip_norm / norm if norm > self.clip_norm else 1.0
-        return (lr, grad_scale, *self._constants(state))
+    def scalars(self, lr: float, param: Array, state: Any) -> tuple[float, ...]:
+        """What the kernel has to know of the next update beside the arrays: the rate, what the gradient is multiplied
+        by, which is 1 until the gradient is known, and the optimizer's constants."""
+        if param.dtype.type(getattr(self, "eps", 1)) == 0:
+            raise ValueError(f"eps must not vanish in {param.dtype}, got {getattr(self, 'eps', 1)}")
+        return (lr, 1.0, *self._constants(state))
 
     def count_update(self, name: str) -> None:
         """Count an update of a parameter that has a state, if the state has a count."""
 
+    rule: str  # the kernel's name of the optimizer
     n_scalars: int  # how many `scalars` returns
 
     @abstractmethod
     def _constants(self, state: Any) -> tuple[float, ...]:
         """The optimizer's own scalars, in the kernel's order."""
 
-    @abstractmethod
+    def states(self, name: str) -> tuple[Array, ...]:
+        """The arrays of a parameter's state."""
+        return (self.cache[name],)
+
     def record_update(self, program: Program, param: Array, grad: Array, name: str, scalars: Scalars) -> None:
         """Record the update of a parameter that has a state; `scalars` is read when the program runs."""
+        if self.clip_norm is not None:
+            program.call(self._clip, grad, scalars)
+        states = tuple(array.reshape(-1) for array in self.states(name))
+        kernels.update(program, self.rule, param.reshape(-1), states, grad.reshape(-1), scalars)
+
+    def _clip(self, grad: Array, scalars: Scalars) -> None:
+        if self.clip_norm is not None:
+            norm = math.sqrt(kernels.sum_of_squares(grad.reshape(-1), n_threads=get_num_threads()))
+            scalars[1] = self.clip_norm / norm if norm > self.clip_norm else 1.0
 
     # The state of a parameter is one array of its shape, except in Adam.
 

@@ -12,9 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cvae._kernels import optimizers as kernels
-from cvae._kernels.program import Program
-from cvae.optimizer_base import Array, OptimizerBase, Scalars, SchedulerLike, copied_array
+from cvae.optimizer_base import Array, OptimizerBase, SchedulerLike, copied_array
 from cvae.parsing import check_number
 
 
@@ -46,13 +44,10 @@ class SGD(OptimizerBase):
         super().__init__(lr, clip_norm, lr_scheduler)
         self.momentum = check_number("momentum", momentum, "[0, 1)")
 
-    n_scalars = 3
+    rule, n_scalars = "sgd", 3
 
     def _constants(self, state: Any) -> tuple[float, ...]:
         return (self.momentum,)
-
-    def record_update(self, program: Program, param: Array, grad: Array, name: str, scalars: Scalars) -> None:
-        kernels.sgd(program, param.reshape(-1), self.cache[name].reshape(-1), grad.reshape(-1), scalars)
 
 
 class AdaGrad(OptimizerBase):
@@ -83,13 +78,10 @@ class AdaGrad(OptimizerBase):
         super().__init__(lr, clip_norm, lr_scheduler)
         self.eps = check_number("eps", eps, "(0, inf)")
 
-    n_scalars = 3
+    rule, n_scalars = "adagrad", 3
 
     def _constants(self, state: Any) -> tuple[float, ...]:
         return (self.eps,)
-
-    def record_update(self, program: Program, param: Array, grad: Array, name: str, scalars: Scalars) -> None:
-        kernels.adagrad(program, param.reshape(-1), self.cache[name].reshape(-1), grad.reshape(-1), scalars)
 
 
 class RMSProp(OptimizerBase):
@@ -129,13 +121,10 @@ class RMSProp(OptimizerBase):
         """Return the names in the order of numpy-ml's ``str()``, which is not the signature's."""
         return ("lr", "eps", "decay", "clip_norm", "lr_scheduler")
 
-    n_scalars = 4
+    rule, n_scalars = "rmsprop", 4
 
     def _constants(self, state: Any) -> tuple[float, ...]:
         return (self.decay, self.eps)
-
-    def record_update(self, program: Program, param: Array, grad: Array, name: str, scalars: Scalars) -> None:
-        kernels.rmsprop(program, param.reshape(-1), self.cache[name].reshape(-1), grad.reshape(-1), scalars)
 
 
 class Adam(OptimizerBase):
@@ -177,7 +166,7 @@ class Adam(OptimizerBase):
         self.decay2 = check_number("decay2", decay2, "[0, 1)")
         self.eps = check_number("eps", eps, "(0, inf)")
 
-    n_scalars = 7
+    rule, n_scalars = "adam", 7
 
     def _constants(self, state: Any) -> tuple[float, ...]:
         t, decays = state["t"] + 1, (self.decay1, self.decay2)
@@ -186,9 +175,8 @@ class Adam(OptimizerBase):
     def count_update(self, name: str) -> None:
         self.cache[name]["t"] += 1
 
-    def record_update(self, program: Program, param: Array, grad: Array, name: str, scalars: Scalars) -> None:
-        mean, var = (self.cache[name][key].reshape(-1) for key in ("mean", "var"))
-        kernels.adam(program, param.reshape(-1), mean, var, grad.reshape(-1), scalars)
+    def states(self, name: str) -> tuple[Array, ...]:
+        return self.cache[name]["mean"], self.cache[name]["var"]
 
     def _new_state(self, param: Array) -> Any:
         return {"t": 0, "mean": np.zeros_like(param), "var": np.zeros_like(param)}

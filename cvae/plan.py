@@ -103,7 +103,7 @@ class Plan:
         beta : float
             Weight of the KL divergence in the gradients (the terms are returned without it).
         gradients : bool
-            Whether the gradients of the mean loss are computed as well, into the layers' `gradients`.
+            Whether the gradients with respect to logits, mean and log variance are computed as well, for `descend`.
 
         Returns
         -------
@@ -113,10 +113,20 @@ class Plan:
         n = len(noise)
         self.noise[:n] = noise
         if gradients:
-            self._run("train", n, beta)
+            self._run("loss with gradients", n, beta)
         else:
             self._run("loss", n)
         return self.reconstruction[:n], self.kl[:n]
+
+    def descend(self, n: int, cur_loss: float) -> None:
+        """Take a step of the optimizers of all layers that are not frozen, after `loss` with gradients of n images.
+
+        The layers' `gradients` are not what they were before, and may not be the gradients either.
+        """
+        trained = [layer for layer in reversed(self.layers) if layer.trainable]
+        if self.updates.prepare(trained, cur_loss):
+            self._programs = {key: program for key, program in self._programs.items() if key[0] != "descend"}
+        self._run("descend", n)
 
     def log_weights(self, mean: Array, log_var: Array, noise: Array) -> Array:
         """log of p(x | z) p(z) / q(z | x) for z = mean + noise * exp(log_var / 2), shape (n,), float64.
@@ -148,27 +158,33 @@ class Plan:
 
     def _record(self, kind: str, n: int, beta: float) -> Program:
         program = Program()
+        if kind == "descend":
+            self._record_descent(program, n)
+            return program
         images, noise, code, z, deviation = (
             buffer[:n] for buffer in (self.images, self.noise, self.code, self.z, self.deviation)
         )
-        if kind in ("encode", "loss", "train"):
+        losses_too, gradients_too = kind.startswith("loss") or kind == "weights", kind == "loss with gradients"
+        if kind == "encode" or kind.startswith("loss"):
             self.encoder.record_forward(program, images)
-        if kind in ("loss", "train", "weights"):
+        if losses_too:
             latent.sample(program, z, deviation, self.mean[:n], self.log_var[:n], code, noise)
         if kind != "encode":
             self.decoder.record_forward(program, z)
         if kind == "decode":
             flat = self.logits[:n].reshape(-1)
             elementwise.sigmoid(program, flat, flat)
-        if kind in ("loss", "train", "weights"):
-            dlogits = self.decoder.grad(n) if kind == "train" else None
+        if losses_too:
+            dlogits = self.decoder.grad(n) if gradients_too else None
             y = images.reshape(n, -1)
             losses.bce_with_logits(program, self.reconstruction[:n], dlogits, self.logits[:n], y, scale=1 / n)
-        if kind in ("loss", "train"):
+        if kind.startswith("loss"):
             gradients = self.dmean[:n], self.dlog_var[:n]
             losses.gaussian_kl(program, self.kl[:n], *gradients, self.mean[:n], self.log_var[:n], scale=beta / n)
-        if kind == "train":
-            self.decoder.record_backward(program, z, self.dz[:n])
-            latent.backward(program, self.encoder.grad(n), self.dz[:n], noise, deviation, *gradients)
-            self.encoder.record_backward(program, images)
         return program
+
+    def _record_descent(self, program: Program, n: int) -> None:
+        self.decoder.record_descent(program, self.z[:n], self.updates, self.dz[:n])
+        gradients = self.dz[:n], self.noise[:n], self.deviation[:n], self.dmean[:n], self.dlog_var[:n]
+        latent.backward(program, self.encoder.grad(n), *gradients)
+        self.encoder.record_descent(program, self.images[:n], self.updates)

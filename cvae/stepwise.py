@@ -172,12 +172,13 @@ class Stepwise(Model):
             dv[f"dEncoder_{name}_out"] = grad
             layer, below = self.encoder[name], self.encoder[names[-1]] if names else None
             if isinstance(below, Conv2D) and isinstance(layer, Pool2D):
-                dv[f"dEncoder_{names.pop()}_out"], grad = self._backward_pair(below, layer, grad)
+                name = names.pop()
+                dv[f"dEncoder_{name}_out"], grad = self._backward_pair(below, layer, grad, is_first=not names)
             else:
                 grad = layer.backward(grad)
         return grad
 
-    def _backward_pair(self, conv: Conv2D, pool: Pool2D, grad: Array) -> tuple[Array, Array]:
+    def _backward_pair(self, conv: Conv2D, pool: Pool2D, grad: Array, *, is_first: bool) -> tuple[Array, Array]:
         """The gradients of the convolution's output and input; its weights' are summed in the order of training."""
         X, argmax = conv.X[0], pool.argmax[0]
         d_conv = pool.backward(grad)
@@ -187,7 +188,9 @@ class Stepwise(Model):
         if conv.trainable:
             Y = pool.forward(conv.act_fn.fn(conv.derived_variables["Z"][0]), retain_derived=False)
             dW, db = np.empty_like(conv.W), np.empty_like(conv.b)
-            run(ConvPool(conv, pool, X.shape).record_backward, None, dW, db, X, Y, argmax.astype(np.uint8), grad)
+            # The same as dX, but the order of the weights' sums depends on whether it is wanted.
+            same_dX = None if is_first else np.empty_like(X)
+            run(ConvPool(conv, pool, X.shape).record_backward, same_dX, dW, db, X, Y, argmax.astype(np.uint8), grad)
             conv.gradients["W"] += dW
             conv.gradients["b"] += db.reshape(conv.gradients["b"].shape)
         return d_conv, dX

@@ -165,7 +165,7 @@ def _batch(model: Inference, plan: Plan, images: Array, indices: Array, label: s
             f"the loss became {loss} in {label}; training has stopped, with the parameters from before that batch "
             "(a smaller learning rate or clip_norm may help)"
         )
-    plan.updates.apply([layer for layer in reversed(plan.layers) if layer.trainable], loss)
+    plan.descend(n, loss)
     return sums
 
 

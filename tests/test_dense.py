@@ -1,5 +1,7 @@
 """The compiled dense products, held against the plain reference."""
 
+import itertools
+
 import numpy as np
 import oracles
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernel_checks import assert_close, assert_margins_untouched, each_dtype, exact, normal, output, positive
 
-from cvae._kernels import dense
+from cvae._kernels import dense, optimizers
 from cvae.programs import run
 
 WORK = 400_000  # multiplications of a random case
@@ -53,8 +55,7 @@ def check_forward(shape, dtype, rng):
 
 def backward(dy, x, w, *, skip_dead):
     dx, dw, db = output(x.shape, dy.dtype), output(w.shape, dy.dtype), output((dy.shape[1],), dy.dtype)
-    run(dense.dense_grad_input, dx, dy, w, skip_dead=skip_dead, **KERNEL_ARGUMENTS)
-    run(dense.dense_grad_weight, dw, db, x, dy, skip_dead=skip_dead, **KERNEL_ARGUMENTS)
+    run(dense.dense_backward, dx, dw, db, x, dy, w, skip_dead=skip_dead, **KERNEL_ARGUMENTS)
     for array in (dx, dw, db):
         assert_margins_untouched(array)
     return dx, dw, db
@@ -150,6 +151,67 @@ def test_weights_of_dead_units_do_not_matter_to_the_gradient_of_the_input(dtype)
 
 
 @each_dtype
+def test_each_gradient_is_the_same_without_the_others(dtype):
+    rng = np.random.default_rng(9)
+    x, w, dy = normal(rng, (70, 90), dtype), normal(rng, (90, 50), dtype), normal(rng, (70, 50), dtype)
+    all_of_them = backward(dy, x, w, skip_dead=False)
+    for wanted in itertools.product([False, True], repeat=3):
+        some = [output(a.shape, dtype) if is_wanted else None for a, is_wanted in zip(all_of_them, wanted, strict=True)]
+        run(dense.dense_backward, *some, x, dy, w, skip_dead=False, **KERNEL_ARGUMENTS)
+        for got, expected in zip(some, all_of_them, strict=True):
+            if got is not None:
+                np.testing.assert_array_equal(got, expected)
+
+
+STEPS = {"sgd": (0.9,), "adagrad": (1e-7,), "rmsprop": (0.9, 1e-7), "adam": (0.9, 0.999, 1e-7, 0.1, 0.001)}
+
+
+def step(rule, dtype, size):
+    states = tuple(np.full(size, 0.5, dtype) for _ in range(2 if rule == "adam" else 1))
+    return rule, states, np.array([0.1, 0.7, *STEPS[rule]])
+
+
+@each_dtype
+@pytest.mark.parametrize("rule", STEPS)
+@pytest.mark.parametrize("shape", [(5, 7, 10), (70, 90, 50), (3, 33, 128), (300, 20, 300)], ids=str)
+@pytest.mark.parametrize("dead", [False, True])
+def test_an_update_on_the_way_gives_the_bits_of_one_afterwards(rule, shape, dead, dtype):
+    m, n_in, n_out = shape
+    rng = np.random.default_rng(10)
+    x, w, dy = normal(rng, (m, n_in), dtype), normal(rng, (n_in, n_out), dtype), normal(rng, (m, n_out), dtype)
+    if dead:
+        dy = with_zeros(dy, rng.permutation(n_out)[: n_out // 2])
+    dx, dw, db = backward(dy, x, w, skip_dead=True)
+    afterwards, on_the_way, got_dx, got_db = w.copy(), w.copy(), output(dx.shape, dtype), output(db.shape, dtype)
+    _, states, scalars = step(rule, dtype, w.size)
+    run(optimizers.update, rule, afterwards.reshape(-1), states, dw.reshape(-1), scalars)
+    taken = step(rule, dtype, w.size)
+    run(dense.dense_backward, got_dx, None, got_db, x, dy, on_the_way, skip_dead=True, update=taken, **KERNEL_ARGUMENTS)
+    for got, expected in zip((got_dx, got_db, on_the_way, *taken[1]), (dx, db, afterwards, *states), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+WRONG_STEPS = {
+    "rule": lambda rule, states, scalars: ("newton", states, scalars),
+    "scalars": lambda rule, states, scalars: (rule, states, scalars[:-1]),
+    "arrays of state": lambda rule, states, scalars: (rule, (*states, *states), scalars),
+    "array of state, got None|must have 1 arrays": lambda rule, states, scalars: (rule, (None,), scalars),
+    "same number of elements": lambda rule, states, scalars: (rule, (states[0][1:],), scalars),
+    "mismatch": lambda rule, states, scalars: (rule, (states[0].astype(np.int32),), scalars),
+}
+
+
+@pytest.mark.parametrize("message", WRONG_STEPS)
+def test_a_step_is_checked(message):
+    x, w, dy = np.ones((4, 5)), np.ones((5, 6)), np.ones((4, 6))
+    with pytest.raises(ValueError, match=message):
+        run(
+            dense.dense_backward, None, None, None, x, dy, w, skip_dead=False,
+            update=WRONG_STEPS[message](*step("rmsprop", np.float64, w.size)),
+        )  # fmt: skip
+
+
+@each_dtype
 def test_an_example_gives_the_same_bits_in_any_batch(dtype):
     rng = np.random.default_rng(3)
     x, w, b = normal(rng, (600, 700), dtype), normal(rng, (700, 270), dtype), normal(rng, (270,), dtype)
@@ -188,14 +250,13 @@ def test_nan_and_infinity_stay_in_their_rows(dtype):
 # Each pass with the sizes of its arrays' axes, by letter.
 PASSES = {
     "dense_forward": (("m", "o"), ("m", "i"), ("i", "o"), ("o",)),
-    "dense_grad_input": (("m", "i"), ("m", "o"), ("i", "o")),
-    "dense_grad_weight": (("i", "o"), ("o",), ("m", "i"), ("m", "o")),
+    "dense_backward": (("m", "i"), ("i", "o"), ("o",), ("m", "i"), ("m", "o"), ("i", "o")),
 }
 OPTIONS = {
     "dense_forward": {"relu": False},
-    "dense_grad_input": {"skip_dead": True},
-    "dense_grad_weight": {"skip_dead": True},
+    "dense_backward": {"skip_dead": True},
 }
+N_GRADIENTS = 3  # the first arrays of dense_backward, each of which may be None
 passes = pytest.mark.parametrize("name", PASSES)
 
 
@@ -219,8 +280,10 @@ def test_every_array_is_checked(name):
                 shape[axis] += change
                 with pytest.raises(ValueError, match="shapes do not fit together"):
                     call(name, [*good[:i], np.zeros(shape, np.float32), *good[i + 1 :]])
-        wrong = [array.astype(np.float64), array.astype(np.int32), None, array.tolist(), array[np.newaxis]]
+        wrong = [array.astype(np.float64), array.astype(np.int32), array.tolist(), array[np.newaxis]]
         wrong.append(np.repeat(array, 2, axis=-1)[..., ::2])
+        if name == "dense_forward" or i >= N_GRADIENTS:
+            wrong.append(None)
         for value in wrong:
             with pytest.raises((TypeError, ValueError)):
                 call(name, [*good[:i], value, *good[i + 1 :]])
@@ -235,7 +298,7 @@ def test_empty_arrays_are_refused(name, letter):
 
 @passes
 def test_outputs_must_be_writable(name):
-    for i in range(2 if name == "dense_grad_weight" else 1):
+    for i in range(N_GRADIENTS if name == "dense_backward" else 1):
         good = arrays(name)
         good[i].flags.writeable = False
         with pytest.raises(ValueError, match="read-only"):

@@ -20,16 +20,15 @@ def trained():
 
 
 def gradients(trained, images, dtype, algorithm):
-    """The gradients of a batch by the way that training takes, from the same weights, pixels and noise for all."""
+    """The gradients of a batch from the same weights, pixels and noise for all."""
     vae = cvae.BernoulliVAE(algorithm=algorithm, dtype=dtype, random_state=0, verbose=False)
     vae._initialize(images.shape[1:])
     for path, layer in vae._layers().items():
         for name, parameter in layer.parameters.items():
             parameter[...] = trained._layers()[path].parameters[name]
-    plan = vae._plan(len(images), training=True)
-    plan.images[...] = (images / 255).astype(np.float32)
+    pixels = (images / 255).astype(np.float32)
     noise = np.random.default_rng(1).standard_normal((len(images), vae.T), np.float32)
-    plan.loss(noise, vae.beta, gradients=True)
+    vae.backward(pixels, vae.forward(pixels, noise=noise))
     return {f"{path}/{name}": g for path, layer in vae._layers().items() for name, g in layer.gradients.items()}
 
 

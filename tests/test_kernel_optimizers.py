@@ -1,5 +1,7 @@
 """The compiled optimizer updates, held against the plain reference over several steps."""
 
+from functools import partial
+
 import numpy as np
 import oracles
 import pytest
@@ -31,6 +33,11 @@ def guarded(array):
     return copy
 
 
+def update(name, program, param, *rest):
+    """Record an update; the rest: the states, the gradient and the scalars."""
+    optimizers.update(program, name, param, rest[:-2], *rest[-2:])
+
+
 def scalars(name, step, lr, grad_scale, constants):
     """What a kernel reads at this step, counted from 1."""
     corrections = [1 - constants[key] ** step for key in ("decay1", "decay2")] if name == "adam" else []
@@ -47,7 +54,7 @@ class Run:
         self.states = [guarded(np.zeros_like(param)) for _ in range(states)]
         self.program = Program()
         inputs = read_only(self.grad.view()), read_only(self.scalars.view())
-        getattr(optimizers, name)(self.program, self.param, *self.states, *inputs)
+        update(name, self.program, self.param, *self.states, *inputs)
 
     def __call__(self, grad):
         self.steps += 1
@@ -156,7 +163,7 @@ def arrays(name):
 
 
 def call(name, arguments):
-    run_kernel(getattr(optimizers, name), *arguments)
+    run_kernel(partial(update, name), *arguments)
 
 
 def of_wrong_types(array):
@@ -171,7 +178,7 @@ def test_every_array_is_checked(name):
     call(name, good)
     for i, array in enumerate(good):
         is_scalars = i == len(good) - 1
-        message = rf"scalars must be {array.size} numbers, got " if is_scalars else "same number of elements"
+        message = rf"scalars of {name} must be {array.size} numbers, got " if is_scalars else "same number of elements"
         for size in (0, array.size - 1, array.size + 1):
             with pytest.raises(ValueError, match=message):
                 call(name, [*good[:i], np.zeros(size, array.dtype), *good[i + 1 :]])

@@ -90,6 +90,11 @@ def test_steps_by_hand_give_the_bits_of_fit_on_larger_coloured_images():
     assert_by_hand_equals_fit(random_images(70, (19, 23, 3)), n_epochs=1, **changes)
 
 
+def test_steps_by_hand_give_the_bits_of_fit_where_most_gradients_of_the_second_convolution_are_zero():
+    changes = {"enc_conv2_kernel_shape": (5, 5), "enc_pool2_stride": 2, "algorithm": "winograd", "batchsize": 20}
+    assert_by_hand_equals_fit(random_images(40, (28, 28, 1)), n_epochs=1, **changes)
+
+
 @pytest.mark.parametrize("frozen", [("encoder/Conv1", "decoder/FC1"), ("encoder/Conv2", "encoder/FC4")], ids=str)
 def test_frozen_layers_stay_and_the_others_train_as_by_hand(frozen):
     def freeze(vae):

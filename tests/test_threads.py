@@ -73,9 +73,10 @@ def dense_layer(dtype, n_threads):
     how = {"n_threads": n_threads}
     y, dx, dw, db = np.empty_like(dy), np.empty_like(x), np.empty_like(w), np.empty_like(b)
     run_kernel(dense.dense_forward, y, x, w, b, relu=True, **how)
-    run_kernel(dense.dense_grad_input, dx, dy, w, skip_dead=True, **how)
-    run_kernel(dense.dense_grad_weight, dw, db, x, dy, skip_dead=True, **how)
-    return y, dx, dw, db
+    run_kernel(dense.dense_backward, dx, dw, db, x, dy, w, skip_dead=True, **how)
+    step = "rmsprop", (np.zeros(w.size, dtype),), np.array([0.1, 1, 0.9, 1e-7])
+    run_kernel(dense.dense_backward, dx, None, db, x, dy, w, skip_dead=True, update=step, **how)
+    return y, dx, dw, db, w, step[1][0]
 
 
 def flat_arrays(dtype, n_threads):
@@ -85,15 +86,16 @@ def flat_arrays(dtype, n_threads):
     run_kernel(elementwise.relu_backward, dz, x, y, n_threads=n_threads)
     run_kernel(elementwise.sigmoid, p, x, n_threads=n_threads)
     results = [dz, p, np.array(optimizers.sum_of_squares(x, n_threads=n_threads))]
-    for kernel, states, constants in (
-        (optimizers.sgd, 1, (0.9,)),
-        (optimizers.adagrad, 1, (1e-7,)),
-        (optimizers.rmsprop, 1, (0.9, 1e-7)),
-        (optimizers.adam, 2, (0.9, 0.999, 1e-7, 0.1, 0.001)),
+    for rule, n_states, constants in (
+        ("sgd", 1, (0.9,)),
+        ("adagrad", 1, (1e-7,)),
+        ("rmsprop", 1, (0.9, 1e-7)),
+        ("adam", 2, (0.9, 0.999, 1e-7, 0.1, 0.001)),
     ):
-        arrays = [y.copy(), *(np.zeros_like(x) for _ in range(states))]
-        run_kernel(kernel, *arrays, x, np.array([0.1, 0.5, *constants]), n_threads=n_threads)
-        results += arrays
+        param, states = y.copy(), tuple(np.zeros_like(x) for _ in range(n_states))
+        scalars = np.array([0.1, 0.5, *constants])
+        run_kernel(optimizers.update, rule, param, states, x, scalars, n_threads=n_threads)
+        results += [param, *states]
     return results
 
 

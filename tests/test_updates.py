@@ -58,11 +58,15 @@ def no_state(layer):
 
 
 def another_rate(layer):
-    layer.optimizer.set_params({"lr": 0.5, "clip_norm": 0.1})
+    layer.optimizer.set_params({"lr": 0.5})
+
+
+def clipping(layer):
+    layer.optimizer.set_params({"clip_norm": 0.1})
 
 
 @pytest.mark.parametrize(
-    "change", [nothing, new_optimizer, new_parameters, new_gradient, new_state, no_state, another_rate]
+    "change", [nothing, new_optimizer, new_parameters, new_gradient, new_state, no_state, another_rate, clipping]
 )
 def test_steps_go_on_with_what_is_there(change):
     """The updates of an optimizer by itself, one parameter after the other, are the reference."""
@@ -91,10 +95,10 @@ def test_a_step_is_recorded_only_if_something_is_another_object(monkeypatch):
     monkeypatch.setattr(Adam, "record_update", observed)
     both, updates = dense_layers(), Updates()
     expected = []
-    for change in (nothing, nothing, another_rate, new_gradient, nothing, new_state, nothing):
+    for change in (nothing, nothing, another_rate, clipping, another_rate, new_gradient, nothing, new_state, nothing):
         change(both[0])
         updates.apply(both, None)
-        expected += ["W", "b"] * 2 * (change in (new_gradient, new_state) or not expected)
+        expected += ["W", "b"] * 2 * (change in (clipping, new_gradient, new_state) or not expected)
         assert recorded == expected
     updates.apply(both[1:], None)
     assert recorded == [*expected, "W", "b"]

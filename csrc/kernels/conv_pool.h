@@ -171,7 +171,7 @@ INLINE void add_windows(const int channels, const int vectors, real *sums, const
     const ptrdiff_t patch = plan->patch, window = plan->taps * patch;
     vec sum[4][SUM_VECTORS];
     UNROLL for (int k = 0; k < channels; k++)
-        UNROLL for (int v = 0; v < vectors; v++) sum[k][v] = load(sums + k * patch + v * LANES);
+        UNROLL for (int v = 0; v < vectors; v++) sum[k][v] = broadcast(0); /* what is in sums may be much larger */
     for (ptrdiff_t w = 0; w < windows; w++) {
         UNROLL for (int k = 0; k < channels; k++) {
             const real *from = patches + chosen[k];
@@ -183,7 +183,10 @@ INLINE void add_windows(const int channels, const int vectors, real *sums, const
         g += all_channels;
     }
     UNROLL for (int k = 0; k < channels; k++)
-        UNROLL for (int v = 0; v < vectors; v++) store(sums + k * patch + v * LANES, sum[k][v]);
+        UNROLL for (int v = 0; v < vectors; v++) {
+            real *to = sums + k * patch + v * LANES;
+            store(to, load(to) + sum[k][v]);
+        }
 }
 
 INLINE void add_channels(const int vectors, real *sums, const real *patches, const real *g, const int32_t *chosen,
@@ -241,9 +244,13 @@ static void find_seeing(int32_t *seeing, real_int *is_filled, const real *image,
 }
 
 /* Adds what empty windows hand on to the gradient of the bias. */
-INLINE void add_to_bias(real *RESTRICT bias, const real *RESTRICT g, ptrdiff_t windows, ptrdiff_t channels) {
-    for (ptrdiff_t w = 0; w < windows; w++)
-        for (ptrdiff_t k = 0; k < channels; k++) bias[k] += g[w * channels + k];
+INLINE void add_to_bias(real *bias, const real *g, ptrdiff_t windows, ptrdiff_t channels) {
+    for (ptrdiff_t k = 0; windows > 0 && k < channels; k += LANES) {
+        const ptrdiff_t count = channels - k;
+        vec sum = load_some(g + k, count);
+        for (ptrdiff_t w = 1; w < windows; w++) sum += load_some(g + w * channels + k, count);
+        store_some(bias + k, load_some(bias + k, count) + sum, count);
+    }
 }
 
 /* Of the windows first <= w < first + count of an image, those that see something are moved to the front: their g and
@@ -284,6 +291,8 @@ static void conv_pool_grad_weight(void *sums, const void *x, const void *p, cons
     real *patches = scratch, *g = patches + plan.g, *masks = patches + plan.masks, *bias = patches + plan.bias;
     real *image = patches + plan.image + LANES; /* masked lanes may lie before and after the image */
     int32_t *offsets = (int32_t *)(patches + plan.offsets), *chosen = (int32_t *)(patches + plan.chosen);
+    memset(image - LANES, 0, LANES * sizeof(real));
+    memset(image + plan.rows * plan.row, 0, LANES * sizeof(real));
     plan_pieces(masks, offsets, conv, &plan);
     find_origins((int32_t *)(patches + plan.origins), conv, pool, &plan);
     memset(bias, 0, (size_t)channels * sizeof(real));

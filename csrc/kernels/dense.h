@@ -3,23 +3,10 @@
 #define CVAE_DENSE_H
 
 #include "live.h"
+#include "optimizers.h"
 
 /* One packed panel, or the sums of one example: DENSE_SCRATCH elements. */
-enum { DENSE_SCRATCH = BLOCK_DEPTH * PANEL, ROWS_AT_ONCE = 8, LIVE_ROWS = 24 /* a multiple of tile heights */ };
-
-/* c (m, columns)[ldc] = a (m, k) times b (k, columns)[row_stride], at most one panel.  A whole panel of b is read where
- * it is: that costs less than a copy even if its rows fall into the same cache sets.  The last columns are packed
- * first, because tiles read whole vectors. */
-INLINE void dense_panel(real *c, ptrdiff_t ldc, ptrdiff_t columns, const real *a, block_order order, ptrdiff_t a_stride,
-                        const real *b, ptrdiff_t row_stride, ptrdiff_t m, ptrdiff_t k, const epilogue *end,
-                        real *packed) {
-    if (columns == PANEL) {
-        gemm_panel(c, ldc, columns, a, order, a_stride, NULL, b, row_stride, m, k, end);
-    } else {
-        pack_panel(packed, b, k, columns, row_stride, 1);
-        gemm_panel(c, ldc, columns, a, order, a_stride, NULL, packed, PANEL, m, k, end);
-    }
-}
+enum { DENSE_SCRATCH = BLOCK_DEPTH * PANEL, ROWS_AT_ONCE = 8 };
 
 /* sums (columns) += some rows of b, each times one element of x. */
 INLINE void add_rows(const int count, real *sums, const real *x, const real *b, ptrdiff_t row_stride,
@@ -62,6 +49,19 @@ static void dense_row(real *y, const real *x, const real *b, const real *bias, p
     }
 }
 
+/* c (m, columns)[ldc] = a (m, k) times b (k, columns)[row_stride], at most one panel.  A whole panel of b is read where
+ * it is: that costs less than a copy even if its rows fall into the same cache sets.  The last columns are packed
+ * first, because tiles read whole vectors. */
+INLINE void dense_panel(real *c, ptrdiff_t ldc, ptrdiff_t columns, const real *a, ptrdiff_t a_stride, const real *b,
+                        ptrdiff_t row_stride, ptrdiff_t m, ptrdiff_t k, const epilogue *end, real *packed) {
+    if (columns == PANEL) {
+        gemm_panel(c, ldc, columns, a, ROWS_FIRST, a_stride, NULL, b, row_stride, m, k, end);
+    } else {
+        pack_panel(packed, b, k, columns, row_stride, 1);
+        gemm_panel(c, ldc, columns, a, ROWS_FIRST, a_stride, NULL, packed, PANEL, m, k, end);
+    }
+}
+
 static void dense_forward(void *y, const void *x, const void *w, const void *bias, ptrdiff_t n, ptrdiff_t k, int relu,
                           ptrdiff_t first_row, ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch) {
     const ptrdiff_t first_column = first * PANEL, last_column = smaller(last * PANEL, n), step = depth_step(k);
@@ -77,73 +77,76 @@ static void dense_forward(void *y, const void *x, const void *w, const void *bia
         for (ptrdiff_t j = first_column; j < last_column; j += PANEL) {
             const ptrdiff_t depth = smaller(step, k - p);
             const epilogue finish = {p == 0 ? (const real *)bias + j : NULL, p > 0, relu && p + depth == k};
-            dense_panel(out + j, n, smaller(PANEL, n - j), left + p, ROWS_FIRST, k, (const real *)w + p * n + j, n,
+            dense_panel(out + j, n, smaller(PANEL, n - j), left + p, k, (const real *)w + p * n + j, n,
                         last_row - first_row, depth, &finish, scratch);
         }
 }
 
-/* Of a panel's rows first <= p < first + .., those of some columns of the left matrix, moved to its start. */
+/* The row stride of the sums of a weight gradient: a vector more than a row of live columns may have. */
+INLINE ptrdiff_t sums_row(ptrdiff_t n) { return panels_size(1, n) + LANES; }
+
+static ptrdiff_t dense_backward_scratch(ptrdiff_t n) { return DENSE_SCRATCH + (PANEL + 1) * sums_row(n); }
+
+/* sums (rows)[sums_row] = the gradient of rows of w from `first` on, its live columns. */
+static void sum_weight_gradient(real *sums, const dense_gradients *g, const live_columns *live, ptrdiff_t first,
+                                ptrdiff_t rows) {
+    const ptrdiff_t step = depth_step(g->m), stride = sums_row(g->n);
+    for (ptrdiff_t i = 0; i < g->m; i += step)
+        for (ptrdiff_t j = 0; j < *live->count; j += PANEL) {
+            const epilogue finish = {NULL, i > 0, 0};
+            ptrdiff_t right_stride;
+            const real *right = live_panel(live, g->dy, g->n, j, &right_stride);
+            gemm_panel(sums + j, stride, smaller(PANEL, *live->count - j), (const real *)g->x + i * g->k + first,
+                       DEPTH_FIRST, g->k, NULL, right + i * right_stride, right_stride, rows, smaller(step, g->m - i),
+                       &finish);
+        }
+}
+
+/* Of a panel's rows, which belong to the columns of dy from `first` on, those of some columns, moved to its start. */
 static void keep_rows(real *packed, const ptrdiff_t *columns, ptrdiff_t count, ptrdiff_t first) {
     for (ptrdiff_t q = 0; q < count; q++)
         memmove(packed + q * PANEL, packed + (columns[q] - first) * PANEL, PANEL * sizeof(real));
 }
 
-static void dense_grad_input(void *dx, const void *dy, const void *w, const void *live_memory, ptrdiff_t n, ptrdiff_t k,
-                             ptrdiff_t first_row, ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch) {
-    const int less = live_memory && live_is_less(live_memory, n);
-    live_columns live = {0};
-    if (less) live = live_in(live_memory, n);
-    const ptrdiff_t step = depth_step(n), left_stride = less ? live.stride : n;
-    const real *left = (less ? live.matrix : (const real *)dy) + first_row * left_stride;
-    for (ptrdiff_t p = 0, done = 0; p < n; p += step) {
-        const ptrdiff_t depth = smaller(step, n - p), start = done;
-        if (less)
-            while (done < *live.count && live.columns[done] < p + depth) done++;
-        else
+/* Columns of dx from `first` on, at most a panel. */
+static void input_gradient(const dense_gradients *g, const live_columns *live, ptrdiff_t first, ptrdiff_t columns,
+                           real *packed) {
+    const real *left = live->some ? live->matrix : (const real *)g->dy;
+    const ptrdiff_t left_stride = live->some ? live->stride : g->n, step = depth_step(g->n);
+    for (ptrdiff_t p = 0, done = 0; p < g->n; p += step) {
+        const ptrdiff_t depth = smaller(step, g->n - p), start = done;
+        const epilogue finish = {NULL, p > 0, 0};
+        pack_panel(packed, (const real *)g->w + first * g->n + p, depth, columns, 1, g->n);
+        if (live->some) {
+            while (done < *live->count && live->columns[done] < p + depth) done++;
+            keep_rows(packed, live->columns + start, done - start, p);
+        } else {
             done += depth;
-        for (ptrdiff_t j = first * PANEL; j < smaller(last * PANEL, k); j += PANEL) {
-            const ptrdiff_t columns = smaller(PANEL, k - j);
-            const epilogue finish = {NULL, p > 0, 0};
-            pack_panel(scratch, (const real *)w + j * n + p, depth, columns, 1, n);
-            if (less) keep_rows(scratch, live.columns + start, done - start, p);
-            gemm_panel((real *)dx + first_row * k + j, k, columns, left + start, ROWS_FIRST, left_stride, NULL, scratch,
-                       PANEL, last_row - first_row, done - start, &finish);
         }
+        gemm_panel((real *)g->dx + first, g->k, columns, left + start, ROWS_FIRST, left_stride, NULL, packed, PANEL,
+                   g->m, done - start, &finish);
     }
 }
 
-static void dense_grad_weight(void *dw, const void *x, const void *dy, ptrdiff_t m, ptrdiff_t k, ptrdiff_t n,
-                              ptrdiff_t first_row, ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch) {
-    const ptrdiff_t step = depth_step(m);
-    for (ptrdiff_t i = 0; i < m; i += step)
-        for (ptrdiff_t j = first * PANEL; j < smaller(last * PANEL, n); j += PANEL) {
-            const epilogue finish = {NULL, i > 0, 0};
-            dense_panel((real *)dw + first_row * n + j, n, smaller(PANEL, n - j), (const real *)x + i * k + first_row,
-                        DEPTH_FIRST, k, (const real *)dy + i * n + j, n, last_row - first_row, smaller(step, m - i),
-                        &finish, scratch);
-        }
-}
-
-/* The row stride of the scratch of dense_grad_weight_live. */
-INLINE ptrdiff_t live_row(ptrdiff_t n) { return panels_size(1, n) + LANES; }
-
-static ptrdiff_t dense_live_scratch(ptrdiff_t n) { return LIVE_ROWS * live_row(n); }
-
-static void dense_grad_weight_live(void *dw, const void *x, const void *live_memory, ptrdiff_t m, ptrdiff_t k,
-                                   ptrdiff_t n, ptrdiff_t first_row, ptrdiff_t last_row, void *scratch) {
-    const live_columns live = live_in(live_memory, n);
-    const ptrdiff_t step = depth_step(m), stride = live_row(n);
-    for (ptrdiff_t row = first_row; row < last_row; row += LIVE_ROWS) {
-        const ptrdiff_t rows = smaller(LIVE_ROWS, last_row - row);
-        for (ptrdiff_t i = 0; i < m; i += step)
-            for (ptrdiff_t j = 0; j < *live.count; j += PANEL) {
-                const epilogue finish = {NULL, i > 0, 0};
-                gemm_panel((real *)scratch + j, stride, smaller(PANEL, *live.count - j),
-                           (const real *)x + i * k + row, DEPTH_FIRST, k, NULL, live.matrix + i * live.stride + j,
-                           live.stride, rows, smaller(step, m - i), &finish);
+/* A few rows of the weights at a time, which are in cache when they are updated. */
+static void dense_backward(const dense_gradients *g, const void *live_memory, ptrdiff_t first, ptrdiff_t last,
+                           void *scratch) {
+    const live_columns live = live_in(live_memory, g->n);
+    real *packed = scratch, *sums = packed + DENSE_SCRATCH, *row = sums + PANEL * sums_row(g->n);
+    for (ptrdiff_t panel = first; panel < last; panel++) {
+        const ptrdiff_t start = panel * PANEL, rows = smaller(PANEL, g->k - start);
+        if (g->dw || g->update) sum_weight_gradient(sums, g, &live, start, rows);
+        if (g->dx) input_gradient(g, &live, start, rows, packed);
+        for (ptrdiff_t i = 0; i < rows && (g->dw || g->update); i++) {
+            const ptrdiff_t at = (start + i) * g->n;
+            const real *gradient = sums + i * sums_row(g->n);
+            if (live.some) {
+                live_spread(row, gradient, &live, g->n);
+                gradient = row;
             }
-        for (ptrdiff_t i = 0; i < rows; i++)
-            live_spread((real *)dw + (row + i) * n, (const real *)scratch + i * stride, &live, n);
+            if (g->dw) memcpy((real *)g->dw + at, gradient, (size_t)g->n * sizeof(real));
+            if (g->update) update(g->update, gradient, at, at + g->n);
+        }
     }
 }
 
@@ -165,9 +168,13 @@ static void column_sums(void *out, const void *x, ptrdiff_t m, ptrdiff_t n, ptrd
 /* sums (n) += the column sums of x (m, n). */
 static void add_column_sums(void *sums, const void *x, ptrdiff_t m, ptrdiff_t n) {
     for (ptrdiff_t j = 0; j < n; j += LANES) {
-        vec sum = broadcast(0);
-        for (ptrdiff_t i = 0; i < m; i++) sum += load_some((const real *)x + i * n + j, n - j);
-        store_some((real *)sums + j, load_some((const real *)sums + j, n - j) + sum, n - j);
+        real *to = (real *)sums + j;
+        for (ptrdiff_t i = 0; i < m; i += BLOCK_ROWS) {
+            vec sum = broadcast(0);
+            for (ptrdiff_t p = i; p < smaller(i + BLOCK_ROWS, m); p++)
+                sum += load_some((const real *)x + p * n + j, n - j);
+            store_some(to, load_some(to, n - j) + sum, n - j);
+        }
     }
 }
 

@@ -24,11 +24,29 @@ enum {
     KERNEL_ROWS = 16   /* rows of Winograd's weights evaluated at once; a multiple of the lanes of all vectors */
 };
 
+/* A step of an optimizer (optimizers.h), in place.  What may change from step to step is read when it is taken: scalars
+ * are the learning rate, what the gradient is multiplied by, and the optimizer's constants. */
+typedef enum { SGD, ADAGRAD, RMSPROP, ADAM } update_rule;
+typedef struct {
+    update_rule rule;
+    void *param, *state, *second_state; /* second_state: Adam's alone */
+    const double *scalars;
+} parameter_update;
+
+/* The gradients of a dense layer, m examples, k inputs, n outputs: dx (m, k) = dy (m, n) times w (k, n) transposed, dw =
+ * x (m, k) transposed times dy.  Either may be NULL; update, unless NULL, is the step of w along its gradient. */
+typedef struct {
+    const void *x, *dy, *w;
+    void *dx, *dw;
+    const parameter_update *update;
+    ptrdiff_t m, n, k;
+} dense_gradients;
+
 typedef struct {
     const char *name;       /* baseline, avx2 or avx512 */
     int panel;              /* columns of a packed panel of the right matrix */
     ptrdiff_t block_scratch; /* elements of one thread's left block */
-    ptrdiff_t dense_scratch; /* elements of scratch for dense layers' products */
+    ptrdiff_t dense_scratch; /* elements that dense_forward needs as scratch */
 
     /* packed (ceil(n / panel), k, panel) from b, whose element (i, j) is b[i * row_stride + j * column_stride], one
      * of the strides being 1; packs the panels first <= j < last. */
@@ -83,38 +101,33 @@ typedef struct {
     /* Input channel c of dw from dU. */
     void (*winograd_collect_kernel)(void *dw, const void *dU, const window_shape *shape, ptrdiff_t c);
 
-    /* Dense layers, m examples, k inputs, n outputs: each computes rows first_row <= i < last_row, columns of panels
-     * first <= j < last of its result; scratch: dense_scratch elements.
-     * y (m, n) = x (m, k) w (k, n) + bias (n), with max(., 0) if relu. */
+    /* Dense layers, m examples, k inputs, n outputs.  Rows first_row <= i < last_row, columns of panels first <= j <
+     * last of y (m, n) = x (m, k) w (k, n) + bias (n), with max(., 0) if relu; scratch: dense_scratch elements. */
     void (*dense_forward)(void *y, const void *x, const void *w, const void *bias, ptrdiff_t n, ptrdiff_t k, int relu,
                           ptrdiff_t first_row, ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch);
-    /* dx (m, k) = dy (m, n) times w (k, n) transposed; live: of dy, or NULL. */
-    void (*dense_grad_input)(void *dx, const void *dy, const void *w, const void *live, ptrdiff_t n, ptrdiff_t k,
-                             ptrdiff_t first_row, ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch);
-    /* dw (k, n) = x (m, k) transposed times dy (m, n). */
-    void (*dense_grad_weight)(void *dw, const void *x, const void *dy, ptrdiff_t m, ptrdiff_t k, ptrdiff_t n,
-                              ptrdiff_t first_row, ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch);
-    /* The same for all columns, from the live ones of dy; scratch: dense_live_scratch(n) elements. */
-    void (*dense_grad_weight_live)(void *dw, const void *x, const void *live, ptrdiff_t m, ptrdiff_t k, ptrdiff_t n,
-                                   ptrdiff_t first_row, ptrdiff_t last_row, void *scratch);
-    ptrdiff_t (*dense_live_scratch)(ptrdiff_t n);
+    /* The panels first <= j < last of rows of w, in one go: their part of dx, their gradient, and their update.
+     * live: of dy; scratch: dense_backward_scratch(n) elements. */
+    void (*dense_backward)(const dense_gradients *gradients, const void *live, ptrdiff_t first, ptrdiff_t last,
+                           void *scratch);
+    ptrdiff_t (*dense_backward_scratch)(ptrdiff_t n);
 
-    /* The columns of y (m, n) that are not all zero (live.h), in live_size(m, n) bytes: first found, then, unless they
-     * are nearly all, rows first <= i < last copied. */
+    /* The columns of dy (m, n) that the backward pass goes through (live.h), in live_size(m, n) bytes: all of them or,
+     * if skip_dead, those that are not all zero; then rows first <= i < last are copied as far as it needs a copy. */
     ptrdiff_t (*live_size)(ptrdiff_t m, ptrdiff_t n);
-    void (*live_find)(void *live, const void *y, ptrdiff_t m, ptrdiff_t n);
-    int (*live_is_less)(const void *live, ptrdiff_t n);
-    void (*live_copy)(void *live, const void *y, ptrdiff_t n, ptrdiff_t first, ptrdiff_t last);
+    void (*live_find)(void *live, const void *dy, int skip_dead, ptrdiff_t m, ptrdiff_t n);
+    void (*live_copy)(void *live, const void *dy, ptrdiff_t n, ptrdiff_t first, ptrdiff_t last);
 
     /* out (n)[first <= j < last] = column sums of x (m, n). */
     void (*column_sums)(void *out, const void *x, ptrdiff_t m, ptrdiff_t n, ptrdiff_t first, ptrdiff_t last);
     /* sums (n) += the column sums of x (m, n). */
     void (*add_column_sums)(void *sums, const void *x, ptrdiff_t m, ptrdiff_t n);
 
-    /* One output row (image * OH + row) of the pooling; argmax (N, OH, OW, C): index r * S + s within the window. */
-    void (*pool2d_max_forward)(void *y, int32_t *argmax, const void *x, const window_shape *shape, ptrdiff_t row);
-    void (*pool2d_max_backward)(void *dx, const void *dy, const int32_t *argmax, const window_shape *shape,
-                                ptrdiff_t image);
+    /* Output row `row` (image * OH + i) of a pooling of x (N, H, W, C), y_row (OW, C); argmax: index r * S + s within the
+     * window. */
+    void (*pool2d_max_forward)(void *y_row, int32_t *argmax_row, const void *x, const window_shape *shape,
+                               ptrdiff_t row);
+    /* One image. */
+    void (*pool2d_max_backward)(void *dx, const void *dy, const int32_t *argmax, const window_shape *shape);
     void (*pool2d_average_forward)(void *y, const void *x, const window_shape *shape, ptrdiff_t row);
     void (*pool2d_average_backward)(void *dx, const void *dy, const window_shape *shape, ptrdiff_t image);
 
@@ -146,16 +159,8 @@ typedef struct {
     void (*latent_backward)(void *dcode, const void *dz, const void *noise, const void *deviation, const void *dmean,
                             const void *dlog_var, ptrdiff_t t, ptrdiff_t row);
 
-    /* Elements first <= i < last of param and its state, in place; the gradient counts grad_scale times. */
-    void (*sgd)(void *param, void *velocity, const void *grad, double lr, double momentum, double grad_scale,
-                ptrdiff_t first, ptrdiff_t last);
-    void (*adagrad)(void *param, void *sum_of_squares, const void *grad, double lr, double eps, double grad_scale,
-                    ptrdiff_t first, ptrdiff_t last);
-    void (*rmsprop)(void *param, void *mean_square, const void *grad, double lr, double decay, double eps,
-                    double grad_scale, ptrdiff_t first, ptrdiff_t last);
-    void (*adam)(void *param, void *mean, void *variance, const void *grad, double lr, double decay1, double decay2,
-                 double eps, double correction1, double correction2, double grad_scale, ptrdiff_t first,
-                 ptrdiff_t last);
+    /* Elements first <= i < last of a parameter and its state, in place; grad is the gradient of these elements. */
+    void (*update)(const parameter_update *update, const void *grad, ptrdiff_t first, ptrdiff_t last);
     double (*sum_of_squares)(const void *x, ptrdiff_t first, ptrdiff_t last);
 } kernel_table;
 

@@ -1,4 +1,4 @@
-/* The columns of a gradient that are not all zero.
+/* The columns of a gradient that a dense layer's backward pass goes through.
  *
  * A ReLU hands on no gradient where it put out zero.  Units that put out zero for every example of a batch, a fifth to
  * a third of a hidden layer in training, therefore have a column of zeros in the gradient: products with it need only
@@ -8,14 +8,15 @@
 
 #include "gemm.h"
 
-/* What is known of the columns of a matrix (m, n), in memory of live_size(m, n) bytes. */
+/* What is known of the columns of dy (m, n), in memory of live_size(m, n) bytes. */
 typedef struct {
-    ptrdiff_t *count;   /* how many columns are live */
-    ptrdiff_t *columns; /* (count) which */
-    ptrdiff_t *before;  /* (ceil(n / LANES)) how many live columns lie before each vector of columns */
-    real_int *lane;     /* (n, to whole vectors) a column's place among the live ones of its vector, or -1 */
-    real *matrix;       /* (m, stride) the live columns side by side, the rest of the last panel zero */
+    ptrdiff_t *count;   /* how many columns are live, */
+    ptrdiff_t *columns; /* (count) which, */
+    ptrdiff_t *before;  /* (ceil(n / LANES)) how many of them lie before each vector of columns, */
+    real_int *lane;     /* (n, to whole vectors) and a column's place among those of its vector, or -1 */
+    real *matrix;       /* (m, stride) the live columns side by side, zeros after them; of all, the last panel alone */
     ptrdiff_t stride;
+    int some;           /* whether it is worth leaving the others out; if not, all count as live */
 } live_columns;
 
 INLINE ptrdiff_t live_matrix_at(ptrdiff_t n) {
@@ -34,23 +35,19 @@ INLINE live_columns live_in(const void *memory, ptrdiff_t n) {
     live.before = live.columns + n;
     live.lane = (real_int *)(live.before + (n + LANES - 1) / LANES);
     live.matrix = (real *)((char *)memory + live_matrix_at(n));
-    live.stride = panels_size(1, *live.count);
+    live.some = *live.count < n;
+    live.stride = live.some ? panels_size(1, *live.count) : PANEL;
     return live;
 }
 
-/* Whether it pays to leave the others out. */
-static int live_is_less(const void *memory, ptrdiff_t n) { return *(const ptrdiff_t *)memory <= n - LANES; }
-
-/* Finds the columns of y (m, n). */
-static void live_find(void *memory, const void *y, ptrdiff_t m, ptrdiff_t n) {
-    *(ptrdiff_t *)memory = 0;
+static void live_find(void *memory, const void *dy, int skip_dead, ptrdiff_t m, ptrdiff_t n) {
     const live_columns live = live_in(memory, n);
     ptrdiff_t count = 0;
-    for (ptrdiff_t j = 0; j < n; j += LANES) {
+    for (ptrdiff_t j = 0; skip_dead && j < n; j += LANES) {
         const ptrdiff_t some = smaller(LANES, n - j);
         vec_int bits = broadcast_int(0);
         real_int column[LANES];
-        for (ptrdiff_t i = 0; i < m; i++) bits |= as_bits(load_some((const real *)y + i * n + j, some));
+        for (ptrdiff_t i = 0; i < m; i++) bits |= as_bits(load_some((const real *)dy + i * n + j, some));
         memcpy(column, &bits, sizeof(bits));
         live.before[j / LANES] = count;
         for (ptrdiff_t i = 0; i < LANES; i++) {
@@ -59,18 +56,28 @@ static void live_find(void *memory, const void *y, ptrdiff_t m, ptrdiff_t n) {
             if (is_live) live.columns[count++] = j + i;
         }
     }
-    *live.count = count;
+    *live.count = skip_dead && count <= n - LANES ? count : n;
 }
 
 /* Rows first <= i < last of the matrix. */
-static void live_copy(void *memory, const void *y, ptrdiff_t n, ptrdiff_t first, ptrdiff_t last) {
+static void live_copy(void *memory, const void *dy, ptrdiff_t n, ptrdiff_t first, ptrdiff_t last) {
     const live_columns live = live_in(memory, n);
+    const ptrdiff_t whole = n / PANEL * PANEL;
+    if (!live.some && whole == n) return;
     for (ptrdiff_t i = first; i < last; i++) {
-        const real *in = (const real *)y + i * n;
+        const real *in = (const real *)dy + i * n;
         real *out = live.matrix + i * live.stride;
-        for (ptrdiff_t q = 0; q < *live.count; q++) out[q] = in[live.columns[q]];
-        for (ptrdiff_t q = *live.count; q < live.stride; q++) out[q] = 0;
+        const ptrdiff_t count = live.some ? *live.count : n - whole;
+        for (ptrdiff_t q = 0; q < count; q++) out[q] = in[live.some ? live.columns[q] : whole + q];
+        for (ptrdiff_t q = count; q < live.stride; q++) out[q] = 0;
     }
+}
+
+/* One panel of live columns, from the j-th on, and the stride of its rows. */
+INLINE const real *live_panel(const live_columns *live, const real *dy, ptrdiff_t n, ptrdiff_t j, ptrdiff_t *stride) {
+    const int in_place = !live->some && j + PANEL <= n;
+    *stride = in_place ? n : live->stride;
+    return in_place ? dy + j : live->matrix + (live->some ? j : 0);
 }
 
 /* from[lane] in each lane, 0 where lane is -1. */

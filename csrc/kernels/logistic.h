@@ -22,6 +22,23 @@ enum { EXP_TERMS = 14, LOG_TERMS = 18 };
 enum { EXP_TERMS = 8, LOG_TERMS = 9 };
 #endif
 
+static const double INVERSE_FACTORIAL[] = {
+    1.0,
+    1.0,
+    1.0 / 2,
+    1.0 / 6,
+    1.0 / 24,
+    1.0 / 120,
+    1.0 / 720,
+    1.0 / 5040,
+    1.0 / 40320,
+    1.0 / 362880,
+    1.0 / 3628800,
+    1.0 / 39916800,
+    1.0 / 479001600,
+    1.0 / 6227020800,
+};
+
 /* exp(x) for x <= 0: x = n log(2) + r with |r| <= log(2) / 2, and the Taylor series of exp(r), whose next term is
  * below the rounding error. 2^n comes in two factors, because it may be too small for a normal number. */
 INLINE vec exp_negative(vec x) {
@@ -30,8 +47,8 @@ INLINE vec exp_negative(vec x) {
     x = choose(less(x, broadcast(LOWEST_EXPONENT)), broadcast(LOWEST_EXPONENT), x);
     const vec rounded = x * (real)1.4426950408889634 + (real)ROUNDING, n = rounded - (real)ROUNDING;
     const vec r = (x - n * log2_high) - n * log2_low;
-    vec sum = broadcast(1);
-    UNROLL for (int k = EXP_TERMS - 1; k > 0; k--) sum = sum * (r / (real)k) + (real)1;
+    vec sum = broadcast((real)INVERSE_FACTORIAL[EXP_TERMS - 1]);
+    UNROLL for (int k = EXP_TERMS - 2; k >= 0; k--) sum = sum * r + (real)INVERSE_FACTORIAL[k];
     const vec_int exponent = as_bits(rounded) - as_bits(broadcast(ROUNDING)), half = exponent >> 1;
     return sum * as_real((half + EXPONENT_BIAS) << MANTISSA_BITS) *
            as_real((exponent - half + EXPONENT_BIAS) << MANTISSA_BITS);

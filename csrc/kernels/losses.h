@@ -10,16 +10,20 @@ static double bce_with_logits(void *dlogits, const void *logits, const void *y, 
                               ptrdiff_t row) {
     const real *z = (const real *)logits + row * m, *y_row = (const real *)y + row * m;
     real *dz = dlogits ? (real *)dlogits + row * m : NULL;
-    double sum = 0;
+    double sums[LANES] = {0}, sum = 0; /* one for each lane, so that an addition need not wait for the one before */
     for (ptrdiff_t i = 0; i < m; i += LANES) {
-        const ptrdiff_t count = m - i;
+        const ptrdiff_t count = smaller(LANES, m - i);
         const vec logit = load_some(z + i, count), target = load_some(y_row + i, count);
         const logistic_result p = logistic(logit);
         real loss[LANES];
         store(loss, positive_part(logit) - logit * target + log1p_fraction(p.decay));
-        for (ptrdiff_t l = 0; l < smaller(LANES, count); l++) sum += (double)loss[l];
+        if (count == LANES)
+            for (int l = 0; l < LANES; l++) sums[l] += (double)loss[l];
+        else
+            for (ptrdiff_t l = 0; l < count; l++) sums[l] += (double)loss[l];
         if (dz) store_some(dz + i, (p.value - target) * (real)scale, count);
     }
+    for (int l = 0; l < LANES; l++) sum += sums[l];
     return sum;
 }
 

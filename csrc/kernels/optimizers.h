@@ -1,59 +1,70 @@
 /* Optimizer updates on flat arrays, in place.  The formulas are numpy-ml's, which are those of the papers: Duchi et al.
- * (2011) for AdaGrad, Tieleman & Hinton (2012) for RMSProp, Kingma & Ba (2015) for Adam; eps is added to the root. */
+ * (2011) for AdaGrad, Tieleman & Hinton (2012) for RMSProp, Kingma & Ba (2015) for Adam; eps is added to the root.
+ * s: lr, grad_scale and the constants that are named at each rule. */
 #ifndef CVAE_OPTIMIZERS_H
 #define CVAE_OPTIMIZERS_H
 
 #include "logistic.h"
 
-static void sgd(void *param, void *velocity, const void *grad, double lr, double momentum, double grad_scale,
-                ptrdiff_t first, ptrdiff_t last) {
-    real *RESTRICT p = param, *RESTRICT v = velocity;
-    const real *RESTRICT g = grad;
-    const real rate = (real)(lr * grad_scale), keep = (real)momentum;
-    for (ptrdiff_t i = first; i < last; i++) {
-        v[i] = keep * v[i] + rate * g[i];
-        p[i] -= v[i];
+/* s[2]: momentum. */
+INLINE void sgd(real *RESTRICT p, real *RESTRICT velocity, const real *RESTRICT grad, const double *s,
+                ptrdiff_t count) {
+    const real rate = (real)(s[0] * s[1]), keep = (real)s[2];
+    for (ptrdiff_t i = 0; i < count; i++) {
+        velocity[i] = keep * velocity[i] + rate * grad[i];
+        p[i] -= velocity[i];
     }
 }
 
-static void adagrad(void *param, void *sum_of_squares, const void *grad, double lr, double eps, double grad_scale,
-                    ptrdiff_t first, ptrdiff_t last) {
-    real *RESTRICT p = param, *RESTRICT c = sum_of_squares;
-    const real *RESTRICT g = grad;
-    const real rate = (real)lr, small = (real)eps, scale = (real)grad_scale;
-    for (ptrdiff_t i = first; i < last; i++) {
-        const real gi = g[i] * scale;
-        c[i] += gi * gi;
-        p[i] -= rate * gi / (real_sqrt(c[i]) + small);
+/* s[2]: eps. */
+INLINE void adagrad(real *RESTRICT p, real *RESTRICT sum_of_squares, const real *RESTRICT grad, const double *s,
+                    ptrdiff_t count) {
+    const real rate = (real)s[0], scale = (real)s[1], small = (real)s[2];
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const real g = grad[i] * scale;
+        sum_of_squares[i] += g * g;
+        p[i] -= rate * g / (real_sqrt(sum_of_squares[i]) + small);
     }
 }
 
-static void rmsprop(void *param, void *mean_square, const void *grad, double lr, double decay, double eps,
-                    double grad_scale, ptrdiff_t first, ptrdiff_t last) {
-    real *RESTRICT p = param, *RESTRICT c = mean_square;
-    const real *RESTRICT g = grad;
-    const real rate = (real)lr, small = (real)eps, keep = (real)decay, add = (real)(1 - decay);
-    const real scale = (real)grad_scale;
-    for (ptrdiff_t i = first; i < last; i++) {
-        const real gi = g[i] * scale;
-        c[i] = keep * c[i] + add * (gi * gi);
-        p[i] -= rate * gi / (real_sqrt(c[i]) + small);
+/* s[2], s[3]: decay, eps. */
+INLINE void rmsprop(real *RESTRICT p, real *RESTRICT mean_square, const real *RESTRICT grad, const double *s,
+                    ptrdiff_t count) {
+    const real rate = (real)s[0], scale = (real)s[1], keep = (real)s[2], add = (real)(1 - s[2]), small = (real)s[3];
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const real g = grad[i] * scale;
+        mean_square[i] = keep * mean_square[i] + add * (g * g);
+        p[i] -= rate * g / (real_sqrt(mean_square[i]) + small);
     }
 }
 
-static void adam(void *param, void *mean, void *variance, const void *grad, double lr, double decay1, double decay2,
-                 double eps, double correction1, double correction2, double grad_scale, ptrdiff_t first,
-                 ptrdiff_t last) {
-    real *RESTRICT p = param, *RESTRICT m = mean, *RESTRICT v = variance;
-    const real *RESTRICT g = grad;
-    const real keep1 = (real)decay1, add1 = (real)(1 - decay1), keep2 = (real)decay2, add2 = (real)(1 - decay2);
-    const real rate = (real)(lr / correction1), unbias = (real)(1 / correction2), small = (real)eps;
-    const real scale = (real)grad_scale;
-    for (ptrdiff_t i = first; i < last; i++) {
-        const real gi = g[i] * scale;
-        m[i] = keep1 * m[i] + add1 * gi;
-        v[i] = keep2 * v[i] + add2 * (gi * gi);
-        p[i] -= rate * m[i] / (real_sqrt(v[i] * unbias) + small);
+/* s[2] to s[6]: decay1, decay2, eps, 1 - decay1^t, 1 - decay2^t. */
+INLINE void adam(real *RESTRICT p, real *RESTRICT mean, real *RESTRICT variance, const real *RESTRICT grad,
+                 const double *s, ptrdiff_t count) {
+    const real keep1 = (real)s[2], add1 = (real)(1 - s[2]), keep2 = (real)s[3], add2 = (real)(1 - s[3]);
+    const real rate = (real)(s[0] / s[5]), unbias = (real)(1 / s[6]), small = (real)s[4], scale = (real)s[1];
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const real g = grad[i] * scale;
+        mean[i] = keep1 * mean[i] + add1 * g;
+        variance[i] = keep2 * variance[i] + add2 * (g * g);
+        p[i] -= rate * mean[i] / (real_sqrt(variance[i] * unbias) + small);
+    }
+}
+
+static void update(const parameter_update *u, const void *grad, ptrdiff_t first, ptrdiff_t last) {
+    real *param = (real *)u->param + first, *state = (real *)u->state + first;
+    switch (u->rule) {
+    case SGD:
+        sgd(param, state, grad, u->scalars, last - first);
+        break;
+    case ADAGRAD:
+        adagrad(param, state, grad, u->scalars, last - first);
+        break;
+    case RMSPROP:
+        rmsprop(param, state, grad, u->scalars, last - first);
+        break;
+    case ADAM:
+        adam(param, state, (real *)u->second_state + first, grad, u->scalars, last - first);
     }
 }
 

@@ -79,17 +79,15 @@ INLINE void max_row(const ptrdiff_t rows, const ptrdiff_t columns, real *y, int3
             }
 }
 
-static void pool2d_max_forward(void *y, int32_t *argmax, const void *x, const window_shape *s, ptrdiff_t row) {
+static void pool2d_max_forward(void *y_row, int32_t *argmax_row, const void *x, const window_shape *s, ptrdiff_t row) {
     const ptrdiff_t image = row / s->oh, top = row % s->oh * s->stride - s->pad_top, size = s->h * s->w * s->c;
-    real *best = (real *)y + row * s->ow * s->c;
-    int32_t *arg = argmax + row * s->ow * s->c;
     const real *in = (const real *)x + image * size, *end = (const real *)x + s->n * size;
     if (s->r == 2 && s->s == 2)
-        max_row(2, 2, best, arg, in, end, s, top);
+        max_row(2, 2, y_row, argmax_row, in, end, s, top);
     else if (s->r == 3 && s->s == 3)
-        max_row(3, 3, best, arg, in, end, s, top);
+        max_row(3, 3, y_row, argmax_row, in, end, s, top);
     else
-        max_row(s->r, s->s, best, arg, in, end, s, top);
+        max_row(s->r, s->s, y_row, argmax_row, in, end, s, top);
 }
 
 /* Adds the gradients of one window's channels to the taps that were their maxima; the last channels one by one.
@@ -108,7 +106,7 @@ INLINE void spread_window(const int inside, real *image, const real *dy, const i
             }
     }
     for (; c < w->c; c++) {
-        if (argmax[c] < 0 || argmax[c] >= w->rows * w->columns) continue; /* as above: no tap's index */
+        if (argmax[c] < 0 || argmax[c] >= w->rows * w->columns) continue; /* no tap's index */
         const ptrdiff_t row = w->top + argmax[c] / w->columns, column = w->left + argmax[c] % w->columns;
         if (inside || (row >= 0 && row < w->h && column >= 0 && column < w->w))
             image[(row * w->w + column) * w->c + c] += dy[c];
@@ -130,19 +128,14 @@ INLINE void spread_image(const ptrdiff_t rows, const ptrdiff_t columns, real *dx
     }
 }
 
-static void pool2d_max_backward(void *dx, const void *dy, const int32_t *argmax, const window_shape *s,
-                                ptrdiff_t image) {
-    const ptrdiff_t size = s->h * s->w * s->c, pooled_size = s->oh * s->ow * s->c;
-    real *out = (real *)dx + image * size;
-    const real *in = (const real *)dy + image * pooled_size;
-    const int32_t *arg = argmax + image * pooled_size;
-    memset(out, 0, (size_t)size * sizeof(real));
+static void pool2d_max_backward(void *dx, const void *dy, const int32_t *argmax, const window_shape *s) {
+    memset(dx, 0, (size_t)(s->h * s->w * s->c) * sizeof(real));
     if (s->r == 2 && s->s == 2)
-        spread_image(2, 2, out, in, arg, s);
+        spread_image(2, 2, dx, dy, argmax, s);
     else if (s->r == 3 && s->s == 3)
-        spread_image(3, 3, out, in, arg, s);
+        spread_image(3, 3, dx, dy, argmax, s);
     else
-        spread_image(s->r, s->s, out, in, arg, s);
+        spread_image(s->r, s->s, dx, dy, argmax, s);
 }
 
 static void pool2d_average_forward(void *y, const void *x, const window_shape *s, ptrdiff_t row) {

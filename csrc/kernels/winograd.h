@@ -403,10 +403,13 @@ static void winograd_backward(void *dx, void *dU, int accumulate, const void *x,
             collect_grad_input(dx, V, s, t, end);
         }
         if (dU) {
+            const ptrdiff_t size = s->c * padded(s->k), step = frequency_step(s->c, s->k);
             evaluate_input(V, x, s, t, end);
-            for (ptrdiff_t f = 0; f < FREQUENCIES; f++)
-                gemm_panels_transposed((real *)dU + f * frequency_step(s->c, s->k), V + f * V_step, dM + f * M_step,
-                                       s->c, s->k, rows, accumulate || t > first);
+            for (ptrdiff_t f = 0; f < FREQUENCIES; f++) {
+                real *to = (real *)dU + f * step;
+                gemm_panels_transposed(to, V + f * V_step, dM + f * M_step, s->c, s->k, rows, accumulate || t > first);
+                memset(to + size, 0, (size_t)(step - size) * sizeof(real)); /* no garbage is summed up with the rest */
+            }
         }
     }
 }

@@ -6,6 +6,8 @@ import numpy.typing as npt
 from cvae._kernels._types import Real
 from cvae._kernels.program import Program
 
+LARGEST_WINDOW: int  # rows and columns of a pooling's window
+
 def forward(
     program: Program,
     y: Real,

@@ -1,6 +1,21 @@
+import numpy as np
+import numpy.typing as npt
+
 from cvae._kernels._types import Real
 from cvae._kernels.program import Program
 
+Step = tuple[str, tuple[Real, ...], npt.NDArray[np.float64]]
+
 def dense_forward(program: Program, y: Real, x: Real, w: Real, b: Real, *, relu: bool) -> None: ...
-def dense_grad_input(program: Program, dx: Real, dy: Real, w: Real, *, skip_dead: bool) -> None: ...
-def dense_grad_weight(program: Program, dw: Real, db: Real, x: Real, dy: Real, *, skip_dead: bool) -> None: ...
+def dense_backward(
+    program: Program,
+    dx: Real | None,
+    dw: Real | None,
+    db: Real | None,
+    x: Real,
+    dy: Real,
+    w: Real,
+    *,
+    skip_dead: bool,
+    update: Step | None = None,
+) -> None: ...

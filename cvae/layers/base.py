@@ -298,6 +298,11 @@ class WeightedLayer(LayerBase):
     ) -> None:
         """dX, dW, db = the gradients of input, weights and bias from that of the pre-activation; None are left out."""
 
+    def record_descent(self, program: Program, dX: Array | None, X: Array, dZ: Array, updates: Updates) -> None:
+        """dX as in `record_grads`, and the prepared step of all parameters; `gradients` may be overwritten."""
+        self.record_grads(program, dX, self.gradients["W"], self.gradients["b"].reshape(-1), X, dZ)
+        updates.record(program, self)
+
     def initialize(self, in_shape: tuple[int, ...]) -> None:
         shape = self._weight_shape(in_shape)
         if not self.is_initialized:

@@ -9,6 +9,7 @@ from cvae._kernels.program import Program
 from cvae.activations import ReLU
 from cvae.layers.base import Array, WeightedLayer
 from cvae.parsing import check_size
+from cvae.updates import Updates
 
 
 class FullyConnected(WeightedLayer):
@@ -102,8 +103,18 @@ class FullyConnected(WeightedLayer):
     def record_grads(
         self, program: Program, dX: Array | None, dW: Array | None, db: Array | None, X: Array, dZ: Array
     ) -> None:
-        skip_dead = isinstance(self.act_fn, ReLU)  # of others hardly any unit has no gradient at all
-        if dW is not None and db is not None:
-            dense.dense_grad_weight(program, dW, db, X, dZ, skip_dead=skip_dead)
-        if dX is not None:
-            dense.dense_grad_input(program, dX, dZ, self.W, skip_dead=skip_dead)
+        dense.dense_backward(program, dX, dW, db, X, dZ, self.W, skip_dead=self._has_dead_units)
+
+    def record_descent(self, program: Program, dX: Array | None, X: Array, dZ: Array, updates: Updates) -> None:
+        step = updates.step_of(self, "W")
+        if step is None:
+            super().record_descent(program, dX, X, dZ, updates)
+            return
+        db = self.gradients["b"].reshape(-1)
+        dense.dense_backward(program, dX, None, db, X, dZ, self.W, skip_dead=self._has_dead_units, update=step)
+        updates.record(program, self, ["b"])
+
+    @property
+    def _has_dead_units(self) -> bool:
+        """Whether there may well be units that have no gradient in a whole batch."""
+        return isinstance(self.act_fn, ReLU)
