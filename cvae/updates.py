@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cvae._kernels.program import Program
+from cvae._kernels.program import Program, Watch
 from cvae.optimizer_base import Array, Scalars
 from cvae.programs import start
 
@@ -22,8 +22,9 @@ class Updates:
 
     def __init__(self) -> None:
         self._program = Program()
+        self._layers: list[LayerBase] = []
+        self._watch = Watch()  # over what recordings depend on
         self._scalars: dict[tuple[LayerBase, str], Scalars] = {}
-        self._prepared: list[Any] = []  # the objects that recordings depend on; kept, so that they can be compared
 
     def apply(self, layers: Sequence[LayerBase], cur_loss: float | None) -> None:
         """Take a step of each layer's optimizer: the parameters move in place, along the layers' `gradients`.
@@ -41,31 +42,32 @@ class Updates:
 
         Returns whether it has to be recorded anew. Errors as in `apply`.
         """
-        moves = [(layer, name) for layer in layers for name in _moved(layer)]
-        is_prepared = _is_same(_objects(moves), self._prepared)
-        states, scalars = [], []
-        for layer, name in moves:
-            optimizer, parameter = layer.optimizer, layer.parameters[name]
-            assert parameter is not None
-            states.append(
-                optimizer.cache[name]
-                if is_prepared
-                else optimizer.checked_state(parameter, layer.gradients[name], name)
-            )
+        is_new = layers != self._layers or not self._watch.unchanged()
+        moves, states, scalars = [], [], []
+        for layer in layers:
+            optimizer = layer.optimizer
             rate = optimizer.lr_scheduler(optimizer.cur_step + 1, cur_loss)
-            scalars.append(optimizer.scalars(rate, parameter, states[-1]))
+            for name in _moved(layer):
+                parameter = layer.parameters[name]
+                assert parameter is not None
+                state = optimizer.cache.get(name)
+                if is_new:
+                    state = optimizer.checked_state(parameter, layer.gradients[name], name)
+                moves.append((layer, name))
+                states.append(state)
+                scalars.append(optimizer.scalars(rate, parameter, state))
         # All that may fail has been done.
-        if not is_prepared:
+        if is_new:
             for (layer, name), state in zip(moves, states, strict=True):
                 layer.optimizer.cache[name] = state
+            self._layers, self._watch = [*layers], _watch(moves)
             self._scalars = {(layer, name): np.empty(layer.optimizer.n_scalars) for layer, name in moves}
-            self._prepared = _objects(moves)
         for layer in layers:
             layer.optimizer.step()
         for (layer, name), values in zip(moves, scalars, strict=True):
             self._scalars[layer, name][:] = values
             layer.optimizer.count_update(name)
-        return not is_prepared
+        return is_new
 
     def record(self, program: Program, layer: LayerBase, names: Sequence[str] | None = None) -> None:
         """Record the prepared step of a layer's parameters, or of some of them, along its `gradients`."""
@@ -90,16 +92,23 @@ def _moved(layer: LayerBase) -> list[str]:
     return [name for name in layer.gradients if layer.parameters.get(name) is not None]
 
 
-def _objects(moves: Sequence[tuple[LayerBase, str]]) -> list[Any]:
-    """What recordings of the updates depend on."""
-    objects: list[Any] = []
+def _watch(moves: Sequence[tuple[LayerBase, str]]) -> Watch:
+    watched = Watch()
     for layer, name in moves:
         optimizer = layer.optimizer
-        states = optimizer.states(name) if name in optimizer.cache else ()
-        clips = optimizer.clip_norm is not None
-        objects += (optimizer, layer.parameters[name], layer.gradients[name], clips, *states)
-    return objects
-
-
-def _is_same(some: list[Any], others: list[Any]) -> bool:
-    return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))
+        for entries, key in (
+            (vars(layer), "optimizer"),
+            (vars(optimizer), "clip_norm"),
+            (vars(optimizer), "cache"),
+            (optimizer.cache, name),
+            (vars(layer), "parameters"),
+            (layer.parameters, name),
+            (vars(layer), "gradients"),
+            (layer.gradients, name),
+        ):
+            watched.add(entries, key)
+        state = optimizer.cache[name]
+        for key in state if isinstance(state, dict) else ():
+            if isinstance(state[key], np.ndarray):
+                watched.add(state, key)
+    return watched
