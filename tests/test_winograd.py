@@ -16,7 +16,7 @@ from cvae.layers import Conv2D
 from cvae.layers.conv2d import winograd_is_faster
 from cvae.programs import run as run_kernel
 
-SOURCE = Path(__file__).parent.parent / "csrc" / "kernels" / "winograd.h"
+SOURCE = Path(__file__).parent.parent / "csrc" / "kernels" / "cook_toom.h"
 POINTS = [Fraction(p) for p in (0, 1, -1, 2, -2, "1/2", "-1/2")]  # and infinity
 # Largest error and its rms, see assert_accurate: the transforms multiply by up to 5.25 and cancel.
 TOLERANCE = {np.dtype(np.float32): 4e-5, np.dtype(np.float64): 1e-13}

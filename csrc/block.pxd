@@ -1,0 +1,177 @@
+# What the fused block's stages have to know (conv_pool.pyx): its geometry, the split of the work, the memory.
+#
+# The work is split into groups of images, by the shapes alone, so that results do not depend on the number of threads.
+
+from libc.stdint cimport int32_t, uint8_t
+from libc.string cimport memset
+
+from convolution cimport convolution, convolution_shape, lane_count, weight_count
+from stages cimport new_work, whole_lines
+from tables cimport BLOCK_ROWS, ceil_div, check_steps, kernel_table, window_shape
+
+cdef enum:
+    MAX_WINDOW = 16          # rows and columns of a pooling's window, whose places then fit a byte
+    MAX_LANES = 8            # accumulators of the weight gradient
+    LARGEST_IMAGE = 1 << 18  # elements of an image that is copied with its padding
+    GROUPS = 4               # the number of groups is a multiple of it, if images suffice: few threads get equal shares
+
+# The convolution is the first member: its pieces of work (convolution.pxd) run on a block too.
+cdef struct block:
+    convolution conv
+    window_shape pool        # from (N, OH, OW, K) to (N, PH, PW, K)
+    bint winograd
+    bint few                 # go from maximum to maximum for the weight gradient (kernels/conv_pool.h)
+    void *y                  # pooled, (N, PH, PW, K)
+    void *dy
+    uint8_t *argmax
+    ptrdiff_t output_bytes   # of the convolution's output for a group,
+    ptrdiff_t place_bytes    # of the places of the maxima of a row of windows or, backward, of an image,
+    ptrdiff_t masked_bytes   # of the gradient of an image's maxima,
+    ptrdiff_t weight_bytes   # and of the weights in the form in which they are needed, if each thread makes its own
+
+
+# ---------------------------------------------------------------- recording
+
+cdef inline block block_shape(
+    tuple y, tuple argmax, tuple x, tuple w, dict conv, dict pool, const kernel_table *table, ptrdiff_t itemsize,
+    bint winograd,
+) except *:
+    """The geometry, checked."""
+    cdef block b
+    memset(&b, 0, sizeof(b))
+    b.conv.s = convolution_shape((y[0], *conv["out_shape"], y[3]), x, w, conv["stride"], conv["dilation"],
+                                 conv["pad_top"], conv["pad_left"])
+    b.conv.table, b.conv.itemsize, b.conv.relu, b.winograd = table, itemsize, True, winograd
+    cdef window_shape *s = &b.conv.s
+    b.pool = s[0]
+    b.pool.h, b.pool.w, b.pool.c, b.pool.oh, b.pool.ow = s.oh, s.ow, s.k, y[1], y[2]
+    b.pool.r, b.pool.s = pool["kernel_shape"]
+    b.pool.k, b.pool.dilation = 0, 0
+    b.pool.stride, b.pool.pad_top, b.pool.pad_left = pool["stride"], pool["pad_top"], pool["pad_left"]
+    check_steps(&b.pool)
+    if argmax != y or min(y) < 1 or min(b.pool.r, b.pool.s) < 1 or max(b.pool.r, b.pool.s) > MAX_WINDOW:
+        raise ValueError(
+            "output and argmax must be (N, PH, PW, K), not empty, and kernel_shape from 1 to "
+            f"{MAX_WINDOW}, got {y}, {argmax} and {(b.pool.r, b.pool.s)}"
+        )
+    return b
+
+
+cdef inline block *new_block(
+    program, tuple arrays, tuple y, tuple argmax, tuple x, tuple w, const kernel_table *table, ptrdiff_t itemsize,
+    dict conv, dict pool, bint winograd, bint backward, bint with_dx, bint keep_weights,
+) except NULL:
+    """The images dealt out to groups, with room in scratch for the largest group."""
+    cdef block b = block_shape(y, argmax, x, w, conv, pool, table, itemsize, winograd)
+    cdef const window_shape *s = &b.conv.s
+    cdef ptrdiff_t together = (  # as many images as keep the matrix products busy
+        table.winograd_block(s) // table.winograd_tiles(s) if winograd else BLOCK_ROWS // (s.oh * s.ow))
+    cdef ptrdiff_t groups = ceil_div(s.n, max(1, together))
+    b.conv.groups = min(s.n, ceil_div(groups, GROUPS) * GROUPS)
+    b.conv.group = ceil_div(s.n, b.conv.groups)
+    b.few = backward and not with_dx and few_gradients(&b)
+    cdef ptrdiff_t weights = 0 if b.few or keep_weights or (backward and not with_dx) else weight_size(&b, backward)
+    cdef ptrdiff_t inner, lanes
+    if b.few:
+        inner = table.conv_pool_grad_weight_scratch(s, &b.pool)
+    else:
+        b.output_bytes = whole_lines(b.conv.group * s.oh * s.ow * s.k * itemsize)
+        b.place_bytes = whole_lines((b.pool.oh if backward else 1) * b.pool.ow * s.k * <ptrdiff_t> sizeof(int32_t))
+        b.masked_bytes = whole_lines(b.pool.oh * b.pool.ow * s.k * itemsize) if backward else 0
+        inner = inner_size(&b, backward)
+    if winograd or not backward:
+        b.weight_bytes = whole_lines(weights * itemsize)
+    else:
+        b.conv.lanes_at = whole_lines(weights * itemsize)
+    lanes = share_out(&b) if backward else 0
+    cdef block *work = <block *> new_work(
+        program, arrays, sizeof(block), b.conv.lanes_at + lanes * itemsize,
+        b.output_bytes + b.place_bytes + b.masked_bytes + b.weight_bytes + inner * itemsize)
+    work[0] = b
+    return work
+
+
+cdef inline ptrdiff_t weight_size(const block *b, bint backward) noexcept nogil:
+    """Elements of the weights in the form in which they are needed."""
+    cdef const window_shape *s = &b.conv.s
+    cdef ptrdiff_t depth = s.r * s.s * s.c, panel = b.conv.table.panel
+    if b.winograd:
+        return b.conv.table.winograd_kernel_size(s, backward)
+    return panel * (s.k * ceil_div(depth, panel) if backward else depth * ceil_div(s.k, panel))
+
+
+cdef inline ptrdiff_t inner_size(const block *b, bint backward) noexcept nogil:
+    """Elements of scratch for the convolution itself."""
+    cdef const kernel_table *table = b.conv.table
+    if b.winograd:
+        return table.winograd_scratch(&b.conv.s)
+    if backward:
+        return max(table.conv2d_grad_weight_scratch(&b.conv.s), table.conv2d_grad_input_scratch(&b.conv.s))
+    return table.block_scratch
+
+
+cdef inline ptrdiff_t share_out(block *b) noexcept nogil:
+    """Deals the groups out to lanes; returns the elements of all lanes."""
+    cdef const kernel_table *table = b.conv.table
+    cdef const window_shape *s = &b.conv.s
+    if b.few:  # for each channel a row of the sums of its taps and its bias
+        b.conv.lane_size = s.k * table.conv_pool_patch(s)
+    else:
+        b.conv.lane_size = s.k + (table.winograd_kernel_size(s, False) if b.winograd else weight_count(s))
+    b.conv.lanes = lane_count(b.conv.groups, MAX_LANES, b.conv.lane_size * b.conv.itemsize)
+    return b.conv.lanes * b.conv.lane_size
+
+
+cdef inline bint few_gradients(const block *b) noexcept nogil:
+    """Whether most of the convolution's gradient is zero, so that it pays to go from maximum to maximum."""
+    cdef const window_shape *s = &b.conv.s
+    # The image with its padding, which the kernel copies.
+    cdef double size = s.c * padded(s.h, s.r, s.stride, s.dilation, b.pool.oh, b.pool.stride, b.pool.r) * padded(
+        s.w, s.s, s.stride, s.dilation, b.pool.ow, b.pool.stride, b.pool.s)
+    cdef ptrdiff_t windows = b.pool.oh * b.pool.ow, pixels = b.pool.h * b.pool.w
+    # All patches of all windows are gathered.
+    return (2 * windows <= pixels and windows * b.pool.r * b.pool.s <= 2 * pixels and s.r * s.s * s.c < BLOCK_ROWS
+            and size < LARGEST_IMAGE)
+
+
+cdef inline double padded(
+    double size, double taps, double stride, double dilation, double windows, double pool_stride, double pool_taps,
+) noexcept nogil:
+    """Pixels along an axis that the windows of all windows see, inside the image or not."""
+    return max(size, ((windows - 1) * pool_stride + pool_taps - 1) * stride + (taps - 1) * (dilation + 1) + 1)
+
+
+# ---------------------------------------------------------------- pieces of work
+
+# A group of images as if there were no others.
+cdef struct group_of_images:
+    window_shape conv, pool
+    char *x
+    char *dx
+    char *y
+    char *dy
+    uint8_t *argmax
+
+
+cdef inline group_of_images select(const block *b, ptrdiff_t index) noexcept nogil:
+    cdef const window_shape *s = &b.conv.s
+    cdef ptrdiff_t first = index * s.n // b.conv.groups, last = (index + 1) * s.n // b.conv.groups
+    cdef ptrdiff_t image = s.h * s.w * s.c * b.conv.itemsize, pooled = b.pool.oh * b.pool.ow * s.k
+    cdef group_of_images g
+    g.conv, g.pool = b.conv.s, b.pool
+    g.conv.n = g.pool.n = last - first
+    g.x = <char *> b.conv.x + first * image
+    g.dx = NULL if b.conv.dx == NULL else <char *> b.conv.dx + first * image
+    g.y = NULL if b.y == NULL else <char *> b.y + first * pooled * b.conv.itemsize
+    g.dy = NULL if b.dy == NULL else <char *> b.dy + first * pooled * b.conv.itemsize
+    g.argmax = b.argmax + first * pooled
+    return g
+
+
+cdef inline char *inner_scratch(const block *b, char *scratch) noexcept nogil:
+    """What is left for the convolution itself."""
+    return own_weights(b, scratch) + b.weight_bytes
+
+
+cdef inline char *own_weights(const block *b, char *scratch) noexcept nogil:
+    return scratch + b.output_bytes + b.place_bytes + b.masked_bytes
