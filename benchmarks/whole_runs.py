@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import util
 from pathlib import Path
 
@@ -109,7 +110,8 @@ def peak_memories(variants: Sequence[Variant], threads: int, images: Path) -> Me
     figures, notes = [], []
     parameters = None
     for variant in variants:
-        worker = Worker(variant, threads)
+        # Without the environment with which some are faster, for it is one in which freed memory is kept.
+        worker = Worker(replace(variant, environment={}), threads)
         try:
             worker.build(Model(), BATCH, images, parameters)
             parameters = parameters or worker.call("parameters")

@@ -33,7 +33,7 @@ class Worker:
     ----------
     variant : Variant
     threads : int
-        Threads that the framework may use; OMP_NUM_THREADS in its process.
+        Threads that the framework may use; OMP_NUM_THREADS in its process, beside the variant's own environment.
     """
 
     def __init__(self, variant: Variant, threads: int) -> None:
@@ -41,7 +41,7 @@ class Worker:
         self.threads = threads
         self._pipe, other_end = _SPAWN.Pipe()
         self._process = _SPAWN.Process(target=_serve, args=(other_end, variant), daemon=True)
-        with _environment(OMP_NUM_THREADS=str(threads)):
+        with _environment(OMP_NUM_THREADS=str(threads), **variant.environment):
             self._process.start()
         other_end.close()
 

@@ -124,8 +124,8 @@ def test_only_frameworks_that_compute_the_same_are_measured(tmp_path, modules):
     own = FakeWorker(peers.CVAE, 547.0, 519.0)
     same = FakeWorker(peers.RIVALS[0], 547.001, 519.5)
     other_start = FakeWorker(peers.RIVALS[1], 547.1, 519.0)
-    untrained = FakeWorker(peers.RIVALS[3], 547.0, 547.0)
-    not_finite = FakeWorker(peers.RIVALS[4], 547.0, np.nan)
+    untrained = FakeWorker(peers.RIVALS[4], 547.0, 547.0)
+    not_finite = FakeWorker(peers.RIVALS[5], 547.0, np.nan)
 
     workers = [own, same, other_start, untrained, not_finite]
     figures, notes = measure.compare(cases.CASES[0], workers, 3, tmp_path)

@@ -44,6 +44,8 @@ class Variant:
         Only the case "train, batch 128" is measured, because each takes minutes to compile.
     before_import : str
         Statements without which the import fails.
+    environment : mapping of str to str
+        Environment variables of its process.
     """
 
     framework: str
@@ -54,6 +56,7 @@ class Variant:
     max_batch: int | None = None
     reference_case_only: bool = False
     before_import: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_installed(self) -> bool:
@@ -73,15 +76,27 @@ _TORCH = ("torch",), "peers.pytorch_peer:PyTorchPeer"
 _KERAS = ("tensorflow", "keras"), "peers.keras_peer:KerasPeer"
 _ALIAS = "import collections.abc; collections.Hashable = collections.abc.Hashable; "
 
+# PyTorch allocates its tensors anew in every step.  As it is installed, the C library hands the large ones back to the
+# system each time, and the page faults take a quarter of a training step.
+_KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
+
 RIVALS = (
-    Variant("pytorch", "PyTorch", *_TORCH),
-    Variant("pytorch", "PyTorch, channels_last", *_TORCH, {"channels_last": True}),
+    Variant("pytorch", "PyTorch", *_TORCH, environment=_KEEP_MEMORY),
+    Variant("pytorch", "PyTorch, channels_last", *_TORCH, {"channels_last": True}, environment=_KEEP_MEMORY),
+    Variant(
+        "pytorch",
+        "PyTorch, channels_last, malloc as installed",
+        *_TORCH,
+        {"channels_last": True},
+        reference_case_only=True,
+    ),
     Variant(
         "pytorch",
         "PyTorch, torch.compile",
         *_TORCH,
         {"channels_last": True, "compiled": True},
         reference_case_only=True,
+        environment=_KEEP_MEMORY,
     ),
     Variant("jax", "JAX", ("jax", "jaxlib"), "peers.jax_peer:JaxPeer"),
     Variant("keras", "Keras (TensorFlow)", *_KERAS),
