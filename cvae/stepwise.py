@@ -16,6 +16,7 @@ from cvae.model import Array, Model
 from cvae.programs import run
 from cvae.random import standard_normal
 from cvae.threads import limit_threads
+from cvae.updates import Updates
 
 _DERIVED = (
     "noise", "t_mean", "t_log_var", "dDecoder_FC1_in", "dDecoder_t_mean", "dDecoder_FC1_out", "dDecoder_t_log_var",
@@ -196,10 +197,14 @@ class Stepwise(Model):
         return d_conv, dX
 
     def update(self, cur_loss: float | None = None) -> None:
-        """Take one step of every layer's optimizer, from the output back to the input, and flush the gradients."""
+        """Take one step of every layer's optimizer, from the output back to the input, and flush the gradients.
+
+        A frozen layer only flushes. An error leaves all parameters, optimizers and gradients as they were.
+        """
+        trained = [layer for layer in reversed(self._layers().values()) if layer.trainable]
         with limit_threads(self.n_threads):
-            for layer in reversed(self._layers().values()):
-                layer.update(cur_loss)
+            Updates().apply(trained, cur_loss)
+        self.flush_gradients()
 
     def flush_gradients(self) -> None:
         """Forget what `forward` retained and set all gradients to zero."""

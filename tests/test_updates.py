@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from small_vae import assert_same_bits, layers, parameters, random_images, small_vae
+from small_vae import assert_same_bits, initialized, layers, parameters, random_images, small_vae
 
 from cvae.layers import FullyConnected
 from cvae.optimizers import SGD, Adam
@@ -183,3 +183,16 @@ def test_training_stops_between_steps_if_a_scheduler_fails():
     assert_same_bits(parameters(stopped), parameters(whole))
     assert {layer.optimizer.cur_step for layer in layers(stopped).values()} == {1}
     assert stopped.encoder["FC4"].optimizer.cache["W"]["t"] == 1
+
+
+def test_an_error_in_a_step_by_hand_leaves_the_whole_model_as_it_was():
+    images = random_images(4)
+    vae = initialized(small_vae())
+    vae.backward(images, vae.forward(images))
+    before, gradient = parameters(vae), vae.decoder["FC2"].gradients["W"].copy()
+    vae.encoder["Conv1"].optimizer.lr_scheduler = Failing()  # the last layer to be updated
+    with pytest.raises(ArithmeticError):
+        vae.update()
+    assert_same_bits(parameters(vae), before)
+    np.testing.assert_array_equal(vae.decoder["FC2"].gradients["W"], gradient)
+    assert all(layer.optimizer.cur_step == 0 for layer in layers(vae).values())
