@@ -112,7 +112,7 @@ def dense_backward(
         (n, w.shape[1], *(dw.shape[1:] if dw is not None else ()), *(db.shape if db is not None else ())),
     )
     cdef backward *work = <backward *> new_work(
-        program, (dx_out, dw_out, db_out, x, dy, w_in, update), sizeof(backward), table.live_size(m, n),
+        program, (dx_out, dw_out, db_out, x, dy, w_in), sizeof(backward), table.live_size(m, n),
         table.dense_backward_scratch(n) * sizeof(floating))
     cdef dense_gradients *g = &work.gradients
     cdef bint small = m * n * k < SMALL_WORK
@@ -126,6 +126,7 @@ def dense_backward(
         rule, states, scalars = update
         moved = w
         fill_update[floating](&work.update, rule, <floating[:n * k]> &moved[0, 0], states, scalars)
+        program.kept.append([memoryview(array) for array in (*states, scalars)])  # so that they stay where they are
         g.update = &work.update
     if g.dx != NULL or g.dw != NULL or g.update != NULL:
         work.panels = ceil_div(k, table.panel)

@@ -159,6 +159,9 @@ CASES = {
     "more tiles than a block holds": Case(2, 44, 40, 4, 8, 5, 5, winograd=True),
     "167 taps": Case(2, 3, 180, 1, 3, 1, 167),
     "168 taps": Case(2, 9, 30, 3, 3, 7, 8),
+    "strides that lead nowhere": Case(
+        1, 1, 1, 16, 4, 1, 1, stride=2**30, pad=(0, 2**30, 0, 0), pool=(1, 1), pool_stride=2**30
+    ),
     "large padding": Case(2, 3, 3, 1, 4, 3, 3, pad=(300, 300, 300, 300), pool_stride=4),
 }
 

@@ -225,11 +225,14 @@ static void add_block(real *sums, const real *scratch, ptrdiff_t channels, ptrdi
  * is_filled: memory for a row of the padded image, in whole vectors. */
 static void find_seeing(int32_t *seeing, real_int *is_filled, const real *image, const window_shape *conv,
                         const window_shape *pool, const conv_pool_plan *plan) {
-    const ptrdiff_t right = pool->stride * conv->stride * conv->c, down = pool->stride * conv->stride * plan->row;
-    for (ptrdiff_t i = 0; i < pool->oh; i++, image += down, seeing += 2) {
+    /* From window to window, if there is another: only then are strides such that a position can be computed. */
+    const ptrdiff_t right = pool->ow > 1 ? pool->stride * conv->stride * conv->c : plan->row;
+    const ptrdiff_t down = pool->oh > 1 ? pool->stride * conv->stride * plan->row : 0;
+    for (ptrdiff_t i = 0; i < pool->oh; i++, seeing += 2) {
+        const real *top = image + i * down;
         for (ptrdiff_t q = 0; q < plan->row; q += LANES) {
             vec_int bits = broadcast_int(0);
-            for (ptrdiff_t r = 0; r < plan->view_rows; r++) bits |= as_bits(load(image + r * plan->row + q));
+            for (ptrdiff_t r = 0; r < plan->view_rows; r++) bits |= as_bits(load(top + r * plan->row + q));
             bits = ~equal_ints(bits, broadcast_int(0));
             memcpy(is_filled + q, &bits, sizeof(bits));
         }
