@@ -77,7 +77,7 @@ _KERAS = ("tensorflow", "keras"), "peers.keras_peer:KerasPeer"
 _ALIAS = "import collections.abc; collections.Hashable = collections.abc.Hashable; "
 
 # PyTorch allocates its tensors anew in every step.  As it is installed, the C library hands the large ones back to the
-# system each time, and the page faults take a quarter of a training step.
+# system each time, and the page faults take a fifth to a quarter of a training step.
 _KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
 
 RIVALS = (
