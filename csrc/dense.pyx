@@ -11,7 +11,6 @@ from updates cimport fill_update
 cdef const table_pair *tables = import_tables()
 
 cdef enum:
-    PIECES = 16              # of the backward pass, at most
     ROWS = 256               # most examples that one piece of the forward pass covers
     COPIED_ROWS = 32         # examples whose live columns are copied at once
     SUMS = 64                # columns that are summed up at once
@@ -84,7 +83,6 @@ cdef struct backward:
     parameter_update update
     void *db
     bint skip_dead
-    ptrdiff_t panels, pieces           # of rows of w
 
 
 def dense_backward(
@@ -129,11 +127,9 @@ def dense_backward(
         program.kept.append([memoryview(array) for array in (*states, scalars)])  # so that they stay where they are
         g.update = &work.update
     if g.dx != NULL or g.dw != NULL or g.update != NULL:
-        work.panels = ceil_div(k, table.panel)
-        work.pieces = min(work.panels, PIECES)
         add_stage(program, find_live, work, 1, True)
         add_stage(program, copy_live, work, ceil_div(m, COPIED_ROWS), small)
-        add_stage(program, backward_piece, work, work.pieces, small)
+        add_range_stage(program, backward_panels, work, ceil_div(k, table.panel), small)
     if db is not None:
         work.db = &db_out[0]
         add_stage(program, bias_columns, work, ceil_div(n, SUMS), m * n < SMALL_WORK)
@@ -150,10 +146,12 @@ cdef void copy_live(const void *work, ptrdiff_t index, char *shared, char *scrat
                       range_end(index, COPIED_ROWS, b.gradients.m))
 
 
-cdef void backward_piece(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+cdef void backward_panels(
+    const void *work, ptrdiff_t first, ptrdiff_t last, char *shared, char *scratch
+) noexcept nogil:
+    """Panels of rows of w."""
     cdef const backward *b = <const backward *> work
-    b.table.dense_backward(&b.gradients, shared, part(index, b.pieces, b.panels), part(index + 1, b.pieces, b.panels),
-                           scratch)
+    b.table.dense_backward(&b.gradients, shared, first, last, scratch)
 
 
 cdef void bias_columns(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:

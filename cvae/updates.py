@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cvae._kernels.program import Program, Watch
-from cvae.optimizer_base import Array, Scalars
+from cvae.optimizer_base import Scalars
 from cvae.programs import start
 
 if TYPE_CHECKING:
+    from cvae._kernels._types import Step
     from cvae.layers import LayerBase
-
-Step = tuple[str, tuple[Array, ...], Scalars]  # of a parameter: the optimizer's rule, its states, and its scalars
 
 
 class Updates:
@@ -60,7 +59,7 @@ class Updates:
         if is_new:
             for (layer, name), state in zip(moves, states, strict=True):
                 layer.optimizer.cache[name] = state
-            self._layers, self._watch = [*layers], _watch(moves)
+            self._layers, self._watch = [*layers], _watch(layers)
             self._scalars = {(layer, name): np.empty(layer.optimizer.n_scalars) for layer, name in moves}
         for layer in layers:
             layer.optimizer.step()
@@ -92,23 +91,18 @@ def _moved(layer: LayerBase) -> list[str]:
     return [name for name in layer.gradients if layer.parameters.get(name) is not None]
 
 
-def _watch(moves: Sequence[tuple[LayerBase, str]]) -> Watch:
+def _watch(layers: Sequence[LayerBase]) -> Watch:
     watched = Watch()
-    for layer, name in moves:
-        optimizer = layer.optimizer
-        for entries, key in (
-            (vars(layer), "optimizer"),
-            (vars(optimizer), "clip_norm"),
-            (vars(optimizer), "cache"),
-            (optimizer.cache, name),
-            (vars(layer), "parameters"),
-            (layer.parameters, name),
-            (vars(layer), "gradients"),
-            (layer.gradients, name),
-        ):
-            watched.add(entries, key)
-        state = optimizer.cache[name]
-        for key in state if isinstance(state, dict) else ():
-            if isinstance(state[key], np.ndarray):
-                watched.add(state, key)
+    for layer in layers:
+        for attribute in ("optimizer", "parameters", "gradients"):
+            watched.add(vars(layer), attribute)
+        for attribute in ("clip_norm", "cache"):
+            watched.add(vars(layer.optimizer), attribute)
+        for name in _moved(layer):
+            for entries in (layer.parameters, layer.gradients, layer.optimizer.cache):
+                watched.add(entries, name)
+            state = layer.optimizer.cache[name]
+            for key in state if isinstance(state, dict) else ():
+                if isinstance(state[key], np.ndarray):
+                    watched.add(state, key)
     return watched

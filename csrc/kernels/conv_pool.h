@@ -9,6 +9,7 @@
 #ifndef CVAE_CONV_POOL_H
 #define CVAE_CONV_POOL_H
 
+#include "column_sums.h"
 #include "conv2d.h"
 
 enum {
@@ -246,18 +247,9 @@ static void find_seeing(int32_t *seeing, real_int *is_filled, const real *image,
     }
 }
 
-/* Adds what empty windows hand on to the gradient of the bias. */
-INLINE void add_to_bias(real *bias, const real *g, ptrdiff_t windows, ptrdiff_t channels) {
-    for (ptrdiff_t k = 0; windows > 0 && k < channels; k += LANES) {
-        const ptrdiff_t count = channels - k;
-        vec sum = load_some(g + k, count);
-        for (ptrdiff_t w = 1; w < windows; w++) sum += load_some(g + w * channels + k, count);
-        store_some(bias + k, load_some(bias + k, count) + sum, count);
-    }
-}
-
 /* Of the windows first <= w < first + count of an image, those that see something are moved to the front: their g and
- * chosen, and where their patches start to `seen`.  Returns how many they are. */
+ * chosen, and where their patches start to `seen`.  What the others hand on is added to the gradient of the bias.
+ * Returns how many are left. */
 static ptrdiff_t drop_empty_windows(real *scratch, ptrdiff_t first, ptrdiff_t count, const window_shape *pool,
                                     const conv_pool_plan *plan) {
     const int32_t *origins = (int32_t *)(scratch + plan->origins) + first * plan->taps;
@@ -271,8 +263,8 @@ static ptrdiff_t drop_empty_windows(real *scratch, ptrdiff_t first, ptrdiff_t co
         const ptrdiff_t part = smaller(pool->ow - column, count - w);
         const ptrdiff_t begin = smaller(part, larger(0, seeing[2 * row] - column));
         const ptrdiff_t end = larger(begin, smaller(part, seeing[2 * row + 1] - column)), kept = end - begin;
-        add_to_bias(bias, g + w * channels, begin, channels);
-        add_to_bias(bias, g + (w + end) * channels, part - end, channels);
+        add_column_sums(bias, g + w * channels, begin, channels);
+        add_column_sums(bias, g + (w + end) * channels, part - end, channels);
         if (left < w + begin) {
             memmove(g + left * channels, g + (w + begin) * channels, (size_t)(kept * channels) * sizeof(real));
             memmove(chosen + left * channels, chosen + (w + begin) * channels,
@@ -301,7 +293,8 @@ static void conv_pool_grad_weight(void *sums, const void *x, const void *p, cons
     memset(bias, 0, (size_t)channels * sizeof(real));
     for (ptrdiff_t n = first_image; n < last_image; n++) {
         pad_image(image, (const real *)x + n * conv->h * conv->w * conv->c, conv, pool, &plan);
-        find_seeing((int32_t *)(patches + plan.seeing), (real_int *)(patches + plan.row_flags), image, conv, pool, &plan);
+        find_seeing((int32_t *)(patches + plan.seeing), (real_int *)(patches + plan.row_flags), image, conv, pool,
+                    &plan);
         for (ptrdiff_t w = 0; w < windows; w += plan.windows) {
             const ptrdiff_t count = smaller(plan.windows, windows - w), first = (n * windows + w) * channels;
             find_gradients(g, chosen, (const real *)p + first, (const real *)dp + first, argmax + first,

@@ -1,5 +1,5 @@
-/* One-dimensional transforms between polynomials and their values at eight points, of which Winograd's algorithm is made
- * (winograd.h).  Source: Lavin & Gray (2016), "Fast Algorithms for Convolutional Neural Networks". */
+/* One-dimensional transforms between polynomials and their values at eight points, of which Winograd's algorithm is
+ * made (winograd.h).  Source: Lavin & Gray (2016), "Fast Algorithms for Convolutional Neural Networks". */
 #ifndef CVAE_COOK_TOOM_H
 #define CVAE_COOK_TOOM_H
 

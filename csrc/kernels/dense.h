@@ -150,32 +150,4 @@ static void dense_backward(const dense_gradients *g, const void *live_memory, pt
     }
 }
 
-/* Sums of BLOCK_ROWS rows are added up first, which keeps the rounding error small. */
-static void column_sums(void *out, const void *x, ptrdiff_t m, ptrdiff_t n, ptrdiff_t first, ptrdiff_t last) {
-    for (ptrdiff_t j = first; j < last; j += LANES) {
-        const ptrdiff_t count = last - j;
-        vec total = broadcast(0);
-        for (ptrdiff_t i = 0; i < m; i += BLOCK_ROWS) {
-            vec sum = broadcast(0);
-            for (ptrdiff_t p = i; p < smaller(i + BLOCK_ROWS, m); p++)
-                sum += load_some((const real *)x + p * n + j, count);
-            total += sum;
-        }
-        store_some((real *)out + j, total, count);
-    }
-}
-
-/* sums (n) += the column sums of x (m, n). */
-static void add_column_sums(void *sums, const void *x, ptrdiff_t m, ptrdiff_t n) {
-    for (ptrdiff_t j = 0; j < n; j += LANES) {
-        real *to = (real *)sums + j;
-        for (ptrdiff_t i = 0; i < m; i += BLOCK_ROWS) {
-            vec sum = broadcast(0);
-            for (ptrdiff_t p = i; p < smaller(i + BLOCK_ROWS, m); p++)
-                sum += load_some((const real *)x + p * n + j, n - j);
-            store_some(to, load_some(to, n - j) + sum, n - j);
-        }
-    }
-}
-
 #endif

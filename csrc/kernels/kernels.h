@@ -33,8 +33,8 @@ typedef struct {
     const double *scalars;
 } parameter_update;
 
-/* The gradients of a dense layer, m examples, k inputs, n outputs: dx (m, k) = dy (m, n) times w (k, n) transposed, dw =
- * x (m, k) transposed times dy.  Either may be NULL; update, unless NULL, is the step of w along its gradient. */
+/* The gradients of a dense layer, m examples, k inputs, n outputs: dx (m, k) = dy (m, n) times w (k, n) transposed, and
+ * dw = x (m, k) transposed times dy.  Either may be NULL; update, unless NULL, is the step of w along its gradient. */
 typedef struct {
     const void *x, *dy, *w;
     void *dx, *dw;
@@ -122,8 +122,8 @@ typedef struct {
     /* sums (n) += the column sums of x (m, n). */
     void (*add_column_sums)(void *sums, const void *x, ptrdiff_t m, ptrdiff_t n);
 
-    /* Output row `row` (image * OH + i) of a pooling of x (N, H, W, C), y_row (OW, C); argmax: index r * S + s within the
-     * window. */
+    /* Output row `row` (image * OH + i) of a pooling of x (N, H, W, C), y_row (OW, C); argmax: index r * S + s within
+     * the window. */
     void (*pool2d_max_forward)(void *y_row, int32_t *argmax_row, const void *x, const window_shape *shape,
                                ptrdiff_t row);
     /* One image. */

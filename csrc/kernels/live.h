@@ -41,9 +41,11 @@ INLINE live_columns live_in(const void *memory, ptrdiff_t n) {
 }
 
 static void live_find(void *memory, const void *dy, int skip_dead, ptrdiff_t m, ptrdiff_t n) {
+    *(ptrdiff_t *)memory = n;
+    if (!skip_dead) return;
     const live_columns live = live_in(memory, n);
     ptrdiff_t count = 0;
-    for (ptrdiff_t j = 0; skip_dead && j < n; j += LANES) {
+    for (ptrdiff_t j = 0; j < n; j += LANES) {
         const ptrdiff_t some = smaller(LANES, n - j);
         vec_int bits = broadcast_int(0);
         real_int column[LANES];
@@ -56,7 +58,7 @@ static void live_find(void *memory, const void *dy, int skip_dead, ptrdiff_t m, 
             if (is_live) live.columns[count++] = j + i;
         }
     }
-    *live.count = skip_dead && count <= n - LANES ? count : n;
+    if (count <= n - LANES) *live.count = count;
 }
 
 /* Rows first <= i < last of the matrix. */

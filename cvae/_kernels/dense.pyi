@@ -1,10 +1,5 @@
-import numpy as np
-import numpy.typing as npt
-
-from cvae._kernels._types import Real
+from cvae._kernels._types import Real, Step
 from cvae._kernels.program import Program
-
-Step = tuple[str, tuple[Real, ...], npt.NDArray[np.float64]]
 
 def dense_forward(program: Program, y: Real, x: Real, w: Real, b: Real, *, relu: bool) -> None: ...
 def dense_backward(
