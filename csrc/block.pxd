@@ -7,10 +7,9 @@ from libc.string cimport memset
 
 from convolution cimport convolution, convolution_shape, lane_count, weight_count
 from stages cimport new_work, whole_lines
-from tables cimport BLOCK_ROWS, ceil_div, check_steps, kernel_table, window_shape
+from tables cimport BLOCK_ROWS, INACTIVE, ceil_div, check_steps, kernel_table, window_shape
 
 cdef enum:
-    MAX_WINDOW = 16          # rows and columns of a pooling's window, whose places then fit a byte
     MAX_LANES = 8            # accumulators of the weight gradient
     LARGEST_IMAGE = 1 << 18  # elements of an image that is copied with its padding
     GROUPS = 4               # the number of groups is a multiple of it, if images suffice: few threads get equal shares
@@ -26,7 +25,6 @@ cdef struct block:
     uint8_t *argmax
     ptrdiff_t output_bytes   # of the convolution's output for a group,
     ptrdiff_t place_bytes    # of the places of the maxima of a row of windows or, backward, of an image,
-    ptrdiff_t masked_bytes   # of the gradient of an image's maxima,
     ptrdiff_t weight_bytes   # and of the weights in the form in which they are needed, if each thread makes its own
 
 
@@ -49,10 +47,10 @@ cdef inline block block_shape(
     b.pool.k, b.pool.dilation = 0, 0
     b.pool.stride, b.pool.pad_top, b.pool.pad_left = pool["stride"], pool["pad_top"], pool["pad_left"]
     check_steps(&b.pool)
-    if argmax != y or min(y) < 1 or min(b.pool.r, b.pool.s) < 1 or max(b.pool.r, b.pool.s) > MAX_WINDOW:
+    if argmax != y or min(y) < 1 or not 1 <= min(b.pool.r, b.pool.s) <= INACTIVE // max(b.pool.r, b.pool.s):
         raise ValueError(
-            "output and argmax must be (N, PH, PW, K), not empty, and kernel_shape from 1 to "
-            f"{MAX_WINDOW}, got {y}, {argmax} and {(b.pool.r, b.pool.s)}"
+            "output and argmax must be (N, PH, PW, K), not empty, and kernel_shape a window of 1 to "
+            f"{INACTIVE} pixels, got {y}, {argmax} and {(b.pool.r, b.pool.s)}"
         )
     return b
 
@@ -77,7 +75,6 @@ cdef inline block *new_block(
     else:
         b.output_bytes = whole_lines(b.conv.group * s.oh * s.ow * s.k * itemsize)
         b.place_bytes = whole_lines((b.pool.oh if backward else 1) * b.pool.ow * s.k * <ptrdiff_t> sizeof(int32_t))
-        b.masked_bytes = whole_lines(b.pool.oh * b.pool.ow * s.k * itemsize) if backward else 0
         inner = inner_size(&b, backward)
     if winograd or not backward:
         b.weight_bytes = whole_lines(weights * itemsize)
@@ -86,7 +83,7 @@ cdef inline block *new_block(
     lanes = share_out(&b) if backward else 0
     cdef block *work = <block *> new_work(
         program, arrays, sizeof(block), b.conv.lanes_at + lanes * itemsize,
-        b.output_bytes + b.place_bytes + b.masked_bytes + b.weight_bytes + inner * itemsize)
+        b.output_bytes + b.place_bytes + b.weight_bytes + inner * itemsize)
     work[0] = b
     return work
 
@@ -174,4 +171,4 @@ cdef inline char *inner_scratch(const block *b, char *scratch) noexcept nogil:
 
 
 cdef inline char *own_weights(const block *b, char *scratch) noexcept nogil:
-    return scratch + b.output_bytes + b.place_bytes + b.masked_bytes
+    return scratch + b.output_bytes + b.place_bytes

@@ -7,22 +7,20 @@ from cython cimport floating
 from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memcpy
 
-from block cimport (
-    MAX_WINDOW, block, group_of_images, inner_scratch, new_block, own_weights, select, weight_size,
-)
+from block cimport block, group_of_images, inner_scratch, new_block, own_weights, select, weight_size
 from convolution cimport (
     RANGE, check_bias, collect_kernel, compare_weights, evaluate_kernel, is_small, kernel_pieces, lane_of,
     pack_transposed_weights, pack_weights, sum_direct_lanes, sum_into_first_lane, weight_count,
 )
 from stages cimport add_range_stage, add_stage, new_lines
-from tables cimport BLOCK_ROWS, ceil_div, import_tables, kernel_table, range_end, table_pair, window_shape
+from tables cimport BLOCK_ROWS, INACTIVE, ceil_div, import_tables, kernel_table, range_end, table_pair, window_shape
 
 cdef const table_pair *tables = import_tables()
 
 cdef enum:
     CHANNELS = 16            # output channels of a piece of work
 
-LARGEST_WINDOW = MAX_WINDOW
+LARGEST_WINDOW = INACTIVE
 
 
 # ---------------------------------------------------------------- recording
@@ -30,7 +28,7 @@ LARGEST_WINDOW = MAX_WINDOW
 def forward(
     program,
     floating[:, :, :, ::1] y not None,         # OUT (N, PH, PW, K)
-    uint8_t[:, :, :, ::1] argmax not None,     # OUT (N, PH, PW, K), index row * S + column within the pooling's window
+    uint8_t[:, :, :, ::1] argmax not None,     # OUT (N, PH, PW, K), see below
     const floating[:, :, :, ::1] x not None,   # IN  (N, H, W, C)
     const floating[:, :, :, ::1] w not None,   # IN  (R, S, C, K)
     const floating[::1] b not None,            # IN  (K)
@@ -39,7 +37,8 @@ def forward(
     bint winograd,
     bint keep_weights,                         # keep what is computed from the weights for as long as they are the same
 ):
-    """y = the maximum of each window of max(conv(x, w) + b, 0), argmax its place."""
+    """y = the maximum of each window of max(conv(x, w) + b, 0), argmax its place row * S + column within the window, or
+    LARGEST_WINDOW where it is not positive and no gradient will go anywhere."""
     cdef block *work = new_block(
         program, (y, argmax, x, w, b), (<object> y).shape, (<object> argmax).shape, (<object> x).shape,
         (<object> w).shape, tables.f32 if floating is float else tables.f64, sizeof(floating), conv, pool, winograd,
@@ -66,7 +65,6 @@ def backward(
     floating[:, :, :, ::1] dw not None,           # OUT (R, S, C, K)
     floating[::1] db not None,                    # OUT (K)
     const floating[:, :, :, ::1] x not None,      # IN  (N, H, W, C)
-    const floating[:, :, :, ::1] y not None,      # IN  (N, PH, PW, K), from forward
     const uint8_t[:, :, :, ::1] argmax not None,  # IN  (N, PH, PW, K), from forward
     const floating[:, :, :, ::1] dy not None,     # IN  (N, PH, PW, K)
     const floating[:, :, :, ::1] w not None,      # IN  (R, S, C, K)
@@ -74,20 +72,18 @@ def backward(
 ):
     """The gradients of the loss with respect to weights and bias and, unless dx is None, to the input."""
     cdef floating[:, :, :, ::1] dx_out = dx
-    if (<object> dw).shape != (<object> w).shape or (<object> dy).shape != (<object> y).shape or (
-        dx is not None and dx.shape != (<object> x).shape
-    ):
+    if (<object> dw).shape != (<object> w).shape or (dx is not None and dx.shape != (<object> x).shape):
         raise ValueError(
-            f"dw, dy and dx must have the shapes {(<object> w).shape}, {(<object> y).shape} and {(<object> x).shape}, "
-            f"got {(<object> dw).shape}, {(<object> dy).shape} and {getattr(dx, 'shape', None)}"
+            f"dw and dx must have the shapes {(<object> w).shape} and {(<object> x).shape}, "
+            f"got {(<object> dw).shape} and {getattr(dx, 'shape', None)}"
         )
     cdef block *work = new_block(
-        program, (dx_out, dw, db, x, y, argmax, dy, w), (<object> y).shape, (<object> argmax).shape, (<object> x).shape,
+        program, (dx_out, dw, db, x, argmax, dy, w), (<object> dy).shape, (<object> argmax).shape, (<object> x).shape,
         (<object> w).shape, tables.f32 if floating is float else tables.f64, sizeof(floating), conv, pool, winograd,
         True, dx is not None, False)
     cdef window_shape *s = &work.conv.s
     check_bias((<object> db).shape, s)
-    work.y, work.dy, work.argmax = <void *> &y[0, 0, 0, 0], <void *> &dy[0, 0, 0, 0], <uint8_t *> &argmax[0, 0, 0, 0]
+    work.dy, work.argmax = <void *> &dy[0, 0, 0, 0], <uint8_t *> &argmax[0, 0, 0, 0]
     work.conv.x, work.conv.w, work.conv.dw, work.conv.db = (
         &x[0, 0, 0, 0], &w[0, 0, 0, 0], &dw[0, 0, 0, 0], &db[0])
     if dx is not None:
@@ -162,7 +158,7 @@ cdef void forward_group(const block *b, ptrdiff_t index, char *weights, char *sc
         if not b.winograd:
             done = convolve_up_to(b, &g, pixels_before(&g, i), done, weights, scratch)
         table.pool2d_max_forward(g.y + i * row * b.conv.itemsize, places, scratch, &g.pool, i)
-        table.narrow(g.argmax + i * row, places, row)
+        table.narrow(g.argmax + i * row, places, g.y + i * row * b.conv.itemsize, row)
 
 
 cdef inline ptrdiff_t pixels_before(const group_of_images *g, ptrdiff_t row) noexcept nogil:
@@ -187,18 +183,13 @@ cdef ptrdiff_t convolve_up_to(
 
 
 cdef void unpool(const block *b, const group_of_images *g, char *scratch) noexcept nogil:
-    """The gradient of the convolution's output, before its ReLU, for a group of images.
-
-    A maximum is positive where what it was taken from is: there is less to undo on the pooled gradient.
-    """
+    """The gradient of the convolution's output, before its ReLU, for a group of images."""
     cdef ptrdiff_t pooled = b.pool.oh * b.pool.ow * b.pool.c, image = b.pool.h * b.pool.w * b.pool.c
     cdef ptrdiff_t size = b.conv.itemsize, i
     cdef int32_t *places = <int32_t *> (scratch + b.output_bytes)
-    cdef char *masked = scratch + b.output_bytes + b.place_bytes
     for i in range(g.pool.n):
         b.conv.table.widen(places, g.argmax + i * pooled, pooled)
-        b.conv.table.relu_backward(masked, g.dy + i * pooled * size, g.y + i * pooled * size, 0, pooled)
-        b.conv.table.pool2d_max_backward(scratch + i * image * size, masked, places, &g.pool)
+        b.conv.table.pool2d_max_backward(scratch + i * image * size, g.dy + i * pooled * size, places, &g.pool)
 
 
 cdef char *clear_lane(const block *b, ptrdiff_t index, char *shared) noexcept nogil:
@@ -272,7 +263,7 @@ cdef void collect_gradients(const void *work, ptrdiff_t index, char *shared, cha
 cdef void few_gradients_lane(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const block *b = <const block *> work
     cdef char *sums = clear_lane(b, index, shared)
-    b.conv.table.conv_pool_grad_weight(sums, b.conv.x, b.y, b.dy, b.argmax, &b.conv.s, &b.pool,
+    b.conv.table.conv_pool_grad_weight(sums, b.conv.x, b.dy, b.argmax, &b.conv.s, &b.pool,
                                        index * b.conv.s.n // b.conv.lanes, (index + 1) * b.conv.s.n // b.conv.lanes,
                                        scratch)
 

@@ -10,6 +10,7 @@ cdef extern from "kernels/kernels.h" nogil:
 
     enum:
         BLOCK_ROWS
+        INACTIVE
         BLOCK_DEPTH
         KERNEL_ROWS
 
@@ -49,9 +50,8 @@ cdef extern from "kernels/kernels.h" nogil:
                                    ptrdiff_t, void *) noexcept nogil
         ptrdiff_t (*conv2d_grad_input_scratch)(const window_shape *) noexcept nogil
         ptrdiff_t (*conv2d_grad_weight_scratch)(const window_shape *) noexcept nogil
-        void (*conv_pool_grad_weight)(void *, const void *, const void *, const void *, const uint8_t *,
-                                      const window_shape *, const window_shape *, ptrdiff_t, ptrdiff_t,
-                                      void *) noexcept nogil
+        void (*conv_pool_grad_weight)(void *, const void *, const void *, const uint8_t *, const window_shape *,
+                                      const window_shape *, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
         ptrdiff_t (*conv_pool_grad_weight_scratch)(const window_shape *, const window_shape *) noexcept nogil
         ptrdiff_t (*conv_pool_patch)(const window_shape *) noexcept nogil
         void (*conv_pool_collect)(void *, void *, const void *, const window_shape *, ptrdiff_t,
@@ -85,7 +85,7 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*sum_lanes)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*sigmoid)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*scale_bytes)(void *, const unsigned char *, ptrdiff_t) noexcept nogil
-        void (*narrow)(uint8_t *, const int32_t *, ptrdiff_t) noexcept nogil
+        void (*narrow)(uint8_t *, const int32_t *, const void *, ptrdiff_t) noexcept nogil
         void (*widen)(int32_t *, const uint8_t *, ptrdiff_t) noexcept nogil
         int (*is_in_unit_range)(const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         double (*bce_with_logits)(void *, const void *, const void *, ptrdiff_t, double, ptrdiff_t) noexcept nogil

@@ -155,7 +155,7 @@ class ConvPoolStep(Step):
         n, conv = len(X), self.block.conv
         if dX is not None or conv.trainable:
             dW, db = gradients_of(conv)
-            self.block.record_backward(program, dX, dW, db, X, self.output[:n], self.argmax[:n], self.grad[:n])
+            self.block.record_backward(program, dX, dW, db, X, self.argmax[:n], self.grad[:n])
         if conv.trainable:
             updates.record(program, conv)
 

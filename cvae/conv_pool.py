@@ -1,5 +1,6 @@
 """The fused block: a convolution with ReLU and the max pooling above it, as one."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -42,11 +43,11 @@ class ConvPool:
         """Whether two layers that follow one another can be a block."""
         _, rows, cols, channels = conv.output_shape(in_shape)
         fits = rows * cols * channels * conv.dtype.itemsize <= LARGEST_OUTPUT
-        fits = fits and max(pool.kernel_shape) <= conv_pool.LARGEST_WINDOW
+        fits = fits and math.prod(pool.kernel_shape) <= conv_pool.LARGEST_WINDOW
         return fits and isinstance(conv.act_fn, ReLU) and pool.mode == "max"
 
     def record_forward(self, program: Program, X: Array, Y: Array, argmax: Array, *, keep_weights: bool) -> None:
-        """Y = the pooled output, argmax (uint8) its places; as for layers, arrays are C-contiguous, of their dtype.
+        """Y = the pooled output, argmax its active places; as for layers, arrays are C-contiguous, of their dtype.
 
         keep_weights keeps what is computed from the weights for as long as they stay the same.
         """
@@ -54,10 +55,15 @@ class ConvPool:
         conv_pool.forward(program, Y, argmax, X, self.conv.W, self.conv.b, **how)
 
     def record_backward(
-        self, program: Program, dX: Array | None, dW: Array, db: Array, X: Array, Y: Array, argmax: Array, dY: Array
+        self, program: Program, dX: Array | None, dW: Array, db: Array, X: Array, argmax: Array, dY: Array
     ) -> None:
         """dX (unless None), dW, db = the gradients from that of the output, dY."""
-        conv_pool.backward(program, dX, dW, db, X, Y, argmax, dY, self.conv.W, **self._how)
+        conv_pool.backward(program, dX, dW, db, X, argmax, dY, self.conv.W, **self._how)
+
+
+def active_places(argmax: Array, Y: Array) -> npt.NDArray[np.uint8]:
+    """The places of a pooling's maxima Y, LARGEST_WINDOW where a maximum is not positive and hands on no gradient."""
+    return np.where(Y > 0, argmax, conv_pool.LARGEST_WINDOW).astype(np.uint8)
 
 
 def gradients_of(conv: Conv2D) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae._kernels import latent, losses
-from cvae.conv_pool import ConvPool
+from cvae.conv_pool import ConvPool, active_places
 from cvae.layers import Conv2D, Pool2D
 from cvae.layers.base import WeightedLayer
 from cvae.losses import VAELoss
@@ -191,7 +191,8 @@ class Stepwise(Model):
             dW, db = np.empty_like(conv.W), np.empty_like(conv.b)
             # The same as dX, but the order of the weights' sums depends on whether it is wanted.
             same_dX = None if is_first else np.empty_like(X)
-            run(ConvPool(conv, pool, X.shape).record_backward, same_dX, dW, db, X, Y, argmax.astype(np.uint8), grad)
+            block, places = ConvPool(conv, pool, X.shape), active_places(argmax, Y)
+            run(block.record_backward, same_dX, dW, db, X, places, grad)
             conv.gradients["W"] += dW
             conv.gradients["b"] += db.reshape(conv.gradients["b"].shape)
         return d_conv, dX

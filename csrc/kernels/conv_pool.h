@@ -152,16 +152,15 @@ static void gather_for_windows(real *patches, const real *image, const int32_t *
     }
 }
 
-/* What each window hands on, and where its patch of the maximum is.  Nothing is handed on where the maximum p is not
- * positive, as it is not on the pooling's padding, and where argmax is no tap's index. */
-static void find_gradients(real *RESTRICT g, int32_t *RESTRICT chosen, const real *RESTRICT p,
-                           const real *RESTRICT dp, const uint8_t *RESTRICT argmax, ptrdiff_t count, int32_t taps,
-                           int32_t patch) {
+/* What each window hands on, and where its patch of the maximum is.  Nothing is handed on where the maximum is not
+ * positive, as it is not on the pooling's padding: argmax is then no tap's index. */
+static void find_gradients(real *RESTRICT g, int32_t *RESTRICT chosen, const real *RESTRICT dp,
+                           const uint8_t *RESTRICT argmax, ptrdiff_t count, int32_t taps, int32_t patch) {
     for (ptrdiff_t i = 0; i < count; i++) {
         const int32_t tap = argmax[i];
-        const int some = (p[i] > 0) & (tap < taps);
-        g[i] = some ? dp[i] : 0;
-        chosen[i] = some ? tap * patch : 0;
+        const real gradient = dp[i];
+        g[i] = tap < taps ? gradient : 0;
+        chosen[i] = tap < taps ? tap * patch : 0;
     }
 }
 
@@ -278,7 +277,7 @@ static ptrdiff_t drop_empty_windows(real *scratch, ptrdiff_t first, ptrdiff_t co
     return left;
 }
 
-static void conv_pool_grad_weight(void *sums, const void *x, const void *p, const void *dp, const uint8_t *argmax,
+static void conv_pool_grad_weight(void *sums, const void *x, const void *dp, const uint8_t *argmax,
                                   const window_shape *conv, const window_shape *pool, ptrdiff_t first_image,
                                   ptrdiff_t last_image, void *scratch) {
     const conv_pool_plan plan = plan_conv_pool(conv, pool);
@@ -297,8 +296,8 @@ static void conv_pool_grad_weight(void *sums, const void *x, const void *p, cons
                     &plan);
         for (ptrdiff_t w = 0; w < windows; w += plan.windows) {
             const ptrdiff_t count = smaller(plan.windows, windows - w), first = (n * windows + w) * channels;
-            find_gradients(g, chosen, (const real *)p + first, (const real *)dp + first, argmax + first,
-                           count * channels, (int32_t)plan.taps, (int32_t)plan.patch);
+            find_gradients(g, chosen, (const real *)dp + first, argmax + first, count * channels, (int32_t)plan.taps,
+                           (int32_t)plan.patch);
             const ptrdiff_t left = drop_empty_windows(patches, w, count, pool, &plan);
             gather_for_windows(patches, image, (int32_t *)(patches + plan.seen), left * plan.taps, masks, offsets,
                                &plan);

@@ -47,12 +47,15 @@ static int is_in_unit_range(const void *x, ptrdiff_t first, ptrdiff_t last) {
     return !outside;
 }
 
-static void narrow(uint8_t *RESTRICT out, const int32_t *RESTRICT in, ptrdiff_t count) {
-    for (ptrdiff_t i = 0; i < count; i++) out[i] = (uint8_t)in[i];
+static void narrow(uint8_t *RESTRICT out, const int32_t *RESTRICT places, const void *y, ptrdiff_t count) {
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const uint8_t place = (uint8_t)places[i];
+        out[i] = ((const real *)y)[i] > 0 ? place : INACTIVE;
+    }
 }
 
-static void widen(int32_t *RESTRICT out, const uint8_t *RESTRICT in, ptrdiff_t count) {
-    for (ptrdiff_t i = 0; i < count; i++) out[i] = in[i];
+static void widen(int32_t *RESTRICT places, const uint8_t *RESTRICT in, ptrdiff_t count) {
+    for (ptrdiff_t i = 0; i < count; i++) places[i] = in[i];
 }
 
 #endif

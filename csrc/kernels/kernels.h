@@ -21,6 +21,7 @@ typedef struct {
 enum {
     BLOCK_ROWS = 168, /* rows of the left matrix handled at once, output pixels or images: a multiple of tile heights */
     BLOCK_DEPTH = 256, /* largest part of the summed dimension handled at once */
+    INACTIVE = 255,    /* the byte of a window whose maximum is not positive, instead of its place */
     KERNEL_ROWS = 16   /* rows of Winograd's weights evaluated at once; a multiple of the lanes of all vectors */
 };
 
@@ -68,12 +69,12 @@ typedef struct {
     ptrdiff_t (*conv2d_grad_input_scratch)(const window_shape *shape);
     ptrdiff_t (*conv2d_grad_weight_scratch)(const window_shape *shape);
 
-    /* The weight gradient of a convolution of few channels under ReLU and max pooling (conv_pool.h), from the pooled
-     * output p (N, OH, OW, K), its gradient dp and the pooling's argmax; pool->c is conv->k.
+    /* The weight gradient of a convolution of few channels under ReLU and max pooling (conv_pool.h), from the gradient
+     * dp (N, OH, OW, K) of the pooled output and the pooling's argmax in bytes; pool->c is conv->k.
      * sums (K, conv_pool_patch): R * S * C weights, the bias and zeros of each output channel, to which the images
      * first <= n < last are added; scratch: conv_pool_grad_weight_scratch elements.  Positions in a padded image must
      * fit an int32_t. */
-    void (*conv_pool_grad_weight)(void *sums, const void *x, const void *p, const void *dp, const uint8_t *argmax,
+    void (*conv_pool_grad_weight)(void *sums, const void *x, const void *dp, const uint8_t *argmax,
                                   const window_shape *conv, const window_shape *pool, ptrdiff_t first, ptrdiff_t last,
                                   void *scratch);
     ptrdiff_t (*conv_pool_grad_weight_scratch)(const window_shape *conv, const window_shape *pool);
@@ -139,9 +140,9 @@ typedef struct {
     void (*sigmoid)(void *out, const void *z, ptrdiff_t first, ptrdiff_t last);
     /* out = bytes / 255. */
     void (*scale_bytes)(void *out, const unsigned char *bytes, ptrdiff_t count);
-    /* Between places in a window and bytes, which they fit if the window has at most 256. */
-    void (*narrow)(uint8_t *out, const int32_t *in, ptrdiff_t count);
-    void (*widen)(int32_t *out, const uint8_t *in, ptrdiff_t count);
+    /* Places of maxima in windows of at most INACTIVE pixels: as bytes, INACTIVE where y is not positive, and back. */
+    void (*narrow)(uint8_t *out, const int32_t *places, const void *y, ptrdiff_t count);
+    void (*widen)(int32_t *places, const uint8_t *in, ptrdiff_t count);
     int (*is_in_unit_range)(const void *x, ptrdiff_t first, ptrdiff_t last);
 
     /* Row i of logits, y, dlogits (n, m): dlogits, unless NULL, = (sigmoid(logits) - y) * scale; returns the row's

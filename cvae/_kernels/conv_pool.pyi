@@ -6,7 +6,7 @@ import numpy.typing as npt
 from cvae._kernels._types import Real
 from cvae._kernels.program import Program
 
-LARGEST_WINDOW: int  # rows and columns of a pooling's window
+LARGEST_WINDOW: int  # pixels of a pooling's window
 
 def forward(
     program: Program,
@@ -27,7 +27,6 @@ def backward(
     dw: Real,
     db: Real,
     x: Real,
-    y: Real,
     argmax: npt.NDArray[np.uint8],
     dy: Real,
     w: Real,
