@@ -25,6 +25,7 @@ cdef struct block:
     uint8_t *argmax
     ptrdiff_t output_bytes   # of the convolution's output for a group,
     ptrdiff_t place_bytes    # of the places of the maxima of a row of windows or, backward, of an image,
+    ptrdiff_t input_bytes    # of a copy of a group's input, if its gradient takes its place,
     ptrdiff_t weight_bytes   # and of the weights in the form in which they are needed, if each thread makes its own
 
 
@@ -57,7 +58,7 @@ cdef inline block block_shape(
 
 cdef inline block *new_block(
     program, tuple arrays, tuple y, tuple argmax, tuple x, tuple w, const kernel_table *table, ptrdiff_t itemsize,
-    dict conv, dict pool, bint winograd, bint backward, bint with_dx, bint keep_weights,
+    dict conv, dict pool, bint winograd, bint backward, bint with_dx, bint over_x, bint keep_weights,
 ) except NULL:
     """The images dealt out to groups, with room in scratch for the largest group."""
     cdef block b = block_shape(y, argmax, x, w, conv, pool, table, itemsize, winograd)
@@ -75,6 +76,7 @@ cdef inline block *new_block(
     else:
         b.output_bytes = whole_lines(b.conv.group * s.oh * s.ow * s.k * itemsize)
         b.place_bytes = whole_lines((b.pool.oh if backward else 1) * b.pool.ow * s.k * <ptrdiff_t> sizeof(int32_t))
+        b.input_bytes = whole_lines(b.conv.group * s.h * s.w * s.c * itemsize) if over_x else 0
         inner = inner_size(&b, backward)
     if winograd or not backward:
         b.weight_bytes = whole_lines(weights * itemsize)
@@ -83,7 +85,7 @@ cdef inline block *new_block(
     lanes = share_out(&b) if backward else 0
     cdef block *work = <block *> new_work(
         program, arrays, sizeof(block), b.conv.lanes_at + lanes * itemsize,
-        b.output_bytes + b.place_bytes + b.weight_bytes + inner * itemsize)
+        b.output_bytes + b.place_bytes + b.input_bytes + b.weight_bytes + inner * itemsize)
     work[0] = b
     return work
 
@@ -171,4 +173,8 @@ cdef inline char *inner_scratch(const block *b, char *scratch) noexcept nogil:
 
 
 cdef inline char *own_weights(const block *b, char *scratch) noexcept nogil:
+    return input_copy(b, scratch) + b.input_bytes
+
+
+cdef inline char *input_copy(const block *b, char *scratch) noexcept nogil:
     return scratch + b.output_bytes + b.place_bytes

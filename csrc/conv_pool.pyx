@@ -7,7 +7,9 @@ from cython cimport floating
 from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memcpy
 
-from block cimport block, group_of_images, inner_scratch, new_block, own_weights, select, weight_size
+from block cimport (
+    block, group_of_images, inner_scratch, input_copy, new_block, own_weights, select, weight_size,
+)
 from convolution cimport (
     RANGE, check_bias, collect_kernel, compare_weights, evaluate_kernel, is_small, kernel_pieces, lane_of,
     pack_transposed_weights, pack_weights, sum_direct_lanes, sum_into_first_lane, weight_count,
@@ -42,7 +44,7 @@ def forward(
     cdef block *work = new_block(
         program, (y, argmax, x, w, b), (<object> y).shape, (<object> argmax).shape, (<object> x).shape,
         (<object> w).shape, tables.f32 if floating is float else tables.f64, sizeof(floating), conv, pool, winograd,
-        False, False, keep_weights)
+        False, False, False, keep_weights)
     check_bias((<object> b).shape, &work.conv.s)
     work.y, work.argmax = &y[0, 0, 0, 0], &argmax[0, 0, 0, 0]
     work.conv.x, work.conv.w, work.conv.b = &x[0, 0, 0, 0], &w[0, 0, 0, 0], &b[0]
@@ -61,7 +63,7 @@ def forward(
 
 def backward(
     program,
-    object dx,                                    # OUT (N, H, W, C) of the type of w, or None
+    object dx,                                    # OUT (N, H, W, C) of the type of w, or None; may be x
     floating[:, :, :, ::1] dw not None,           # OUT (R, S, C, K)
     floating[::1] db not None,                    # OUT (K)
     const floating[:, :, :, ::1] x not None,      # IN  (N, H, W, C)
@@ -80,7 +82,7 @@ def backward(
     cdef block *work = new_block(
         program, (dx_out, dw, db, x, argmax, dy, w), (<object> dy).shape, (<object> argmax).shape, (<object> x).shape,
         (<object> w).shape, tables.f32 if floating is float else tables.f64, sizeof(floating), conv, pool, winograd,
-        True, dx is not None, False)
+        True, dx is not None, dx is not None and &dx_out[0, 0, 0, 0] == &x[0, 0, 0, 0], False)
     cdef window_shape *s = &work.conv.s
     check_bias((<object> db).shape, s)
     work.dy, work.argmax = <void *> &dy[0, 0, 0, 0], <uint8_t *> &argmax[0, 0, 0, 0]
@@ -182,6 +184,13 @@ cdef ptrdiff_t convolve_up_to(
     return done
 
 
+cdef void keep_input(const block *b, group_of_images *g, char *scratch) noexcept nogil:
+    """Have the input out of its gradient's way."""
+    if b.input_bytes > 0:
+        memcpy(input_copy(b, scratch), g.x, g.conv.n * g.conv.h * g.conv.w * g.conv.c * b.conv.itemsize)
+        g.x = input_copy(b, scratch)
+
+
 cdef void unpool(const block *b, const group_of_images *g, char *scratch) noexcept nogil:
     """The gradient of the convolution's output, before its ReLU, for a group of images."""
     cdef ptrdiff_t pooled = b.pool.oh * b.pool.ow * b.pool.c, image = b.pool.h * b.pool.w * b.pool.c
@@ -222,6 +231,7 @@ cdef void winograd_lane(
     table.set_zero(bias_sums, 0, b.conv.s.k)
     for i in range(first, (index + 1) * b.conv.groups // b.conv.lanes):
         g = select(b, i)
+        keep_input(b, &g, scratch)
         unpool(b, &g, scratch)
         if g.dx != NULL:
             table.set_zero(g.dx, 0, g.conv.n * g.conv.h * g.conv.w * g.conv.c)
@@ -240,6 +250,7 @@ cdef void direct_lane(const void *work, ptrdiff_t index, char *shared, char *scr
     cdef ptrdiff_t i, j, pixels
     for i in range(index * b.conv.groups // b.conv.lanes, (index + 1) * b.conv.groups // b.conv.lanes):
         g = select(b, i)
+        keep_input(b, &g, scratch)
         unpool(b, &g, scratch)
         pixels = g.conv.n * g.conv.oh * g.conv.ow
         for j in range(ceil_div(pixels, BLOCK_ROWS)):

@@ -87,7 +87,7 @@ cdef struct backward:
 
 def dense_backward(
     program,
-    object dx,                           # OUT (m, n_in) of the type of x, or None
+    object dx,                           # OUT (m, n_in) of the type of x, or None; may be x
     object dw,                           # OUT (n_in, n_out) of the type of x, or None
     object db,                           # OUT (n_out) of the type of x, or None
     const floating[:, ::1] x not None,   # IN  (m, n_in)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from cvae._kernels.program import Program
 from cvae.activations import ReLU
 from cvae.conv_pool import ConvPool, gradients_of
-from cvae.layers import Conv2D, Flatten, LayerBase, Pool2D
+from cvae.layers import Conv2D, Flatten, FullyConnected, LayerBase, Pool2D
 from cvae.layers.base import WeightedLayer, is_identity, record_activation_backward
 from cvae.updates import Updates
 from cvae.workspace import aligned_empty
@@ -30,6 +31,10 @@ def empty(shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
     return aligned_empty(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
 
 
+def empty_like(array: Array) -> Array:
+    return empty(array.shape, array.dtype)
+
+
 class Chain:
     """Layers that follow one another, with room for the outputs of a batch and, if training, for their gradients.
 
@@ -41,10 +46,23 @@ class Chain:
         shape = in_shape
         left = list(layers)
         while left:
-            self.steps.append(self._next_step(left, shape, training))
+            self.steps.append(self._next_step(left, shape))
             shape = self.steps[-1].output.shape
+        if training:
+            self._allocate_gradients()
 
-    def _next_step(self, left: list[LayerBase], in_shape: tuple[int, ...], training: bool) -> Step:
+    def _allocate_gradients(self) -> None:
+        """A gradient takes the place of the output where nothing needs that any more."""
+        is_overwritten = False
+        for step in reversed(self.steps):
+            if not isinstance(step, FlattenStep):
+                step.grad = step.output if is_overwritten and not step.needs_output else empty_like(step.output)
+                is_overwritten = step.overwrites_input
+        for below, step in pairwise(self.steps):
+            if isinstance(step, FlattenStep):
+                step.grad = below.grad.reshape(step.output.shape)
+
+    def _next_step(self, left: list[LayerBase], in_shape: tuple[int, ...]) -> Step:
         """Take the next layer, or the next two that run as one, from those that are left."""
         layer = left.pop(0)
         layer.initialize(in_shape)  # it has its parameters; do they fit this shape?
@@ -52,13 +70,13 @@ class Chain:
         if isinstance(layer, Conv2D) and isinstance(above, Pool2D) and ConvPool.fuses(layer, above, in_shape):
             left.pop(0)
             above.initialize(layer.output_shape(in_shape))
-            return ConvPoolStep(ConvPool(layer, above, in_shape), in_shape[0], training)
+            return ConvPoolStep(ConvPool(layer, above, in_shape), in_shape[0])
         if isinstance(layer, Flatten):
             return FlattenStep(layer, self.steps[-1])
         if isinstance(layer, Pool2D):
-            return PoolStep(layer, in_shape, training)
+            return PoolStep(layer, in_shape)
         if isinstance(layer, WeightedLayer):
-            return WeightedStep(layer, in_shape, training, last=not left)
+            return WeightedStep(layer, in_shape, last=not left)
         raise TypeError(f"layers must be of known types, got {type(layer).__name__}")
 
     def record_forward(self, program: Program, X: Array) -> Array:
@@ -86,10 +104,22 @@ class Chain:
 
 
 class Step(ABC):
-    """A layer with its output for a batch and, if training, the gradient with respect to it."""
+    """A layer with its output for a batch and, if training, the gradient with respect to it.
 
-    def __init__(self, output: Array, grad: Array) -> None:
-        self.output, self.grad = output, grad
+    Attributes
+    ----------
+    needs_output : bool
+        Whether the way back needs the output, so that its gradient has to lie elsewhere.
+    overwrites_input : bool
+        Whether the gradient with respect to the input may be written over the input.
+    """
+
+    needs_output: bool
+    overwrites_input: bool
+
+    def __init__(self, output: Array) -> None:
+        self.output = output
+        self.grad = output[:0]
 
     @abstractmethod
     def record_forward(self, program: Program, X: Array) -> None:
@@ -101,17 +131,11 @@ class Step(ABC):
         parameters, unless the layer is frozen; `grad` is lost."""
 
 
-def buffers(shape: tuple[int, ...], dtype: npt.DTypeLike, training: bool) -> tuple[Array, Array]:
-    """Room for an output and, if training, for its gradient."""
-    return empty(shape, dtype), empty(shape if training else (0,), dtype)
-
-
 class FlattenStep(Step):
     """A view of the output below."""
 
     def __init__(self, layer: Flatten, below: Step) -> None:
-        shape = layer.output_shape(below.output.shape)
-        super().__init__(below.output.reshape(shape), below.grad.reshape(shape if below.grad.size else (0,)))
+        super().__init__(below.output.reshape(layer.output_shape(below.output.shape)))
 
     def record_forward(self, program: Program, X: Array) -> None:
         pass
@@ -123,9 +147,11 @@ class FlattenStep(Step):
 class PoolStep(Step):
     """A pooling, with the places of its maxima."""
 
-    def __init__(self, layer: Pool2D, in_shape: tuple[int, ...], training: bool) -> None:
+    needs_output, overwrites_input = False, True
+
+    def __init__(self, layer: Pool2D, in_shape: tuple[int, ...]) -> None:
         self.layer = layer
-        super().__init__(*buffers(layer.output_shape(in_shape), layer.dtype, training))
+        super().__init__(empty(layer.output_shape(in_shape), layer.dtype))
         self.argmax = empty(self.output.shape, np.int32) if layer.mode == "max" else None
 
     def _argmax(self, n: int) -> Array | None:
@@ -142,9 +168,11 @@ class PoolStep(Step):
 class ConvPoolStep(Step):
     """A convolution, its ReLU and the max pooling above it, with the places of the maxima."""
 
-    def __init__(self, block: ConvPool, n: int, training: bool) -> None:
+    needs_output, overwrites_input = False, True
+
+    def __init__(self, block: ConvPool, n: int) -> None:
         self.block = block
-        super().__init__(*buffers((n, *block.out_shape[1:]), block.conv.dtype, training))
+        super().__init__(empty((n, *block.out_shape[1:]), block.conv.dtype))
         self.argmax = empty(self.output.shape, np.uint8)
 
     def record_forward(self, program: Program, X: Array) -> None:
@@ -163,9 +191,12 @@ class ConvPoolStep(Step):
 class WeightedStep(Step):
     """A convolution or dense layer with its activation, unless it is the last of its chain."""
 
-    def __init__(self, layer: WeightedLayer, in_shape: tuple[int, ...], training: bool, *, last: bool) -> None:
+    needs_output = True
+
+    def __init__(self, layer: WeightedLayer, in_shape: tuple[int, ...], *, last: bool) -> None:
         self.layer = layer
-        super().__init__(*buffers(layer.output_shape(in_shape), layer.dtype, training))
+        self.overwrites_input = isinstance(layer, FullyConnected)
+        super().__init__(empty(layer.output_shape(in_shape), layer.dtype))
         self.is_linear = last or is_identity(layer.act_fn)
         # ReLU can be undone from its output.
         keeps_input = not self.is_linear and not isinstance(layer.act_fn, ReLU)
