@@ -5,12 +5,13 @@
 from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memset
 
-from convolution cimport convolution, convolution_shape, lane_count, weight_count
+from convolution cimport convolution, convolution_shape, lane_count, lane_of, weight_count
 from stages cimport new_work, whole_lines
 from tables cimport BLOCK_ROWS, INACTIVE, ceil_div, check_steps, kernel_table, window_shape
 
 cdef enum:
     MAX_LANES = 8            # accumulators of the weight gradient
+    CHAIN = 4                # of which so many are added up one after the other, and then the chains
     LARGEST_IMAGE = 1 << 18  # elements of an image that is copied with its padding
     GROUPS = 4               # the number of groups is a multiple of it, if images suffice: few threads get equal shares
 
@@ -84,7 +85,7 @@ cdef inline block *new_block(
         b.conv.lanes_at = whole_lines(weights * itemsize)
     lanes = share_out(&b) if backward else 0
     cdef block *work = <block *> new_work(
-        program, arrays, sizeof(block), b.conv.lanes_at + lanes * itemsize,
+        program, arrays, sizeof(block), b.conv.lanes_at + lanes * itemsize + MAX_LANES,
         b.output_bytes + b.place_bytes + b.input_bytes + b.weight_bytes + inner * itemsize)
     work[0] = b
     return work
@@ -165,6 +166,11 @@ cdef inline group_of_images select(const block *b, ptrdiff_t index) noexcept nog
     g.dy = NULL if b.dy == NULL else <char *> b.dy + first * pooled * b.conv.itemsize
     g.argmax = b.argmax + first * pooled
     return g
+
+
+cdef inline char *added_flags(const block *b, char *shared) noexcept nogil:
+    """Of each lane whether it is in the first one of its chain already."""
+    return lane_of(&b.conv, shared, b.conv.lanes)
 
 
 cdef inline char *inner_scratch(const block *b, char *scratch) noexcept nogil:

@@ -8,10 +8,10 @@ from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memcpy
 
 from block cimport (
-    block, group_of_images, inner_scratch, input_copy, new_block, own_weights, select, weight_size,
+    CHAIN, added_flags, block, group_of_images, inner_scratch, input_copy, new_block, own_weights, select, weight_size,
 )
 from convolution cimport (
-    RANGE, check_bias, collect_kernel, compare_weights, evaluate_kernel, is_small, kernel_pieces, lane_of,
+    RANGE, check_bias, collect_kernel, compare_weights, convolution, evaluate_kernel, is_small, kernel_pieces, lane_of,
     pack_transposed_weights, pack_weights, sum_direct_lanes, sum_into_first_lane, weight_count,
 )
 from stages cimport add_range_stage, add_stage, new_lines
@@ -102,7 +102,7 @@ cdef int record_winograd_backward(program, block *work) except -1:
     cdef const window_shape *s = &work.conv.s
     cdef bint small = is_small(s)
     add_range_stage(program, winograd_lanes, work, work.conv.lanes, small)
-    add_stage(program, sum_into_first_lane, work, ceil_div(work.conv.lane_size, RANGE), small)
+    add_stage(program, sum_chains, work, ceil_div(work.conv.lane_size, RANGE), small)
     add_stage(program, collect_gradients, work, s.c + 1, small)
     return 0
 
@@ -210,22 +210,45 @@ cdef char *clear_lane(const block *b, ptrdiff_t index, char *shared) noexcept no
 cdef void winograd_lanes(
     const void *work, ptrdiff_t first, ptrdiff_t last, char *shared, char *scratch
 ) noexcept nogil:
+    """A lane whose chain begins in the same range is added to its first lane at once.  The next one then takes its
+    memory, which is in cache: all accumulators together are larger than a cache."""
     cdef const block *b = <const block *> work
-    cdef const window_shape *s = &b.conv.s
+    cdef const convolution *c = &b.conv
     cdef char *weights = own_weights(b, scratch)
-    cdef ptrdiff_t i
-    if b.conv.dx != NULL:
-        b.conv.table.winograd_kernel(weights, b.conv.w, s, True, 0, s.k)
+    cdef char *added = added_flags(b, shared)
+    cdef ptrdiff_t i, start
+    if c.dx != NULL:
+        c.table.winograd_kernel(weights, c.w, &c.s, True, 0, c.s.k)
     for i in range(first, last):
-        winograd_lane(b, i, weights, shared, scratch)
+        start = i // CHAIN * CHAIN
+        added[i] = start >= first and i > start
+        winograd_lane(b, i, lane_of(c, shared, start + 1 if added[i] else i), weights, scratch)
+        if added[i]:
+            add_lane(c, shared, start, start + 1, 0, c.lane_size)
 
 
-cdef void winograd_lane(
-    const block *b, ptrdiff_t index, char *weights, char *shared, char *scratch
+cdef void add_lane(
+    const convolution *c, char *shared, ptrdiff_t to, ptrdiff_t lane, ptrdiff_t first, ptrdiff_t last
 ) noexcept nogil:
+    cdef char *sums = lane_of(c, shared, to)
+    c.table.sum_lanes(sums, sums, 2, (lane - to) * c.lane_size, first, last)
+
+
+cdef void sum_chains(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    """Whatever is not added up yet, for a range of the accumulators."""
+    cdef const block *b = <const block *> work
+    cdef const convolution *c = &b.conv
+    cdef ptrdiff_t first = index * RANGE, last = range_end(index, RANGE, c.lane_size), i
+    for i in range(c.lanes):
+        if i % CHAIN > 0 and not added_flags(b, shared)[i]:
+            add_lane(c, shared, i // CHAIN * CHAIN, i, first, last)
+    for i in range(1, ceil_div(c.lanes, CHAIN)):
+        add_lane(c, shared, 0, i * CHAIN, first, last)
+
+
+cdef void winograd_lane(const block *b, ptrdiff_t index, char *sums, char *weights, char *scratch) noexcept nogil:
     cdef const kernel_table *table = b.conv.table
     cdef ptrdiff_t first = index * b.conv.groups // b.conv.lanes, i
-    cdef char *sums = lane_of(&b.conv, shared, index)
     cdef char *bias_sums = sums + (b.conv.lane_size - b.conv.s.k) * b.conv.itemsize
     cdef group_of_images g
     table.set_zero(bias_sums, 0, b.conv.s.k)
