@@ -27,7 +27,7 @@ cdef struct loss:
 def bce_with_logits(
     program,
     double[::1] reconstruction not None,      # OUT (n), nats
-    object dlogits,                           # OUT (n, m) of the type of logits, or None
+    object dlogits,                           # OUT (n, m) of the type of logits, or None; may be logits
     const floating[:, ::1] logits not None,   # IN  (n, m)
     const floating[:, ::1] y not None,        # IN  (n, m), in [0, 1]
     *, double scale,

@@ -38,7 +38,7 @@ def empty_like(array: Array) -> Array:
 class Chain:
     """Layers that follow one another, with room for the outputs of a batch and, if training, for their gradients.
 
-    The last layer stops before its activation: its output is a code or logits.
+    The last layer stops before its activation: its output is a code or logits, and its gradient takes their place.
     """
 
     def __init__(self, layers: Sequence[LayerBase], in_shape: tuple[int, ...], *, training: bool) -> None:
@@ -53,7 +53,7 @@ class Chain:
 
     def _allocate_gradients(self) -> None:
         """A gradient takes the place of the output where nothing needs that any more."""
-        is_overwritten = False
+        is_overwritten = True
         for step in reversed(self.steps):
             if not isinstance(step, FlattenStep):
                 step.grad = step.output if is_overwritten and not step.needs_output else empty_like(step.output)
@@ -191,13 +191,12 @@ class ConvPoolStep(Step):
 class WeightedStep(Step):
     """A convolution or dense layer with its activation, unless it is the last of its chain."""
 
-    needs_output = True
-
     def __init__(self, layer: WeightedLayer, in_shape: tuple[int, ...], *, last: bool) -> None:
         self.layer = layer
         self.overwrites_input = isinstance(layer, FullyConnected)
         super().__init__(empty(layer.output_shape(in_shape), layer.dtype))
         self.is_linear = last or is_identity(layer.act_fn)
+        self.needs_output = not self.is_linear
         # ReLU can be undone from its output.
         keeps_input = not self.is_linear and not isinstance(layer.act_fn, ReLU)
         self.preactivation = empty(self.output.shape, layer.dtype) if keeps_input else self.output
