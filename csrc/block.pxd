@@ -5,7 +5,7 @@
 from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memset
 
-from convolution cimport convolution, convolution_shape, lane_count, lane_of, weight_count
+from convolution cimport along_rows, convolution, convolution_shape, lane_count, lane_of, weight_count
 from stages cimport new_work, whole_lines
 from tables cimport BLOCK_ROWS, INACTIVE, ceil_div, check_steps, kernel_table, window_shape
 
@@ -20,6 +20,7 @@ cdef struct block:
     convolution conv
     window_shape pool        # from (N, OH, OW, K) to (N, PH, PW, K)
     bint winograd
+    bint rows                # along rows alone (kernels/winograd_rows.h)
     bint few                 # go from maximum to maximum for the weight gradient (kernels/conv_pool.h)
     void *y                  # pooled, (N, PH, PW, K)
     void *dy
@@ -64,8 +65,10 @@ cdef inline block *new_block(
     """The images dealt out to groups, with room in scratch for the largest group."""
     cdef block b = block_shape(y, argmax, x, w, conv, pool, table, itemsize, winograd)
     cdef const window_shape *s = &b.conv.s
+    b.rows = winograd and not backward and along_rows(s)
     cdef ptrdiff_t together = (  # as many images as keep the matrix products busy
-        table.winograd_block(s) // table.winograd_tiles(s) if winograd else BLOCK_ROWS // (s.oh * s.ow))
+        table.winograd_block(s) // table.winograd_tiles(s) if winograd and not b.rows else
+        BLOCK_ROWS // (s.oh * s.ow))
     cdef ptrdiff_t groups = ceil_div(s.n, max(1, together))
     b.conv.groups = min(s.n, ceil_div(groups, GROUPS) * GROUPS)
     b.conv.group = ceil_div(s.n, b.conv.groups)
@@ -95,6 +98,8 @@ cdef inline ptrdiff_t weight_size(const block *b, bint backward) noexcept nogil:
     """Elements of the weights in the form in which they are needed."""
     cdef const window_shape *s = &b.conv.s
     cdef ptrdiff_t depth = s.r * s.s * s.c, panel = b.conv.table.panel
+    if b.rows:
+        return b.conv.table.winograd_rows_kernel_size(s)
     if b.winograd:
         return b.conv.table.winograd_kernel_size(s, backward)
     return panel * (s.k * ceil_div(depth, panel) if backward else depth * ceil_div(s.k, panel))
@@ -103,6 +108,8 @@ cdef inline ptrdiff_t weight_size(const block *b, bint backward) noexcept nogil:
 cdef inline ptrdiff_t inner_size(const block *b, bint backward) noexcept nogil:
     """Elements of scratch for the convolution itself."""
     cdef const kernel_table *table = b.conv.table
+    if b.rows:
+        return table.winograd_rows_scratch(&b.conv.s)
     if b.winograd:
         return table.winograd_scratch(&b.conv.s)
     if backward:

@@ -11,8 +11,8 @@ from block cimport (
     CHAIN, added_flags, block, group_of_images, inner_scratch, input_copy, new_block, own_weights, select, weight_size,
 )
 from convolution cimport (
-    RANGE, check_bias, collect_kernel, compare_weights, convolution, evaluate_kernel, is_small, kernel_pieces, lane_of,
-    pack_transposed_weights, pack_weights, sum_direct_lanes, sum_into_first_lane, weight_count,
+    RANGE, check_bias, collect_kernel, compare_weights, convolution, evaluate_kernel, evaluate_kernel_rows, is_small,
+    kernel_pieces, lane_of, pack_transposed_weights, pack_weights, sum_direct_lanes, sum_into_first_lane, weight_count,
 )
 from stages cimport add_range_stage, add_stage, new_lines
 from tables cimport BLOCK_ROWS, INACTIVE, ceil_div, import_tables, kernel_table, range_end, table_pair, window_shape
@@ -54,7 +54,9 @@ def forward(
         work.conv.kept_weights = new_lines(program, weight_size(work, False) * sizeof(floating))
         work.conv.kept_from = new_lines(program, weight_count(s) * sizeof(floating))
         add_stage(program, compare_weights, work, 1, True)
-        if winograd:
+        if work.rows:
+            add_stage(program, evaluate_kernel_rows, work, 1, True)
+        elif winograd:
             add_stage(program, evaluate_kernel, work, kernel_pieces(s.c), small)
         else:
             add_stage(program, pack_weights, work, ceil_div(s.k, work.conv.table.panel), small)
@@ -137,7 +139,9 @@ cdef void forward_groups(
     cdef ptrdiff_t i
     if weights == NULL:
         weights = own_weights(b, scratch)
-        if b.winograd:
+        if b.rows:
+            b.conv.table.winograd_rows_kernel(weights, b.conv.w, s)
+        elif b.winograd:
             b.conv.table.winograd_kernel(weights, b.conv.w, s, False, 0, s.c)
         else:
             b.conv.table.pack_panels(weights, b.conv.w, s.r * s.s * s.c, s.k, s.k, 1, 0,
@@ -152,7 +156,10 @@ cdef void forward_group(const block *b, ptrdiff_t index, char *weights, char *sc
     cdef int32_t *places = <int32_t *> (scratch + b.output_bytes)
     cdef ptrdiff_t row = b.pool.ow * b.pool.c
     cdef ptrdiff_t tiles = g.conv.n * table.winograd_tiles(&g.conv), step = table.winograd_block(&g.conv), done = 0, i
-    if b.winograd:
+    if b.rows:
+        table.winograd_rows_forward(scratch, g.x, weights, b.conv.b, &g.conv, True, 0,
+                                    g.conv.n * table.winograd_rows_bands(&g.conv), inner_scratch(b, scratch))
+    elif b.winograd:
         for i in range(ceil_div(tiles, step)):
             table.winograd_forward(scratch, g.x, weights, b.conv.b, &g.conv, True, i * step, range_end(i, step, tiles),
                                    inner_scratch(b, scratch))

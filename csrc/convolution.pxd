@@ -3,7 +3,7 @@
 
 from libc.string cimport memcmp, memcpy
 
-from tables cimport KERNEL_ROWS, ceil_div, check_steps, kernel_table, range_end, window_shape
+from tables cimport FEW_CHANNELS, KERNEL_ROWS, ceil_div, check_steps, kernel_table, range_end, window_shape
 
 cdef enum:
     SMALL_WORK = 100_000     # multiplications below which waking other threads costs more than it saves
@@ -59,6 +59,11 @@ cdef inline int check_bias(tuple b, const window_shape *s) except -1:
 
 cdef inline bint is_small(const window_shape *s) noexcept nogil:
     return s.n * s.oh * s.ow * s.k * s.r * s.s * s.c < SMALL_WORK
+
+
+cdef inline bint along_rows(const window_shape *s) noexcept nogil:
+    """Whether Winograd's forward pass goes along rows alone."""
+    return s.c <= FEW_CHANNELS
 
 
 cdef inline ptrdiff_t weight_count(const window_shape *s) noexcept nogil:
@@ -123,6 +128,12 @@ cdef inline void evaluate_kernel(const void *work, ptrdiff_t index, char *shared
     if not has_weights(c):
         c.table.winograd_kernel(weights_of(c, shared), source_of(c), &c.s, False, index * KERNEL_ROWS,
                                 range_end(index, KERNEL_ROWS, c.s.c))
+
+
+cdef inline void evaluate_kernel_rows(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const convolution *c = <const convolution *> work
+    if not has_weights(c):
+        c.table.winograd_rows_kernel(weights_of(c, shared), source_of(c), &c.s)
 
 
 cdef inline void evaluate_transposed_kernel(

@@ -10,6 +10,7 @@ cdef extern from "kernels/kernels.h" nogil:
 
     enum:
         BLOCK_ROWS
+        FEW_CHANNELS
         INACTIVE
         BLOCK_DEPTH
         KERNEL_ROWS
@@ -67,6 +68,12 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*winograd_backward)(void *, void *, int, const void *, const void *, const void *, const window_shape *,
                                   ptrdiff_t, ptrdiff_t, void *) noexcept nogil
         void (*winograd_collect_kernel)(void *, const void *, const window_shape *, ptrdiff_t) noexcept nogil
+        void (*winograd_rows_kernel)(void *, const void *, const window_shape *) noexcept nogil
+        ptrdiff_t (*winograd_rows_kernel_size)(const window_shape *) noexcept nogil
+        ptrdiff_t (*winograd_rows_bands)(const window_shape *) noexcept nogil
+        ptrdiff_t (*winograd_rows_scratch)(const window_shape *) noexcept nogil
+        void (*winograd_rows_forward)(void *, const void *, const void *, const void *, const window_shape *, int,
+                                      ptrdiff_t, ptrdiff_t, void *) noexcept nogil
         void (*dense_forward)(void *, const void *, const void *, const void *, ptrdiff_t, ptrdiff_t, int, ptrdiff_t,
                               ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
         void (*dense_backward)(const dense_gradients *, const void *, ptrdiff_t, ptrdiff_t, void *) noexcept nogil

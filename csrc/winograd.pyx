@@ -1,16 +1,19 @@
 # Stride-1 convolution by Winograd's algorithm: argument checks and the fixed split of the work.
 #
 # Letters as in kernels/kernels.h; images are (N, H, W, C), weights (R, S, C, K) with R and S at most 5.  The forward
-# pass is split into blocks of tiles, the backward pass into groups of whole images, because tiles overlap in dx.
+# pass is split into blocks of tiles or, of few channels, bands of rows, the backward pass into groups of whole images,
+# because tiles overlap in dx.
 
 from cython cimport floating
 
 from convolution cimport (
-    RANGE, check_bias, collect_kernel, convolution, convolution_shape, evaluate_kernel, evaluate_transposed_kernel,
-    is_small, kernel_pieces, lane_count, lane_of, sum_into_first_lane,
+    RANGE, along_rows, check_bias, collect_kernel, convolution, convolution_shape, evaluate_kernel,
+    evaluate_kernel_rows, evaluate_transposed_kernel, is_small, kernel_pieces, lane_count, lane_of,
+    sum_into_first_lane,
 )
 from stages cimport add_stage, new_work
 from tables cimport ceil_div, import_tables, kernel_table, range_end, table_pair, window_shape
+from tables cimport FEW_CHANNELS as AT_MOST_FEW
 
 cdef const table_pair *tables = import_tables()
 
@@ -18,6 +21,8 @@ cdef enum:
     MAX_LANES = 8            # accumulators of the weight gradient
     BIAS_RANGE = 16          # output channels whose gradients are summed at once
     MAX_KERNEL = 5
+
+FEW_CHANNELS = AT_MOST_FEW   # at most: the forward pass of so many input channels goes along rows alone
 
 
 cdef window_shape winograd_shape(tuple y, tuple x, tuple w, ptrdiff_t pad_top, ptrdiff_t pad_left) except *:
@@ -39,11 +44,17 @@ def forward(
     cdef window_shape s = winograd_shape(
         (<object> y).shape, (<object> x).shape, (<object> w).shape, pad_top, pad_left)
     check_bias((<object> b).shape, &s)
+    cdef bint rows = along_rows(&s)
+    cdef ptrdiff_t weights = table.winograd_rows_kernel_size(&s) if rows else table.winograd_kernel_size(&s, False)
+    cdef ptrdiff_t scratch = table.winograd_rows_scratch(&s) if rows else table.winograd_scratch(&s)
     cdef convolution *work = <convolution *> new_work(
-        program, (y, x, w, b), sizeof(convolution), table.winograd_kernel_size(&s, False) * sizeof(floating),
-        table.winograd_scratch(&s) * sizeof(floating))
+        program, (y, x, w, b), sizeof(convolution), weights * sizeof(floating), scratch * sizeof(floating))
     work.table, work.s, work.relu, work.group = table, s, relu, table.winograd_block(&s)
     work.y, work.x, work.w, work.b = &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0], &b[0]
+    if rows:
+        add_stage(program, evaluate_kernel_rows, work, 1, True)
+        add_stage(program, forward_band, work, s.n * table.winograd_rows_bands(&s), is_small(&s))
+        return
     add_stage(program, evaluate_kernel, work, kernel_pieces(s.c), is_small(&s))
     add_stage(program, forward_block, work, ceil_div(s.n * table.winograd_tiles(&s), work.group), is_small(&s))
 
@@ -52,6 +63,11 @@ cdef void forward_block(const void *work, ptrdiff_t index, char *shared, char *s
     cdef const convolution *c = <const convolution *> work
     c.table.winograd_forward(c.y, c.x, shared, c.b, &c.s, c.relu, index * c.group,
                              range_end(index, c.group, c.s.n * c.table.winograd_tiles(&c.s)), scratch)
+
+
+cdef void forward_band(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const convolution *c = <const convolution *> work
+    c.table.winograd_rows_forward(c.y, c.x, shared, c.b, &c.s, c.relu, index, index + 1, scratch)
 
 
 def backward(

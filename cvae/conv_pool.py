@@ -35,8 +35,9 @@ class ConvPool:
         self._how: dict[str, Any] = {
             "conv": steps | conv.padding(in_shape),
             "pool": pool.window(middle),
-            "winograd": conv.uses_winograd(in_shape),
         }
+        self._winograd_forward = conv.uses_winograd(in_shape, forward=True)
+        self._winograd_backward = conv.uses_winograd(in_shape, forward=False)
 
     @staticmethod
     def fuses(conv: Conv2D, pool: Pool2D, in_shape: tuple[int, ...]) -> bool:
@@ -51,14 +52,15 @@ class ConvPool:
 
         keep_weights keeps what is computed from the weights for as long as they stay the same.
         """
-        how = self._how | {"keep_weights": keep_weights}
+        how = self._how | {"winograd": self._winograd_forward, "keep_weights": keep_weights}
         conv_pool.forward(program, Y, argmax, X, self.conv.W, self.conv.b, **how)
 
     def record_backward(
         self, program: Program, dX: Array | None, dW: Array, db: Array, X: Array, argmax: Array, dY: Array
     ) -> None:
         """dX (unless None), dW, db = the gradients from that of the output, dY."""
-        conv_pool.backward(program, dX, dW, db, X, argmax, dY, self.conv.W, **self._how)
+        how = self._how | {"winograd": self._winograd_backward}
+        conv_pool.backward(program, dX, dW, db, X, argmax, dY, self.conv.W, **how)
 
 
 def active_places(argmax: Array, Y: Array) -> npt.NDArray[np.uint8]:

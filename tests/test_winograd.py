@@ -13,7 +13,7 @@ from kernel_checks import assert_margins_untouched, each_dtype, exact, normal, o
 
 from cvae._kernels import winograd
 from cvae.layers import Conv2D
-from cvae.layers.conv2d import winograd_is_faster
+from cvae.layers.conv2d import FEW_CHANNELS, winograd_is_faster, winograd_rows_are_faster
 from cvae.programs import run as run_kernel
 
 SOURCE = Path(__file__).parent.parent / "csrc" / "kernels" / "cook_toom.h"
@@ -33,6 +33,11 @@ SHAPES = [
     (4, 4, 9, 3, 2, (5, 1), (6, 7, 0, 3)),  # whole tiles of padding
     (70, 6, 6, 8, 8, (3, 3), (1, 1, 1, 1)),  # more groups than lanes
     (1, 40, 30, 20, 33, (3, 3), (0, 0, 0, 0)),  # an image of more tiles than a block
+    # Few channels: the forward pass goes along rows alone.
+    (3, 28, 28, 1, 32, (5, 5), (0, 0, 0, 0)),  # the default model's first convolution
+    (2, 31, 70, 3, 100, (3, 3), (1, 1, 1, 1)),  # more tiles than a strip holds
+    (2, 7, 33, 4, 17, (4, 2), (20, 3, 25, 9)),  # whole bands and tiles of padding
+    (1, 13, 5, 2, 40, (1, 4), (0, 0, 1, 0)),
 ]
 
 
@@ -123,7 +128,7 @@ def test_relu_is_applied_to_the_output(dtype):
 @given(
     n=st.integers(1, 9),
     size=st.tuples(st.integers(1, 15), st.integers(1, 15)),
-    channels=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    channels=st.tuples(st.integers(1, FEW_CHANNELS) | st.integers(1, 40), st.integers(1, 40)),
     kernel_shape=st.tuples(st.integers(1, 5), st.integers(1, 5)),
     pad=st.tuples(*[st.integers(0, 5)] * 4),
     seed=st.integers(0, 1000),
@@ -138,7 +143,7 @@ def test_any_shape_equals_the_reference(n, size, channels, kernel_shape, pad, se
 
 @each_dtype
 def test_bits_do_not_depend_on_the_number_of_threads(dtype):
-    for shape in (SHAPES[0], SHAPES[7], SHAPES[8]):
+    for shape in (SHAPES[0], *SHAPES[7:11]):
         first, *others = (run(shape, dtype, n_threads=n)[0] for n in (1, 2, 3, 7))
         for other in others:
             for a, b in zip(first, other, strict=True):
@@ -195,13 +200,17 @@ def test_layers_agree_whatever_the_algorithm(kernel_shape, pad):
         np.testing.assert_allclose(fast, direct, rtol=0, atol=1e-11 * np.abs(direct).max())
 
 
-def test_auto_takes_winograd_for_the_default_second_convolution_and_not_for_the_first():
-    assert Conv2D(64, 5).uses_winograd((128, 12, 12, 32))
-    assert not Conv2D(32, 5).uses_winograd((128, 28, 28, 1))
+def test_auto_takes_what_is_faster():
+    for forward in (True, False):
+        assert Conv2D(64, 5).uses_winograd((128, 12, 12, 32), forward=forward)
+        assert Conv2D(32, 5).uses_winograd((128, 28, 28, 1), forward=forward) is forward
+        for changes in ({"stride": 2}, {"dilation": 1}, {"kernel_shape": 7}):
+            layer = Conv2D(**{"out_ch": 64, "kernel_shape": 5, **changes})
+            assert not layer.uses_winograd((8, 30, 30, 32), forward=forward)
+            assert not layer.uses_winograd((8, 30, 30, 1), forward=forward)
     assert not winograd_is_faster((8, 8), (1, 1), 64, 64)
-    for changes in ({"stride": 2}, {"dilation": 1}, {"kernel_shape": 7}):
-        layer = Conv2D(**{"out_ch": 64, "kernel_shape": 5, **changes})
-        assert not layer.uses_winograd((8, 30, 30, 32))
+    for kernel_shape in ((1, 1), (1, 5), (2, 2)):
+        assert not winograd_rows_are_faster((24, 24), kernel_shape)
 
 
 @pytest.mark.parametrize("changes", [{"stride": 2}, {"dilation": 1}, {"kernel_shape": 7}], ids=str)

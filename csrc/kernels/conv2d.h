@@ -107,7 +107,7 @@ static void scatter_patches(real *dx, const real *patches, ptrdiff_t stride, con
 
 /* Few channels make short runs.  The forward pass then reads patches in place; for the weight gradient the patch matrix
  * is gathered transposed, as a row of output pixels is the longer run. */
-INLINE int has_few_channels(const window_shape *s) { return s->c <= 4 && patch_size(s) <= BLOCK_ROWS; }
+INLINE int has_few_channels(const window_shape *s) { return s->c <= FEW_CHANNELS && patch_size(s) <= BLOCK_ROWS; }
 
 /* Steps of `stride` that cover a distance, rounded up; a division only where it must be. */
 INLINE ptrdiff_t steps_over(ptrdiff_t distance, ptrdiff_t stride) {

@@ -18,8 +18,6 @@ enum {
     GATHER_PIECES = 4                          /* pieces of a patch vector put together at once */
 };
 
-INLINE ptrdiff_t whole_vectors(ptrdiff_t count) { return (count + LANES - 1) / LANES * LANES; }
-
 /* How far `count` windows of `size` reach. */
 INLINE ptrdiff_t reach(ptrdiff_t count, ptrdiff_t stride, ptrdiff_t size) { return (count - 1) * stride + size; }
 

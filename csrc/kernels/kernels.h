@@ -21,6 +21,7 @@ typedef struct {
 enum {
     BLOCK_ROWS = 168, /* rows of the left matrix handled at once, output pixels or images: a multiple of tile heights */
     BLOCK_DEPTH = 256, /* largest part of the summed dimension handled at once */
+    FEW_CHANNELS = 4,  /* at most, for the ways that are faster with few input channels */
     INACTIVE = 255,    /* the byte of a window whose maximum is not positive, instead of its place */
     KERNEL_ROWS = 16   /* rows of Winograd's weights evaluated at once; a multiple of the lanes of all vectors */
 };
@@ -101,6 +102,16 @@ typedef struct {
                               const window_shape *shape, ptrdiff_t first, ptrdiff_t last, void *scratch);
     /* Input channel c of dw from dU. */
     void (*winograd_collect_kernel)(void *dw, const void *dU, const window_shape *shape, ptrdiff_t c);
+
+    /* The same along rows alone, for FEW_CHANNELS (winograd_rows.h): all evaluated weights, winograd_rows_kernel_size
+     * elements of them, and bands of output rows first <= b < last of y, winograd_rows_bands in each image; scratch:
+     * winograd_rows_scratch elements. */
+    void (*winograd_rows_kernel)(void *U, const void *w, const window_shape *shape);
+    ptrdiff_t (*winograd_rows_kernel_size)(const window_shape *shape);
+    ptrdiff_t (*winograd_rows_bands)(const window_shape *shape);
+    ptrdiff_t (*winograd_rows_scratch)(const window_shape *shape);
+    void (*winograd_rows_forward)(void *y, const void *x, const void *U, const void *bias, const window_shape *shape,
+                                  int relu, ptrdiff_t first, ptrdiff_t last, void *scratch);
 
     /* Dense layers, m examples, k inputs, n outputs.  Rows first_row <= i < last_row, columns of panels first <= j <
      * last of y (m, n) = x (m, k) w (k, n) + bias (n), with max(., 0) if relu; scratch: dense_scratch elements. */

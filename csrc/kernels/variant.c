@@ -9,6 +9,7 @@
 #include "optimizers.h"
 #include "pool2d.h"
 #include "winograd.h"
+#include "winograd_rows.h"
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -43,6 +44,11 @@ const kernel_table TABLE = {
     .winograd_forward = winograd_forward,
     .winograd_backward = winograd_backward,
     .winograd_collect_kernel = winograd_collect_kernel,
+    .winograd_rows_kernel = winograd_rows_kernel,
+    .winograd_rows_kernel_size = winograd_rows_kernel_size,
+    .winograd_rows_bands = winograd_rows_bands,
+    .winograd_rows_scratch = winograd_rows_scratch,
+    .winograd_rows_forward = winograd_rows_forward,
     .dense_forward = dense_forward,
     .dense_backward = dense_backward,
     .dense_backward_scratch = dense_backward_scratch,

@@ -94,6 +94,7 @@ INLINE vec positive_part(vec v) { return as_real(as_bits(v) & ~less(v, broadcast
 
 INLINE ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 INLINE ptrdiff_t larger(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
+INLINE ptrdiff_t whole_vectors(ptrdiff_t count) { return (count + LANES - 1) / LANES * LANES; }
 
 /* The first count lanes, at most all of them; the others are read as zero and not written. */
 INLINE vec load_some(const real *p, ptrdiff_t count) {

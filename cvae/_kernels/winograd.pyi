@@ -1,6 +1,8 @@
 from cvae._kernels._types import Real
 from cvae._kernels.program import Program
 
+FEW_CHANNELS: int
+
 def forward(
     program: Program,
     y: Real,

@@ -23,6 +23,8 @@ from cvae.parsing import check_size
 ALGORITHMS = ("auto", "direct", "winograd")
 MAX_WINOGRAD_KERNEL = 5
 WINOGRAD_TRANSFORM = 12
+WINOGRAD_ROWS_TRANSFORM = 2
+FEW_CHANNELS = winograd.FEW_CHANNELS
 
 
 class Conv2D(WeightedLayer):
@@ -152,8 +154,11 @@ class Conv2D(WeightedLayer):
         self.derived_variables["out_rows"].append(Z.shape[1])
         self.derived_variables["out_cols"].append(Z.shape[2])
 
-    def uses_winograd(self, in_shape: tuple[int, ...]) -> bool:
-        """Whether inputs of this shape go through Winograd's algorithm; ValueError if it is asked for and cannot."""
+    def uses_winograd(self, in_shape: tuple[int, ...], *, forward: bool) -> bool:
+        """Whether inputs of this shape go through Winograd's algorithm, forward or backward.
+
+        ValueError if it is asked for and cannot.
+        """
         possible = self.stride == 1 and self.dilation == 0 and max(self.kernel_shape) <= MAX_WINOGRAD_KERNEL
         if self.algorithm == "winograd" and not possible:
             raise ValueError(
@@ -163,6 +168,8 @@ class Conv2D(WeightedLayer):
             )
         if self.algorithm == "auto":
             _, rows, cols, _ = self.output_shape(in_shape)
+            if forward and in_shape[3] <= FEW_CHANNELS:
+                return possible and winograd_rows_are_faster((rows, cols), self.kernel_shape)
             return possible and winograd_is_faster((rows, cols), self.kernel_shape, in_shape[3], self.out_ch)
         return self.algorithm == "winograd"
 
@@ -173,7 +180,7 @@ class Conv2D(WeightedLayer):
 
     def record_affine(self, program: Program, X: Array, Z: Array, relu: bool) -> None:
         pad = self.padding(X.shape)
-        if self.uses_winograd(X.shape):
+        if self.uses_winograd(X.shape, forward=True):
             winograd.forward(program, Z, X, self.W, self.b, relu=relu, **pad)
         else:
             steps = {"stride": self.stride, "dilation": self.dilation}
@@ -183,7 +190,7 @@ class Conv2D(WeightedLayer):
         self, program: Program, dX: Array | None, dW: Array | None, db: Array | None, X: Array, dZ: Array
     ) -> None:
         pad = self.padding(X.shape)
-        if self.uses_winograd(X.shape):
+        if self.uses_winograd(X.shape, forward=False):
             winograd.backward(program, dX, dW, db, X, dZ, self.W, **pad)
             return
         steps = {"stride": self.stride, "dilation": self.dilation}
@@ -206,3 +213,14 @@ def winograd_is_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int]
     direct = math.prod(out_shape) * math.prod(kernel_shape) * in_ch * outs
     winograd = tiles * 64 * (ins * outs + WINOGRAD_TRANSFORM * (ins + outs))
     return winograd < direct
+
+
+def winograd_rows_are_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int]) -> bool:
+    """The same for the forward pass of at most FEW_CHANNELS, which goes along rows alone.
+
+    In multiplications for each output row, input and output channel: one for each tile, point and row of the kernel,
+    and WINOGRAD_ROWS_TRANSFORM for each tile and point; in the direct way one for each output and kernel element.
+    """
+    outputs = 6 if kernel_shape[1] <= 3 else 4
+    winograd = math.ceil(out_shape[1] / outputs) * 8 * (kernel_shape[0] + WINOGRAD_ROWS_TRANSFORM)
+    return winograd < out_shape[1] * math.prod(kernel_shape)

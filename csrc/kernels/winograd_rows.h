@@ -1,0 +1,228 @@
+/* Winograd's minimal filtering along rows alone: the forward pass of stride-1 convolutions of few channels.
+ *
+ * A tile of m outputs side by side is computed from eight inputs of each kernel row, as in winograd.h but along one
+ * axis (cook_toom.h).  For every point that is a convolution down the columns, of which a few weights and a few rows of
+ * sums stay in registers.  With many channels two axes save more, with few the transforms along the second cost more
+ * than they save.
+ *
+ * The image is evaluated a band of BAND rows at a time, the rows of the band side by side in the vectors' lanes. */
+#ifndef CVAE_WINOGRAD_ROWS_H
+#define CVAE_WINOGRAD_ROWS_H
+
+#include "winograd.h"
+
+enum {
+    BAND = 16,                              /* input rows evaluated at once: whole vectors */
+    BAND_OUTPUTS = BAND - (MAX_TAPS - 1),   /* output rows of a band: whole strips */
+    STRIP = 4,                              /* output rows computed at once, */
+    STRIP_SIZE = 24576 / (int)sizeof(real), /* of so many tiles that their sums, of this size, stay in L1 */
+    MAX_OUTPUTS = 6,                        /* of a tile */
+    MAX_VECTORS = TILE_ROWS == 12 ? 2 : 1   /* of output channels whose sums and weights fit the registers */
+};
+
+typedef struct {
+    ptrdiff_t outputs, tiles;        /* of a tile, and tiles side by side */
+    ptrdiff_t columns, width, block; /* that the tiles see; output channels in whole vectors; tiles of a strip */
+    ptrdiff_t values, sums, end;     /* where in scratch, after the columns: the evaluated band, and the strip's sums */
+} rows_plan;
+
+static rows_plan plan_rows(const window_shape *s) {
+    rows_plan plan = {.outputs = s->s <= 3 ? 6 : 4, .width = whole_vectors(s->k)};
+    plan.tiles = (s->ow + plan.outputs - 1) / plan.outputs;
+    plan.columns = (plan.tiles - 1) * plan.outputs + POINTS;
+    plan.block = smaller(plan.tiles, larger(1, STRIP_SIZE / (STRIP * POINTS * plan.width)));
+    plan.values = plan.columns * s->c * BAND;
+    plan.sums = plan.values + POINTS * plan.tiles * s->c * BAND;
+    plan.end = plan.sums + plan.block * STRIP * POINTS * plan.width;
+    return plan;
+}
+
+static ptrdiff_t winograd_rows_scratch(const window_shape *s) { return plan_rows(s).end; }
+
+static ptrdiff_t winograd_rows_kernel_size(const window_shape *s) { return POINTS * s->c * s->r * whole_vectors(s->k); }
+
+static ptrdiff_t winograd_rows_bands(const window_shape *s) { return (s->oh + BAND_OUTPUTS - 1) / BAND_OUTPUTS; }
+
+/* U (POINTS, C, R, width) = the rows of the kernels, evaluated. */
+INLINE void evaluate_kernel_rows(real *U, const real *w, const window_shape *s, const int taps, const real *matrix) {
+    const ptrdiff_t width = whole_vectors(s->k), step = s->c * s->r * width;
+    for (ptrdiff_t r = 0; r < s->r; r++)
+        for (ptrdiff_t c = 0; c < s->c; c++)
+            for (ptrdiff_t k = 0; k < s->k; k += LANES) {
+                vec line[MAX_TAPS], values[POINTS];
+                UNROLL for (int t = 0; t < taps; t++)
+                    line[t] = t < s->s ? load_some(w + ((r * s->s + t) * s->c + c) * s->k + k, s->k - k) : broadcast(0);
+                evaluate(matrix, taps, line, values, 1);
+                UNROLL for (int f = 0; f < POINTS; f++) store(U + f * step + (c * s->r + r) * width + k, values[f]);
+            }
+}
+
+static void winograd_rows_kernel(void *U, const void *w, const window_shape *s) {
+    if (s->s <= 3)
+        evaluate_kernel_rows(U, w, s, 3, &KERNEL_3[0][0]);
+    else
+        evaluate_kernel_rows(U, w, s, 5, &KERNEL_5[0][0]);
+}
+
+/* columns (columns, C, BAND) = rows `top` to top + BAND - 1 of an image, transposed, from its padding on; 0 outside. */
+static void load_band(real *columns, const real *image, const window_shape *s, ptrdiff_t top, const rows_plan *plan) {
+    const ptrdiff_t row_length = s->w * s->c, count = plan->columns * s->c;
+    const ptrdiff_t begin = smaller(count, s->pad_left * s->c), end = smaller(count, begin + row_length);
+    memset(columns, 0, (size_t)(begin * BAND) * sizeof(real));
+    memset(columns + end * BAND, 0, (size_t)((count - end) * BAND) * sizeof(real));
+    for (ptrdiff_t next = begin; next < end; next += LANES)
+        for (ptrdiff_t i = 0; i < BAND; i += LANES) {
+            const ptrdiff_t q = smaller(next, larger(begin, end - LANES)); /* the last ones with some of those before */
+            vec block[LANES];
+            UNROLL for (int j = 0; j < LANES; j++) {
+                const ptrdiff_t row = top + i + j;
+                block[j] = row >= 0 && row < s->h ? load_some(image + row * row_length + q - begin, end - q)
+                                                  : broadcast(0);
+            }
+            transpose(block);
+            UNROLL for (int j = 0; j < LANES; j++)
+                if (q + j < end) store(columns + (q + j) * BAND + i, block[j]);
+        }
+}
+
+/* values (POINTS, tiles, C, BAND) = the tiles' rows, evaluated. */
+static void evaluate_band(real *values, const real *columns, const window_shape *s, const rows_plan *plan) {
+    const ptrdiff_t step = plan->tiles * s->c * BAND;
+    for (ptrdiff_t t = 0; t < plan->tiles; t++)
+        for (ptrdiff_t q = 0; q < s->c * BAND; q += LANES) {
+            vec line[POINTS], value[POINTS];
+            UNROLL for (int j = 0; j < POINTS; j++) line[j] = load(columns + (t * plan->outputs + j) * s->c * BAND + q);
+            evaluate(&INPUT[0][0], POINTS, line, value, 1);
+            UNROLL for (int f = 0; f < POINTS; f++) store(values + f * step + t * s->c * BAND + q, value[f]);
+        }
+}
+
+/* The sums of a strip are (tiles, width / LANES, STRIP, POINTS, LANES).  This makes those of one point and some vectors
+ * of output channels: the convolutions down the columns of one input channel, whose values (tiles)[value_step] begin
+ * with the strip's first row; added to what is there unless it is the first channel. */
+INLINE void add_strip(const int taps, const int vectors, const int is_first, real *sums, const real *values,
+                      ptrdiff_t value_step, ptrdiff_t tiles, const real *U, const rows_plan *plan) {
+    const ptrdiff_t tile_step = plan->width * STRIP * POINTS;
+    vec weight[MAX_TAPS][2];
+    UNROLL for (int r = 0; r < taps; r++)
+        UNROLL for (int v = 0; v < vectors; v++) weight[r][v] = load(U + r * plan->width + v * LANES);
+    for (ptrdiff_t t = 0; t < tiles; t++, values += value_step, sums += tile_step) {
+        vec sum[STRIP][2];
+        UNROLL for (int i = 0; i < STRIP; i++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[i][v] = is_first ? broadcast(0) : load(sums + (v * STRIP + i) * POINTS * LANES);
+        UNROLL for (int row = 0; row < STRIP + taps - 1; row++) {
+            const vec value = broadcast(values[row]);
+            UNROLL for (int r = 0; r < taps; r++)
+                if (row >= r && row - r < STRIP)
+                    UNROLL for (int v = 0; v < vectors; v++) sum[row - r][v] += value * weight[r][v];
+        }
+        UNROLL for (int i = 0; i < STRIP; i++)
+            UNROLL for (int v = 0; v < vectors; v++) store(sums + (v * STRIP + i) * POINTS * LANES, sum[i][v]);
+    }
+}
+
+/* The sums of a strip, whose values begin with its first row and tile. */
+INLINE void sum_taps(const int taps, real *sums, const real *values, const real *U, const window_shape *s,
+                     ptrdiff_t tiles, const rows_plan *plan) {
+    const ptrdiff_t value_step = s->c * BAND;
+    for (ptrdiff_t f = 0; f < POINTS; f++)
+        for (ptrdiff_t c = 0; c < s->c; c++)
+            for (ptrdiff_t k = 0; k < plan->width; k += MAX_VECTORS * LANES) {
+                real *to = sums + k * STRIP * POINTS + f * LANES;
+                const real *from = values + (f * plan->tiles * s->c + c) * BAND;
+                const real *weights = U + (f * s->c + c) * taps * plan->width + k;
+                const int two = MAX_VECTORS == 2 && plan->width - k > LANES;
+                if (two && c == 0)
+                    add_strip(taps, 2, 1, to, from, value_step, tiles, weights, plan);
+                else if (two)
+                    add_strip(taps, 2, 0, to, from, value_step, tiles, weights, plan);
+                else if (c == 0)
+                    add_strip(taps, 1, 1, to, from, value_step, tiles, weights, plan);
+                else
+                    add_strip(taps, 1, 0, to, from, value_step, tiles, weights, plan);
+            }
+}
+
+static void sum_strip(real *sums, const real *values, const real *U, const window_shape *s, ptrdiff_t tiles,
+                      const rows_plan *plan) {
+    switch (s->r) {
+#define SUM(taps)                                                                                                      \
+    case taps:                                                                                                         \
+        sum_taps(taps, sums, values, U, s, tiles, plan);                                                               \
+        break;
+        SUM(1)
+        SUM(2)
+        SUM(3)
+        SUM(4)
+        SUM(5)
+#undef SUM
+    }
+}
+
+/* One vector of channels of a strip's outputs y (rows, OW, K), `tiles` tiles from its sums, of which m columns or, if not
+ * whole, fewer than m or fewer than LANES channels are written. */
+INLINE void collect_tiles(const int m, const real *matrix, const int whole, real *y, const real *sums, vec bias,
+                          int relu, ptrdiff_t rows, ptrdiff_t tiles, ptrdiff_t columns, ptrdiff_t channels,
+                          const window_shape *s, const rows_plan *plan) {
+    const ptrdiff_t step = s->k, row_length = s->ow * s->k;
+    for (ptrdiff_t t = 0; t < tiles; t++, columns -= m) {
+        const real *in = sums + t * plan->width * STRIP * POINTS;
+        real *to = y + t * m * step;
+        for (ptrdiff_t i = 0; i < rows; i++, in += POINTS * LANES, to += row_length) {
+            vec line[POINTS], out[MAX_OUTPUTS];
+            UNROLL for (int f = 0; f < POINTS; f++) line[f] = load(in + f * LANES);
+            collect(matrix, m, line, 1, out);
+            UNROLL for (int j = 0; j < m; j++) out[j] = relu ? positive_part(out[j] + bias) : out[j] + bias;
+            if (whole)
+                UNROLL for (int j = 0; j < m; j++) store(to + j * step, out[j]);
+            else
+                for (ptrdiff_t j = 0; j < smaller(m, columns); j++) store_some(to + j * step, out[j], channels);
+        }
+    }
+}
+
+/* The strip's outputs from its first tile's first column on, of which there are `columns` to the end of the row. */
+INLINE void collect_outputs(const int m, const real *matrix, real *y, const real *sums, const real *bias, int relu,
+                            ptrdiff_t rows, ptrdiff_t tiles, ptrdiff_t columns, const window_shape *s,
+                            const rows_plan *plan) {
+    for (ptrdiff_t k = 0; k < s->k; k += LANES) {
+        const ptrdiff_t channels = s->k - k, whole = channels >= LANES ? smaller(tiles, columns / m) : 0;
+        const vec add = load_some(bias + k, channels);
+        const real *in = sums + k * STRIP * POINTS, *rest = in + whole * plan->width * STRIP * POINTS;
+        collect_tiles(m, matrix, 1, y + k, in, add, relu, rows, whole, columns, channels, s, plan);
+        collect_tiles(m, matrix, 0, y + k + whole * m * s->k, rest, add, relu, rows, tiles - whole,
+                      columns - whole * m, channels, s, plan);
+    }
+}
+
+static void collect_strip(real *y, const real *sums, const real *bias, int relu, ptrdiff_t rows, ptrdiff_t tiles,
+                          ptrdiff_t columns, const window_shape *s, const rows_plan *plan) {
+    if (plan->outputs == 4)
+        collect_outputs(4, &OUTPUT_4[0][0], y, sums, bias, relu, rows, tiles, columns, s, plan);
+    else
+        collect_outputs(6, &OUTPUT_6[0][0], y, sums, bias, relu, rows, tiles, columns, s, plan);
+}
+
+/* Bands first <= b < last of y, counted through all images. */
+static void winograd_rows_forward(void *y, const void *x, const void *U, const void *bias, const window_shape *s,
+                                  int relu, ptrdiff_t first, ptrdiff_t last, void *scratch) {
+    const rows_plan plan = plan_rows(s);
+    const ptrdiff_t bands = winograd_rows_bands(s);
+    real *columns = scratch, *values = columns + plan.values, *sums = columns + plan.sums;
+    for (ptrdiff_t band = first; band < last; band++) {
+        const ptrdiff_t image = band / bands, begin = band % bands * BAND_OUTPUTS;
+        const ptrdiff_t end = smaller(s->oh, begin + BAND_OUTPUTS);
+        load_band(columns, (const real *)x + image * s->h * s->w * s->c, s, begin - s->pad_top, &plan);
+        evaluate_band(values, columns, s, &plan);
+        for (ptrdiff_t i = begin; i < end; i += STRIP)
+            for (ptrdiff_t t = 0; t < plan.tiles; t += plan.block) {
+                const ptrdiff_t tiles = smaller(plan.block, plan.tiles - t), j = t * plan.outputs;
+                sum_strip(sums, values + t * s->c * BAND + i - begin, U, s, tiles, &plan);
+                collect_strip((real *)y + ((image * s->oh + i) * s->ow + j) * s->k, sums, bias, relu,
+                              smaller(STRIP, end - i), tiles, s->ow - j, s, &plan);
+            }
+    }
+}
+
+#endif
