@@ -5,7 +5,6 @@ The kernels are those of the layers' own `forward` and `backward`; here they kee
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
@@ -20,19 +19,9 @@ from cvae.conv_pool import ConvPool, gradients_of
 from cvae.layers import Conv2D, Flatten, FullyConnected, LayerBase, Pool2D
 from cvae.layers.base import WeightedLayer, is_identity, record_activation_backward
 from cvae.updates import Updates
-from cvae.workspace import aligned_empty
+from cvae.workspace import empty
 
 Array = npt.NDArray[Any]
-
-
-def empty(shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
-    """An uninitialised array that starts at a cache line."""
-    dtype = np.dtype(dtype)
-    return aligned_empty(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
-
-
-def empty_like(array: Array) -> Array:
-    return empty(array.shape, array.dtype)
 
 
 class Chain:
@@ -56,7 +45,8 @@ class Chain:
         is_overwritten = True
         for step in reversed(self.steps):
             if not isinstance(step, FlattenStep):
-                step.grad = step.output if is_overwritten and not step.needs_output else empty_like(step.output)
+                takes_its_place = is_overwritten and not step.needs_output
+                step.grad = step.output if takes_its_place else empty(step.output.shape, step.output.dtype)
                 is_overwritten = step.overwrites_input
         for below, step in pairwise(self.steps):
             if isinstance(step, FlattenStep):

@@ -14,6 +14,7 @@ from cvae.parsing import Configurable, check_number
 from cvae.programs import run
 from cvae.schedulers import ConstantScheduler, SchedulerBase, make_scheduler
 from cvae.threads import get_num_threads
+from cvae.workspace import copy_of, zeros_like
 
 Array = npt.NDArray[np.floating]
 Scalars = npt.NDArray[np.float64]
@@ -211,7 +212,7 @@ class OptimizerBase(Configurable, ABC):
     # The state of a parameter is one array of its shape, except in Adam.
 
     def _new_state(self, param: Array) -> Any:
-        return np.zeros_like(param)
+        return zeros_like(param)
 
     def _copied_state(self, name: str, state: Any) -> Any:
         return copied_array(name, state)
@@ -245,4 +246,4 @@ def copied_array(name: str, state: Any) -> Array:
     """A copy of an array out of a `cache_dict`, or TypeError if it is none."""
     if not isinstance(state, np.ndarray):
         raise TypeError(f"cache_dict[{name!r}] must hold an array, got {type(state).__name__}")
-    return np.array(state, order="C")
+    return copy_of(state, state.dtype) if state.dtype.kind == "f" else np.array(state)

@@ -10,10 +10,9 @@ Sources: Duchi et al. 2011 (AdaGrad), Tieleman and Hinton 2012 (RMSProp), Kingma
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from cvae.optimizer_base import Array, OptimizerBase, SchedulerLike, copied_array
 from cvae.parsing import check_number
+from cvae.workspace import zeros_like
 
 
 class SGD(OptimizerBase):
@@ -179,7 +178,7 @@ class Adam(OptimizerBase):
         return self.cache[name]["mean"], self.cache[name]["var"]
 
     def _new_state(self, param: Array) -> Any:
-        return {"t": 0, "mean": np.zeros_like(param), "var": np.zeros_like(param)}
+        return {"t": 0, "mean": zeros_like(param), "var": zeros_like(param)}
 
     def _copied_state(self, name: str, state: Any) -> Any:
         if not isinstance(state, Mapping) or set(state) != {"t", "mean", "var"}:

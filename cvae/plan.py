@@ -7,10 +7,11 @@ import numpy as np
 
 from cvae._kernels import elementwise, latent, losses
 from cvae._kernels.program import Program, Watch
-from cvae.chain import Array, Chain, empty
+from cvae.chain import Array, Chain
 from cvae.layers import LayerBase
 from cvae.programs import start
 from cvae.updates import Updates
+from cvae.workspace import empty
 
 MAX_PROGRAMS = 16  # kept for batches of different sizes; the recording of one takes less time than a training step
 

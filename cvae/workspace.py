@@ -1,6 +1,9 @@
-"""Scratch memory for the kernels, allocated once and reused."""
+"""Memory that starts at a cache line, which vectors are read from fastest, and scratch memory for the kernels."""
 
+import math
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +22,27 @@ def aligned_empty(nbytes: int) -> npt.NDArray[np.uint8]:
     memory = np.empty(nbytes + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + nbytes]
+
+
+def empty(shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """An uninitialised array that starts at a cache line."""
+    dtype = np.dtype(dtype)
+    return aligned_empty(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
+
+
+def zeros_like(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Zeros of the shape and dtype of an array, in C order from a cache line on."""
+    zeros = empty(array.shape, array.dtype)
+    zeros.fill(0)
+    return zeros
+
+
+def copy_of(values: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """The values in C order from a cache line on."""
+    array = np.asarray(values, dtype)
+    copy = empty(array.shape, array.dtype)
+    copy[...] = array
+    return copy
 
 
 class Workspace(threading.local):

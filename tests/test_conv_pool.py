@@ -219,6 +219,19 @@ def test_the_same_bits_with_any_number_of_threads(name, drawing, with_dx, dtype)
 
 
 @each_dtype
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_the_gradient_of_the_input_may_take_its_place(case, n_threads, dtype):
+    data = Data(case, dtype)
+    _, argmax, dx, dw, db = data.fused()
+    over_x, got_dw, got_db = data.x.copy(), np.empty_like(dw), np.empty_like(db)
+    arrays = (over_x, got_dw, got_db, over_x, argmax, data.dy.copy(), data.w)
+    run(conv_pool.backward, *arrays, **case.how(), n_threads=n_threads)
+    for got, expected in ((over_x, dx), (got_dw, dw), (got_db, db)):
+        np.testing.assert_array_equal(got, expected)
+
+
+@each_dtype
 @pytest.mark.parametrize("name", ["the default model's first block", "the default model's second block", "stride"])
 def test_kept_weights_are_made_anew_when_the_weights_change(name, dtype):
     data = Data(CASES[name], dtype)

@@ -150,6 +150,21 @@ def test_weights_of_dead_units_do_not_matter_to_the_gradient_of_the_input(dtype)
     assert_close(backward(dy, x, w, skip_dead=True)[0], expected)
 
 
+@corners
+@each_dtype
+def test_the_gradient_of_the_input_may_take_its_place(shape, dtype):
+    m, n_in, n_out = shape
+    rng = np.random.default_rng(0)
+    x, w, dy = positive(rng, (m, n_in), dtype), positive(rng, (n_in, n_out), dtype), positive(rng, (m, n_out), dtype)
+    for dead in (0, n_out // 2):
+        dy = with_zeros(dy, rng.permutation(n_out)[:dead])
+        dx, dw, db = backward(dy, x, w, skip_dead=True)
+        over_x, got_dw, got_db = x.copy(), np.empty_like(dw), np.empty_like(db)
+        run(dense.dense_backward, over_x, got_dw, got_db, over_x, dy, w, skip_dead=True, **KERNEL_ARGUMENTS)
+        for got, expected in ((over_x, dx), (got_dw, dw), (got_db, db)):
+            np.testing.assert_array_equal(got, expected)
+
+
 @each_dtype
 def test_each_gradient_is_the_same_without_the_others(dtype):
     rng = np.random.default_rng(9)

@@ -54,6 +54,17 @@ def test_bce_equals_the_reference(shape, scale, dtype):
 
 
 @each_dtype
+def test_the_gradient_may_take_the_place_of_the_logits(dtype):
+    rng = np.random.default_rng(2)
+    logits, y = normal(rng, (20, 301), dtype), rng.random((20, 301)).astype(dtype)
+    reconstruction, dlogits = bce(logits, y)
+    over, got = logits.copy(), np.empty(20)
+    run(losses.bce_with_logits, got, over, over, y, scale=1.0, n_threads=2)
+    np.testing.assert_array_equal(got, reconstruction)
+    np.testing.assert_array_equal(over, dlogits)
+
+
+@each_dtype
 def test_gradients_may_be_left_out(dtype):
     rng = np.random.default_rng(2)
     logits, y = normal(rng, (20, 300), dtype), rng.random((20, 300)).astype(dtype)

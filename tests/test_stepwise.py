@@ -126,6 +126,14 @@ def test_other_activations_train_as_by_hand(act_fn):
     assert_by_hand_equals_fit(random_images(), prepare=change, optimizer="Adam(lr=0.002)")
 
 
+def test_a_block_below_a_convolution_of_another_kind_trains_as_by_hand():
+    def change(vae):
+        vae.encoder["Conv2"].set_params({"act_fn": "Tanh"})
+        vae.encoder["Pool2"].set_params({"mode": "average"})
+
+    assert_by_hand_equals_fit(random_images(), prepare=change)
+
+
 def test_steps_by_hand_lower_the_loss_of_real_digits():
     rng = np.random.default_rng(0)
     vae = small_vae(random_state=rng)

@@ -20,6 +20,7 @@ from cvae.optimizer_base import OptimizerBase
 from cvae.programs import run
 from cvae.random import make_rng
 from cvae.updates import Updates
+from cvae.workspace import copy_of, zeros_like
 
 Array = npt.NDArray[Any]
 
@@ -310,18 +311,18 @@ class WeightedLayer(LayerBase):
             self._set_parameters({"W": W, "b": np.zeros(self._bias_shape(), self.dtype)})
 
     def _set_parameters(self, parameters: Mapping[str, npt.ArrayLike]) -> None:
-        arrays = {name: np.array(value, self.dtype, order="C") for name, value in parameters.items()}
+        arrays = {name: copy_of(value, self.dtype) for name, value in parameters.items()}
         W = arrays.get("W", self.parameters["W"])
         if W is None:
             raise ValueError("parameters must hold W, got only b")
         self._take_sizes(W.shape)
         b = arrays.get("b", self.parameters["b"])
         if b is None:
-            b = np.zeros(self._bias_shape(), self.dtype)
+            b = copy_of(np.zeros(self._bias_shape()), self.dtype)
         if b.shape != self._bias_shape():
             raise ValueError(f"b must have the shape {self._bias_shape()}, got {b.shape}")
         self.parameters = {"W": W, "b": b}
-        self.gradients = {name: np.zeros_like(value) for name, value in self.parameters.items() if value is not None}
+        self.gradients = {name: zeros_like(value) for name, value in self.parameters.items() if value is not None}
         self.derived_variables = {name: [] for name in self._derived_names()}
         self.X = []
         self.is_initialized = True
