@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cvae._kernels.program import Program, Watch
-from cvae.optimizer_base import Scalars
+from cvae.optimizer_base import Array, Scalars
 from cvae.programs import start
 
 if TYPE_CHECKING:
     from cvae._kernels._types import Step
     from cvae.layers import LayerBase
+
+
+class _Move:
+    """A layer's optimizer, and by name the parameters that it moves, each with its state, which may be a new one."""
+
+    def __init__(self, layer: LayerBase) -> None:
+        self.optimizer = layer.optimizer
+        self.parameters: dict[str, tuple[Array, Any]] = {}
+        for name in _moved(layer):
+            parameter = layer.parameters[name]
+            assert parameter is not None
+            state = self.optimizer.checked_state(parameter, layer.gradients[name], name)
+            self.parameters[name] = parameter, state
 
 
 class Updates:
@@ -22,8 +35,10 @@ class Updates:
     def __init__(self) -> None:
         self._program = Program()
         self._layers: list[LayerBase] = []
+        self._moves: list[_Move] = []
         self._watch = Watch()  # over what recordings depend on
-        self._scalars: dict[tuple[LayerBase, str], Scalars] = {}
+        self._all_scalars = np.empty(0)
+        self._scalars: dict[tuple[LayerBase, str], Scalars] = {}  # parts of it
 
     def apply(self, layers: Sequence[LayerBase], cur_loss: float | None) -> None:
         """Take a step of each layer's optimizer: the parameters move in place, along the layers' `gradients`.
@@ -42,31 +57,32 @@ class Updates:
         Returns whether it has to be recorded anew. Errors as in `apply`.
         """
         is_new = layers != self._layers or not self._watch.unchanged()
-        moves, states, scalars = [], [], []
-        for layer in layers:
-            optimizer = layer.optimizer
+        moves = [_Move(layer) for layer in layers] if is_new else self._moves
+        scalars: list[float] = []
+        for move in moves:
+            optimizer = move.optimizer
             rate = optimizer.lr_scheduler(optimizer.cur_step + 1, cur_loss)
-            for name in _moved(layer):
-                parameter = layer.parameters[name]
-                assert parameter is not None
-                state = optimizer.cache.get(name)
-                if is_new:
-                    state = optimizer.checked_state(parameter, layer.gradients[name], name)
-                moves.append((layer, name))
-                states.append(state)
-                scalars.append(optimizer.scalars(rate, parameter, state))
+            for parameter, state in move.parameters.values():
+                scalars += optimizer.scalars(rate, parameter, state)
         # All that may fail has been done.
         if is_new:
-            for (layer, name), state in zip(moves, states, strict=True):
-                layer.optimizer.cache[name] = state
-            self._layers, self._watch = [*layers], _watch(layers)
-            self._scalars = {(layer, name): np.empty(layer.optimizer.n_scalars) for layer, name in moves}
-        for layer in layers:
-            layer.optimizer.step()
-        for (layer, name), values in zip(moves, scalars, strict=True):
-            self._scalars[layer, name][:] = values
-            layer.optimizer.count_update(name)
+            self._keep(layers, moves, len(scalars))
+        self._all_scalars[:] = scalars
+        for move in moves:
+            move.optimizer.step()
+            for name in move.parameters:
+                move.optimizer.count_update(name)
         return is_new
+
+    def _keep(self, layers: Sequence[LayerBase], moves: list[_Move], n_scalars: int) -> None:
+        """Take these moves from now on, until what they depend on changes."""
+        self._all_scalars, self._scalars, end = np.empty(n_scalars), {}, 0
+        for layer, move in zip(layers, moves, strict=True):
+            for name, (_, state) in move.parameters.items():
+                move.optimizer.cache[name] = state
+                start, end = end, end + move.optimizer.n_scalars
+                self._scalars[layer, name] = self._all_scalars[start:end]
+        self._layers, self._moves, self._watch = [*layers], moves, _watch(layers)
 
     def record(self, program: Program, layer: LayerBase, names: Sequence[str] | None = None) -> None:
         """Record the prepared step of a layer's parameters, or of some of them, along its `gradients`."""
