@@ -5,13 +5,14 @@
 from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memset
 
-from convolution cimport along_rows, convolution, convolution_shape, lane_count, lane_of, weight_count
+from convolution cimport (
+    MAX_KERNEL, MAX_LANES, along_rows, convolution, convolution_shape, lane_count, lane_of, weight_count,
+)
 from stages cimport new_work, whole_lines
 from tables cimport BLOCK_ROWS, INACTIVE, ceil_div, check_steps, kernel_table, window_shape
 
 cdef enum:
-    MAX_LANES = 8            # accumulators of the weight gradient
-    CHAIN = 4                # of which so many are added up one after the other, and then the chains
+    CHAIN = 4                # lanes that are added up one after the other, before the chains are
     LARGEST_IMAGE = 1 << 18  # elements of an image that is copied with its padding
     GROUPS = 4               # the number of groups is a multiple of it, if images suffice: few threads get equal shares
 
@@ -54,6 +55,11 @@ cdef inline block block_shape(
         raise ValueError(
             "output and argmax must be (N, PH, PW, K), not empty, and kernel_shape a window of 1 to "
             f"{INACTIVE} pixels, got {y}, {argmax} and {(b.pool.r, b.pool.s)}"
+        )
+    if winograd and (max(s.r, s.s) > MAX_KERNEL or s.stride != 1 or s.dilation != 0):
+        raise ValueError(
+            f"winograd must have stride 1, dilation 0 and weights (R, S, C, K) with R and S at most {MAX_KERNEL}, got "
+            f"stride {s.stride}, dilation {s.dilation} and {w}"
         )
     return b
 

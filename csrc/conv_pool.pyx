@@ -11,8 +11,9 @@ from block cimport (
     CHAIN, added_flags, block, group_of_images, inner_scratch, input_copy, new_block, own_weights, select, weight_size,
 )
 from convolution cimport (
-    RANGE, check_bias, collect_kernel, compare_weights, convolution, evaluate_kernel, evaluate_kernel_rows, is_small,
-    kernel_pieces, lane_of, pack_transposed_weights, pack_weights, sum_direct_lanes, sum_into_first_lane, weight_count,
+    RANGE, check_bias, collect_kernel, compare_weights, convolution, evaluate_kernel, evaluate_kernel_along_rows,
+    is_small, kernel_pieces, lane_of, pack_transposed_weights, pack_weights, sum_direct_lanes, sum_into_first_lane,
+    weight_count,
 )
 from stages cimport add_range_stage, add_stage, new_lines
 from tables cimport BLOCK_ROWS, INACTIVE, ceil_div, import_tables, kernel_table, range_end, table_pair, window_shape
@@ -22,7 +23,8 @@ cdef const table_pair *tables = import_tables()
 cdef enum:
     CHANNELS = 16            # output channels of a piece of work
 
-LARGEST_WINDOW = INACTIVE
+LARGEST_WINDOW = INACTIVE    # pixels: their places are below INACTIVE
+INACTIVE_PLACE = INACTIVE    # for Python
 
 
 # ---------------------------------------------------------------- recording
@@ -40,7 +42,7 @@ def forward(
     bint keep_weights,                         # keep what is computed from the weights for as long as they are the same
 ):
     """y = the maximum of each window of max(conv(x, w) + b, 0), argmax its place row * S + column within the window, or
-    LARGEST_WINDOW where it is not positive and no gradient will go anywhere."""
+    INACTIVE_PLACE where it is not positive and no gradient will go anywhere."""
     cdef block *work = new_block(
         program, (y, argmax, x, w, b), (<object> y).shape, (<object> argmax).shape, (<object> x).shape,
         (<object> w).shape, tables.f32 if floating is float else tables.f64, sizeof(floating), conv, pool, winograd,
@@ -55,7 +57,7 @@ def forward(
         work.conv.kept_from = new_lines(program, weight_count(s) * sizeof(floating))
         add_stage(program, compare_weights, work, 1, True)
         if work.rows:
-            add_stage(program, evaluate_kernel_rows, work, 1, True)
+            add_stage(program, evaluate_kernel_along_rows, work, 1, True)
         elif winograd:
             add_stage(program, evaluate_kernel, work, kernel_pieces(s.c), small)
         else:

@@ -9,6 +9,8 @@ cdef enum:
     SMALL_WORK = 100_000     # multiplications below which waking other threads costs more than it saves
     RANGE = 4096             # elements of the accumulators that are summed at once
     LANES_BYTES = 1 << 26    # memory that the accumulators may take
+    MAX_LANES = 8            # accumulators of the weight gradient
+    MAX_KERNEL = 5           # rows and columns of a kernel, with Winograd's algorithm
 
 cdef struct convolution:
     const kernel_table *table
@@ -130,7 +132,9 @@ cdef inline void evaluate_kernel(const void *work, ptrdiff_t index, char *shared
                                 range_end(index, KERNEL_ROWS, c.s.c))
 
 
-cdef inline void evaluate_kernel_rows(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+cdef inline void evaluate_kernel_along_rows(
+    const void *work, ptrdiff_t index, char *shared, char *scratch
+) noexcept nogil:
     cdef const convolution *c = <const convolution *> work
     if not has_weights(c):
         c.table.winograd_rows_kernel(weights_of(c, shared), source_of(c), &c.s)

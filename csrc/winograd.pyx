@@ -7,22 +7,20 @@
 from cython cimport floating
 
 from convolution cimport (
-    RANGE, along_rows, check_bias, collect_kernel, convolution, convolution_shape, evaluate_kernel,
-    evaluate_kernel_rows, evaluate_transposed_kernel, is_small, kernel_pieces, lane_count, lane_of,
-    sum_into_first_lane,
+    MAX_KERNEL, MAX_LANES, RANGE, along_rows, check_bias, collect_kernel, convolution, convolution_shape,
+    evaluate_kernel, evaluate_kernel_along_rows, evaluate_transposed_kernel, is_small, kernel_pieces, lane_count,
+    lane_of, sum_into_first_lane,
 )
 from stages cimport add_stage, new_work
 from tables cimport ceil_div, import_tables, kernel_table, range_end, table_pair, window_shape
-from tables cimport FEW_CHANNELS as AT_MOST_FEW
+from tables cimport FEW_CHANNELS as MOST_CHANNELS_ALONG_ROWS
 
 cdef const table_pair *tables = import_tables()
 
 cdef enum:
-    MAX_LANES = 8            # accumulators of the weight gradient
     BIAS_RANGE = 16          # output channels whose gradients are summed at once
-    MAX_KERNEL = 5
 
-FEW_CHANNELS = AT_MOST_FEW   # at most: the forward pass of so many input channels goes along rows alone
+FEW_CHANNELS = MOST_CHANNELS_ALONG_ROWS   # for Python
 
 
 cdef window_shape winograd_shape(tuple y, tuple x, tuple w, ptrdiff_t pad_top, ptrdiff_t pad_left) except *:
@@ -52,7 +50,7 @@ def forward(
     work.table, work.s, work.relu, work.group = table, s, relu, table.winograd_block(&s)
     work.y, work.x, work.w, work.b = &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0], &b[0]
     if rows:
-        add_stage(program, evaluate_kernel_rows, work, 1, True)
+        add_stage(program, evaluate_kernel_along_rows, work, 1, True)
         add_stage(program, forward_band, work, s.n * table.winograd_rows_bands(&s), is_small(&s))
         return
     add_stage(program, evaluate_kernel, work, kernel_pieces(s.c), is_small(&s))

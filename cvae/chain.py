@@ -42,7 +42,7 @@ class Chain:
 
     def _allocate_gradients(self) -> None:
         """A gradient takes the place of the output where nothing needs that any more."""
-        is_overwritten = True
+        is_overwritten = True  # codes and logits by what computes their gradients
         for step in reversed(self.steps):
             if not isinstance(step, FlattenStep):
                 takes_its_place = is_overwritten and not step.needs_output
@@ -122,7 +122,9 @@ class Step(ABC):
 
 
 class FlattenStep(Step):
-    """A view of the output below."""
+    """A view of the output below, and of its gradient."""
+
+    needs_output, overwrites_input = False, True
 
     def __init__(self, layer: Flatten, below: Step) -> None:
         super().__init__(below.output.reshape(layer.output_shape(below.output.shape)))
@@ -186,9 +188,9 @@ class WeightedStep(Step):
         self.overwrites_input = isinstance(layer, FullyConnected)
         super().__init__(empty(layer.output_shape(in_shape), layer.dtype))
         self.is_linear = last or is_identity(layer.act_fn)
-        self.needs_output = not self.is_linear
         # ReLU can be undone from its output.
         keeps_input = not self.is_linear and not isinstance(layer.act_fn, ReLU)
+        self.needs_output = not self.is_linear and not keeps_input
         self.preactivation = empty(self.output.shape, layer.dtype) if keeps_input else self.output
 
     def record_forward(self, program: Program, X: Array) -> None:

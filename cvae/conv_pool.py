@@ -64,8 +64,8 @@ class ConvPool:
 
 
 def active_places(argmax: Array, Y: Array) -> npt.NDArray[np.uint8]:
-    """The places of a pooling's maxima Y, LARGEST_WINDOW where a maximum is not positive and hands on no gradient."""
-    return np.where(Y > 0, argmax, conv_pool.LARGEST_WINDOW).astype(np.uint8)
+    """The places of a pooling's maxima Y, INACTIVE_PLACE where a maximum is not positive and hands on no gradient."""
+    return np.where(Y > 0, argmax, conv_pool.INACTIVE_PLACE).astype(np.uint8)
 
 
 def gradients_of(conv: Conv2D) -> tuple[Array, Array]:

@@ -144,6 +144,7 @@ class Adam(OptimizerBase):
 
     Examples
     --------
+    >>> import numpy as np
     >>> optimizer = Adam(lr=0.1)
     >>> optimizer.update(np.ones(2), np.array([3.0, -4.0]), "b").round(6)
     array([0.9, 1.1])

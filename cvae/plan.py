@@ -104,7 +104,8 @@ class Plan:
         beta : float
             Weight of the KL divergence in the gradients (the terms are returned without it).
         gradients : bool
-            Whether the gradients with respect to logits, mean and log variance are computed as well, for `descend`.
+            Whether the gradients with respect to logits, mean and log variance are computed as well, for `descend`;
+            the logits are then lost.
 
         Returns
         -------

@@ -1,4 +1,7 @@
-"""Memory that starts at a cache line, which vectors are read from fastest, and scratch memory for the kernels."""
+"""Memory that starts at a cache line, which vectors are read from fastest, and scratch memory for the kernels.
+
+Kernels read any memory. Copies that NumPy makes, as pickle and `copy.deepcopy` have it do, start anywhere.
+"""
 
 import math
 import threading

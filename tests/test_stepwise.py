@@ -131,7 +131,8 @@ def test_a_block_below_a_convolution_of_another_kind_trains_as_by_hand():
         vae.encoder["Conv2"].set_params({"act_fn": "Tanh"})
         vae.encoder["Pool2"].set_params({"mode": "average"})
 
-    assert_by_hand_equals_fit(random_images(), prepare=change)
+    # Winograd's backward pass clears the gradient of its input before it has read the input.
+    assert_by_hand_equals_fit(random_images(), prepare=change, algorithm="winograd")
 
 
 def test_steps_by_hand_lower_the_loss_of_real_digits():

@@ -30,7 +30,7 @@ SHAPES = [
     (2, 9, 15, 33, 40, (4, 5), (2, 1, 2, 2)),
     (9, 7, 7, 16, 16, (3, 2), (0, 0, 1, 0)),
     (2, 6, 5, 17, 31, (1, 1), (0, 0, 0, 0)),
-    (4, 4, 9, 3, 2, (5, 1), (6, 7, 0, 3)),  # whole tiles of padding
+    (4, 4, 9, 6, 2, (5, 1), (6, 7, 0, 3)),  # whole tiles of padding
     (70, 6, 6, 8, 8, (3, 3), (1, 1, 1, 1)),  # more groups than lanes
     (1, 40, 30, 20, 33, (3, 3), (0, 0, 0, 0)),  # an image of more tiles than a block
     # Few channels: the forward pass goes along rows alone.

@@ -1,4 +1,4 @@
-"""The scratch memory of the kernels."""
+"""Memory that starts at a cache line, and the scratch memory of the kernels."""
 
 from concurrent.futures import ThreadPoolExecutor
 

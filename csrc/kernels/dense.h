@@ -135,7 +135,7 @@ static void dense_backward(const dense_gradients *g, const void *live_memory, pt
     real *packed = scratch, *sums = packed + DENSE_SCRATCH, *row = sums + PANEL * sums_row(g->n);
     for (ptrdiff_t panel = first; panel < last; panel++) {
         const ptrdiff_t start = panel * PANEL, rows = smaller(PANEL, g->k - start);
-        if (g->dw || g->update) sum_weight_gradient(sums, g, &live, start, rows);
+        if (g->dw || g->update) sum_weight_gradient(sums, g, &live, start, rows); /* first: dx may be x */
         if (g->dx) input_gradient(g, &live, start, rows, packed);
         for (ptrdiff_t i = 0; i < rows && (g->dw || g->update); i++) {
             const ptrdiff_t at = (start + i) * g->n;

@@ -36,7 +36,8 @@ typedef struct {
 } parameter_update;
 
 /* The gradients of a dense layer, m examples, k inputs, n outputs: dx (m, k) = dy (m, n) times w (k, n) transposed, and
- * dw = x (m, k) transposed times dy.  Either may be NULL; update, unless NULL, is the step of w along its gradient. */
+ * dw = x (m, k) transposed times dy.  Either may be NULL, and dx may be x; update, unless NULL, is the step of w along
+ * its gradient. */
 typedef struct {
     const void *x, *dy, *w;
     void *dx, *dw;
@@ -71,7 +72,7 @@ typedef struct {
     ptrdiff_t (*conv2d_grad_weight_scratch)(const window_shape *shape);
 
     /* The weight gradient of a convolution of few channels under ReLU and max pooling (conv_pool.h), from the gradient
-     * dp (N, OH, OW, K) of the pooled output and the pooling's argmax in bytes; pool->c is conv->k.
+     * dp (N, OH, OW, K) of the pooled output and argmax, places as `narrow` makes them; pool->c is conv->k.
      * sums (K, conv_pool_patch): R * S * C weights, the bias and zeros of each output channel, to which the images
      * first <= n < last are added; scratch: conv_pool_grad_weight_scratch elements.  Positions in a padded image must
      * fit an int32_t. */
@@ -156,8 +157,8 @@ typedef struct {
     void (*widen)(int32_t *places, const uint8_t *in, ptrdiff_t count);
     int (*is_in_unit_range)(const void *x, ptrdiff_t first, ptrdiff_t last);
 
-    /* Row i of logits, y, dlogits (n, m): dlogits, unless NULL, = (sigmoid(logits) - y) * scale; returns the row's
-     * binary cross-entropy. */
+    /* Row i of logits, y, dlogits (n, m): dlogits, unless NULL, = (sigmoid(logits) - y) * scale, and may be logits;
+     * returns the row's binary cross-entropy. */
     double (*bce_with_logits)(void *dlogits, const void *logits, const void *y, ptrdiff_t m, double scale,
                               ptrdiff_t row);
     /* Row i of the KL divergence of N(mean, exp(log_var)) to N(0, 1), mean and log_var (n, t), and, unless NULL, its

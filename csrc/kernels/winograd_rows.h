@@ -5,7 +5,8 @@
  * sums stay in registers.  With many channels two axes save more, with few the transforms along the second cost more
  * than they save.
  *
- * The image is evaluated a band of BAND rows at a time, the rows of the band side by side in the vectors' lanes. */
+ * The image is evaluated a band of BAND rows at a time, the rows of the band side by side in the vectors' lanes.  A
+ * band is as wide as the image: scratch stays within the L2 cache for images up to about a thousand pixels wide. */
 #ifndef CVAE_WINOGRAD_ROWS_H
 #define CVAE_WINOGRAD_ROWS_H
 
@@ -160,48 +161,54 @@ static void sum_strip(real *sums, const real *values, const real *U, const windo
     }
 }
 
-/* One vector of channels of a strip's outputs y (rows, OW, K), `tiles` tiles from its sums, of which m columns or, if not
- * whole, fewer than m or fewer than LANES channels are written. */
+/* What a strip puts out: so many rows and tiles, and the columns from its first one to the end of the row. */
+typedef struct {
+    ptrdiff_t rows, tiles, columns;
+    ptrdiff_t pixel, row;  /* from pixel to pixel and from row to row of y */
+    ptrdiff_t tile;        /* from tile to tile of the sums */
+    int relu;
+} strip_output;
+
+/* One vector of channels; whole: all m columns of the tiles are written, and all lanes. */
 INLINE void collect_tiles(const int m, const real *matrix, const int whole, real *y, const real *sums, vec bias,
-                          int relu, ptrdiff_t rows, ptrdiff_t tiles, ptrdiff_t columns, ptrdiff_t channels,
-                          const window_shape *s, const rows_plan *plan) {
-    const ptrdiff_t step = s->k, row_length = s->ow * s->k;
-    for (ptrdiff_t t = 0; t < tiles; t++, columns -= m) {
-        const real *in = sums + t * plan->width * STRIP * POINTS;
-        real *to = y + t * m * step;
-        for (ptrdiff_t i = 0; i < rows; i++, in += POINTS * LANES, to += row_length) {
+                          ptrdiff_t channels, strip_output strip) {
+    for (ptrdiff_t t = 0; t < strip.tiles; t++, y += m * strip.pixel, sums += strip.tile, strip.columns -= m)
+        for (ptrdiff_t i = 0; i < strip.rows; i++) {
+            const real *in = sums + i * POINTS * LANES;
+            real *to = y + i * strip.row;
             vec line[POINTS], out[MAX_OUTPUTS];
             UNROLL for (int f = 0; f < POINTS; f++) line[f] = load(in + f * LANES);
             collect(matrix, m, line, 1, out);
-            UNROLL for (int j = 0; j < m; j++) out[j] = relu ? positive_part(out[j] + bias) : out[j] + bias;
+            UNROLL for (int j = 0; j < m; j++) out[j] = strip.relu ? positive_part(out[j] + bias) : out[j] + bias;
             if (whole)
-                UNROLL for (int j = 0; j < m; j++) store(to + j * step, out[j]);
+                UNROLL for (int j = 0; j < m; j++) store(to + j * strip.pixel, out[j]);
             else
-                for (ptrdiff_t j = 0; j < smaller(m, columns); j++) store_some(to + j * step, out[j], channels);
+                for (ptrdiff_t j = 0; j < smaller(m, strip.columns); j++)
+                    store_some(to + j * strip.pixel, out[j], channels);
         }
-    }
 }
 
-/* The strip's outputs from its first tile's first column on, of which there are `columns` to the end of the row. */
-INLINE void collect_outputs(const int m, const real *matrix, real *y, const real *sums, const real *bias, int relu,
-                            ptrdiff_t rows, ptrdiff_t tiles, ptrdiff_t columns, const window_shape *s,
-                            const rows_plan *plan) {
-    for (ptrdiff_t k = 0; k < s->k; k += LANES) {
-        const ptrdiff_t channels = s->k - k, whole = channels >= LANES ? smaller(tiles, columns / m) : 0;
+INLINE void collect_vectors(const int m, const real *matrix, real *y, const real *sums, const real *bias,
+                            strip_output strip) {
+    for (ptrdiff_t k = 0; k < strip.pixel; k += LANES) {
+        const ptrdiff_t channels = strip.pixel - k;
+        const real *in = sums + k * STRIP * POINTS;
         const vec add = load_some(bias + k, channels);
-        const real *in = sums + k * STRIP * POINTS, *rest = in + whole * plan->width * STRIP * POINTS;
-        collect_tiles(m, matrix, 1, y + k, in, add, relu, rows, whole, columns, channels, s, plan);
-        collect_tiles(m, matrix, 0, y + k + whole * m * s->k, rest, add, relu, rows, tiles - whole,
-                      columns - whole * m, channels, s, plan);
+        strip_output whole = strip, rest = strip;
+        whole.tiles = channels >= LANES ? smaller(strip.tiles, strip.columns / m) : 0;
+        rest.tiles -= whole.tiles;
+        rest.columns -= whole.tiles * m;
+        collect_tiles(m, matrix, 1, y + k, in, add, channels, whole);
+        collect_tiles(m, matrix, 0, y + k + whole.tiles * m * strip.pixel, in + whole.tiles * strip.tile, add, channels,
+                      rest);
     }
 }
 
-static void collect_strip(real *y, const real *sums, const real *bias, int relu, ptrdiff_t rows, ptrdiff_t tiles,
-                          ptrdiff_t columns, const window_shape *s, const rows_plan *plan) {
+static void collect_strip(real *y, const real *sums, const real *bias, strip_output strip, const rows_plan *plan) {
     if (plan->outputs == 4)
-        collect_outputs(4, &OUTPUT_4[0][0], y, sums, bias, relu, rows, tiles, columns, s, plan);
+        collect_vectors(4, &OUTPUT_4[0][0], y, sums, bias, strip);
     else
-        collect_outputs(6, &OUTPUT_6[0][0], y, sums, bias, relu, rows, tiles, columns, s, plan);
+        collect_vectors(6, &OUTPUT_6[0][0], y, sums, bias, strip);
 }
 
 /* Bands first <= b < last of y, counted through all images. */
@@ -217,10 +224,13 @@ static void winograd_rows_forward(void *y, const void *x, const void *U, const v
         evaluate_band(values, columns, s, &plan);
         for (ptrdiff_t i = begin; i < end; i += STRIP)
             for (ptrdiff_t t = 0; t < plan.tiles; t += plan.block) {
-                const ptrdiff_t tiles = smaller(plan.block, plan.tiles - t), j = t * plan.outputs;
-                sum_strip(sums, values + t * s->c * BAND + i - begin, U, s, tiles, &plan);
-                collect_strip((real *)y + ((image * s->oh + i) * s->ow + j) * s->k, sums, bias, relu,
-                              smaller(STRIP, end - i), tiles, s->ow - j, s, &plan);
+                const ptrdiff_t j = t * plan.outputs;
+                const strip_output strip = {
+                    smaller(STRIP, end - i), smaller(plan.block, plan.tiles - t), s->ow - j,
+                    s->k, s->ow * s->k, plan.width * STRIP * POINTS, relu,
+                };
+                sum_strip(sums, values + t * s->c * BAND + i - begin, U, s, strip.tiles, &plan);
+                collect_strip((real *)y + ((image * s->oh + i) * s->ow + j) * s->k, sums, bias, strip, &plan);
             }
     }
 }

@@ -7,6 +7,7 @@ from cvae._kernels._types import Real
 from cvae._kernels.program import Program
 
 LARGEST_WINDOW: int  # pixels of a pooling's window
+INACTIVE_PLACE: int  # the byte of a window whose maximum is not positive
 
 def forward(
     program: Program,
