@@ -6,7 +6,7 @@ from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memset
 
 from convolution cimport (
-    MAX_KERNEL, MAX_LANES, along_rows, convolution, convolution_shape, lane_count, lane_of, weight_count,
+    MAX_LANES, along_rows, check_winograd, convolution, convolution_shape, lane_count, lane_of, weight_count,
 )
 from stages cimport new_work, whole_lines
 from tables cimport BLOCK_ROWS, INACTIVE, ceil_div, check_steps, kernel_table, window_shape
@@ -56,11 +56,8 @@ cdef inline block block_shape(
             "output and argmax must be (N, PH, PW, K), not empty, and kernel_shape a window of 1 to "
             f"{INACTIVE} pixels, got {y}, {argmax} and {(b.pool.r, b.pool.s)}"
         )
-    if winograd and (max(s.r, s.s) > MAX_KERNEL or s.stride != 1 or s.dilation != 0):
-        raise ValueError(
-            f"winograd must have stride 1, dilation 0 and weights (R, S, C, K) with R and S at most {MAX_KERNEL}, got "
-            f"stride {s.stride}, dilation {s.dilation} and {w}"
-        )
+    if winograd:
+        check_winograd(w, s.stride, s.dilation)
     return b
 
 

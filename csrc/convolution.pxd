@@ -53,6 +53,15 @@ cdef inline window_shape convolution_shape(
     return s
 
 
+cdef inline int check_winograd(tuple w, ptrdiff_t stride, ptrdiff_t dilation) except -1:
+    if max(w[0], w[1]) > MAX_KERNEL or stride != 1 or dilation != 0:
+        raise ValueError(
+            f"winograd must have stride 1, dilation 0 and weights (R, S, C, K) with R and S at most {MAX_KERNEL}, got "
+            f"stride {stride}, dilation {dilation} and {w}"
+        )
+    return 0
+
+
 cdef inline int check_bias(tuple b, const window_shape *s) except -1:
     if b[0] != s.k:
         raise ValueError(f"the bias and its gradient must have {s.k} elements, got {b[0]}")

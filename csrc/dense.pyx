@@ -123,8 +123,7 @@ def dense_backward(
     if update is not None:
         rule, states, scalars = update
         moved = w
-        fill_update[floating](&work.update, rule, <floating[:n * k]> &moved[0, 0], states, scalars)
-        program.kept.append([memoryview(array) for array in (*states, scalars)])  # so that they stay where they are
+        fill_update[floating](program, &work.update, rule, <floating[:n * k]> &moved[0, 0], states, scalars)
         g.update = &work.update
     if g.dx != NULL or g.dw != NULL or g.update != NULL:
         add_stage(program, find_live, work, 1, True)

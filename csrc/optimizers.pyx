@@ -36,11 +36,10 @@ def update(
             "param and its gradient must have the same number of elements, got "
             f"{(param.shape[0], grad.shape[0])}"
         )
-    cdef step *work = <step *> new_work(program, (param, grad, scalars), sizeof(step), 0, 0)
+    cdef step *work = <step *> new_work(program, (param, grad), sizeof(step), 0, 0)
     work.table, work.size = tables.f32 if floating is float else tables.f64, param.shape[0]
     work.grad, work.itemsize = <const char *> &grad[0], sizeof(floating)
-    fill_update(&work.update, rule, param, states, scalars)
-    program.kept.append([memoryview(array) for array in states])  # so that they stay where they are
+    fill_update(program, &work.update, rule, param, states, scalars)
     add_stage(program, update_range, work, ceil_div(work.size, RANGE), work.size < SMALL_WORK)
 
 

@@ -6,9 +6,12 @@ from tables cimport ADAGRAD, ADAM, RMSPROP, SGD, parameter_update
 
 
 cdef inline int fill_update(
-    parameter_update *update, str rule, floating[::1] param, tuple states, const double[::1] scalars,
+    object program, parameter_update *update, str rule, floating[::1] param, tuple states, const double[::1] scalars,
 ) except -1:
-    """rule: "sgd", "adagrad", "rmsprop" or "adam"; states: its state, or its two, of the parameter's size and type."""
+    """rule: "sgd", "adagrad", "rmsprop" or "adam"; states: its state, or its two, of the parameter's size and type.
+
+    The program keeps state and scalars where they are.
+    """
     cdef ptrdiff_t n_scalars = 3
     cdef floating[::1] state, second_state
     if rule == "sgd":
@@ -34,4 +37,5 @@ cdef inline int fill_update(
         )
     update.param, update.state, update.second_state = &param[0], &state[0], &second_state[0]
     update.scalars = &scalars[0]
+    program.kept.append((state, second_state, scalars))
     return 0

@@ -7,7 +7,7 @@
 from cython cimport floating
 
 from convolution cimport (
-    MAX_KERNEL, MAX_LANES, RANGE, along_rows, check_bias, collect_kernel, convolution, convolution_shape,
+    MAX_LANES, RANGE, along_rows, check_bias, check_winograd, collect_kernel, convolution, convolution_shape,
     evaluate_kernel, evaluate_kernel_along_rows, evaluate_transposed_kernel, is_small, kernel_pieces, lane_count,
     lane_of, sum_into_first_lane,
 )
@@ -24,8 +24,7 @@ FEW_CHANNELS = MOST_CHANNELS_ALONG_ROWS   # for Python
 
 
 cdef window_shape winograd_shape(tuple y, tuple x, tuple w, ptrdiff_t pad_top, ptrdiff_t pad_left) except *:
-    if max(w[0], w[1]) > MAX_KERNEL:
-        raise ValueError(f"the weights (R, S, C, K) must have R and S at most {MAX_KERNEL}, got {w}")
+    check_winograd(w, 1, 0)
     return convolution_shape(y, x, w, 1, 0, pad_top, pad_left)
 
 

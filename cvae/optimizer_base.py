@@ -246,4 +246,4 @@ def copied_array(name: str, state: Any) -> Array:
     """A copy of an array out of a `cache_dict`, or TypeError if it is none."""
     if not isinstance(state, np.ndarray):
         raise TypeError(f"cache_dict[{name!r}] must hold an array, got {type(state).__name__}")
-    return copy_of(state, state.dtype) if state.dtype.kind == "f" else np.array(state)
+    return copy_of(state, state.dtype) if state.dtype.kind == "f" else np.array(state, order="C")
