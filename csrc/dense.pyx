@@ -14,7 +14,7 @@ cdef enum:
     ROWS = 256               # most examples that one piece of the forward pass covers
     COPIED_ROWS = 32         # examples whose live columns are copied at once
     SUMS = 64                # columns that are summed up at once
-    SMALL_WORK = 500_000     # multiplications below which waking other threads costs more than it saves
+    SMALL_WORK = 150_000     # multiplications below which waking other threads costs more than it saves
 
 
 cdef int check(tuple m, tuple n_in, tuple n_out) except -1:

@@ -81,3 +81,35 @@ def gaussian_kl(
 cdef void kl_row(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const loss *t = <const loss *> work
     t.total[index] = t.table.gaussian_kl(t.dfirst, t.dsecond, t.first, t.second, t.columns, t.scale, index)
+
+
+cdef struct sums:
+    double *totals
+    const double *first
+    const double *second
+    ptrdiff_t count
+
+
+def total(
+    program,
+    double[::1] totals not None,                # OUT (2)
+    const double[::1] reconstruction not None,  # IN  (n)
+    const double[::1] kl not None,              # IN  (n)
+):
+    """The sums of both terms over a batch, one example after another."""
+    cdef ptrdiff_t n = reconstruction.shape[0]
+    if totals.shape[0] != 2 or kl.shape[0] != n:
+        raise ValueError(f"totals must have 2 elements and kl {n}, got {totals.shape[0]} and {kl.shape[0]}")
+    cdef sums *work = <sums *> new_work(program, (totals, reconstruction, kl), sizeof(sums), 0, 0)
+    work.totals, work.first, work.second, work.count = &totals[0], &reconstruction[0], &kl[0], n
+    add_stage(program, sum_terms, work, 1, True)
+
+
+cdef void sum_terms(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const sums *s = <const sums *> work
+    cdef double first = 0, second = 0
+    cdef ptrdiff_t i
+    for i in range(s.count):
+        first += s.first[i]
+        second += s.second[i]
+    s.totals[0], s.totals[1] = first, second

@@ -9,13 +9,14 @@ done batch by batch.
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from cvae._kernels import elementwise
-from cvae.programs import run
+from cvae._kernels.program import Program
+from cvae.programs import run, start
 from cvae.threads import get_num_threads
 
 _BLOCK_VALUES = 1 << 16  # values checked or copied at a time: few enough for a core's cache
@@ -229,15 +230,55 @@ def gather(X: np.ndarray, indices: np.ndarray | slice, out: np.ndarray) -> np.nd
     _check_out(out, (indices.size, *X.shape[1:]))
     if indices.size and not (indices.min() >= 0 and indices.max() < len(X)):
         raise IndexError(f"indices must lie in 0..{len(X) - 1}, got {indices.min()}..{indices.max()}")
-    if out.size and ((X.dtype == out.dtype and _is_plain(X)) or (X.dtype == np.uint8 and X.flags.c_contiguous)):
-        kernel = elementwise.gather if X.dtype == out.dtype else elementwise.gather_bytes
+    kernel = _gather_kernel(X, out)
+    if out.size and kernel is not None:
         run(kernel, out.reshape(len(out), -1), X.reshape(len(X), -1), np.ascontiguousarray(indices, np.intp))
         return out
     images_per_block = max(1, _BLOCK_VALUES // X[0].size)
-    for start in range(0, indices.size, images_per_block):
-        block = slice(start, start + images_per_block)
+    for first in range(0, indices.size, images_per_block):
+        block = slice(first, first + images_per_block)
         _scale(X[indices[block]], out[block])
     return out
+
+
+class Gatherer:
+    """`gather` from the same images to the same array again and again, recorded once.
+
+    Parameters
+    ----------
+    X, out : arrays
+        As of `gather`; `out` has room for the largest batch.
+    """
+
+    def __init__(self, X: np.ndarray, out: np.ndarray) -> None:
+        self._images, self._out = X, out
+        self._indices = np.zeros(len(out), np.intp)
+        self._programs: dict[int, Program] = {}  # by the number of images
+
+    def load(self, indices: np.ndarray) -> None:
+        """Write the images of these indices, which are known to be valid, to the start of `out`."""
+        n = len(indices)
+        self._indices[:n] = indices
+        program = self._programs.get(n)
+        if program is None:
+            program = self._programs[n] = self._record(n)
+        start(program)
+
+    def _record(self, n: int) -> Program:
+        X, out, indices, program = self._images, self._out[:n], self._indices[:n], Program()
+        kernel = _gather_kernel(X, out)
+        if kernel is None:
+            program.call(gather, X, indices, out)
+        else:
+            kernel(program, out.reshape(n, -1), X.reshape(len(X), -1), indices)
+        return program
+
+
+def _gather_kernel(X: np.ndarray, out: np.ndarray) -> Callable[..., None] | None:
+    """The kernel that gathers from X to `out`, if there is one."""
+    if X.dtype == np.uint8 and X.flags.c_contiguous:
+        return elementwise.gather_bytes
+    return elementwise.gather if X.dtype == out.dtype and _is_plain(X) else None
 
 
 def _is_plain(X: np.ndarray) -> bool:

@@ -130,7 +130,7 @@ class Inference(Model):
         with limit_threads(self.n_threads):
             for part, n, plan in self._batches(images):
                 noise = standard_normal(rng, (n, self.T), self.dtype)
-                reconstruction[part], kl[part] = plan.loss(noise, 1.0)
+                reconstruction[part], kl[part] = plan.loss(noise)
         return reconstruction, kl
 
     def elbo(self, X: npt.ArrayLike, random_state: Any = 0) -> Array:

@@ -73,7 +73,9 @@ class Plan:
         self.noise, self.mean, self.log_var, self.deviation, self.z = (empty(codes, dtype) for _ in range(5))
         self.dmean, self.dlog_var, self.dz = (empty(codes, dtype) for _ in range(3))
         self.reconstruction, self.kl = empty((batchsize,), np.float64), empty((batchsize,), np.float64)
+        self.totals = empty((2,), np.float64)
         self.updates = Updates()
+        self._is_prepared = False
         self._programs: dict[tuple[Any, ...], Program] = {}
         self._watch = watch(self.layers)
 
@@ -94,18 +96,13 @@ class Plan:
         self._run("decode", n)
         return self.logits[:n]
 
-    def loss(self, noise: Array, beta: float, *, gradients: bool = False) -> tuple[Array, Array]:
+    def loss(self, noise: Array) -> tuple[Array, Array]:
         """The two terms of the negative ELBO of the first len(noise) images, in nats.
 
         Parameters
         ----------
         noise : array, shape (n, T)
             Standard normal.
-        beta : float
-            Weight of the KL divergence in the gradients (the terms are returned without it).
-        gradients : bool
-            Whether the gradients with respect to logits, mean and log variance are computed as well, for `descend`;
-            the logits are then lost.
 
         Returns
         -------
@@ -114,20 +111,44 @@ class Plan:
         """
         n = len(noise)
         self.noise[:n] = noise
-        if gradients:
-            self._run("loss with gradients", n, beta)
-        else:
-            self._run("loss", n)
+        self._run("loss", n)
         return self.reconstruction[:n], self.kl[:n]
 
+    def begin_epoch(self) -> None:
+        """Have the next `descend` look at layers and optimizers anew; those after it rely on what it saw."""
+        self._is_prepared = False
+
+    def training_loss(self, n: int, beta: float) -> tuple[float, float]:
+        """The loss of the first n `images` with their `noise`, and for `descend` the gradients with respect to logits,
+        which take the logits' place, means and log variances.
+
+        Parameters
+        ----------
+        n : int
+        beta : float
+            Weight of the KL divergence in the gradients.
+
+        Returns
+        -------
+        reconstruction, kl : float
+            The sums over the images of the terms that `loss` gives.
+        """
+        self._run("training loss", n, beta)
+        reconstruction, kl = self.totals.tolist()
+        return reconstruction, kl
+
     def descend(self, n: int, cur_loss: float) -> None:
-        """Take a step of the optimizers of all layers that are not frozen, after `loss` with gradients of n images.
+        """Take a step of the optimizers of all layers that are not frozen, after `training_loss` of n images.
 
         The layers' `gradients` are not what they were before, and may not be the gradients either.
         """
-        trained = [layer for layer in reversed(self.layers) if layer.trainable]
-        if self.updates.prepare(trained, cur_loss):
-            self._programs = {key: program for key, program in self._programs.items() if key[0] != "descend"}
+        if self._is_prepared:
+            self.updates.prepare_next(cur_loss)
+        else:
+            trained = [layer for layer in reversed(self.layers) if layer.trainable]
+            if self.updates.prepare(trained, cur_loss):
+                self._programs = {key: program for key, program in self._programs.items() if key[0] != "descend"}
+            self._is_prepared = True
         self._run("descend", n)
 
     def log_weights(self, mean: Array, log_var: Array, noise: Array) -> Array:
@@ -166,8 +187,8 @@ class Plan:
         images, noise, code, z, deviation = (
             buffer[:n] for buffer in (self.images, self.noise, self.code, self.z, self.deviation)
         )
-        losses_too, gradients_too = kind.startswith("loss") or kind == "weights", kind == "loss with gradients"
-        if kind == "encode" or kind.startswith("loss"):
+        losses_too, gradients_too = kind in ("loss", "training loss", "weights"), kind == "training loss"
+        if kind in ("encode", "loss", "training loss"):
             self.encoder.record_forward(program, images)
         if losses_too:
             latent.sample(program, z, deviation, self.mean[:n], self.log_var[:n], code, noise)
@@ -180,9 +201,11 @@ class Plan:
             dlogits = self.decoder.grad(n) if gradients_too else None
             y = images.reshape(n, -1)
             losses.bce_with_logits(program, self.reconstruction[:n], dlogits, self.logits[:n], y, scale=1 / n)
-        if kind.startswith("loss"):
+        if kind in ("loss", "training loss"):
             gradients = self.dmean[:n], self.dlog_var[:n]
             losses.gaussian_kl(program, self.kl[:n], *gradients, self.mean[:n], self.log_var[:n], scale=beta / n)
+        if gradients_too:
+            losses.total(program, self.totals, self.reconstruction[:n], self.kl[:n])
         return program
 
     def _record_descent(self, program: Program, n: int) -> None:

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from cvae.images import gather
+from cvae.images import Gatherer
 from cvae.inference import Inference
 from cvae.minibatches import minibatch
 from cvae.model import Array
-from cvae.plan import Plan
 from cvae.random import make_rng, standard_normal
-from cvae.threads import limit_threads
+from cvae.threads import get_num_threads, limit_threads
+
+NOISE_BATCHES = 16  # batches whose noise is drawn at once
 
 Callback = Callable[[Any, int, dict[str, float]], Any]
 
@@ -122,25 +123,33 @@ def _epoch(
     """One pass over the images; returns the epoch's entry of the history."""
     from tqdm import tqdm  # here, for it takes half as long as `import cvae`, and only training needs it
 
-    plan = model._plan(min(batchsize, len(images)), training=True)  # anew, for callbacks may change the layers
+    steps = _Steps(model, images, min(batchsize, len(images)))
     start = time.perf_counter()
-    totals = np.zeros(2)  # reconstruction and KL divergence, summed over the images
+    reconstruction = kl = 0.0  # summed over the images
     seen = 0
     batches, n_batches = minibatch(images, batchsize, rng=model._rng)
-    with tqdm(total=len(images), desc=label, unit=" images", disable=not verbose) as bar:
+    with (
+        limit_threads(get_num_threads()),
+        tqdm(total=len(images), desc=label, unit=" images", disable=not verbose) as bar,
+    ):
         for number, indices in enumerate(batches, 1):
-            totals += _batch(model, plan, images, indices, f"{label}, batch {number}/{n_batches}")
-            seen += len(indices)
-            reconstruction, kl = totals / seen
-            bar.set_postfix_str(f"loss {reconstruction + model.beta * kl:.2f}", refresh=False)
-            bar.update(len(indices))
+            terms = steps.take(indices)
+            if terms is None:
+                raise FloatingPointError(
+                    f"the loss became {steps.loss} in {label}, batch {number}/{n_batches}; training has stopped, with "
+                    "the parameters from before that batch (a smaller learning rate or clip_norm may help)"
+                )
+            reconstruction, kl, seen = reconstruction + terms[0], kl + terms[1], seen + len(indices)
+            if verbose:
+                bar.set_postfix_str(f"loss {(reconstruction + model.beta * kl) / seen:.2f}", refresh=False)
+                bar.update(len(indices))
             if interrupt.pressed and number < n_batches:
                 raise KeyboardInterrupt
         seconds = time.perf_counter() - start
         entry = {
-            "loss": float(reconstruction + model.beta * kl),
-            "reconstruction": float(reconstruction),
-            "kl": float(kl),
+            "loss": (reconstruction + model.beta * kl) / seen,
+            "reconstruction": reconstruction / seen,
+            "kl": kl / seen,
             "seconds": seconds,
             "images_per_second": len(images) / seconds,
         }
@@ -150,23 +159,56 @@ def _epoch(
     return entry
 
 
-def _batch(model: Inference, plan: Plan, images: Array, indices: Array, label: str) -> Array:
-    """One training step; returns the batch's sums of reconstruction and KL divergence, before the step."""
-    n = len(indices)
-    gather(images, indices, plan.images[:n])
-    noise = standard_normal(model._rng, (n, model.T), model.dtype)
-    reconstruction, kl = plan.loss(noise, model.beta, gradients=True)
-    with np.errstate(over="ignore"):  # the check below names it
-        sums = np.array([reconstruction.sum(), kl.sum()])
-    loss = (float(sums[0]) + model.beta * float(sums[1])) / n
-    # Far below the largest number, for gradients are products and overflow before the loss does.
-    if not loss < math.sqrt(np.finfo(model.dtype).max):
-        raise FloatingPointError(
-            f"the loss became {loss} in {label}; training has stopped, with the parameters from before that batch "
-            "(a smaller learning rate or clip_norm may help)"
-        )
-    plan.descend(n, loss)
-    return sums
+class _Steps:
+    """The training steps of an epoch, in which layers, optimizers and number of threads stay as they are.
+
+    Parameters
+    ----------
+    model : Inference
+    images : array
+        Checked images.
+    batchsize : int
+        Images of the largest batch.
+    """
+
+    loss = 0.0  # per image of the last batch
+
+    def __init__(self, model: Inference, images: Array, batchsize: int) -> None:
+        self._rng, self._beta = model._rng, model.beta
+        self._plan = model._plan(batchsize, training=True)
+        self._plan.begin_epoch()
+        self._gatherer = Gatherer(images, self._plan.images)
+        self._noise, self._left = np.empty((0, model.T), model.dtype), len(images)
+        # Far below the largest number, for gradients are products and overflow before the loss does.
+        self._limit = math.sqrt(np.finfo(model.dtype).max)
+
+    def take(self, indices: Array) -> tuple[float, float] | None:
+        """Take a step; returns the batch's sums of reconstruction and KL divergence, before the step.
+
+        None, without a step, if the loss is not finite.
+        """
+        n, plan = len(indices), self._plan
+        self._gatherer.load(indices)
+        plan.noise[:n] = self._next_noise(n)
+        reconstruction, kl = plan.training_loss(n, self._beta)
+        self.loss = (reconstruction + self._beta * kl) / n
+        if not self.loss < self._limit:
+            return None
+        plan.descend(n, self.loss)
+        return reconstruction, kl
+
+    def _next_noise(self, n: int) -> Array:
+        """Noise for the next n images, drawn for some batches at once: in the midst of a step it takes thrice as long.
+
+        The numbers are those that would be drawn batch by batch.
+        """
+        if len(self._noise) == 0:
+            self._noise = standard_normal(
+                self._rng, (min(NOISE_BATCHES * n, self._left), self._noise.shape[1]), self._noise.dtype
+            )
+            self._left -= len(self._noise)
+        noise, self._noise = self._noise[:n], self._noise[n:]
+        return noise
 
 
 def _validate(model: Inference, images: Array) -> dict[str, float]:

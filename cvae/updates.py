@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cvae._kernels.program import Program, Watch
-from cvae.optimizer_base import Array, Scalars
+from cvae.optimizer_base import Array, OptimizerBase, Scalars
 from cvae.programs import start
+from cvae.schedulers import ConstantScheduler
 
 if TYPE_CHECKING:
     from cvae._kernels._types import Step
@@ -37,6 +38,10 @@ class Updates:
         self._layers: list[LayerBase] = []
         self._moves: list[_Move] = []
         self._watch = Watch()  # over what recordings depend on
+        self._rates: list[float] = []  # of the last step
+        self._is_constant = False  # whether the scalars of all steps are the same
+        self._begin_steps: list[Callable[[], None]] = []
+        self._counters: list[tuple[Callable[[str], None], str]] = []
         self._all_scalars = np.empty(0)
         self._scalars: dict[tuple[LayerBase, str], Scalars] = {}  # parts of it
 
@@ -58,21 +63,34 @@ class Updates:
         """
         is_new = layers != self._layers or not self._watch.unchanged()
         moves = [_Move(layer) for layer in layers] if is_new else self._moves
-        scalars: list[float] = []
-        for move in moves:
-            optimizer = move.optimizer
-            rate = optimizer.lr_scheduler(optimizer.cur_step + 1, cur_loss)
-            for parameter, state in move.parameters.values():
-                scalars += optimizer.scalars(rate, parameter, state)
+        rates = _next_rates(moves, cur_loss)
+        scalars = _scalars(moves, rates)
         # All that may fail has been done.
         if is_new:
             self._keep(layers, moves, len(scalars))
-        self._all_scalars[:] = scalars
-        for move in moves:
-            move.optimizer.step()
-            for name in move.parameters:
-                move.optimizer.count_update(name)
+        self._all_scalars[:], self._rates = scalars, rates
+        self._is_constant = all(_is_constant(move.optimizer) for move in moves)
+        self._count()
         return is_new
+
+    def prepare_next(self, cur_loss: float | None) -> None:
+        """Do the same for layers and optimizers that are known to be as they were at the last step.
+
+        When a training step gets here, the caches hold no Python, so that each name that is looked up costs a few times
+        what it seems to: hence no look at what nobody changes.
+        """
+        if not self._is_constant:
+            rates = _next_rates(self._moves, cur_loss)
+            if rates != self._rates or self._counters:
+                self._all_scalars[:] = _scalars(self._moves, rates)
+            self._rates = rates
+        self._count()
+
+    def _count(self) -> None:
+        for begin_step in self._begin_steps:
+            begin_step()
+        for count_update, name in self._counters:
+            count_update(name)
 
     def _keep(self, layers: Sequence[LayerBase], moves: list[_Move], n_scalars: int) -> None:
         """Take these moves from now on, until what they depend on changes."""
@@ -83,6 +101,11 @@ class Updates:
                 start, end = end, end + move.optimizer.n_scalars
                 self._scalars[layer, name] = self._all_scalars[start:end]
         self._layers, self._moves, self._watch = [*layers], moves, _watch(layers)
+        self._begin_steps = [move.optimizer.step for move in moves]
+        self._counters = [
+            (move.optimizer.count_update, name)
+            for move in moves if move.optimizer.counts_updates for name in move.parameters
+        ]  # fmt: skip
 
     def record(self, program: Program, layer: LayerBase, names: Sequence[str] | None = None) -> None:
         """Record the prepared step of a layer's parameters, or of some of them, along its `gradients`."""
@@ -101,6 +124,23 @@ class Updates:
             return None
         states = tuple(array.reshape(-1) for array in optimizer.states(name))
         return optimizer.rule, states, self._scalars[layer, name]
+
+
+def _next_rates(moves: Sequence[_Move], cur_loss: float | None) -> list[float]:
+    return [move.optimizer.lr_scheduler(move.optimizer.cur_step + 1, cur_loss) for move in moves]
+
+
+def _is_constant(optimizer: OptimizerBase) -> bool:
+    return type(optimizer.lr_scheduler) is ConstantScheduler and not optimizer.counts_updates
+
+
+def _scalars(moves: Sequence[_Move], rates: Sequence[float]) -> list[float]:
+    """The scalars of all moves, one after another."""
+    scalars: list[float] = []
+    for move, rate in zip(moves, rates, strict=True):
+        for parameter, state in move.parameters.values():
+            scalars += move.optimizer.scalars(rate, parameter, state)
+    return scalars
 
 
 def _moved(layer: LayerBase) -> list[str]:

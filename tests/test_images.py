@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cvae.images import as_images, check_range, gather, resolve_image_shape
+from cvae.images import Gatherer, as_images, check_range, gather, resolve_image_shape
 
 DTYPES = ["bool", "uint8", "int8", "int32", "int64", "uint16", "float16", "float32", "float64"]
 DTYPES += ["longdouble", ">f4", ">f8", ">i2", "<f4"]
@@ -288,6 +288,20 @@ def test_gather_is_the_plain_expression(data):
     expected = plain_gather(X, indices, out_dtype)
     out = np.full(expected.shape, np.nan, out_dtype)
     np.testing.assert_array_equal(gather(X, indices, out), expected)
+
+
+@pytest.mark.parametrize("layout", ["plain", "strided"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_a_gatherer_takes_batch_after_batch(dtype, layout):
+    X = np.random.default_rng(2).integers(0, 2, (40, 5, 6, 3)).astype(dtype)
+    X = X if layout == "plain" else X[:, ::-1]
+    out = np.full((8, 5, 6, 3), np.nan, np.float32)
+    gatherer = Gatherer(X, out)
+    for indices in (np.arange(8), np.array([39, 0, 7]), np.array([1, 1, 1]), np.arange(30, 38)):
+        expected = out.copy()
+        expected[: len(indices)] = plain_gather(X, indices, "float32")
+        gatherer.load(indices)
+        np.testing.assert_array_equal(out, expected)
 
 
 def test_unaligned_images():

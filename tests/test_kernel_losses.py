@@ -248,3 +248,20 @@ def test_empty_arrays_give_zero(n, m):
         arrays[0].fill(np.nan)
         call(arrays)
         np.testing.assert_array_equal(arrays[0], np.zeros(n))
+
+
+# ---------------------------------------------------------------- both terms of a batch
+
+
+@pytest.mark.parametrize("n", [1, 7, 300])
+def test_totals_are_the_sums_of_both_terms(n):
+    terms = np.random.default_rng(5).random((2, n)) * 1000
+    totals = np.full(2, np.nan)
+    run(losses.total, totals, *terms)
+    np.testing.assert_allclose(totals, terms.sum(1), rtol=n * EPS[np.float64])
+
+
+@pytest.mark.parametrize(("n_totals", "n", "n_kl"), [(1, 4, 4), (3, 4, 4), (2, 4, 3)])
+def test_totals_of_wrong_sizes(n_totals, n, n_kl):
+    with pytest.raises(ValueError, match="totals must have 2 elements and kl"):
+        run(losses.total, np.zeros(n_totals), np.zeros(n), np.zeros(n_kl))

@@ -85,6 +85,10 @@ def test_steps_by_hand_give_the_bits_of_fit_for_other_arguments(changes):
     assert_by_hand_equals_fit(random_images(7), **changes)
 
 
+def test_steps_by_hand_give_the_bits_of_fit_over_many_batches():
+    assert_by_hand_equals_fit(random_images(2 * 40 + 1), batchsize=2)
+
+
 def test_steps_by_hand_give_the_bits_of_fit_on_larger_coloured_images():
     changes = {"enc_conv1_out_ch": 17, "enc_conv2_out_ch": 33, "latent_dim": 70, "T": 20, "batchsize": 64}
     assert_by_hand_equals_fit(random_images(70, (19, 23, 3)), n_epochs=1, **changes)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from small_vae import assert_same_bits, initialized, layers, parameters, random_images, small_vae
+from small_vae import assert_same_bits, initialized, layers, parameters, random_images, small_vae, steps_by_hand
 
 from cvae.layers import FullyConnected
 from cvae.optimizers import SGD, Adam
@@ -183,6 +183,37 @@ def test_training_stops_between_steps_if_a_scheduler_fails():
     assert_same_bits(parameters(stopped), parameters(whole))
     assert {layer.optimizer.cur_step for layer in layers(stopped).values()} == {1}
     assert stopped.encoder["FC4"].optimizer.cache["W"]["t"] == 1
+
+
+@pytest.mark.parametrize("good_steps", [1, 2, 4])
+def test_training_stops_within_an_epoch_if_a_scheduler_fails(good_steps):
+    X, rngs = random_images(), [np.random.default_rng(0) for _ in range(2)]
+    by_hand, stopped = (small_vae(random_state=rng) for rng in rngs)
+    for _ in zip(range(good_steps), steps_by_hand(by_hand, X, rngs[0], batchsize=4, n_epochs=2), strict=False):
+        pass
+    initialized(stopped).encoder["FC5"].optimizer.lr_scheduler = Failing(good_steps)
+    for layer in layers(stopped).values():  # the same rate as the one that fails
+        layer.optimizer.lr = 0.01
+    with pytest.raises(ArithmeticError, match="no rate"):
+        stopped.fit(X, n_epochs=2, batchsize=4)
+    assert_same_bits(parameters(stopped), parameters(by_hand))
+    assert {layer.optimizer.cur_step for layer in layers(stopped).values()} == {good_steps}
+
+
+def test_a_callback_may_change_the_rate_between_epochs():
+    def speed_up(vae, *_):
+        for layer in layers(vae).values():
+            another_rate(layer)
+
+    X = random_images()
+    changed, in_two_parts = small_vae(optimizer="SGD(lr=0.01)"), small_vae(optimizer="SGD(lr=0.01)")
+    changed.fit(X, n_epochs=2, callbacks=[speed_up])
+    in_two_parts.fit(X, n_epochs=1)
+    speed_up(in_two_parts)
+    in_two_parts.fit(X, n_epochs=1)
+    unchanged = small_vae(optimizer="SGD(lr=0.01)").fit(X, n_epochs=2)
+    assert_same_bits(parameters(changed), parameters(in_two_parts))
+    assert not np.array_equal(parameters(changed)["encoder/FC4/W"], parameters(unchanged)["encoder/FC4/W"])
 
 
 def test_an_error_in_a_step_by_hand_leaves_the_whole_model_as_it_was():

@@ -23,3 +23,9 @@ def gaussian_kl(
     *,
     scale: float,
 ) -> None: ...
+def total(
+    program: Program,
+    totals: npt.NDArray[np.float64],
+    reconstruction: npt.NDArray[np.float64],
+    kl: npt.NDArray[np.float64],
+) -> None: ...
