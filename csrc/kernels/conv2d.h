@@ -214,13 +214,13 @@ static void conv2d_forward(void *y, const void *x, const void *packed_w, const v
                            int relu, ptrdiff_t first, ptrdiff_t last, void *scratch) {
     const ptrdiff_t depth = patch_size(s), step = depth_step(depth);
     if (reads_in_place(s)) {
-        const epilogue finish = {bias, 0, relu};
+        const epilogue finish = {bias, 0, relu, NULL};
         forward_in_place(y, x, packed_w, finish, s, first, last, scratch);
         return;
     }
     for (ptrdiff_t q = 0; q < depth; q += step) {
         const ptrdiff_t end = smaller(q + step, depth);
-        const epilogue finish = {q == 0 ? bias : NULL, q > 0, relu && end == depth};
+        const epilogue finish = {q == 0 ? bias : NULL, q > 0, relu && end == depth, NULL};
         gather_patches(scratch, x, s, first, last, q, end);
         gemm_block((real *)y + first * s->k, s->k, scratch, ROWS_FIRST, (const real *)packed_w + q * PANEL,
                    depth * PANEL, last - first, s->k, end - q, finish);
@@ -244,7 +244,7 @@ static void conv2d_grad_input(void *dx, const void *dy, const void *packed_wt, c
             const ptrdiff_t count = smaller(width, columns - q);
             for (ptrdiff_t k = 0; k < s->k; k += step) {
                 const ptrdiff_t depth = smaller(step, s->k - k);
-                const epilogue finish = {NULL, k > 0, 0};
+                const epilogue finish = {NULL, k > 0, 0, NULL};
                 if (q == 0 || step < s->k) load_block(block, (const real *)dy + p * s->k + k, s->k, last - p, depth);
                 gemm_block(patches, width, block, ROWS_FIRST, (const real *)packed_wt + q * s->k + k * PANEL,
                            s->k * PANEL, last - p, count, depth, finish);
@@ -263,7 +263,7 @@ static void conv2d_grad_weight(void *dw, void *db, const void *x, const void *dy
     const ptrdiff_t rows = patch_size(s), step = depth_step(rows), depth = last - first;
     const real *dy_block = (const real *)dy + first * s->k;
     real *block = scratch, *packed_dy = block + SCRATCH_SIZE;
-    const epilogue add = {NULL, 1, 0};
+    const epilogue add = {NULL, 1, 0, NULL};
     pack_panels(packed_dy, dy_block, depth, s->k, s->k, 1, 0, (s->k + PANEL - 1) / PANEL);
     if (has_few_channels(s)) {
         gather_patches_transposed(block, x, s, first, last);

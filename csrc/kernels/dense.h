@@ -75,8 +75,12 @@ static void dense_forward(void *y, const void *x, const void *w, const void *bia
     }
     for (ptrdiff_t p = 0; p < k; p += step)
         for (ptrdiff_t j = first_column; j < last_column; j += PANEL) {
-            const ptrdiff_t depth = smaller(step, k - p);
-            const epilogue finish = {p == 0 ? (const real *)bias + j : NULL, p > 0, relu && p + depth == k};
+            const ptrdiff_t depth = smaller(step, k - p), next = p + depth;
+            /* The rows of w below; of the first ones, which nothing was done before, the next panel comes first. */
+            const upcoming below = {(const real *)w + next * n + j, n, smaller(step, k - next), NULL};
+            const upcoming beside = {(const real *)w + j + PANEL, n, j + PANEL < last_column ? depth : 0, &below};
+            upcoming rows = p == 0 ? beside : below;
+            const epilogue finish = {p == 0 ? (const real *)bias + j : NULL, p > 0, relu && next == k, &rows};
             dense_panel(out + j, n, smaller(PANEL, n - j), left + p, k, (const real *)w + p * n + j, n,
                         last_row - first_row, depth, &finish, scratch);
         }
@@ -89,11 +93,11 @@ static ptrdiff_t dense_backward_scratch(ptrdiff_t n) { return DENSE_SCRATCH + (P
 
 /* sums (rows)[sums_row] = the gradient of rows of w from `first` on, its live columns. */
 static void sum_weight_gradient(real *sums, const dense_gradients *g, const live_columns *live, ptrdiff_t first,
-                                ptrdiff_t rows) {
+                                ptrdiff_t rows, upcoming *next) {
     const ptrdiff_t step = depth_step(g->m), stride = sums_row(g->n);
     for (ptrdiff_t i = 0; i < g->m; i += step)
         for (ptrdiff_t j = 0; j < *live->count; j += PANEL) {
-            const epilogue finish = {NULL, i > 0, 0};
+            const epilogue finish = {NULL, i > 0, 0, next};
             ptrdiff_t right_stride;
             const real *right = live_panel(live, g->dy, g->n, j, &right_stride);
             gemm_panel(sums + j, stride, smaller(PANEL, *live->count - j), (const real *)g->x + i * g->k + first,
@@ -110,12 +114,12 @@ static void keep_rows(real *packed, const ptrdiff_t *columns, ptrdiff_t count, p
 
 /* Columns of dx from `first` on, at most a panel. */
 static void input_gradient(const dense_gradients *g, const live_columns *live, ptrdiff_t first, ptrdiff_t columns,
-                           real *packed) {
+                           upcoming *next, real *packed) {
     const real *left = live->some ? live->matrix : (const real *)g->dy;
     const ptrdiff_t left_stride = live->some ? live->stride : g->n, step = depth_step(g->n);
     for (ptrdiff_t p = 0, done = 0; p < g->n; p += step) {
         const ptrdiff_t depth = smaller(step, g->n - p), start = done;
-        const epilogue finish = {NULL, p > 0, 0};
+        const epilogue finish = {NULL, p > 0, 0, next};
         pack_panel(packed, (const real *)g->w + first * g->n + p, depth, columns, 1, g->n);
         if (live->some) {
             while (done < *live->count && live->columns[done] < p + depth) done++;
@@ -128,24 +132,35 @@ static void input_gradient(const dense_gradients *g, const live_columns *live, p
     }
 }
 
+/* Elements of an array from the first on; none if it is NULL. */
+INLINE upcoming elements(const void *array, ptrdiff_t first, ptrdiff_t count, const upcoming *then) {
+    upcoming next = {array ? (const real *)array + first : NULL, PANEL, array ? count / PANEL : 0, then};
+    return next;
+}
+
 /* A few rows of the weights at a time, which are in cache when they are updated. */
 static void dense_backward(const dense_gradients *g, const void *live_memory, ptrdiff_t first, ptrdiff_t last,
                            void *scratch) {
     const live_columns live = live_in(live_memory, g->n);
+    const parameter_update *move = g->update;
     real *packed = scratch, *sums = packed + DENSE_SCRATCH, *row = sums + PANEL * sums_row(g->n);
     for (ptrdiff_t panel = first; panel < last; panel++) {
-        const ptrdiff_t start = panel * PANEL, rows = smaller(PANEL, g->k - start);
-        if (g->dw || g->update) sum_weight_gradient(sums, g, &live, start, rows); /* first: dx may be x */
-        if (g->dx) input_gradient(g, &live, start, rows, packed);
-        for (ptrdiff_t i = 0; i < rows && (g->dw || g->update); i++) {
-            const ptrdiff_t at = (start + i) * g->n;
+        const ptrdiff_t start = panel * PANEL, rows = smaller(PANEL, g->k - start), begin = start * g->n;
+        upcoming w = elements(g->w, begin, rows * g->n, NULL);
+        const void *second_state = move && move->rule == ADAM ? move->second_state : NULL;
+        const upcoming second = elements(second_state, begin, rows * g->n, NULL);
+        upcoming states = elements(move ? move->state : NULL, begin, rows * g->n, &second);
+        if (g->dw || move) sum_weight_gradient(sums, g, &live, start, rows, &w); /* first: dx may be x */
+        if (g->dx) input_gradient(g, &live, start, rows, &states, packed);
+        for (ptrdiff_t i = 0; i < rows && (g->dw || move); i++) {
+            const ptrdiff_t at = begin + i * g->n;
             const real *gradient = sums + i * sums_row(g->n);
             if (live.some) {
                 live_spread(row, gradient, &live, g->n);
                 gradient = row;
             }
             if (g->dw) memcpy((real *)g->dw + at, gradient, (size_t)g->n * sizeof(real));
-            if (g->update) update(g->update, gradient, at, at + g->n);
+            if (move) update(move, gradient, at, at + g->n);
         }
     }
 }

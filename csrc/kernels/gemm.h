@@ -37,11 +37,33 @@ INLINE ptrdiff_t left_row_step(block_order order, ptrdiff_t a_stride) {
     return order == ROWS_FIRST || order == IN_PLACE ? a_stride : order == DEPTH_FIRST ? 1 : PANEL;
 }
 
-/* What a tile starts from and how it ends. */
+/* Memory that is needed soon: rows of PANEL elements, of which one is fetched into cache every few steps of a product,
+ * so that nobody waits for it.  The processor itself foresees neither rows far apart nor what lies on the next page. */
+typedef struct upcoming {
+    const real *row;
+    ptrdiff_t stride, rows;
+    const struct upcoming *then; /* what comes after these rows, or NULL */
+} upcoming;
+
+enum { STEPS_A_ROW = 8 };
+
+INLINE void fetch_row(upcoming *next) {
+    if (next->rows <= 0) {
+        if (!next->then) return;
+        *next = *next->then;
+    }
+    prefetch(next->row);
+    prefetch(next->row + LANES);
+    next->row += next->stride;
+    next->rows--;
+}
+
+/* What a tile starts from and how it ends, and what is fetched meanwhile. */
 typedef struct {
     const real *bias; /* (n) added to each row, or NULL */
     int accumulate;   /* add to what c holds (bias is then not used) */
     int relu;         /* max(., 0) at the end */
+    upcoming *next;   /* or NULL; not with PANEL_ROWS and IN_PLACE */
 } epilogue;
 
 /* c (rows, vectors * LANES)[ldc] = a (rows, k) times the first columns of one panel b (k, PANEL)[b_stride].  rows,
@@ -54,8 +76,10 @@ INLINE void tile(const int rows, const int vectors, const block_order order, rea
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = broadcast(0);
 
-    for (ptrdiff_t q = 0; q < k; q += order == PANEL_ROWS ? PANEL : k) {
-        const ptrdiff_t depth = order == PANEL_ROWS ? smaller(k - q, PANEL) : k;
+    const ptrdiff_t part = order == PANEL_ROWS ? PANEL : order == IN_PLACE ? k : STEPS_A_ROW;
+    for (ptrdiff_t q = 0; q < k; q += part) {
+        const ptrdiff_t depth = smaller(k - q, part);
+        if ((order == ROWS_FIRST || order == DEPTH_FIRST) && end->next) fetch_row(end->next);
         for (ptrdiff_t p = 0; p < depth; p++) {
             vec right[2];
             UNROLL for (int j = 0; j < vectors; j++) right[j] = load(b + p * b_stride + j * LANES);
@@ -64,8 +88,8 @@ INLINE void tile(const int rows, const int vectors, const block_order order, rea
                 UNROLL for (int j = 0; j < vectors; j++) sum[i][j] += left * right[j];
             }
         }
-        a += a_stride;
-        b += PANEL * b_stride;
+        a += order == PANEL_ROWS ? a_stride : part * inner_step;
+        b += part * b_stride;
     }
 
     UNROLL for (int j = 0; j < vectors; j++) {
@@ -94,7 +118,7 @@ static void copy_columns(real *out, ptrdiff_t out_stride, const real *in, ptrdif
             return;                                                                                                    \
         }                                                                                                              \
         real edge[rows * PANEL] = {0}, edge_bias[PANEL] = {0};                                                         \
-        const epilogue edge_end = {edge_bias, end->accumulate, end->relu};                                             \
+        const epilogue edge_end = {edge_bias, end->accumulate, end->relu, end->next};                                  \
         if (end->bias) copy_columns(edge_bias, PANEL, end->bias, PANEL, 1, columns);                                   \
         if (end->accumulate) copy_columns(edge, PANEL, c, ldc, rows, columns);                                         \
         if (columns > LANES)                                                                                           \
@@ -174,7 +198,7 @@ static void gemm_block(real *c, ptrdiff_t ldc, const real *a, block_order order,
 /* c (m, n) = a (m, k) times b (k, n), all three in panels: element (i, j) at [j / PANEL][i][j % PANEL], the last panel
  * padded. */
 static void gemm_panels(real *c, const real *a, const real *b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k) {
-    const epilogue none = {NULL, 0, 0};
+    const epilogue none = {NULL, 0, 0, NULL};
     for (ptrdiff_t j = 0; j < n; j += PANEL)
         gemm_panel(c + j * m, PANEL, PANEL, a, PANEL_ROWS, m * PANEL, NULL, b + j * k, PANEL, m, k, &none);
 }
@@ -182,7 +206,7 @@ static void gemm_panels(real *c, const real *a, const real *b, ptrdiff_t m, ptrd
 /* c (m, n) = a (k, m) transposed times b (k, n), or c += that, all three in panels. */
 static void gemm_panels_transposed(real *c, const real *a, const real *b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k,
                                    int accumulate) {
-    const epilogue end = {NULL, accumulate, 0};
+    const epilogue end = {NULL, accumulate, 0, NULL};
     for (ptrdiff_t j = 0; j < n; j += PANEL)
         for (ptrdiff_t i = 0; i < m; i += PANEL)
             gemm_panel(c + j * m + i * PANEL, PANEL, PANEL, a + i * k, DEPTH_FIRST, PANEL, NULL, b + j * k,

@@ -56,6 +56,7 @@ typedef real unaligned_vec __attribute__((vector_size(VECTOR_BYTES), aligned(siz
 INLINE vec load(const real *p) { return *(const unaligned_vec *)p; }
 INLINE void store(real *p, vec v) { *(unaligned_vec *)p = v; }
 INLINE vec broadcast(real x) { return x - (vec){0}; }
+INLINE void prefetch(const real *p) { __builtin_prefetch(p, 0, 2); } /* into the L2 cache */
 /* All bits set in the lanes where it is so, none in the others. */
 INLINE vec_int less(vec a, vec b) { return a < b; }
 INLINE vec_int at_most(vec a, vec b) { return a <= b; }
@@ -69,6 +70,7 @@ typedef real_int vec_int;
 INLINE vec load(const real *p) { return *p; }
 INLINE void store(real *p, vec v) { *p = v; }
 INLINE vec broadcast(real x) { return x; }
+INLINE void prefetch(const real *p) { (void)p; }
 INLINE vec_int less(vec a, vec b) { return a < b ? -1 : 0; }
 INLINE vec_int at_most(vec a, vec b) { return a <= b ? -1 : 0; }
 INLINE vec_int equal_ints(vec_int a, vec_int b) { return a == b ? -1 : 0; }
