@@ -15,7 +15,7 @@ from convolution cimport (
     is_small, kernel_pieces, lane_of, pack_transposed_weights, pack_weights, sum_direct_lanes, sum_into_first_lane,
     weight_count,
 )
-from stages cimport add_range_stage, add_stage, new_lines
+from stages cimport add_prepared_stage, add_range_stage, add_stage, new_lines
 from tables cimport BLOCK_ROWS, INACTIVE, ceil_div, import_tables, kernel_table, range_end, table_pair, window_shape
 
 cdef const table_pair *tables = import_tables()
@@ -62,7 +62,7 @@ def forward(
             add_stage(program, evaluate_kernel, work, kernel_pieces(s.c), small)
         else:
             add_stage(program, pack_weights, work, ceil_div(s.k, work.conv.table.panel), small)
-    add_range_stage(program, forward_groups, work, work.conv.groups, small)
+    add_prepared_stage(program, prepare_forward, forward_group, work, work.conv.groups, small)
 
 
 def backward(
@@ -131,28 +131,25 @@ cdef int record_few_gradients(program, block *work) except -1:
 
 # ---------------------------------------------------------------- pieces of work
 
-cdef void forward_groups(
-    const void *work, ptrdiff_t first, ptrdiff_t last, char *shared, char *scratch
-) noexcept nogil:
+cdef void prepare_forward(const void *work, char *shared, char *scratch) noexcept nogil:
     """Each thread makes its own weights: that takes less time than to get them from another core's cache."""
     cdef const block *b = <const block *> work
     cdef const window_shape *s = &b.conv.s
-    cdef char *weights = b.conv.kept_weights
-    cdef ptrdiff_t i
-    if weights == NULL:
-        weights = own_weights(b, scratch)
-        if b.rows:
-            b.conv.table.winograd_rows_kernel(weights, b.conv.w, s)
-        elif b.winograd:
-            b.conv.table.winograd_kernel(weights, b.conv.w, s, False, 0, s.c)
-        else:
-            b.conv.table.pack_panels(weights, b.conv.w, s.r * s.s * s.c, s.k, s.k, 1, 0,
-                                     ceil_div(s.k, b.conv.table.panel))
-    for i in range(first, last):
-        forward_group(b, i, weights, scratch)
+    cdef char *weights = own_weights(b, scratch)
+    if b.conv.kept_weights != NULL:
+        return
+    if b.rows:
+        b.conv.table.winograd_rows_kernel(weights, b.conv.w, s)
+    elif b.winograd:
+        b.conv.table.winograd_kernel(weights, b.conv.w, s, False, 0, s.c)
+    else:
+        b.conv.table.pack_panels(weights, b.conv.w, s.r * s.s * s.c, s.k, s.k, 1, 0,
+                                 ceil_div(s.k, b.conv.table.panel))
 
 
-cdef void forward_group(const block *b, ptrdiff_t index, char *weights, char *scratch) noexcept nogil:
+cdef void forward_group(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const block *b = <const block *> work
+    cdef char *weights = own_weights(b, scratch) if b.conv.kept_weights == NULL else b.conv.kept_weights
     cdef const kernel_table *table = b.conv.table
     cdef group_of_images g = select(b, index)
     cdef int32_t *places = <int32_t *> (scratch + b.output_bytes)

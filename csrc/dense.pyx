@@ -128,7 +128,7 @@ def dense_backward(
     if g.dx != NULL or g.dw != NULL or g.update != NULL:
         add_stage(program, find_live, work, 1, True)
         add_stage(program, copy_live, work, ceil_div(m, COPIED_ROWS), small)
-        add_range_stage(program, backward_panels, work, ceil_div(k, table.panel), small)
+        add_stage(program, backward_panel, work, ceil_div(k, table.panel), small)
     if db is not None:
         work.db = &db_out[0]
         add_stage(program, bias_columns, work, ceil_div(n, SUMS), m * n < SMALL_WORK)
@@ -145,12 +145,10 @@ cdef void copy_live(const void *work, ptrdiff_t index, char *shared, char *scrat
                       range_end(index, COPIED_ROWS, b.gradients.m))
 
 
-cdef void backward_panels(
-    const void *work, ptrdiff_t first, ptrdiff_t last, char *shared, char *scratch
-) noexcept nogil:
-    """Panels of rows of w."""
+cdef void backward_panel(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    """A panel of rows of w."""
     cdef const backward *b = <const backward *> work
-    b.table.dense_backward(&b.gradients, shared, first, last, scratch)
+    b.table.dense_backward(&b.gradients, shared, index, scratch)
 
 
 cdef void bias_columns(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:

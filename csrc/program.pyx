@@ -3,11 +3,21 @@
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
-from cython.parallel cimport prange, threadid
+from cython.parallel cimport parallel, threadid
 from libc.stdlib cimport calloc, free
 
-from stages cimport stage, stage_list
+from stages cimport CACHE_LINE, stage, stage_list
 from tables cimport check_threads, reserve
+
+cdef extern from "claim.h" nogil:
+    ptrdiff_t claim(ptrdiff_t *next, ptrdiff_t count)
+
+
+# The pieces of a stage that a thread does unless another one, which has done its own, is there before it.
+cdef struct share:
+    ptrdiff_t next, end
+    ptrdiff_t at_once    # pieces taken at a time
+    ptrdiff_t[5] rest    # of the cache line, so that threads do not take it from each other
 
 
 cdef const char *STAGES = "cvae._kernels.program.stages"
@@ -62,25 +72,54 @@ cdef class Program:
     cdef int run_stages(self, ptrdiff_t start, ptrdiff_t end, object workspace, int n_threads) except -1:
         if start == end:
             return 0
-        cdef ptrdiff_t size = self.list.scratch, i, j, parts
+        cdef ptrdiff_t size = self.list.scratch, i
         # Not once for the whole run: a call in between may have used the workspace.
-        memory = reserve(workspace, self.list.shared + n_threads * size)
+        memory = reserve(workspace, self.list.shared + n_threads * (size + CACHE_LINE))
         cdef unsigned char[::1] view = memory
         cdef char *shared = <char *> &view[0]
         cdef char *scratch = shared + self.list.shared
+        cdef share *shares = <share *> (scratch + n_threads * size)
         cdef const stage *now
         with nogil:
             for i in range(start, end):
                 now = &self.list.stages[i]
-                if now.run_range != NULL:
-                    parts = 1 if now.alone else min(n_threads, now.pieces)
-                    for j in prange(parts, num_threads=n_threads, schedule="static", use_threads_if=parts > 1):
-                        now.run_range(now.work, j * now.pieces // parts, (j + 1) * now.pieces // parts, shared,
-                                      scratch + threadid() * size)
+                if now.alone or now.pieces == 1 or n_threads == 1:
+                    share_out(now, shares, 1)
+                    work_off(now, shares, 1, 0, shared, scratch)
                 else:
-                    for j in prange(now.pieces, num_threads=n_threads, schedule="static", use_threads_if=not now.alone):
-                        now.run(now.work, j, shared, scratch + threadid() * size)
+                    share_out(now, shares, n_threads)
+                    with parallel(num_threads=n_threads):
+                        work_off(now, shares, n_threads, threadid(), shared, scratch + threadid() * size)
         return 0
+
+
+cdef void share_out(const stage *now, share *shares, ptrdiff_t parts) noexcept nogil:
+    """Neighbouring pieces go to the same thread, and in every stage alike: much of what it needs is in its cache."""
+    cdef ptrdiff_t i
+    for i in range(parts):
+        shares[i].next, shares[i].end = i * now.pieces // parts, (i + 1) * now.pieces // parts
+        shares[i].at_once = 1 if now.run_range == NULL else shares[i].end - shares[i].next
+
+
+cdef void work_off(
+    const stage *now, share *shares, ptrdiff_t parts, ptrdiff_t own, char *shared, char *scratch
+) noexcept nogil:
+    """Do the own share, and then what others have not begun yet: a thread that is held up shall hold up nobody."""
+    cdef bint prepared = now.prepare == NULL
+    cdef ptrdiff_t turn, first
+    cdef share *part
+    for turn in range(parts):
+        part = &shares[(own + turn) % parts]
+        first = claim(&part.next, part.at_once)
+        while first < part.end:
+            if not prepared:
+                now.prepare(now.work, shared, scratch)
+                prepared = True
+            if now.run_range == NULL:
+                now.run(now.work, first, shared, scratch)
+            else:
+                now.run_range(now.work, first, part.end, shared, scratch)
+            first = claim(&part.next, part.at_once)
 
 
 cdef class Watch:

@@ -9,6 +9,9 @@ from libc.stdlib cimport realloc
 # for this piece alone; both start at a cache line, and hold anything when the kernel's first stage starts.
 ctypedef void (*piece_function)(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil
 
+# Puts into a thread's scratch what serves all pieces that it is going to do there.
+ctypedef void (*prepare_function)(const void *work, char *shared, char *scratch) noexcept nogil
+
 # Does the pieces first <= index < last, all that a thread has to do, in one go.
 ctypedef void (*range_function)(
     const void *work, ptrdiff_t first, ptrdiff_t last, char *shared, char *scratch) noexcept nogil
@@ -19,6 +22,7 @@ cdef enum:
 cdef struct stage:
     piece_function run      # one of the two, the other is NULL
     range_function run_range
+    prepare_function prepare    # or NULL
     const void *work
     ptrdiff_t pieces
     bint alone              # so little work that waking other threads costs more than it saves
@@ -60,20 +64,25 @@ cdef inline char *new_lines(object program, ptrdiff_t size) except NULL:
 
 cdef inline int add_stage(object program, piece_function run, const void *work, ptrdiff_t pieces, bint alone) except -1:
     """Have each piece done by whichever thread."""
-    return append_stage(program, run, NULL, work, pieces, alone)
+    return append_stage(program, stage(run, NULL, NULL, work, pieces, alone))
+
+
+cdef inline int add_prepared_stage(
+    object program, prepare_function prepare, piece_function run, const void *work, ptrdiff_t pieces, bint alone,
+) except -1:
+    """The same, after each thread has prepared its scratch."""
+    return append_stage(program, stage(run, NULL, prepare, work, pieces, alone))
 
 
 cdef inline int add_range_stage(
     object program, range_function run_range, const void *work, ptrdiff_t pieces, bint alone,
 ) except -1:
-    """Have the pieces done in as many ranges as there are threads: for work that is best begun with something that
-    serves all pieces of a range.  Results must not depend on where the ranges begin."""
-    return append_stage(program, NULL, run_range, work, pieces, alone)
+    """Have the pieces done in as many ranges as there are threads: for work of which the pieces of a range share more
+    than what can be prepared.  Results must not depend on where the ranges begin."""
+    return append_stage(program, stage(NULL, run_range, NULL, work, pieces, alone))
 
 
-cdef inline int append_stage(
-    object program, piece_function run, range_function run_range, const void *work, ptrdiff_t pieces, bint alone,
-) except -1:
+cdef inline int append_stage(object program, stage added) except -1:
     cdef stage_list *to = stages_of(program)
     cdef stage *longer
     if to.count == to.capacity:
@@ -81,10 +90,6 @@ cdef inline int append_stage(
         if longer == NULL:
             raise MemoryError("no memory for the stages of a program")
         to.stages, to.capacity = longer, 2 * to.capacity + 8
-    to.stages[to.count].run = run
-    to.stages[to.count].run_range = run_range
-    to.stages[to.count].work = work
-    to.stages[to.count].pieces = pieces
-    to.stages[to.count].alone = alone
+    to.stages[to.count] = added
     to.count += 1
     return 0

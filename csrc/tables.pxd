@@ -76,7 +76,7 @@ cdef extern from "kernels/kernels.h" nogil:
                                       ptrdiff_t, ptrdiff_t, void *) noexcept nogil
         void (*dense_forward)(void *, const void *, const void *, const void *, ptrdiff_t, ptrdiff_t, int, ptrdiff_t,
                               ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
-        void (*dense_backward)(const dense_gradients *, const void *, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
+        void (*dense_backward)(const dense_gradients *, const void *, ptrdiff_t, void *) noexcept nogil
         ptrdiff_t (*dense_backward_scratch)(ptrdiff_t) noexcept nogil
         ptrdiff_t (*live_size)(ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*live_find)(void *, const void *, int, ptrdiff_t, ptrdiff_t) noexcept nogil

@@ -31,12 +31,12 @@ print(cvae.get_num_threads())
 """
 
 
-def model_file(folder, *, seed=0, threads=1, dtype="float32", name="model"):
+def model_file(folder, *, seed=0, threads=1, dtype="float32", name="model", **environment):
     """Train in a process of its own, with OMP_NUM_THREADS set, and return the bytes of its model file."""
     path = folder / f"{name}-{seed}-{threads}-{dtype}.safetensors"
     run = subprocess.run(
         [sys.executable, "-c", TRAIN, str(seed), str(path), dtype],
-        env={**subprocess_environment(), "OMP_NUM_THREADS": str(threads)},
+        env={**subprocess_environment(), "OMP_NUM_THREADS": str(threads), **environment},
         cwd=folder,
         capture_output=True,
         text=True,
@@ -52,6 +52,13 @@ def test_the_model_file_does_not_depend_on_the_number_of_threads(tmp_path, dtype
     files = {threads: model_file(tmp_path, threads=threads, dtype=dtype) for threads in (1, 2, 3, 7)}
     assert len(files[1]) > 1_000_000
     assert [threads for threads, content in files.items() if content != files[1]] == []
+
+
+@pytest.mark.skipif(not dispatch.has_openmp(), reason="the kernels were built without OpenMP")
+@pytest.mark.parametrize("limit", [1, 2])
+def test_all_work_is_done_if_fewer_threads_come_than_were_asked_for(tmp_path, limit):
+    limited = model_file(tmp_path, threads=5, name="limited", OMP_THREAD_LIMIT=str(limit))
+    assert limited == model_file(tmp_path)
 
 
 def test_the_same_seed_gives_the_same_file_and_another_seed_another(tmp_path):

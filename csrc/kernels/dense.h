@@ -138,30 +138,27 @@ INLINE upcoming elements(const void *array, ptrdiff_t first, ptrdiff_t count, co
     return next;
 }
 
-/* A few rows of the weights at a time, which are in cache when they are updated. */
-static void dense_backward(const dense_gradients *g, const void *live_memory, ptrdiff_t first, ptrdiff_t last,
-                           void *scratch) {
+/* A few rows of the weights, which are in cache when they are updated. */
+static void dense_backward(const dense_gradients *g, const void *live_memory, ptrdiff_t panel, void *scratch) {
     const live_columns live = live_in(live_memory, g->n);
     const parameter_update *move = g->update;
+    const ptrdiff_t start = panel * PANEL, rows = smaller(PANEL, g->k - start), begin = start * g->n;
     real *packed = scratch, *sums = packed + DENSE_SCRATCH, *row = sums + PANEL * sums_row(g->n);
-    for (ptrdiff_t panel = first; panel < last; panel++) {
-        const ptrdiff_t start = panel * PANEL, rows = smaller(PANEL, g->k - start), begin = start * g->n;
-        upcoming w = elements(g->w, begin, rows * g->n, NULL);
-        const void *second_state = move && move->rule == ADAM ? move->second_state : NULL;
-        const upcoming second = elements(second_state, begin, rows * g->n, NULL);
-        upcoming states = elements(move ? move->state : NULL, begin, rows * g->n, &second);
-        if (g->dw || move) sum_weight_gradient(sums, g, &live, start, rows, &w); /* first: dx may be x */
-        if (g->dx) input_gradient(g, &live, start, rows, &states, packed);
-        for (ptrdiff_t i = 0; i < rows && (g->dw || move); i++) {
-            const ptrdiff_t at = begin + i * g->n;
-            const real *gradient = sums + i * sums_row(g->n);
-            if (live.some) {
-                live_spread(row, gradient, &live, g->n);
-                gradient = row;
-            }
-            if (g->dw) memcpy((real *)g->dw + at, gradient, (size_t)g->n * sizeof(real));
-            if (move) update(move, gradient, at, at + g->n);
+    const void *second_state = move && move->rule == ADAM ? move->second_state : NULL;
+    const upcoming second = elements(second_state, begin, rows * g->n, NULL);
+    upcoming states = elements(move ? move->state : NULL, begin, rows * g->n, &second);
+    upcoming w = elements(g->w, begin, rows * g->n, NULL);
+    if (g->dw || move) sum_weight_gradient(sums, g, &live, start, rows, &w); /* first: dx may be x */
+    if (g->dx) input_gradient(g, &live, start, rows, &states, packed);
+    for (ptrdiff_t i = 0; i < rows && (g->dw || move); i++) {
+        const ptrdiff_t at = begin + i * g->n;
+        const real *gradient = sums + i * sums_row(g->n);
+        if (live.some) {
+            live_spread(row, gradient, &live, g->n);
+            gradient = row;
         }
+        if (g->dw) memcpy((real *)g->dw + at, gradient, (size_t)g->n * sizeof(real));
+        if (move) update(move, gradient, at, at + g->n);
     }
 }
 

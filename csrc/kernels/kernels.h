@@ -118,10 +118,9 @@ typedef struct {
      * last of y (m, n) = x (m, k) w (k, n) + bias (n), with max(., 0) if relu; scratch: dense_scratch elements. */
     void (*dense_forward)(void *y, const void *x, const void *w, const void *bias, ptrdiff_t n, ptrdiff_t k, int relu,
                           ptrdiff_t first_row, ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch);
-    /* The panels first <= j < last of rows of w, in one go: their part of dx, their gradient, and their update.
-     * live: of dy; scratch: dense_backward_scratch(n) elements. */
-    void (*dense_backward)(const dense_gradients *gradients, const void *live, ptrdiff_t first, ptrdiff_t last,
-                           void *scratch);
+    /* A panel of rows of w: its part of dx, its gradient, and its update.  live: of dy; scratch:
+     * dense_backward_scratch(n) elements. */
+    void (*dense_backward)(const dense_gradients *gradients, const void *live, ptrdiff_t panel, void *scratch);
     ptrdiff_t (*dense_backward_scratch)(ptrdiff_t n);
 
     /* The columns of dy (m, n) that the backward pass goes through (live.h), in live_size(m, n) bytes: all of them or,
