@@ -138,7 +138,7 @@ def measure_whole_runs(options: argparse.Namespace, folder: Path) -> whole_runs.
         if options.mnist is None:
             return [], [f"{whole_runs.ELBO}: left out, because it needs --mnist"]
         test_images = np.divide(options.mnist.test_images, 255, dtype=np.float32)
-        with started(trainable, threads) as workers:
+        with started([v for v in options.variants if v in trainable or v.in_race], threads) as workers:
             return whole_runs.seconds_to_elbo(workers, images, test_images)
 
     runs: dict[str, Callable[[], whole_runs.Measured]] = {
