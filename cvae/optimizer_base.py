@@ -186,7 +186,6 @@ class OptimizerBase(Configurable, ABC):
     def count_update(self, name: str) -> None:
         """Count an update of a parameter that has a state, if the state has a count."""
 
-    counts_updates = False  # whether the state has a count, on which `scalars` depends
     rule: str  # the kernel's name of the optimizer
     n_scalars: int  # how many `scalars` returns
 

@@ -166,7 +166,7 @@ class Adam(OptimizerBase):
         self.decay2 = check_number("decay2", decay2, "[0, 1)")
         self.eps = check_number("eps", eps, "(0, inf)")
 
-    rule, n_scalars, counts_updates = "adam", 7, True
+    rule, n_scalars = "adam", 7
 
     def _constants(self, state: Any) -> tuple[float, ...]:
         t, decays = state["t"] + 1, (self.decay1, self.decay2)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cvae._kernels.program import Program, Watch
 from cvae.optimizer_base import Array, OptimizerBase, Scalars
+from cvae.optimizers import SGD, AdaGrad, RMSProp
 from cvae.programs import start
 from cvae.schedulers import ConstantScheduler
 
@@ -38,10 +39,7 @@ class Updates:
         self._layers: list[LayerBase] = []
         self._moves: list[_Move] = []
         self._watch = Watch()  # over what recordings depend on
-        self._rates: list[float] = []  # of the last step
         self._is_constant = False  # whether the scalars of all steps are the same
-        self._begin_steps: list[Callable[[], None]] = []
-        self._counters: list[tuple[Callable[[str], None], str]] = []
         self._all_scalars = np.empty(0)
         self._scalars: dict[tuple[LayerBase, str], Scalars] = {}  # parts of it
 
@@ -63,12 +61,11 @@ class Updates:
         """
         is_new = layers != self._layers or not self._watch.unchanged()
         moves = [_Move(layer) for layer in layers] if is_new else self._moves
-        rates = _next_rates(moves, cur_loss)
-        scalars = _scalars(moves, rates)
+        scalars = _next_scalars(moves, cur_loss)
         # All that may fail has been done.
         if is_new:
             self._keep(layers, moves, len(scalars))
-        self._all_scalars[:], self._rates = scalars, rates
+        self._all_scalars[:] = scalars
         self._is_constant = all(_is_constant(move.optimizer) for move in moves)
         self._count()
         return is_new
@@ -80,17 +77,15 @@ class Updates:
         what it seems to: hence no look at what nobody changes.
         """
         if not self._is_constant:
-            rates = _next_rates(self._moves, cur_loss)
-            if rates != self._rates or self._counters:
-                self._all_scalars[:] = _scalars(self._moves, rates)
-            self._rates = rates
+            self._all_scalars[:] = _next_scalars(self._moves, cur_loss)
         self._count()
 
     def _count(self) -> None:
-        for begin_step in self._begin_steps:
-            begin_step()
-        for count_update, name in self._counters:
-            count_update(name)
+        for move in self._moves:
+            move.optimizer.step()
+            if not self._is_constant:
+                for name in move.parameters:
+                    move.optimizer.count_update(name)
 
     def _keep(self, layers: Sequence[LayerBase], moves: list[_Move], n_scalars: int) -> None:
         """Take these moves from now on, until what they depend on changes."""
@@ -101,11 +96,6 @@ class Updates:
                 start, end = end, end + move.optimizer.n_scalars
                 self._scalars[layer, name] = self._all_scalars[start:end]
         self._layers, self._moves, self._watch = [*layers], moves, _watch(layers)
-        self._begin_steps = [move.optimizer.step for move in moves]
-        self._counters = [
-            (move.optimizer.count_update, name)
-            for move in moves if move.optimizer.counts_updates for name in move.parameters
-        ]  # fmt: skip
 
     def record(self, program: Program, layer: LayerBase, names: Sequence[str] | None = None) -> None:
         """Record the prepared step of a layer's parameters, or of some of them, along its `gradients`."""
@@ -126,21 +116,20 @@ class Updates:
         return optimizer.rule, states, self._scalars[layer, name]
 
 
-def _next_rates(moves: Sequence[_Move], cur_loss: float | None) -> list[float]:
-    return [move.optimizer.lr_scheduler(move.optimizer.cur_step + 1, cur_loss) for move in moves]
+def _next_scalars(moves: Sequence[_Move], cur_loss: float | None) -> list[float]:
+    """The scalars of the next step of all moves, one after another."""
+    scalars: list[float] = []
+    for move in moves:
+        optimizer = move.optimizer
+        rate = optimizer.lr_scheduler(optimizer.cur_step + 1, cur_loss)
+        for parameter, state in move.parameters.values():
+            scalars += optimizer.scalars(rate, parameter, state)
+    return scalars
 
 
 def _is_constant(optimizer: OptimizerBase) -> bool:
-    return type(optimizer.lr_scheduler) is ConstantScheduler and not optimizer.counts_updates
-
-
-def _scalars(moves: Sequence[_Move], rates: Sequence[float]) -> list[float]:
-    """The scalars of all moves, one after another."""
-    scalars: list[float] = []
-    for move, rate in zip(moves, rates, strict=True):
-        for parameter, state in move.parameters.values():
-            scalars += move.optimizer.scalars(rate, parameter, state)
-    return scalars
+    """Whether the scalars of an optimizer's steps are always the same, and no updates are counted."""
+    return type(optimizer) in (SGD, AdaGrad, RMSProp) and type(optimizer.lr_scheduler) is ConstantScheduler
 
 
 def _moved(layer: LayerBase) -> list[str]:

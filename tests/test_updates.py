@@ -200,6 +200,25 @@ def test_training_stops_within_an_epoch_if_a_scheduler_fails(good_steps):
     assert {layer.optimizer.cur_step for layer in layers(stopped).values()} == {good_steps}
 
 
+class Accelerating(SGD):
+    """An optimizer of somebody else's, whose momentum grows from step to step."""
+
+    def _constants(self, state):
+        return (self.cur_step / (self.cur_step + 1),)
+
+
+def test_an_optimizer_of_somebody_elses_is_asked_at_every_step():
+    X, rngs = random_images(), [np.random.default_rng(0) for _ in range(2)]
+    by_hand, fitted = (initialized(small_vae(random_state=rng)) for rng in rngs)
+    for vae in (by_hand, fitted):
+        for layer in layers(vae).values():
+            layer.optimizer = Accelerating(lr=0.01)
+    for _ in steps_by_hand(by_hand, X, rngs[0], batchsize=2, n_epochs=1):
+        pass
+    fitted.fit(X, n_epochs=1, batchsize=2)
+    assert_same_bits(parameters(fitted), parameters(by_hand))
+
+
 def test_a_callback_may_change_the_rate_between_epochs():
     def speed_up(vae, *_):
         for layer in layers(vae).values():
