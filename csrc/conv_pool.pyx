@@ -62,7 +62,9 @@ def forward(
             add_stage(program, evaluate_kernel, work, kernel_pieces(s.c), small)
         else:
             add_stage(program, pack_weights, work, ceil_div(s.k, work.conv.table.panel), small)
-    add_prepared_stage(program, prepare_forward, forward_group, work, work.conv.groups, small)
+        add_stage(program, forward_group, work, work.conv.groups, small)
+    else:
+        add_prepared_stage(program, prepare_forward, forward_group, work, work.conv.groups, small)
 
 
 def backward(
@@ -136,8 +138,6 @@ cdef void prepare_forward(const void *work, char *shared, char *scratch) noexcep
     cdef const block *b = <const block *> work
     cdef const window_shape *s = &b.conv.s
     cdef char *weights = own_weights(b, scratch)
-    if b.conv.kept_weights != NULL:
-        return
     if b.rows:
         b.conv.table.winograd_rows_kernel(weights, b.conv.w, s)
     elif b.winograd:

@@ -17,7 +17,7 @@ cdef extern from "claim.h" nogil:
 cdef struct share:
     ptrdiff_t next, end
     ptrdiff_t at_once    # pieces taken at a time
-    ptrdiff_t[5] rest    # of the cache line, so that threads do not take it from each other
+    ptrdiff_t[5] rest    # of a cache line, if a pointer has 64 bits, so that threads do not take it from each other
 
 
 cdef const char *STAGES = "cvae._kernels.program.stages"
@@ -76,9 +76,9 @@ cdef class Program:
         # Not once for the whole run: a call in between may have used the workspace.
         memory = reserve(workspace, self.list.shared + n_threads * (size + CACHE_LINE))
         cdef unsigned char[::1] view = memory
-        cdef char *shared = <char *> &view[0]
+        cdef share *shares = <share *> &view[0]
+        cdef char *shared = <char *> &view[n_threads * CACHE_LINE]
         cdef char *scratch = shared + self.list.shared
-        cdef share *shares = <share *> (scratch + n_threads * size)
         cdef const stage *now
         with nogil:
             for i in range(start, end):

@@ -6,13 +6,14 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdlib cimport realloc
 
 # Does piece `index` of the work.  `shared` is memory for the kernel's stages to hand on what they computed, `scratch`
-# for this piece alone; both start at a cache line, and hold anything when the kernel's first stage starts.
+# for this piece alone, but for what was prepared there, which it leaves as it is.  Both start at a cache line, and hold
+# anything when the kernel's first stage starts.
 ctypedef void (*piece_function)(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil
 
-# Puts into a thread's scratch what serves all pieces that it is going to do there.
+# Puts into a thread's scratch what serves all the pieces that it does in a stage.
 ctypedef void (*prepare_function)(const void *work, char *shared, char *scratch) noexcept nogil
 
-# Does the pieces first <= index < last, all that a thread has to do, in one go.
+# Does the pieces first <= index < last, a thread's share, in one go.
 ctypedef void (*range_function)(
     const void *work, ptrdiff_t first, ptrdiff_t last, char *shared, char *scratch) noexcept nogil
 

@@ -205,9 +205,11 @@ class OptimizerBase(Configurable, ABC):
         kernels.update(program, self.rule, param.reshape(-1), states, grad.reshape(-1), scalars)
 
     def _clip(self, grad: Array, scalars: Scalars) -> None:
+        scalars[1] = 1.0
         if self.clip_norm is not None:
             norm = math.sqrt(kernels.sum_of_squares(grad.reshape(-1), n_threads=get_num_threads()))
-            scalars[1] = self.clip_norm / norm if norm > self.clip_norm else 1.0
+            if norm > self.clip_norm:
+                scalars[1] = self.clip_norm / norm
 
     # The state of a parameter is one array of its shape, except in Adam.
 

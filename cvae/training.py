@@ -20,8 +20,6 @@ from cvae.model import Array
 from cvae.random import make_rng, standard_normal
 from cvae.threads import get_num_threads, limit_threads
 
-NOISE_BATCHES = 16  # batches whose noise is drawn at once
-
 Callback = Callable[[Any, int, dict[str, float]], Any]
 
 
@@ -141,15 +139,16 @@ def _epoch(
                 )
             reconstruction, kl, seen = reconstruction + terms[0], kl + terms[1], seen + len(indices)
             if verbose:
-                bar.set_postfix_str(f"loss {(reconstruction + model.beta * kl) / seen:.2f}", refresh=False)
+                bar.set_postfix_str(f"loss {(reconstruction + steps.beta * kl) / seen:.2f}", refresh=False)
                 bar.update(len(indices))
             if interrupt.pressed and number < n_batches:
                 raise KeyboardInterrupt
         seconds = time.perf_counter() - start
+        reconstruction, kl = reconstruction / seen, kl / seen
         entry = {
-            "loss": (reconstruction + model.beta * kl) / seen,
-            "reconstruction": reconstruction / seen,
-            "kl": kl / seen,
+            "loss": reconstruction + steps.beta * kl,
+            "reconstruction": reconstruction,
+            "kl": kl,
             "seconds": seconds,
             "images_per_second": len(images) / seconds,
         }
@@ -171,14 +170,14 @@ class _Steps:
         Images of the largest batch.
     """
 
-    loss = 0.0  # per image of the last batch
+    loss = 0.0  # of an image of the last batch
 
     def __init__(self, model: Inference, images: Array, batchsize: int) -> None:
-        self._rng, self._beta = model._rng, model.beta
+        self.beta = float(model.beta)
+        self._rng = model._rng
         self._plan = model._plan(batchsize, training=True)
         self._plan.begin_epoch()
         self._gatherer = Gatherer(images, self._plan.images)
-        self._noise, self._left = np.empty((0, model.T), model.dtype), len(images)
         # Far below the largest number, for gradients are products and overflow before the loss does.
         self._limit = math.sqrt(np.finfo(model.dtype).max)
 
@@ -189,26 +188,13 @@ class _Steps:
         """
         n, plan = len(indices), self._plan
         self._gatherer.load(indices)
-        plan.noise[:n] = self._next_noise(n)
-        reconstruction, kl = plan.training_loss(n, self._beta)
-        self.loss = (reconstruction + self._beta * kl) / n
+        plan.noise[:n] = standard_normal(self._rng, (n, plan.T), plan.noise.dtype)
+        reconstruction, kl = plan.training_loss(n, self.beta)
+        self.loss = (reconstruction + self.beta * kl) / n
         if not self.loss < self._limit:
             return None
         plan.descend(n, self.loss)
         return reconstruction, kl
-
-    def _next_noise(self, n: int) -> Array:
-        """Noise for the next n images, drawn for some batches at once: in the midst of a step it takes thrice as long.
-
-        The numbers are those that would be drawn batch by batch.
-        """
-        if len(self._noise) == 0:
-            self._noise = standard_normal(
-                self._rng, (min(NOISE_BATCHES * n, self._left), self._noise.shape[1]), self._noise.dtype
-            )
-            self._left -= len(self._noise)
-        noise, self._noise = self._noise[:n], self._noise[n:]
-        return noise
 
 
 def _validate(model: Inference, images: Array) -> dict[str, float]:

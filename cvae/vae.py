@@ -107,7 +107,8 @@ class BernoulliVAE(Stepwise, Inference):
             Images whose loss is computed after each epoch.
         callbacks : sequence of callables
             Called after each epoch as ``callback(vae, epoch, entry)``, with the epoch's number from 1 and its entry
-            of the history; if one returns True, training ends.
+            of the history; if one returns True, training ends. This is where layers, optimizers and the number of
+            threads may be changed: within an epoch they are taken to stay as they are.
 
         Returns
         -------

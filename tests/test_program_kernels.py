@@ -3,13 +3,14 @@
 import ctypes
 import gc
 import math
+import threading
 import weakref
 
 import numpy as np
 import pytest
 from program_checks import CONV, PAD, POOL, assert_all_equal, logistic, record, recorded_sigmoid
 
-from cvae._kernels import conv2d, conv_pool, dense, elementwise, latent, losses, optimizers, pool2d, winograd
+from cvae._kernels import conv2d, conv_pool, dense, dispatch, elementwise, latent, losses, optimizers, pool2d, winograd
 from cvae.programs import run, start
 from cvae.workspace import ALIGNMENT, aligned_empty
 
@@ -18,7 +19,7 @@ X, W, Y, B = (40, 9, 8, 3), (3, 3, 3, 20), (40, 7, 6, 20), (20,)
 POOLED = (40, 6, 5, 20)
 PLACES, BYTES = (POOLED, np.int32), (POOLED, np.uint8)
 DIRECT = {"conv": {**CONV, "out_shape": Y[1:3]}, "pool": POOL, "winograd": False}
-FAST, KEPT = DIRECT | {"winograd": True}, {"keep_weights": True}
+FAST, KEPT, MADE = DIRECT | {"winograd": True}, {"keep_weights": True}, {"keep_weights": False}
 ROWS, CODE, TOTALS, FLAT = (9, 1200), (9, 2400), ((9,), np.float64), (40_001,)
 
 
@@ -37,8 +38,10 @@ KERNELS = {
     "winograd_forward": (winograd.forward, [Y, X, W, B], {**PAD, "relu": True}),
     "winograd_backward": (winograd.backward, [X, W, B, X, Y, W], PAD),
     "conv_pool_forward": (conv_pool.forward, [POOLED, BYTES, X, W, B], DIRECT | KEPT),
+    "conv_pool_forward_own": (conv_pool.forward, [POOLED, BYTES, X, W, B], DIRECT | MADE),
     "conv_pool_backward": (conv_pool.backward, [X, W, B, X, BYTES, POOLED, W], DIRECT),
     "conv_pool_forward_winograd": (conv_pool.forward, [POOLED, BYTES, X, W, B], FAST | KEPT),
+    "conv_pool_forward_winograd_own": (conv_pool.forward, [POOLED, BYTES, X, W, B], FAST | MADE),
     "conv_pool_backward_winograd": (conv_pool.backward, [X, W, B, X, BYTES, POOLED, W], FAST),
     "max_forward": (pool2d.max_forward, [POOLED, PLACES, Y], POOL),
     "max_backward": (pool2d.max_backward, [Y, POOLED, PLACES], POOL),
@@ -139,15 +142,27 @@ def test_a_kernel_only_records_and_then_needs_no_more_memory_than_it_asked_for(k
         assert_all_equal(arrays, expected)
 
 
-@each_kernel
-def test_each_thread_has_scratch_memory_of_its_own(kernel, shapes, options):
-    """Which of them use it is left to chance: whoever is first does the work of the others."""
+@pytest.mark.skipif(not dispatch.has_openmp(), reason="the kernels were built without OpenMP")
+def test_each_thread_has_scratch_memory_of_its_own():
+    """A stage whose three pieces wait for each other, so that each is done by another thread."""
+    kernel, shapes, options = KERNELS["conv2d_grad_input"]
     program = record([(kernel, random_arrays(shapes), options)])
-    size = list_of(program).scratch
-    one, three = Guarded(), Guarded()
-    for n_threads, guarded in ((1, one), (3, three)):
-        program.run(workspace=guarded, n_threads=n_threads)
-    assert three.memory.size - one.memory.size >= 2 * size
+    found, seen, together = list_of(program), [], threading.Barrier(3, timeout=60)
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_void_p, ctypes.c_void_p)
+    def note(work, index, shared, scratch):
+        seen.append((scratch, shared, index))
+        together.wait()
+
+    last = found.stages[found.count - 1]
+    last.run, last.pieces, last.alone = ctypes.cast(note, ctypes.c_void_p), 3, False
+    program.run(workspace=Guarded(), n_threads=3)
+    scratch, shared, indices = zip(*sorted(seen), strict=True)
+    assert sorted(indices) == [0, 1, 2]
+    assert len(set(shared)) == 1
+    assert found.scratch > 0
+    assert np.diff(scratch).tolist() == [found.scratch] * 2
+    assert scratch[0] >= shared[0] + found.shared
 
 
 @each_kernel

@@ -90,6 +90,16 @@ def test_validation_loss_is_that_of_the_model_after_the_epoch(wrap):
     )
 
 
+def test_a_weight_of_any_number_type_leaves_plain_numbers_in_the_history(tmp_path):
+    vae = small_vae(beta=np.float32(0.3)).fit(random_images(), n_epochs=3)
+    for loss, reconstruction, kl in zip(
+        *(vae.history_[name] for name in ("loss", "reconstruction", "kl")), strict=True
+    ):
+        assert {type(number) for number in (loss, reconstruction, kl)} == {float}
+        assert loss == reconstruction + float(np.float32(0.3)) * kl
+    vae.save(tmp_path / "model.safetensors")
+
+
 def test_validation_loss_has_the_weight_beta():
     vae = small_vae(beta=3.0).fit(random_images(), validation_data=random_images(7))
     h = vae.history_

@@ -76,7 +76,8 @@ static void dense_forward(void *y, const void *x, const void *w, const void *bia
     for (ptrdiff_t p = 0; p < k; p += step)
         for (ptrdiff_t j = first_column; j < last_column; j += PANEL) {
             const ptrdiff_t depth = smaller(step, k - p), next = p + depth;
-            /* The rows of w below; of the first ones, which nothing was done before, the next panel comes first. */
+            /* While rows of w are gone through, those below are fetched; before that, while the first rows are, the
+             * next panel of the same rows, which nothing has fetched. */
             const upcoming below = {(const real *)w + next * n + j, n, smaller(step, k - next), NULL};
             const upcoming beside = {(const real *)w + j + PANEL, n, j + PANEL < last_column ? depth : 0, &below};
             upcoming rows = p == 0 ? beside : below;

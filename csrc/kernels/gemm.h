@@ -38,7 +38,7 @@ INLINE ptrdiff_t left_row_step(block_order order, ptrdiff_t a_stride) {
 }
 
 /* Memory that is needed soon: rows of PANEL elements, of which one is fetched into cache every few steps of a product,
- * so that nobody waits for it.  The processor itself foresees neither rows far apart nor what lies on the next page. */
+ * so that nobody waits for it.  The processor itself often foresees neither rows far apart nor those on the next page. */
 typedef struct upcoming {
     const real *row;
     ptrdiff_t stride, rows;
@@ -51,6 +51,7 @@ INLINE void fetch_row(upcoming *next) {
     if (next->rows <= 0) {
         if (!next->then) return;
         *next = *next->then;
+        if (next->rows <= 0) return;
     }
     prefetch(next->row);
     prefetch(next->row + LANES);
