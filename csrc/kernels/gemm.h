@@ -38,7 +38,7 @@ INLINE ptrdiff_t left_row_step(block_order order, ptrdiff_t a_stride) {
 }
 
 /* Memory that is needed soon: rows of PANEL elements, of which one is fetched into cache every few steps of a product,
- * so that nobody waits for it.  The processor itself often foresees neither rows far apart nor those on the next page. */
+ * so that nobody waits for it.  The processor itself often foresees neither rows far apart nor the next page's. */
 typedef struct upcoming {
     const real *row;
     ptrdiff_t stride, rows;
