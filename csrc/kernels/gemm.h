@@ -48,10 +48,9 @@ typedef struct upcoming {
 enum { STEPS_A_ROW = 8 };
 
 INLINE void fetch_row(upcoming *next) {
-    if (next->rows <= 0) {
+    while (next->rows <= 0) {
         if (!next->then) return;
         *next = *next->then;
-        if (next->rows <= 0) return;
     }
     prefetch(next->row);
     prefetch(next->row + LANES);
