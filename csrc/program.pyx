@@ -72,7 +72,7 @@ cdef class Program:
     cdef int run_stages(self, ptrdiff_t start, ptrdiff_t end, object workspace, int n_threads) except -1:
         if start == end:
             return 0
-        cdef ptrdiff_t size = self.list.scratch, i
+        cdef ptrdiff_t size = self.list.scratch, i, parts
         # Not once for the whole run: a call in between may have used the workspace.
         memory = reserve(workspace, self.list.shared + n_threads * (size + CACHE_LINE))
         cdef unsigned char[::1] view = memory
@@ -83,11 +83,11 @@ cdef class Program:
         with nogil:
             for i in range(start, end):
                 now = &self.list.stages[i]
-                if now.alone or now.pieces == 1 or n_threads == 1:
-                    share_out(now, shares, 1)
+                parts = 1 if now.alone or now.pieces == 1 else n_threads
+                share_out(now, shares, parts)
+                if parts == 1:
                     work_off(now, shares, 1, 0, shared, scratch)
                 else:
-                    share_out(now, shares, n_threads)
                     with parallel(num_threads=n_threads):
                         work_off(now, shares, n_threads, threadid(), shared, scratch + threadid() * size)
         return 0

@@ -18,6 +18,8 @@ from small_vae import (
 
 from cvae import datasets
 from cvae.losses import VAELoss
+from cvae.optimizers import SGD
+from cvae.schedulers import SchedulerBase
 
 # ---------------------------------------------------------------- the same as fit
 
@@ -87,6 +89,35 @@ def test_steps_by_hand_give_the_bits_of_fit_for_other_arguments(changes):
 
 def test_steps_by_hand_give_the_bits_of_fit_over_many_batches():
     assert_by_hand_equals_fit(random_images(2 * 40 + 1), batchsize=2)
+
+
+class Alternating(SchedulerBase):
+    """Two rates in turns."""
+
+    def __call__(self, step=None, cur_loss=None):
+        return (0.01, 0.03)[step % 2]
+
+
+def test_a_rate_may_change_at_every_step():
+    def alternate(vae):
+        vae.encoder["FC4"].optimizer.lr_scheduler = Alternating()
+
+    assert_by_hand_equals_fit(random_images(), prepare=alternate, optimizer="SGD(lr=0.01)", batchsize=2)
+
+
+class Accelerating(SGD):
+    """An optimizer of somebody else's, whose momentum grows from step to step."""
+
+    def _constants(self, state):
+        return (self.cur_step / (self.cur_step + 1),)
+
+
+def test_an_optimizer_of_somebody_elses_is_asked_at_every_step():
+    def accelerate(vae):
+        for layer in layers(vae).values():
+            layer.optimizer = Accelerating(lr=0.01)
+
+    assert_by_hand_equals_fit(random_images(), prepare=accelerate, batchsize=2)
 
 
 def test_steps_by_hand_give_the_bits_of_fit_on_larger_coloured_images():
