@@ -9,9 +9,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 try:
-    from cvae.minibatches import minibatch
+    from cvae.data.minibatches import minibatch
     from cvae.model import NotFittedError
-    from cvae.threads import get_num_threads, set_num_threads
+    from cvae.runtime.threads import get_num_threads, set_num_threads
     from cvae.vae import BernoulliVAE, load
     from cvae.version import __version__
 except ImportError as error:
@@ -40,7 +40,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Imported when it is first used (PEP 562): what it needs of the standard library takes as long as all the rest.
     if name == "datasets":
-        return importlib.import_module("cvae.datasets")
+        return importlib.import_module("cvae.data.loading")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvae.images import gather
+from cvae.data.images import gather
+from cvae.engine.plan import Plan
 from cvae.model import Array, Model
 from cvae.parsing import check_size
-from cvae.plan import Plan
 from cvae.random import make_rng, standard_normal
-from cvae.threads import limit_threads
+from cvae.runtime.threads import limit_threads
 
 BATCH = 128  # images that go through the network at once; with finite weights results do not depend on it
 

@@ -13,16 +13,19 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from cvae.activations import Affine, Sigmoid
-from cvae.geometry import IntOrPair, Pad
-from cvae.images import as_images, check_range, gather, resolve_image_shape
-from cvae.layers import Conv2D, Flatten, FullyConnected, LayerBase, Pool2D
-from cvae.layers.base import check_dtype
-from cvae.optimizer_base import OptimizerBase
+from cvae.data.images import as_images, check_range, gather, resolve_image_shape
+from cvae.engine.plan import Plan
+from cvae.nn.activations import Affine, Sigmoid
+from cvae.nn.base import LayerBase, check_dtype
+from cvae.nn.conv2d import Conv2D
+from cvae.nn.flatten import Flatten
+from cvae.nn.fully_connected import FullyConnected
+from cvae.nn.geometry import IntOrPair, Pad
+from cvae.nn.pool2d import Pool2D
+from cvae.optim.base import OptimizerBase
 from cvae.parsing import check_number, check_size
-from cvae.plan import Plan
 from cvae.random import make_rng
-from cvae.threads import check_num_threads, limit_threads
+from cvae.runtime.threads import check_num_threads, limit_threads
 
 Array = npt.NDArray[Any]
 
@@ -182,7 +185,7 @@ class Model:
         return self._image_shape
 
     def _as_images(self, X: npt.ArrayLike, name: str = "X", image_shape: Sequence[int] | None = None) -> Array:
-        """X as a checked view (n, rows, cols, channels) of its own dtype, see `cvae.images`."""
+        """X as a checked view (n, rows, cols, channels) of its own dtype, see `cvae.data.images`."""
         images = as_images(X, image_shape or self._image_shape or self.image_shape, name=name)
         with limit_threads(self.n_threads):
             check_range(images, name=name)

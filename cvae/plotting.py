@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvae.files import replaced_file
-from cvae.images import as_images, check_range
+from cvae.data.images import as_images, check_range
+from cvae.io.files import replaced_file
 
 _DPI = 128  # a power of two: the size in inches times it is exactly the size in pixels
 _WIDTH = 1000  # of a picture, pixels, about

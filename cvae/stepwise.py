@@ -8,15 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae._kernels import latent, losses
-from cvae.conv_pool import ConvPool, active_places
-from cvae.layers import Conv2D, Pool2D
-from cvae.layers.base import WeightedLayer
-from cvae.losses import VAELoss
+from cvae.compat.losses import VAELoss
+from cvae.engine.updates import Updates
 from cvae.model import Array, Model
-from cvae.programs import run
+from cvae.nn.base import WeightedLayer
+from cvae.nn.conv2d import Conv2D
+from cvae.nn.conv_pool import ConvPool, active_places
+from cvae.nn.pool2d import Pool2D
 from cvae.random import standard_normal
-from cvae.threads import limit_threads
-from cvae.updates import Updates
+from cvae.runtime.programs import run
+from cvae.runtime.threads import limit_threads
 
 _DERIVED = (
     "noise", "t_mean", "t_log_var", "dDecoder_FC1_in", "dDecoder_t_mean", "dDecoder_FC1_out", "dDecoder_t_log_var",

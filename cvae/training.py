@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from cvae.images import Gatherer
+from cvae.data.images import Gatherer
+from cvae.data.minibatches import minibatch
 from cvae.inference import Inference
-from cvae.minibatches import minibatch
 from cvae.model import Array
 from cvae.random import make_rng, standard_normal
-from cvae.threads import get_num_threads, limit_threads
+from cvae.runtime.threads import get_num_threads, limit_threads
 
 Callback = Callable[[Any, int, dict[str, float]], Any]
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from cvae import checkpoint
+from cvae.io import checkpoint
 from cvae.inference import Inference
 from cvae.model import Array
 from cvae.parsing import check_size
@@ -39,9 +39,9 @@ class BernoulliVAE(Stepwise, Inference):
     enc_conv1_stride, enc_pool1_stride, enc_conv2_stride, enc_pool2_stride : int
     enc_conv1_kernel_shape, enc_pool1_kernel_shape, enc_conv2_kernel_shape, enc_pool2_kernel_shape : (rows, cols) or int
     optimizer : str, dict, optimizer or None
-        For example "Adam(lr=0.001)"; each layer gets its own copy.  See `cvae.optimizers`.
+        For example "Adam(lr=0.001)"; each layer gets its own copy.  See `cvae.optim.optimizers`.
     init : str
-        How the weights start, see `cvae.initializers.WeightInitializer`.
+        How the weights start, see `cvae.nn.initializers.WeightInitializer`.
     n_epochs : int
         Passes over the data in a `fit` that does not say otherwise.
     batchsize : int
@@ -76,7 +76,7 @@ class BernoulliVAE(Stepwise, Inference):
     Examples
     --------
     >>> import cvae
-    >>> digits = cvae.datasets.load("mnist-sample")
+    >>> digits = cvae.data.loading.load("mnist-sample")
     >>> vae = cvae.BernoulliVAE(T=2, latent_dim=32, optimizer="Adam(lr=0.001)", random_state=0, verbose=False)
     >>> vae.fit(digits.images[:256], n_epochs=1).transform(digits.test_images[:3]).shape
     (3, 2)

@@ -17,18 +17,18 @@ REFERENCE_FILE = Path(__file__).parent / "data" / "numpy_ml_reference.npz"
 
 # The test modules that visit every case of a group; test_reference_cases.py checks that they do.
 TESTED_IN = {
-    "activation": ("test_activations",),
-    "conv2d": ("test_reference_oracles", "test_reference_layers"),
-    "flatten": ("test_reference_layers",),
-    "fullyconnected": ("test_reference_oracles", "test_reference_layers"),
-    "initializer": ("test_initializers",),
-    "optimizer": ("test_reference_oracles", "test_optimizers"),
-    "pool2d": ("test_reference_oracles", "test_reference_layers"),
-    "scheduler": ("test_schedulers",),
-    "utils": ("test_im2col", "test_minibatches"),
-    "vae": ("test_reference_oracles", "test_reference_vae"),
-    "vae_fit": ("test_reference_oracles", "test_reference_vae"),
-    "vaeloss": ("test_reference_oracles", "test_losses"),
+    "activation": ("nn/test_activations",),
+    "conv2d": ("kernels/test_reference_oracles", "nn/test_reference_layers"),
+    "flatten": ("nn/test_reference_layers",),
+    "fullyconnected": ("kernels/test_reference_oracles", "nn/test_reference_layers"),
+    "initializer": ("nn/test_initializers",),
+    "optimizer": ("kernels/test_reference_oracles", "optim/test_optimizers"),
+    "pool2d": ("kernels/test_reference_oracles", "nn/test_reference_layers"),
+    "scheduler": ("optim/test_schedulers",),
+    "utils": ("nn/test_im2col", "data/test_minibatches"),
+    "vae": ("kernels/test_reference_oracles", "model/test_reference_vae"),
+    "vae_fit": ("kernels/test_reference_oracles", "model/test_reference_vae"),
+    "vaeloss": ("kernels/test_reference_oracles", "nn/test_losses"),
 }
 
 Case = tuple[str, dict[str, Any], dict[str, np.ndarray]]

@@ -1,0 +1,182 @@
+"""The arguments of the command `cvae`: its subcommands and their flags."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+import cvae
+
+
+class _Setting(NamedTuple):
+    """How an argument of BernoulliVAE is given on the command line."""
+
+    flag: str
+    metavar: str
+    parse: Callable[[str], Any]
+    help: str
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"cvae: error: {message} (see {self.prog} --help)\n")
+
+
+def _int_from(lowest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        with contextlib.suppress(ValueError):
+            if (number := int(text)) >= lowest:
+                return number
+        raise argparse.ArgumentTypeError(f"must be an int >= {lowest}, got {text!r}")
+
+    return parse
+
+
+def _ints(text: str) -> tuple[int, ...]:
+    """Read "28x28" as (28, 28)."""
+    try:
+        return tuple(int(number) for number in text.lower().split("x"))
+    except ValueError:
+        message = f"must be ints joined by x, such as 28x28, got {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
+
+
+def _int_or_ints(text: str) -> int | tuple[int, ...]:
+    ints = _ints(text)
+    return ints if len(ints) > 1 else ints[0]
+
+
+def _pad(text: str) -> str | int | tuple[int, ...]:
+    # Words go to the constructor as they are: it knows which ones there are.
+    return text if text.isalpha() else _int_or_ints(text)
+
+
+_COUNT = _int_from(1)
+_SEED = _int_from(0)
+DEFAULT_SEED = 2  # so that a command gives the same model each time
+
+_SETTINGS = {
+    "T": _Setting("--T", "N", _COUNT, "size of the latent code"),
+    "latent_dim": _Setting("--latent-dim", "N", _COUNT, "width of the hidden dense layers"),
+    "optimizer": _Setting("--optimizer", "CALL", str, "optimizer and its arguments"),
+    "init": _Setting("--init", "NAME", str, "how the weights start"),
+    "n_epochs": _Setting("--epochs", "N", _COUNT, "passes over the images"),
+    "batchsize": _Setting("--batchsize", "N", _COUNT, "images in a batch"),
+    "beta": _Setting("--beta", "X", float, "weight of the KL divergence"),
+    "image_shape": _Setting("--image-shape", "RxC[xCH]", _ints, "shape of the images"),
+    "algorithm": _Setting("--algorithm", "NAME", str, "how to convolve: auto, direct or winograd"),
+    "dtype": _Setting("--dtype", "TYPE", str, "float32 or float64"),
+    "random_state": _Setting("--seed", "N", _SEED, f"start of the random numbers (default: {DEFAULT_SEED})"),
+}
+_LAYER_SETTINGS = {  # --enc-conv1-pad, ...
+    "pad": ("PAD", _pad, "zeros around the input of {}: N, RxC, TxBxLxR, same or valid"),
+    "out_ch": ("N", _COUNT, "output channels of {}"),
+    "stride": ("N", _COUNT, "stride of {}"),
+    "kernel_shape": ("RxC", _int_or_ints, "kernel shape of {}"),
+}
+
+
+def settings() -> dict[str, _Setting]:
+    """The arguments of BernoulliVAE that have a flag, the encoder's layers last."""
+    found = dict(_SETTINGS)
+    for name in inspect.signature(cvae.BernoulliVAE).parameters:
+        if name.startswith("enc_"):
+            _, layer, setting = name.split("_", 2)
+            metavar, parse, help = _LAYER_SETTINGS[setting]
+            flag = "--" + name.replace("_", "-")
+            found[name] = _Setting(flag, metavar, parse, help.format(layer))
+    return found
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for each setting; what is not given is left to the constructor."""
+    parameters = inspect.signature(cvae.BernoulliVAE).parameters
+    for name, setting in settings().items():
+        default = parameters[name].default
+        text = "x".join(map(str, default)) if isinstance(default, tuple) else default
+        parser.add_argument(
+            setting.flag,
+            dest=name,
+            metavar=setting.metavar,
+            type=setting.parse,
+            default=argparse.SUPPRESS,
+            help=setting.help if default is None else f"{setting.help} (default: {text})",
+        )
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="cvae", description="Convolutional variational autoencoders on the CPU.")
+    parser.add_argument("--version", action="version", version=f"cvae {cvae.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, help: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+        added.set_defaults(command=name)
+        added.add_argument("--threads", type=_COUNT, metavar="N", help="number of threads")
+        return added
+
+    demo = command("demo", "train on the built-in digits; writes a model, its history and pictures")
+    demo.add_argument("--out", metavar="DIR", default="cvae-demo", help="default: %(default)s")
+    demo.add_argument("--epochs", type=_COUNT, metavar="N", default=25, help="default: %(default)s")
+    demo.add_argument("--seed", type=_SEED, metavar="N", default=DEFAULT_SEED, help="default: %(default)s")
+
+    train = command("train", "train a model; Ctrl-C saves what was trained")
+    _add_data(train)
+    _add_output(train, "MODEL", "file to write, .safetensors")
+    train.add_argument("--history", metavar="FILE", help="also write the history, .csv")
+    train.add_argument("--resume", metavar="MODEL", help="go on training this model")
+    train.add_argument("--quiet", action="store_true", help="show no progress")
+    _add_settings(train)
+
+    evaluate = command("evaluate", "print the ELBO of the test images, or of all if there are none")
+    _add_model(evaluate)
+    _add_data(evaluate)
+    evaluate.add_argument(
+        "--log-likelihood",
+        type=_COUNT,
+        metavar="N",
+        help="also estimate log p(x) from N samples of each code",
+    )
+    evaluate.add_argument("--json", action="store_true", help="print JSON")
+
+    sample = command("sample", "draw new images")
+    _add_model(sample)
+    _add_output(sample, "PICTURE", "picture to write, .png")
+    sample.add_argument("-n", type=_COUNT, metavar="N", default=64, help="default: %(default)s")
+    sample.add_argument("--seed", type=_SEED, metavar="N", help="makes results repeatable")
+
+    reconstruct = command("reconstruct", "draw the first test images above their reconstructions")
+    _add_model(reconstruct)
+    _add_data(reconstruct)
+    _add_output(reconstruct, "PICTURE", "picture to write, .png")
+    reconstruct.add_argument("-n", type=_COUNT, metavar="N", default=40, help="default: %(default)s")
+
+    encode = command("encode", "write the latent means of the images, not of test images, as .npy")
+    _add_model(encode)
+    _add_data(encode)
+    _add_output(encode, "FILE", "array to write, (n, T), .npy")
+
+    info = command("info", "print versions and what the CPU offers, and a model's settings")
+    info.add_argument("model", metavar="MODEL", nargs="?", help="a model file")
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a model file")
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    known = ", ".join(cvae.data.loading.names())
+    parser.add_argument("data", metavar="DATA", help=f"images: {known}, a file or a folder")
+
+
+def _add_output(parser: argparse.ArgumentParser, metavar: str, help: str) -> None:
+    parser.add_argument("-o", "--output", metavar=metavar, required=True, help=help)

@@ -1,0 +1,1 @@
+"""numpy-ml's other names."""

@@ -1,0 +1,1 @@
+"""Images: reading them, checking them, taking batches."""

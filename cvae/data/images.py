@@ -1,0 +1,301 @@
+"""The one place where image arrays are validated, and where batches are taken from them.
+
+A set of images is an array ``(n, rows, cols, channels)`` with values in [0, 1]; ``uint8`` alone
+means 0..255. Sets can be larger than memory (memory maps), so nothing here makes a temporary of the
+size of the set: shapes are views, values are checked block by block, and the scaling to [0, 1] is
+done batch by batch.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae._kernels import elementwise
+from cvae._kernels.program import Program
+from cvae.runtime.programs import run, start
+from cvae.runtime.threads import get_num_threads
+
+_BLOCK_VALUES = 1 << 16  # values checked or copied at a time: few enough for a core's cache
+
+
+def resolve_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
+    """Give the shape of one image as (rows, cols, channels).
+
+    Parameters
+    ----------
+    image_shape : sequence of 2 or 3 ints >= 1
+        (rows, cols), which means one channel, or (rows, cols, channels).
+
+    Returns
+    -------
+    tuple of 3 ints
+
+    Raises
+    ------
+    TypeError
+        If `image_shape` is not a sequence of ints.
+    ValueError
+        If it does not have 2 or 3 entries, or one of them is less than 1.
+
+    Examples
+    --------
+    >>> resolve_image_shape((28, 28))
+    (28, 28, 1)
+    """
+    expected = f"image_shape must be 2 or 3 ints >= 1, got {image_shape!r}"
+    try:
+        sizes = [operator.index(size) for size in image_shape]
+    except TypeError:
+        raise TypeError(expected) from None
+    if len(sizes) not in (2, 3) or min(sizes) < 1:
+        raise ValueError(expected)
+    rows, cols, channels = (*sizes, 1)[:3]
+    return rows, cols, channels
+
+
+def as_images(X: npt.ArrayLike, image_shape: Sequence[int] | None = None, *, name: str = "X") -> np.ndarray:
+    """View an array as images ``(n, rows, cols, channels)``, after checking its dtype and shape.
+
+    No value is read and no array is copied: the result is a view with the dtype, strides and byte
+    order of `X`, be that in memory, read-only or memory-mapped. `check_range` checks the values.
+
+    Parameters
+    ----------
+    X : array_like of bool, integers or floats
+        ``(n, rows, cols, channels)``, ``(n, rows, cols)`` for one channel, or ``(n, features)``
+        with `image_shape`, the features in the order row, column, channel.
+    image_shape : sequence of 2 or 3 ints, optional
+        (rows, cols), which means one channel, or (rows, cols, channels). Needed for
+        ``(n, features)``; otherwise `X` must match it.
+    name : str
+        What error messages call the array.
+
+    Returns
+    -------
+    ndarray, shape (n, rows, cols, channels)
+
+    Raises
+    ------
+    TypeError
+        If the dtype is not bool, an integer or a float.
+    ValueError
+        If the shape is none of the above, does not match `image_shape` or holds no value.
+
+    Examples
+    --------
+    >>> as_images(np.zeros((10, 28, 28))).shape
+    (10, 28, 28, 1)
+    >>> as_images(np.zeros((10, 192)), image_shape=(8, 8, 3)).shape
+    (10, 8, 8, 3)
+    """
+    try:
+        array = np.asarray(X)
+    except ValueError as error:  # nested lists of unequal lengths
+        raise ValueError(f"{name} must be an array of images: {error}") from None
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"{name} must be an array of bool, int or float, got dtype {array.dtype}")
+    if array.ndim not in (2, 3, 4):
+        raise ValueError(
+            f"{name} must have the shape (n, rows, cols, channels), (n, rows, cols) or (n, features), got {array.shape}"
+        )
+    if array.size == 0:
+        raise ValueError(f"{name} must hold at least one image, got the shape {array.shape}")
+    wanted = None if image_shape is None else resolve_image_shape(image_shape)
+    if array.ndim == 2:
+        return _unflatten(array, wanted, name)
+    images = array[..., np.newaxis] if array.ndim == 3 else array
+    if wanted is not None and images.shape[1:] != wanted:
+        raise ValueError(f"{name} must hold images of shape {wanted}, got {images.shape[1:]}")
+    return images
+
+
+def _unflatten(array: np.ndarray, wanted: tuple[int, int, int] | None, name: str) -> np.ndarray:
+    """View (n, features) as (n, rows, cols, channels); splitting an axis never copies."""
+    n, features = array.shape
+    if wanted is None:
+        raise ValueError(
+            f"{name} of shape (n, features) needs image_shape, (rows, cols) or "
+            f"(rows, cols, channels), got {array.shape} and no image_shape"
+        )
+    if features != wanted[0] * wanted[1] * wanted[2]:
+        raise ValueError(
+            f"{name} must have rows * cols * channels features to match image_shape {wanted}, got {features}"
+        )
+    return array.reshape(n, *wanted)
+
+
+def check_range(X: np.ndarray, *, name: str = "X") -> None:
+    """Check that every value of a set of images lies in [0, 1].
+
+    Arrays of bool, and of ``uint8``, which means 0..255, can hold nothing else and are not read.
+    All others are read once, in blocks: no temporary grows with the set.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, rows, cols, channels)
+        Images as `as_images` gives them.
+    name : str
+        What the error message calls the array.
+
+    Raises
+    ------
+    ValueError
+        If a value is less than 0, greater than 1 or NaN; it tells the first one and its place.
+
+    Examples
+    --------
+    >>> check_range(np.full((2, 3, 3, 1), 0.5))
+    >>> check_range(np.full((2, 3, 3, 1), 128.0))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    ValueError: X must hold values in [0, 1] (only uint8 means 0..255), got 128.0 in image 0 at ...
+    """
+    if X.dtype in (np.bool_, np.uint8):
+        return
+    if _is_plain(X) and elementwise.is_in_unit_range(X.reshape(-1), n_threads=get_num_threads()):
+        return
+    # A buffered iterator turns any array, be it strided or byte-swapped, into small native blocks.
+    blocks = np.nditer(
+        X,
+        flags=["external_loop", "buffered"],
+        op_dtypes=[X.dtype.newbyteorder("=")],
+        casting="equiv",
+        order="C",
+        buffersize=_BLOCK_VALUES,
+    )
+    n_checked = 0
+    for chunk in blocks:
+        block = np.asarray(chunk)
+        if not (block.min() >= 0 and block.max() <= 1):  # NaN fails both comparisons
+            first = int(np.argmin((block >= 0) & (block <= 1)))
+            image, row, col, channel = np.unravel_index(n_checked + first, X.shape)
+            raise ValueError(
+                f"{name} must hold values in [0, 1] (only uint8 means 0..255), got {block[first]} "
+                f"in image {image} at row {row}, column {col}, channel {channel}"
+            )
+        n_checked += block.size
+
+
+def gather(X: np.ndarray, indices: np.ndarray | slice, out: np.ndarray) -> np.ndarray:
+    """Write the images ``X[indices]`` to `out`, scaled to [0, 1].
+
+    ``uint8`` values are divided by 255, all others only change their dtype. Besides `out` at most
+    65,536 values, or one image if it has more, are held at a time.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, rows, cols, channels)
+        Images as `as_images` gives them.
+    indices : ndarray of ints, shape (m,), or slice
+        The images to take, in this order. Each index lies in 0..n-1.
+    out : ndarray, shape (m, rows, cols, channels)
+        float32 or float64, C-contiguous, in native byte order. Overwritten.
+
+    Returns
+    -------
+    ndarray
+        `out`.
+
+    Raises
+    ------
+    TypeError
+        If `indices` are not ints, or `out` is neither float32 nor float64.
+    ValueError
+        If `out` has another shape or is not C-contiguous.
+    IndexError
+        If an index lies outside 0..n-1.
+
+    Examples
+    --------
+    >>> X = np.arange(0, 250, 51, dtype=np.uint8).reshape(5, 1, 1, 1)
+    >>> gather(X, np.array([2, 0]), np.empty((2, 1, 1, 1))).ravel()
+    array([0.4, 0. ])
+    """
+    if isinstance(indices, slice):
+        if X.dtype != np.uint8 or out.size < _BLOCK_VALUES:
+            selected = X[indices]
+            _check_out(out, selected.shape)
+            _scale(selected, out)
+            return out
+        indices = np.arange(*indices.indices(len(X)))
+    indices = np.asarray(indices)
+    if indices.ndim != 1 or indices.dtype.kind not in "iu":
+        raise TypeError(
+            f"indices must be a slice or a 1-D array of ints, got {indices.ndim} dimensions of dtype {indices.dtype}"
+        )
+    _check_out(out, (indices.size, *X.shape[1:]))
+    if indices.size and not (indices.min() >= 0 and indices.max() < len(X)):
+        raise IndexError(f"indices must lie in 0..{len(X) - 1}, got {indices.min()}..{indices.max()}")
+    kernel = _gather_kernel(X, out)
+    if out.size and kernel is not None:
+        run(kernel, out.reshape(len(out), -1), X.reshape(len(X), -1), np.ascontiguousarray(indices, np.intp))
+        return out
+    images_per_block = max(1, _BLOCK_VALUES // X[0].size)
+    for first in range(0, indices.size, images_per_block):
+        block = slice(first, first + images_per_block)
+        _scale(X[indices[block]], out[block])
+    return out
+
+
+class Gatherer:
+    """`gather` from the same images to the same array again and again, recorded once.
+
+    Parameters
+    ----------
+    X, out : arrays
+        As of `gather`; `out` has room for the largest batch.
+    """
+
+    def __init__(self, X: np.ndarray, out: np.ndarray) -> None:
+        self._images, self._out = X, out
+        self._indices = np.zeros(len(out), np.intp)
+        self._programs: dict[int, Program] = {}  # by the number of images
+
+    def load(self, indices: np.ndarray) -> None:
+        """Write the images of these indices, which are known to be valid, to the start of `out`."""
+        n = len(indices)
+        self._indices[:n] = indices
+        program = self._programs.get(n)
+        if program is None:
+            program = self._programs[n] = self._record(n)
+        start(program)
+
+    def _record(self, n: int) -> Program:
+        X, out, indices, program = self._images, self._out[:n], self._indices[:n], Program()
+        kernel = _gather_kernel(X, out)
+        if kernel is None:
+            program.call(gather, X, indices, out)
+        else:
+            kernel(program, out.reshape(n, -1), X.reshape(len(X), -1), indices)
+        return program
+
+
+def _gather_kernel(X: np.ndarray, out: np.ndarray) -> Callable[..., None] | None:
+    """The kernel that gathers from X to `out`, if there is one."""
+    if X.dtype == np.uint8 and X.flags.c_contiguous:
+        return elementwise.gather_bytes
+    return elementwise.gather if X.dtype == out.dtype and _is_plain(X) else None
+
+
+def _is_plain(X: np.ndarray) -> bool:
+    """Whether the kernels can read an array as it is."""
+    return X.dtype in (np.float32, np.float64) and X.dtype.isnative and X.flags.c_contiguous and X.flags.aligned
+
+
+def _check_out(out: np.ndarray, shape: tuple[int, ...]) -> None:
+    if out.dtype not in (np.float32, np.float64):
+        raise TypeError(f"out must be float32 or float64 in native byte order, got {out.dtype!r}")
+    if out.shape != shape or not out.flags.c_contiguous:
+        raise ValueError(f"out must be C-contiguous of shape {shape}, got shape {out.shape}")
+
+
+def _scale(images: np.ndarray, out: np.ndarray) -> None:
+    """Write images to `out` in its dtype, uint8 divided by 255."""
+    if images.dtype == np.uint8:
+        np.divide(images, 255, out=out, dtype=out.dtype)
+    else:
+        np.copyto(out, images, casting="same_kind")

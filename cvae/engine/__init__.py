@@ -1,0 +1,1 @@
+"""Recording and running networks of any layers."""

@@ -1,0 +1,139 @@
+"""The whole state of a model (parameters, optimizers, random numbers, history) to and from one file.
+
+A model that is loaded goes on training with the same bits as the one that was saved.
+"""
+
+import os
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae.io import serialization
+from cvae.model import Model
+from cvae.nn.base import LayerBase, WeightedLayer
+from cvae.nn.initializers import ActivationInitializer, OptimizerInitializer
+from cvae.optim.base import OptimizerBase
+
+Array = npt.NDArray[Any]
+AnyModel = TypeVar("AnyModel", bound=Model)
+
+
+def save(model: Model, path: str | os.PathLike[str]) -> None:
+    """Write a model that has parameters to a file, see `cvae.BernoulliVAE.save`."""
+    image_shape = model._require_fitted()
+    arrays: dict[str, Array] = {}
+    optimizers: dict[str, Any] = {}
+    for name, layer in _weighted(model).items():
+        arrays |= {f"{name}/{key}": value for key, value in layer.parameters.items() if value is not None}
+        optimizers[name] = _optimizer_state(layer.optimizer, f"optimizer/{name}", arrays)
+    arguments = {**model.get_params(), "dtype": np.dtype(model.dtype).name}
+    if isinstance(model.optimizer, OptimizerBase):
+        arguments["optimizer"] = str(model.optimizer)
+    _check_can_be_read(model, optimizers)
+    if not isinstance(model.random_state, (int, np.integer)):
+        arguments["random_state"] = None  # a generator goes on from its state below
+    description = {
+        "arguments": arguments,
+        "image_shape": image_shape,
+        "layers": {name: _hyperparameters(layer) for name, layer in model._layers().items()},
+        "frozen": [name for name, layer in model._layers().items() if not layer.trainable],
+        "optimizers": optimizers,
+        "rng": [rng.bit_generator.state for rng in (model._rng, model._sampling_rng)],
+        "history": model.history_,
+    }
+    serialization.write(path, arrays, description)
+
+
+def _check_can_be_read(model: Model, optimizers: dict[str, Any]) -> None:
+    """ValueError for what `load` could not make again, such as a scheduler of the user's own class."""
+    for name, state in optimizers.items():
+        OptimizerInitializer(state["call"])()
+        ActivationInitializer(str(model._layers()[name].act_fn))()
+    for name, values in model.history_.items():
+        if not all(isinstance(value, (int, float)) for value in values):
+            raise ValueError(f"history_ must hold lists of numbers to be saved, got {values!r} under {name!r}")
+
+
+def load(model_class: type[AnyModel], path: str | os.PathLike[str]) -> AnyModel:
+    """Make a model from a file that `save` wrote.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not a model file, or its contents do not fit together.
+    """
+    arrays, description = serialization.read(path)
+    try:
+        model = model_class(**_with_tuples(description["arguments"]))
+        for name, hyperparameters in description["layers"].items():
+            model._layers()[name].set_params({"hyperparameters": _with_tuples(hyperparameters)})
+        rows, cols, channels = description["image_shape"]
+        model._initialize((rows, cols, channels))
+        for name, layer in _weighted(model).items():
+            layer.set_params({"parameters": {key: arrays[f"{name}/{key}"] for key in layer.parameters}})
+            layer.optimizer = _restored_optimizer(description["optimizers"][name], f"optimizer/{name}", arrays)
+        for name in description["frozen"]:
+            model._layers()[name].freeze()
+        model._rng, model._sampling_rng = (_restored_rng(state) for state in description["rng"])
+        model.history_ = {name: [float(value) for value in values] for name, values in description["history"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ValueError(f"{os.fspath(path)} is not a complete model file of cvae: {error}") from None
+    return model
+
+
+def _hyperparameters(layer: LayerBase) -> dict[str, Any]:
+    """What describes a layer beside its arrays and optimizer: it may be changed after the model is made."""
+    return {name: value for name, value in layer.hyperparameters.items() if name != "optimizer"}
+
+
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with tuples for the lists that JSON made of them."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _restored_rng(state: dict[str, Any]) -> np.random.Generator:
+    bit_generator = getattr(np.random, state["bit_generator"])
+    if not issubclass(bit_generator, np.random.BitGenerator):
+        raise ValueError(f"rng must be a bit generator of NumPy, got {state['bit_generator']!r}")
+    rng = np.random.Generator(bit_generator())
+    rng.bit_generator.state = state
+    return rng
+
+
+def _weighted(model: Model) -> dict[str, WeightedLayer]:
+    layers: dict[str, LayerBase] = model._layers()
+    return {name: layer for name, layer in layers.items() if isinstance(layer, WeightedLayer)}
+
+
+def _optimizer_state(optimizer: OptimizerBase, prefix: str, arrays: dict[str, Array]) -> dict[str, Any]:
+    """The optimizer as JSON; its arrays go to `arrays` under names that start with the prefix."""
+    counts: dict[str, Any] = {}
+    for name, state in optimizer.cache.items():
+        for key, value in (state if isinstance(state, dict) else {"": state}).items():
+            if isinstance(value, np.ndarray):
+                arrays[f"{prefix}/{name}/{key}"] = value
+            else:
+                counts.setdefault(name, {})[key] = value
+    scheduler = optimizer.lr_scheduler
+    state = {name: value for name, value in vars(scheduler).items() if name not in scheduler.arguments}
+    return {"call": str(optimizer), "step": optimizer.cur_step, "counts": counts, "scheduler": state}
+
+
+def _restored_optimizer(state: dict[str, Any], prefix: str, arrays: dict[str, Array]) -> OptimizerBase:
+    optimizer = OptimizerInitializer(state["call"])()
+    cache: dict[str, Any] = {}
+    for path, array in arrays.items():
+        if path.startswith(prefix + "/"):
+            name, key = path.removeprefix(prefix + "/").split("/")
+            if key:
+                cache.setdefault(name, dict(state["counts"].get(name, {})))[key] = array
+            else:
+                cache[name] = array
+    optimizer.set_params(cache_dict=cache)
+    optimizer.cur_step = int(state["step"])
+    for name, value in state["scheduler"].items():
+        setattr(optimizer.lr_scheduler, name, value)
+    return optimizer

@@ -1,0 +1,1 @@
+"""Layers, their activations and starting weights, and the geometry of windows."""

@@ -1,0 +1,226 @@
+"""Two-dimensional convolution with a bias and an activation."""
+
+import math
+from typing import Any
+
+import numpy.typing as npt
+
+from cvae._kernels import conv2d, winograd
+from cvae._kernels.program import Program
+from cvae.nn.base import Array, WeightedLayer
+from cvae.nn.geometry import (
+    IntOrPair,
+    Pad,
+    Pad4,
+    conv_output_shape,
+    resolve_dilation,
+    resolve_kernel_shape,
+    resolve_pad,
+    resolve_stride,
+)
+from cvae.parsing import check_size
+
+ALGORITHMS = ("auto", "direct", "winograd")
+MAX_WINOGRAD_KERNEL = 5
+WINOGRAD_TRANSFORM = 12
+WINOGRAD_ROWS_TRANSFORM = 2
+FEW_CHANNELS = winograd.FEW_CHANNELS
+
+
+class Conv2D(WeightedLayer):
+    """Cross-correlation of images (n, rows, cols, in_ch) with out_ch kernels, plus a bias, then the activation.
+
+    ``Z[m, i, j, o] = b[o] + sum over r, c, k of
+    Xpad[m, i * stride + r * (dilation + 1), j * stride + c * (dilation + 1), k] * W[r, c, k, o]``
+
+    Parameters
+    ----------
+    out_ch : int
+        Number of output channels.
+    kernel_shape : int or (rows, cols)
+    pad : int, "same", "valid", (rows, cols) or (top, bottom, left, right)
+        Zeros around the image; "same" keeps its size whatever the stride (see `cvae.nn.geometry.resolve_pad`).
+    stride : int
+    dilation : int
+        Zeros between the kernel's elements; 0 is an ordinary convolution.
+    act_fn : str, activation or None
+        None is the identity.
+    optimizer : str, dict, optimizer or None
+    init : str
+        How the weights start (see `cvae.nn.initializers.WeightInitializer`).
+    algorithm : {"auto", "direct", "winograd"}
+        How to convolve.  Winograd's algorithm takes a fraction of the multiplications, for stride 1, no dilation and
+        kernels up to 5x5, with a rounding error of about 3e-6 instead of 4e-7 in float32; "auto" takes what is faster.
+    dtype : {"float32", "float64"}
+    random_state : int, numpy.random.Generator or None
+        Where the weights are drawn from.
+
+    Notes
+    -----
+    Parameters are W (kernel_rows, kernel_cols, in_ch, out_ch) and b (1, 1, 1, out_ch); they are created by the first
+    `forward`, which sets in_ch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> layer = Conv2D(out_ch=4, kernel_shape=(3, 3), pad="same", act_fn="ReLU", random_state=0)
+    >>> layer.forward(np.ones((2, 8, 8, 1))).shape
+    (2, 8, 8, 4)
+    """
+
+    input_ndim = 4
+
+    def __init__(
+        self,
+        out_ch: int,
+        kernel_shape: IntOrPair,
+        pad: Pad = 0,
+        stride: IntOrPair = 1,
+        dilation: int = 0,
+        act_fn: Any = None,
+        optimizer: Any = None,
+        init: str = "glorot_uniform",
+        *,
+        algorithm: str = "auto",
+        dtype: npt.DTypeLike = "float32",
+        random_state: Any = None,
+    ) -> None:
+        super().__init__(act_fn, optimizer, init, dtype, random_state)
+        self.in_ch: int | None = None
+        self.out_ch: Any = out_ch
+        self.kernel_shape: Any = kernel_shape
+        self.stride: Any = stride
+        self.dilation: Any = dilation
+        self.pad = pad
+        self.algorithm = algorithm
+        self._check_sizes()
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        return {
+            "layer": "Conv2D",
+            "pad": self.pad,
+            "init": self.init,
+            "in_ch": self.in_ch,
+            "out_ch": self.out_ch,
+            "stride": self.stride,
+            "dilation": self.dilation,
+            "act_fn": str(self.act_fn),
+            "kernel_shape": self.kernel_shape,
+            "algorithm": self.algorithm,
+            "dtype": self.dtype.name,
+            "optimizer": self._optimizer_summary(),
+        }
+
+    def _check_sizes(self) -> None:
+        self.out_ch = check_size(self.out_ch, "out_ch")
+        self.kernel_shape = resolve_kernel_shape(self.kernel_shape)
+        self.stride = resolve_stride(self.stride)
+        self.dilation = resolve_dilation(self.dilation)
+        if self.algorithm not in ALGORITHMS:
+            raise ValueError(f"algorithm must be 'auto', 'direct' or 'winograd', got {self.algorithm!r}")
+        resolve_pad(self.pad, (1, 1), self.kernel_shape, self.stride, self.dilation)
+        super()._check_sizes()
+
+    def _pad4(self, in_shape: tuple[int, ...]) -> Pad4:
+        return resolve_pad(self.pad, (in_shape[1], in_shape[2]), self.kernel_shape, self.stride, self.dilation)
+
+    def output_shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
+        rows_cols = conv_output_shape(
+            (in_shape[1], in_shape[2]), self.kernel_shape, self.stride, self._pad4(in_shape), self.dilation
+        )
+        return in_shape[0], *rows_cols, self.out_ch
+
+    def _weight_shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
+        if self.in_ch is not None and self.in_ch != in_shape[3]:
+            raise ValueError(f"X must have {self.in_ch} channels, got {in_shape[3]}")
+        return *self.kernel_shape, in_shape[3], self.out_ch
+
+    def _bias_shape(self) -> tuple[int, ...]:
+        return 1, 1, 1, self.out_ch
+
+    def _take_sizes(self, W_shape: tuple[int, ...]) -> None:
+        if len(W_shape) != 4 or W_shape[:2] != self.kernel_shape or W_shape[3] != self.out_ch:
+            raise ValueError(f"W must have the shape {(*self.kernel_shape, 'in_ch', self.out_ch)}, got {W_shape}")
+        if self.is_initialized and W_shape[2] != self.in_ch:
+            raise ValueError(f"W must have {self.in_ch} input channels, got {W_shape[2]}")
+        self.in_ch = W_shape[2]
+
+    def _derived_names(self) -> tuple[str, ...]:
+        return "Z", "out_rows", "out_cols"
+
+    def _retain(self, Z: Array) -> None:
+        super()._retain(Z)
+        self.derived_variables["out_rows"].append(Z.shape[1])
+        self.derived_variables["out_cols"].append(Z.shape[2])
+
+    def uses_winograd(self, in_shape: tuple[int, ...], *, forward: bool) -> bool:
+        """Whether inputs of this shape go through Winograd's algorithm, forward or backward.
+
+        ValueError if it is asked for and cannot.
+        """
+        possible = self.stride == 1 and self.dilation == 0 and max(self.kernel_shape) <= MAX_WINOGRAD_KERNEL
+        if self.algorithm == "winograd" and not possible:
+            raise ValueError(
+                "algorithm 'winograd' must have stride 1, dilation 0 and a kernel of at most "
+                f"{MAX_WINOGRAD_KERNEL}x{MAX_WINOGRAD_KERNEL}, got stride {self.stride}, dilation {self.dilation} and "
+                f"{self.kernel_shape}"
+            )
+        if self.algorithm == "auto":
+            _, rows, cols, _ = self.output_shape(in_shape)
+            if forward and in_shape[3] <= FEW_CHANNELS:
+                return possible and winograd_rows_are_faster((rows, cols), self.kernel_shape)
+            return possible and winograd_is_faster((rows, cols), self.kernel_shape, in_shape[3], self.out_ch)
+        return self.algorithm == "winograd"
+
+    def padding(self, in_shape: tuple[int, ...]) -> dict[str, int]:
+        """The rows and columns of zeros before an input of this shape, as the kernels take them."""
+        top, _, left, _ = self._pad4(in_shape)
+        return {"pad_top": top, "pad_left": left}
+
+    def record_affine(self, program: Program, X: Array, Z: Array, relu: bool) -> None:
+        pad = self.padding(X.shape)
+        if self.uses_winograd(X.shape, forward=True):
+            winograd.forward(program, Z, X, self.W, self.b, relu=relu, **pad)
+        else:
+            steps = {"stride": self.stride, "dilation": self.dilation}
+            conv2d.conv2d_forward(program, Z, X, self.W, self.b, relu=relu, **steps, **pad)
+
+    def record_grads(
+        self, program: Program, dX: Array | None, dW: Array | None, db: Array | None, X: Array, dZ: Array
+    ) -> None:
+        pad = self.padding(X.shape)
+        if self.uses_winograd(X.shape, forward=False):
+            winograd.backward(program, dX, dW, db, X, dZ, self.W, **pad)
+            return
+        steps = {"stride": self.stride, "dilation": self.dilation}
+        if dW is not None and db is not None:
+            conv2d.conv2d_grad_weight(program, dW, db, X, dZ, **steps, **pad)
+        if dX is not None:
+            conv2d.conv2d_grad_input(program, dX, dZ, self.W, **steps, **pad)
+
+
+def winograd_is_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int], in_ch: int, out_ch: int) -> bool:
+    """Whether Winograd's algorithm takes less time than the direct one; stride 1, no dilation, kernels up to 5x5.
+
+    Both are counted in multiplications an image.  Direct: each output pixel takes kernel elements x in_ch x out_ch.
+    Winograd: each tile of 8x8 frequencies takes 64 x in_ch x out_ch, and the transforms as much as WINOGRAD_TRANSFORM
+    multiplications for each frequency and channel.  Channels count in whole vectors, of 16 for good measure.
+    """
+    outputs = 6 if max(kernel_shape) <= 3 else 4
+    tiles = math.ceil(out_shape[0] / outputs) * math.ceil(out_shape[1] / outputs)
+    ins, outs = (math.ceil(channels / 16) * 16 for channels in (in_ch, out_ch))
+    direct = math.prod(out_shape) * math.prod(kernel_shape) * in_ch * outs
+    winograd = tiles * 64 * (ins * outs + WINOGRAD_TRANSFORM * (ins + outs))
+    return winograd < direct
+
+
+def winograd_rows_are_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int]) -> bool:
+    """The same for the forward pass of at most FEW_CHANNELS, which goes along rows alone.
+
+    In multiplications for each output row, input and output channel: one for each tile, point and row of the kernel,
+    and WINOGRAD_ROWS_TRANSFORM for each tile and point; in the direct way one for each output and kernel element.
+    """
+    outputs = 6 if kernel_shape[1] <= 3 else 4
+    winograd = math.ceil(out_shape[1] / outputs) * 8 * (kernel_shape[0] + WINOGRAD_ROWS_TRANSFORM)
+    return winograd < out_shape[1] * math.prod(kernel_shape)

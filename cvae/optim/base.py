@@ -1,0 +1,251 @@
+"""What all optimizers share: arguments, the state of each parameter, the rate of a step, and clipping."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae._kernels import optimizers as kernels
+from cvae._kernels.program import Program
+from cvae.optim.schedulers import ConstantScheduler, SchedulerBase, make_scheduler
+from cvae.parsing import Configurable, check_number
+from cvae.runtime.programs import run
+from cvae.runtime.threads import get_num_threads
+from cvae.runtime.workspace import copy_of, zeros_like
+
+Array = npt.NDArray[np.floating]
+Scalars = npt.NDArray[np.float64]
+SchedulerLike = SchedulerBase | str | Mapping[str, Any] | None
+
+
+class OptimizerBase(Configurable, ABC):
+    """Base of the optimizers.
+
+    An update asks the scheduler for the rate, scales the gradient down if its L2 norm exceeds
+    `clip_norm`, and moves the parameter. The state of each parameter is kept under its name, so an
+    optimizer serves the parameters of one layer; another layer needs a copy.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate, >= 0. Ignored if `lr_scheduler` is given.
+    clip_norm : float or None
+        Largest L2 norm of one parameter's gradient, >= 0; None: no limit.
+    lr_scheduler : SchedulerBase, str, mapping or None
+        Gives the rate of each step, see `cvae.optim.schedulers`; None: always `lr`.
+
+    Attributes
+    ----------
+    cache : dict
+        The state of each parameter by name; empty before the first update.
+    cur_step : int
+        Number of the current step, 0 before the first `step`.
+
+    Raises
+    ------
+    TypeError
+        If an argument is unknown or has the wrong type.
+    ValueError
+        If an argument is out of range.
+
+    Examples
+    --------
+    >>> from cvae.optim.optimizers import SGD
+    >>> optimizer = SGD(lr=0.1)
+    >>> optimizer.step()
+    >>> optimizer.update(np.array([1.0, 2.0]), np.array([1.0, -1.0]), "W")
+    array([0.9, 2.1])
+    """
+
+    def __init__(self, lr: float, clip_norm: float | None, lr_scheduler: SchedulerLike) -> None:
+        self._lr = check_number("lr", lr, "[0, inf)")
+        self.clip_norm = None if clip_norm is None else check_number("clip_norm", clip_norm, "[0, inf)")
+        self.lr_scheduler = make_scheduler(lr_scheduler, self._lr)
+        self.cache: dict[str, Any] = {}
+        self.cur_step = 0
+
+    @property
+    def lr(self) -> float:
+        """The learning rate; it has no effect while a scheduler other than Constant rules."""
+        scheduler = self.lr_scheduler
+        return scheduler.lr if isinstance(scheduler, ConstantScheduler) else self._lr
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        self._lr = check_number("lr", lr, "[0, inf)")
+        if isinstance(self.lr_scheduler, ConstantScheduler):
+            self.lr_scheduler = ConstantScheduler(self._lr)
+
+    def step(self) -> None:
+        """Begin the next step: call it once before the updates of all parameters."""
+        self.cur_step += 1
+
+    def reset_step(self) -> None:
+        """Set the step number back to 0."""
+        self.cur_step = 0
+
+    def set_params(
+        self,
+        hparam_dict: Mapping[str, Any] | None = None,
+        cache_dict: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Change some arguments, replace the state of the parameters, or both.
+
+        Parameters
+        ----------
+        hparam_dict : mapping, optional
+            New values by name; if ``"lr_scheduler"`` is among them it rules over ``"lr"``.
+        cache_dict : mapping, optional
+            The whole new `cache`; its arrays are copied.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError
+            If an entry of `cache_dict` is not what this optimizer keeps.
+        ValueError
+            If a name is unknown or a value is not allowed; nothing has changed then.
+        """
+        changes = dict(hparam_dict or {})
+        if "lr" in changes and isinstance(self.lr_scheduler, ConstantScheduler):
+            changes.setdefault("lr_scheduler", None)
+        cache = self.cache
+        if cache_dict is not None:
+            cache = {name: self._copied_state(name, state) for name, state in cache_dict.items()}
+        super().set_params(changes)
+        self.cache = cache
+        return self
+
+    def update(self, param: Array, grad: Array, name: str, cur_loss: float | None = None) -> Array:
+        """Return the parameter moved by one update; `param` and `grad` stay as they are.
+
+        Parameters
+        ----------
+        param : array of any shape, float32 or float64
+            The parameter.
+        grad : array, same shape and dtype
+            The gradient of the loss with respect to it.
+        name : str
+            The parameter's name, under which its state is kept.
+        cur_loss : float, optional
+            The current loss, for schedulers that depend on it.
+
+        Returns
+        -------
+        array
+            New, with the shape and dtype of `param`.
+
+        Raises
+        ------
+        TypeError
+            If a dtype is wrong.
+        ValueError
+            If the shapes differ, also from those of the earlier updates under this name, or if the
+            scheduler needs a loss or a step number and has none.
+        """
+        updated = np.array(param, order="C")
+        self.update_in_place(updated, np.asarray(grad, order="C"), name, cur_loss)
+        return updated
+
+    def __call__(self, param: Array, grad: Array, name: str, cur_loss: float | None = None) -> Array:
+        """Do the same as `update`."""
+        return self.update(param, grad, name, cur_loss)
+
+    def update_in_place(self, param: Array, grad: Array, name: str, cur_loss: float | None = None) -> None:
+        """Move the parameter by one update, in its own memory.
+
+        Parameters and errors as in `update`; both arrays must be C-contiguous, `param` writable
+        (ValueError).
+        """
+        state = self.checked_state(param, grad, name)
+        scalars = np.array(self.scalars(self.lr_scheduler(self.cur_step, cur_loss), param, state))
+        self.cache[name] = state
+        self.count_update(name)
+        run(self.record_update, param, grad, name, scalars)
+
+    def checked_state(self, param: Array, grad: Array, name: str) -> Any:
+        """The state of a parameter, a new one before its first update; TypeError or ValueError as in `update`."""
+        _check_arrays(param, grad)
+        state = self._new_state(param) if name not in self.cache else self.cache[name]
+        _check_state(name, state, param)
+        return state
+
+    def scalars(self, lr: float, param: Array, state: Any) -> tuple[float, ...]:
+        """What the kernel has to know of the next update beside the arrays: the rate, what the gradient is multiplied
+        by, which is 1 until the gradient is known, and the optimizer's constants."""
+        if param.dtype.type(getattr(self, "eps", 1)) == 0:
+            raise ValueError(f"eps must not vanish in {param.dtype}, got {getattr(self, 'eps', 1)}")
+        return (lr, 1.0, *self._constants(state))
+
+    def count_update(self, name: str) -> None:
+        """Count an update of a parameter that has a state, if the state has a count."""
+
+    rule: str  # the kernel's name of the optimizer
+    n_scalars: int  # how many `scalars` returns
+
+    @abstractmethod
+    def _constants(self, state: Any) -> tuple[float, ...]:
+        """The optimizer's own scalars, in the kernel's order."""
+
+    def states(self, name: str) -> tuple[Array, ...]:
+        """The arrays of a parameter's state."""
+        return (self.cache[name],)
+
+    def record_update(self, program: Program, param: Array, grad: Array, name: str, scalars: Scalars) -> None:
+        """Record the update of a parameter that has a state; `scalars` is read when the program runs."""
+        if self.clip_norm is not None:
+            program.call(self._clip, grad, scalars)
+        states = tuple(array.reshape(-1) for array in self.states(name))
+        kernels.update(program, self.rule, param.reshape(-1), states, grad.reshape(-1), scalars)
+
+    def _clip(self, grad: Array, scalars: Scalars) -> None:
+        scalars[1] = 1.0
+        if self.clip_norm is not None:
+            norm = math.sqrt(kernels.sum_of_squares(grad.reshape(-1), n_threads=get_num_threads()))
+            if norm > self.clip_norm:
+                scalars[1] = self.clip_norm / norm
+
+    # The state of a parameter is one array of its shape, except in Adam.
+
+    def _new_state(self, param: Array) -> Any:
+        return zeros_like(param)
+
+    def _copied_state(self, name: str, state: Any) -> Any:
+        return copied_array(name, state)
+
+
+def _check_arrays(param: Array, grad: Array) -> None:
+    for label, array in (("param", param), ("grad", grad)):
+        if not isinstance(array, np.ndarray) or array.dtype not in (np.float32, np.float64):
+            found = getattr(array, "dtype", type(array).__name__)
+            raise TypeError(f"{label} must be a float32 or float64 array, got {found}")
+        if not array.flags.c_contiguous:
+            raise ValueError(f"{label} must be C-contiguous, got strides {array.strides}")
+    if grad.dtype != param.dtype:
+        raise TypeError(f"grad must have the dtype of param, {param.dtype}, got {grad.dtype}")
+    if grad.shape != param.shape:
+        raise ValueError(f"grad must have the shape of param, {param.shape}, got {grad.shape}")
+    if not param.flags.writeable:
+        raise ValueError("param must be writable, got a read-only array")
+
+
+def _check_state(name: str, state: Any, param: Array) -> None:
+    for kept in (state["mean"], state["var"]) if isinstance(state, dict) else (state,):
+        if kept.shape != param.shape or kept.dtype != param.dtype:
+            raise ValueError(
+                f"parameter {name!r} must stay {kept.dtype} of shape {kept.shape} as before, "
+                f"got {param.dtype} of shape {param.shape}"
+            )
+
+
+def copied_array(name: str, state: Any) -> Array:
+    """A copy of an array out of a `cache_dict`, or TypeError if it is none."""
+    if not isinstance(state, np.ndarray):
+        raise TypeError(f"cache_dict[{name!r}] must hold an array, got {type(state).__name__}")
+    return copy_of(state, state.dtype) if state.dtype.kind == "f" else np.array(state, order="C")

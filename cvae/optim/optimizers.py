@@ -1,0 +1,194 @@
+"""Gradient-descent optimizers: SGD with momentum, AdaGrad, RMSProp and Adam.
+
+The classes hold the arguments and the state of each parameter; the arithmetic is in the compiled
+kernels. Definitions and names are numpy-ml's: the learning rate is inside SGD's velocity, epsilon
+is added outside the square root, and `clip_norm` applies to each parameter on its own.
+
+Sources: Duchi et al. 2011 (AdaGrad), Tieleman and Hinton 2012 (RMSProp), Kingma and Ba 2015 (Adam).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cvae.optim.base import Array, OptimizerBase, SchedulerLike, copied_array
+from cvae.parsing import check_number
+from cvae.runtime.workspace import zeros_like
+
+
+class SGD(OptimizerBase):
+    """Stochastic gradient descent with momentum.
+
+    velocity = momentum * velocity + lr * grad; param = param - velocity.
+
+    Parameters
+    ----------
+    lr, clip_norm, lr_scheduler
+        See `OptimizerBase`.
+    momentum : float
+        In [0, 1).
+
+    Examples
+    --------
+    >>> SGD(lr=0.1, momentum=0.9)
+    SGD(lr=0.1, momentum=0.9, clip_norm=None, lr_scheduler=ConstantScheduler(lr=0.1))
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.01,
+        momentum: float = 0.0,
+        clip_norm: float | None = None,
+        lr_scheduler: SchedulerLike = None,
+    ) -> None:
+        super().__init__(lr, clip_norm, lr_scheduler)
+        self.momentum = check_number("momentum", momentum, "[0, 1)")
+
+    rule, n_scalars = "sgd", 3
+
+    def _constants(self, state: Any) -> tuple[float, ...]:
+        return (self.momentum,)
+
+
+class AdaGrad(OptimizerBase):
+    """Adaptive gradient descent: rates shrink with the gradients seen so far.
+
+    sum = sum + grad^2; param = param - lr * grad / (sqrt(sum) + eps).
+
+    Parameters
+    ----------
+    lr, clip_norm, lr_scheduler
+        See `OptimizerBase`.
+    eps : float
+        Keeps the denominator from 0, > 0.
+
+    Examples
+    --------
+    >>> AdaGrad().hyperparameters["eps"]
+    1e-07
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.01,
+        eps: float = 1e-7,
+        clip_norm: float | None = None,
+        lr_scheduler: SchedulerLike = None,
+    ) -> None:
+        super().__init__(lr, clip_norm, lr_scheduler)
+        self.eps = check_number("eps", eps, "(0, inf)")
+
+    rule, n_scalars = "adagrad", 3
+
+    def _constants(self, state: Any) -> tuple[float, ...]:
+        return (self.eps,)
+
+
+class RMSProp(OptimizerBase):
+    """Gradient descent with each element divided by the running root mean square of its gradient.
+
+    mean = decay * mean + (1 - decay) * grad^2; param = param - lr * grad / (sqrt(mean) + eps).
+
+    Parameters
+    ----------
+    lr, clip_norm, lr_scheduler
+        See `OptimizerBase`.
+    decay : float
+        Share of the old mean that is kept, in [0, 1).
+    eps : float
+        Keeps the denominator from 0, > 0.
+
+    Examples
+    --------
+    >>> RMSProp(lr=0.0001).hyperparameters["decay"]
+    0.9
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.001,
+        decay: float = 0.9,
+        eps: float = 1e-7,
+        clip_norm: float | None = None,
+        lr_scheduler: SchedulerLike = None,
+    ) -> None:
+        super().__init__(lr, clip_norm, lr_scheduler)
+        self.decay = check_number("decay", decay, "[0, 1)")
+        self.eps = check_number("eps", eps, "(0, inf)")
+
+    @classmethod
+    def argument_names(cls) -> tuple[str, ...]:
+        """Return the names in the order of numpy-ml's ``str()``, which is not the signature's."""
+        return ("lr", "eps", "decay", "clip_norm", "lr_scheduler")
+
+    rule, n_scalars = "rmsprop", 4
+
+    def _constants(self, state: Any) -> tuple[float, ...]:
+        return (self.decay, self.eps)
+
+
+class Adam(OptimizerBase):
+    """Gradient descent along the running mean over the running root mean square (Adam).
+
+    At a parameter's update number t: mean = decay1 * mean + (1 - decay1) * grad;
+    var = decay2 * var + (1 - decay2) * grad^2;
+    param = param - lr * mean / (1 - decay1^t) / (sqrt(var / (1 - decay2^t)) + eps).
+
+    Parameters
+    ----------
+    lr, clip_norm, lr_scheduler
+        See `OptimizerBase`.
+    decay1, decay2 : float
+        Shares of the old mean and of the old variance that are kept, in [0, 1).
+    eps : float
+        Keeps the denominator from 0, > 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> optimizer = Adam(lr=0.1)
+    >>> optimizer.update(np.ones(2), np.array([3.0, -4.0]), "b").round(6)
+    array([0.9, 1.1])
+    >>> optimizer.cache["b"]["t"]
+    1
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.001,
+        decay1: float = 0.9,
+        decay2: float = 0.999,
+        eps: float = 1e-7,
+        clip_norm: float | None = None,
+        lr_scheduler: SchedulerLike = None,
+    ) -> None:
+        super().__init__(lr, clip_norm, lr_scheduler)
+        self.decay1 = check_number("decay1", decay1, "[0, 1)")
+        self.decay2 = check_number("decay2", decay2, "[0, 1)")
+        self.eps = check_number("eps", eps, "(0, inf)")
+
+    rule, n_scalars = "adam", 7
+
+    def _constants(self, state: Any) -> tuple[float, ...]:
+        t, decays = state["t"] + 1, (self.decay1, self.decay2)
+        return (*decays, self.eps, *(1 - decay**t for decay in decays))
+
+    def count_update(self, name: str) -> None:
+        self.cache[name]["t"] += 1
+
+    def states(self, name: str) -> tuple[Array, ...]:
+        return self.cache[name]["mean"], self.cache[name]["var"]
+
+    def _new_state(self, param: Array) -> Any:
+        return {"t": 0, "mean": zeros_like(param), "var": zeros_like(param)}
+
+    def _copied_state(self, name: str, state: Any) -> Any:
+        if not isinstance(state, Mapping) or set(state) != {"t", "mean", "var"}:
+            raise TypeError(f"cache_dict[{name!r}] must hold t, mean and var, got {state!r}")
+        return {
+            "t": int(state["t"]),
+            "mean": copied_array(name, state["mean"]),
+            "var": copied_array(name, state["var"]),
+        }
+
+
+OPTIMIZERS: dict[str, type[OptimizerBase]] = {cls.__name__: cls for cls in (SGD, AdaGrad, RMSProp, Adam)}

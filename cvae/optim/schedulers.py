@@ -1,0 +1,311 @@
+"""Learning-rate schedulers: the rate as a function of the step number or of the loss.
+
+Sources: Vaswani et al. 2017, "Attention is all you need", section 5.3 (Noam); D. King 2018,
+"Automatic learning rate scheduling that really works", the dlib blog (King).
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae.parsing import (
+    Configurable,
+    check_bool,
+    check_number,
+    object_from_call,
+    object_from_hyperparameters,
+)
+
+
+class SchedulerBase(Configurable, ABC):
+    """Base of the schedulers.
+
+    A scheduler is called with the step number and the loss and returns the learning rate. Its
+    ``str()`` builds an equal scheduler, `hyperparameters` and `set_params` read and change its
+    arguments, `copy` returns an independent scheduler.
+
+    Examples
+    --------
+    >>> scheduler = ConstantScheduler(lr=0.1)
+    >>> scheduler.set_params({"lr": 0.2})
+    ConstantScheduler(lr=0.2)
+    >>> scheduler(step=1)
+    0.2
+    """
+
+    @abstractmethod
+    def __call__(self, step: int | None = None, cur_loss: float | None = None) -> float:
+        """Return the learning rate.
+
+        Parameters
+        ----------
+        step : int, optional
+            Updates so far, this one included: the first update of a training is step 1.
+        cur_loss : float, optional
+            The current loss; any unit.
+
+        Raises
+        ------
+        TypeError
+            If `step` or `cur_loss` is used here and not a number.
+        ValueError
+            If it is out of range, or None.
+        """
+
+
+def _required(name: str, value: float | None, interval: str) -> float:
+    if value is None:
+        raise ValueError(f"{name} must be a number in {interval}, got None")
+    return check_number(name, value, interval)
+
+
+class ConstantScheduler(SchedulerBase):
+    """The same rate at every step.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate, >= 0.
+
+    Examples
+    --------
+    >>> ConstantScheduler(lr=0.3)()
+    0.3
+    """
+
+    def __init__(self, lr: float = 0.01) -> None:
+        self.lr = check_number("lr", lr, "[0, inf)")
+
+    def __call__(self, step: int | None = None, cur_loss: float | None = None) -> float:
+        """Return `lr`, whatever the arguments."""
+        return self.lr
+
+
+class ExponentialScheduler(SchedulerBase):
+    """Exponential decay, initial_lr * decay^(step / stage_length).
+
+    Parameters
+    ----------
+    initial_lr : float
+        Rate at step 0, >= 0.
+    stage_length : float
+        Steps in which the rate is multiplied by `decay`, > 0.
+    staircase : bool
+        Whether the rate changes at whole stages only (the exponent is rounded down).
+    decay : float
+        Factor per stage, > 0.
+
+    Examples
+    --------
+    >>> scheduler = ExponentialScheduler(initial_lr=0.8, stage_length=10, decay=0.5)
+    >>> scheduler(step=10), scheduler(step=20)
+    (0.4, 0.2)
+    """
+
+    def __init__(
+        self,
+        initial_lr: float = 0.01,
+        stage_length: float = 500,
+        staircase: bool = False,
+        decay: float = 0.1,
+    ) -> None:
+        self.initial_lr = check_number("initial_lr", initial_lr, "[0, inf)")
+        self.stage_length = check_number("stage_length", stage_length, "(0, inf)")
+        self.staircase = check_bool("staircase", staircase)
+        self.decay = check_number("decay", decay, "(0, inf)")
+
+    def __call__(self, step: int | None = None, cur_loss: float | None = None) -> float:
+        """Return the rate at `step` >= 0; see `SchedulerBase.__call__`."""
+        stages = _required("step", step, "[0, inf)") / self.stage_length
+        exponent = math.floor(stages) if self.staircase else stages
+        return self.initial_lr * math.pow(self.decay, exponent)
+
+
+class NoamScheduler(SchedulerBase):
+    """Linear warm-up, then decay with the inverse square root of the step.
+
+    The rate is scale_factor * model_dim^-0.5 * min(step^-0.5, step * warmup_steps^-1.5).
+
+    Parameters
+    ----------
+    model_dim : float
+        Width of the model, > 0.
+    scale_factor : float
+        Factor on the whole, >= 0.
+    warmup_steps : float
+        Step of the highest rate, > 0.
+
+    Examples
+    --------
+    >>> scheduler = NoamScheduler(model_dim=16, scale_factor=2, warmup_steps=4)
+    >>> [scheduler(step) for step in (1, 4, 16)]
+    [0.0625, 0.25, 0.125]
+    """
+
+    def __init__(self, model_dim: float = 512, scale_factor: float = 1, warmup_steps: float = 4000) -> None:
+        self.model_dim = check_number("model_dim", model_dim, "(0, inf)")
+        self.scale_factor = check_number("scale_factor", scale_factor, "[0, inf)")
+        self.warmup_steps = check_number("warmup_steps", warmup_steps, "(0, inf)")
+
+    def __call__(self, step: int | None = None, cur_loss: float | None = None) -> float:
+        """Return the rate at `step` > 0; see `SchedulerBase.__call__`."""
+        step_number = _required("step", step, "(0, inf)")
+        growth = step_number / math.pow(self.warmup_steps, 1.5)
+        decay = 1 / math.sqrt(step_number)
+        return self.scale_factor / math.sqrt(self.model_dim) * min(growth, decay)
+
+
+class KingScheduler(SchedulerBase):
+    """Lower the rate when the loss has stopped falling.
+
+    A line is fitted to the last ``patience + 1`` losses, and another to those that remain without
+    the highest tenth. When neither has a probability of at least 0.51 of sloping down, the rate is
+    multiplied by `decay` and the losses are forgotten, so that the new rate is judged by its own.
+
+    Parameters
+    ----------
+    initial_lr : float
+        Rate at the start, >= 0.
+    patience : int
+        Steps without progress before the rate is lowered, >= 3.
+    decay : float
+        Factor on the rate, in (0, 1].
+
+    Attributes
+    ----------
+    current_lr : float
+        The rate now.
+    loss_history : list of float
+        The losses of the last steps, at most `max_history`.
+    last_step : int or None
+        Number of the last step whose loss was taken.
+
+    Examples
+    --------
+    >>> scheduler = KingScheduler(initial_lr=1.0, patience=3, decay=0.5)
+    >>> [scheduler(step, cur_loss=7.0) for step in range(1, 7)]
+    [1.0, 1.0, 1.0, 0.5, 0.5, 0.5]
+    """
+
+    def __init__(self, initial_lr: float = 0.01, patience: int = 1000, decay: float = 0.99) -> None:
+        self.initial_lr = check_number("initial_lr", initial_lr, "[0, inf)")
+        self.patience = int(check_number("patience", patience, "[3, inf)"))
+        if self.patience != patience:
+            raise ValueError(f"patience must be an int >= 3, got {patience!r}")
+        self.decay = check_number("decay", decay, "(0, 1]")
+        self.current_lr = self.initial_lr
+        self.loss_history: list[float] = []
+        self.last_step: int | None = None
+
+    @property
+    def max_history(self) -> int:
+        """Losses kept: just enough to have ``patience + 1`` without the highest tenth."""
+        return math.ceil(10 * self.patience / 9) + 1
+
+    def set_params(self, hparam_dict: Mapping[str, Any] | None = None) -> Self:
+        """Change some arguments; a new `initial_lr` is the current rate at once.
+
+        See `Configurable.set_params`.
+        """
+        initial_lr = self.initial_lr
+        super().set_params(hparam_dict)
+        if self.initial_lr != initial_lr:
+            self.current_lr = self.initial_lr
+        return self
+
+    def __call__(self, step: int | None = None, cur_loss: float | None = None) -> float:
+        """Take in the loss of this step and return the rate; see `SchedulerBase.__call__`.
+
+        The loss counts once per step number, however often the rate is asked for: a layer asks
+        for each of its parameters. Without a step number every call counts.
+        """
+        loss = _required("cur_loss", cur_loss, "(-inf, inf)")
+        if step is None or step != self.last_step:
+            self.last_step = step
+            self.loss_history = [*self.loss_history, loss][-self.max_history :]
+            if self._has_stalled():
+                self.current_lr *= self.decay
+                self.loss_history = []
+        return self.current_lr
+
+    def _has_stalled(self) -> bool:
+        losses = np.array(self.loss_history)
+        n_fitted = self.patience + 1
+        if len(losses) < n_fitted:
+            return False
+        robust = losses[losses <= np.quantile(losses, 0.9)]
+        return len(robust) >= n_fitted and all(
+            _probability_of_fall(series[-n_fitted:]) < 0.51 for series in (losses, robust)
+        )
+
+
+def _probability_of_fall(y: npt.NDArray[np.float64]) -> float:
+    """Return the probability that the line through equally spaced values y (n,) slopes down.
+
+    The least-squares slope is normally distributed around the true one with variance
+    12 s^2 / (n^3 - n), s^2 the residual variance.
+    """
+    n = len(y)
+    x = np.arange(n) - (n - 1) / 2
+    y = y - y.mean()
+    slope = (x * y).sum() / (x * x).sum()
+    residuals = y - slope * x
+    variance = 12 * (residuals * residuals).sum() / (n - 2) / (n**3 - n)
+    # The tiny term decides for "level", probability 1/2, when all values are equal.
+    return 0.5 * math.erfc(slope / math.sqrt(2 * (variance + np.finfo(float).eps)))
+
+
+SCHEDULERS: dict[str, type[SchedulerBase]] = {
+    "ConstantScheduler": ConstantScheduler,
+    "ExponentialScheduler": ExponentialScheduler,
+    "NoamScheduler": NoamScheduler,
+    "KingScheduler": KingScheduler,
+    "Constant": ConstantScheduler,
+    "Exponential": ExponentialScheduler,
+    "Noam": NoamScheduler,
+    "King": KingScheduler,
+}
+
+
+def make_scheduler(param: SchedulerBase | str | Mapping[str, Any] | None, lr: float | None = None) -> SchedulerBase:
+    """Return the scheduler that `param` describes.
+
+    Parameters
+    ----------
+    param : SchedulerBase, str, mapping or None
+        A scheduler (returned as it is), a call string, a mapping that holds ``"hyperparameters"``,
+        or None for a constant rate.
+    lr : float, optional
+        The constant rate, >= 0; used only if `param` is None.
+
+    Raises
+    ------
+    TypeError
+        If `param` is none of these.
+    ValueError
+        If a name or an argument is unknown or out of range, or `param` and `lr` are both None.
+
+    Examples
+    --------
+    >>> make_scheduler("noam(model_dim=64)")
+    NoamScheduler(model_dim=64, scale_factor=1, warmup_steps=4000)
+    >>> make_scheduler(None, lr=0.1)
+    ConstantScheduler(lr=0.1)
+    """
+    if isinstance(param, SchedulerBase):
+        return param
+    if isinstance(param, str):
+        return object_from_call(param, SCHEDULERS, "scheduler")
+    if isinstance(param, Mapping):
+        if "hyperparameters" not in param:
+            raise ValueError(f"a scheduler's dict must hold 'hyperparameters', got {param!r}")
+        return object_from_hyperparameters(param["hyperparameters"], SCHEDULERS, "scheduler")
+    if param is not None:
+        raise TypeError(f"lr_scheduler must be a scheduler, str, dict or None, got {param!r}")
+    if lr is None:
+        raise ValueError("lr must be a number in [0, inf) when no scheduler is given, got None")
+    return ConstantScheduler(lr)

@@ -1,0 +1,1 @@
+"""How recorded work runs: programs, threads, memory."""

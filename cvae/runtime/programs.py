@@ -1,0 +1,20 @@
+"""Running kernels: each of them records its work in a program, which then runs with the memory and threads of here."""
+
+from collections.abc import Callable
+from typing import Any
+
+from cvae._kernels.program import Program
+from cvae.runtime.threads import get_num_threads
+from cvae.runtime.workspace import workspace
+
+
+def start(program: Program, n_threads: int | None = None) -> None:
+    """Run a program; by default on the threads of `cvae.get_num_threads`."""
+    program.run(workspace=workspace, n_threads=get_num_threads() if n_threads is None else n_threads)
+
+
+def run(record: Callable[..., Any], *arguments: Any, n_threads: int | None = None, **options: Any) -> None:
+    """Run at once what ``record(program, *arguments, **options)`` records."""
+    program = Program()
+    record(program, *arguments, **options)
+    start(program, n_threads)

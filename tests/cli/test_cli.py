@@ -1,0 +1,487 @@
+"""The command line: every command as a real process, its outputs, its errors, Ctrl-C."""
+
+import csv
+import inspect
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cvae
+from cvae.cli import main as cli
+
+# One thread: processes that share the cores with others do not wait for each other.
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(Path(cvae.__file__).parents[1]),
+}
+SMALL = (  # settings of a model that trains at once
+    *("--latent-dim", "16", "--enc-conv1-out-ch", "4", "--enc-conv2-out-ch", "4"),
+    *("--enc-conv1-kernel-shape", "3x3", "--enc-conv2-kernel-shape", "3", "--seed", "1"),
+)
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (48, 12, 10), dtype=np.uint8)
+
+
+def start(*arguments, cwd, **options):
+    command = [sys.executable, "-m", "cvae", *map(str, arguments)]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": ENVIRONMENT} | options
+    return subprocess.Popen(command, cwd=cwd, text=True, **options)
+
+
+def run(*arguments, cwd, **options):
+    """Run a command that must succeed; returns its standard output and standard error."""
+    process = start(*arguments, cwd=cwd, **options)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    return out, err
+
+
+def refuse(*arguments, cwd, **options):
+    """Run a command that must fail; returns the line that says why, without its beginning."""
+    process = start(*arguments, cwd=cwd, **options)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 2, (out, err)
+    assert out == ""
+    assert err.startswith("cvae: error: ")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1, err
+    return err.removeprefix("cvae: error: ").strip()
+
+
+def table(out):
+    """The rows of a table: names to texts."""
+    return dict(re.split(r"  +", line, maxsplit=1) for line in out.splitlines() if "  " in line)
+
+
+def nats(text):
+    number, unit = text.split(" ", 1)
+    assert unit == "nats per image"
+    return float(number)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with data and a model that was trained on it, which no test changes."""
+    folder = tmp_path_factory.mktemp("cli")
+    np.savez(folder / "data.npz", x_train=IMAGES[:32], x_test=IMAGES[32:])
+    np.save(folder / "grey.npy", IMAGES[:32])
+    np.save(folder / "flat.npy", IMAGES.reshape(48, -1))
+    np.save(folder / "rgb.npy", RNG.random((8, 12, 10, 3)))
+    np.save(folder / "large.npy", RNG.random((8, 12, 10)) * 255)
+    (folder / "damaged.safetensors").write_bytes(b"no model")
+    (folder / "folder").mkdir()
+    arguments = ("train", "data.npz", "-o", "model.safetensors", "--history", "history.csv")
+    out, err = run(*arguments, "--epochs", "2", "--T", "3", *SMALL, cwd=folder)
+    (folder / "train.out").write_text(out)
+    (folder / "train.err").write_text(err)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vae(folder):
+    return cvae.load(folder / "model.safetensors")
+
+
+def test_train_prints_each_epoch_and_the_results(folder, vae):
+    history = vae.history_
+    elbo = np.add(history["reconstruction"], history["kl"])
+    test_elbo = np.add(history["val_reconstruction"], history["val_kl"])
+    lines = (folder / "train.err").read_text().splitlines()
+    assert len(lines) == 2
+    for epoch, line in enumerate(lines):
+        assert re.fullmatch(
+            rf"cvae: epoch {epoch + 1}: negative ELBO training {elbo[epoch]:.2f}, "
+            rf"test {test_elbo[epoch]:.2f} nats per image, [\d,]+ images/s",
+            line,
+        )
+    out = (folder / "train.out").read_text()
+    rows = table(out)
+    assert nats(rows["training negative ELBO"]) == pytest.approx(elbo[-1], abs=0.006)
+    assert nats(rows["test negative ELBO"]) == pytest.approx(test_elbo[-1], abs=0.006)
+    speed, unit = rows["training speed"].split()
+    assert unit == "images/s"
+    assert float(speed.replace(",", "")) == pytest.approx(64 / sum(history["seconds"]), rel=0.01)
+    assert out.endswith("wrote model.safetensors\nwrote history.csv\n")
+
+
+def test_history_has_a_row_for_each_epoch(folder, vae):
+    with (folder / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row.pop("epoch") for row in rows] == ["1", "2"]
+    assert {name: [float(row[name]) for row in rows] for name in rows[0]} == vae.history_
+
+
+SETTINGS = {  # of the constructor: what is written on the command line, what the model gets
+    "T": ("2", 2),
+    "latent_dim": ("5", 5),
+    "enc_conv1_pad": ("1x2", [1, 2]),
+    "enc_conv2_pad": ("same", "same"),
+    "enc_conv1_out_ch": ("3", 3),
+    "enc_conv2_out_ch": ("4", 4),
+    "enc_conv1_stride": ("2", 2),
+    "enc_pool1_stride": ("1", 1),
+    "enc_conv2_stride": ("2", 2),
+    "enc_pool2_stride": ("2", 2),
+    "enc_conv1_kernel_shape": ("3x4", [3, 4]),
+    "enc_pool1_kernel_shape": ("1", 1),
+    "enc_conv2_kernel_shape": ("2X3", [2, 3]),
+    "enc_pool2_kernel_shape": ("1x2", [1, 2]),
+    "optimizer": ("SGD(lr=0.001, momentum=0.5)", None),  # compared below
+    "init": ("he_normal", "he_normal"),
+    "n_epochs": ("1", 1),
+    "batchsize": ("7", 7),
+    "beta": ("2.5", 2.5),
+    "image_shape": ("12x10x1", [12, 10, 1]),
+    "algorithm": ("direct", "direct"),
+    "dtype": ("float64", "float64"),
+    "random_state": ("3", 3),
+}
+NOT_SETTINGS = {"n_threads", "verbose"}  # --threads and --quiet are the run's, not the model's
+
+
+def flag(name):
+    renamed = {"n_epochs": "epochs", "random_state": "seed"}
+    return "--" + renamed.get(name, name).replace("_", "-")
+
+
+def test_settings_reach_the_model(folder, tmp_path):
+    arguments = [word for name, (text, _) in SETTINGS.items() for word in (flag(name), text)]
+    arguments += ["--quiet", "--threads", "2"]
+    _, err = run("train", folder / "flat.npy", "-o", "m", *arguments, cwd=tmp_path)
+    assert err == ""
+    vae = cvae.load(tmp_path / "m")
+    assert str(vae.optimizer).startswith("SGD(lr=0.001, momentum=0.5")
+    found = {name: list(v) if isinstance(v, tuple) else v for name, v in vae.get_params().items()}
+    expected = {name: value for name, (_, value) in SETTINGS.items()}
+    assert found == {
+        **expected,
+        "optimizer": found["optimizer"],
+        "n_threads": None,
+        "verbose": True,
+    }
+
+
+def test_help_tells_the_constructor_s_defaults(folder):
+    out, _ = run("train", "--help", cwd=folder)
+    entries = [entry.split() for entry in re.split(r"\n  (?=-)", out)]
+    help_of = {words[0]: " ".join(words) for words in entries}
+    parameters = inspect.signature(cvae.BernoulliVAE).parameters
+    assert set(parameters) == set(SETTINGS) | NOT_SETTINGS
+    for name in SETTINGS:
+        default = parameters[name].default
+        text = "x".join(map(str, default)) if isinstance(default, tuple) else str(default)
+        assert (f"(default: {text})" in help_of[flag(name)]) is (default is not None)
+
+
+def test_resume_goes_on_with_the_same_bits(folder, vae, tmp_path):
+    data = folder / "data.npz"
+    run("train", data, "-o", "a", "--epochs", 1, "--T", 3, *SMALL, cwd=tmp_path)
+    run("train", data, "-o", "a", "--resume", "a", "--epochs", 1, cwd=tmp_path)
+    resumed = cvae.load(tmp_path / "a")
+    assert resumed.history_["loss"] == vae.history_["loss"]
+    np.testing.assert_array_equal(resumed.transform(IMAGES), vae.transform(IMAGES))
+    message = refuse("train", data, "-o", "b", "--resume", "a", "--T", 4, *SMALL[:2], cwd=tmp_path)
+    assert message == "--T, --latent-dim cannot be changed with --resume"
+
+
+def test_evaluate_agrees_with_the_model(folder, vae):
+    out, err = run("evaluate", "model.safetensors", "data.npz", "--json", cwd=folder)
+    assert err == ""
+    results = json.loads(out)
+    assert (results["data"], results["images"]) == ("data.npz", 16)
+    assert results["elbo"] == pytest.approx(vae.elbo(IMAGES[32:]).mean(), rel=1e-6)
+    history = vae.history_  # its last entry was computed in another way, in float32
+    assert results["reconstruction"] == pytest.approx(history["val_reconstruction"][-1], rel=1e-5)
+    assert results["kl"] == pytest.approx(history["val_kl"][-1], rel=1e-3)
+    assert "log_likelihood" not in results
+
+
+def test_evaluate_prints_units(folder, vae):
+    arguments = ("evaluate", "model.safetensors", "flat.npy", "--log-likelihood", "20")
+    rows = table(run(*arguments, cwd=folder)[0])
+    assert rows["data"] == "48 images of flat.npy"
+    elbo = nats(rows["ELBO"])
+    assert elbo == pytest.approx(vae.elbo(IMAGES).mean(), abs=0.006)
+    reconstruction, kl = nats(rows["reconstruction loss"]), nats(rows["KL divergence"])
+    assert -elbo == pytest.approx(reconstruction + kl, abs=0.02)
+    expected = vae.log_likelihood(IMAGES, n_samples=20).mean()
+    assert nats(rows["log-likelihood (20 samples)"]) == pytest.approx(expected, abs=0.006)
+
+
+def test_sample_draws_a_picture_that_the_seed_decides(folder, tmp_path):
+    model = folder / "model.safetensors"
+    for name, seed in (("a.png", 1), ("b.png", 1), ("c.png", 2)):
+        out, err = run("sample", model, "-o", name, "-n", 9, "--seed", seed, cwd=tmp_path)
+        assert (out, err) == (f"wrote {name}\n", "")
+    a, b, c = (pixels(tmp_path / name) for name in ("a.png", "b.png", "c.png"))
+    assert a.shape[1] >= 400
+    np.testing.assert_array_equal(a, b)
+    assert (a != c).any()
+
+
+def pixels(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def test_reconstruct_draws_the_test_images(folder, tmp_path):
+    run(
+        "reconstruct",
+        folder / "model.safetensors",
+        folder / "data.npz",
+        "-o",
+        "r.png",
+        cwd=tmp_path,
+    )
+    picture = pixels(tmp_path / "r.png")
+    assert 800 < picture.shape[1] < 1200
+    assert 300 < picture.shape[0] < 1200
+    grey = picture[(picture == picture[..., :1]).all(axis=2)][:, 0]
+    assert np.isin(IMAGES[32], grey).all()
+
+
+def test_encode_writes_the_means_of_all_images(folder, vae, tmp_path):
+    arguments = ("encode", folder / "model.safetensors", folder / "data.npz", "-o", "codes")
+    out, _ = run(*arguments, cwd=tmp_path)
+    assert out == "wrote codes\n"
+    means = np.load(tmp_path / "codes")
+    assert means.shape == (32, 3)
+    np.testing.assert_array_equal(means, vae.transform(IMAGES[:32]))
+
+
+def test_info_tells_versions_and_settings(folder):
+    out, _ = run("info", "--threads", "2", cwd=folder)
+    rows = table(out)
+    assert rows["cvae"] == cvae.__version__
+    assert rows["instruction set"] in rows["available"].split(", ")
+    assert rows["threads"] == "2"
+    assert rows["OpenMP"] in ("yes", "no")
+    assert rows["NumPy"] == np.__version__
+    assert rows["Python"].startswith(sys.version.split()[0])
+    rows = table(run("info", "model.safetensors", cwd=folder)[0])
+    assert rows["images"] == "12x10x1"
+    assert rows["T"] == "3"
+    assert rows["epochs trained"] == "2"
+
+
+def test_version(folder):
+    assert run("--version", cwd=folder)[0] == f"cvae {cvae.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "arguments are required: COMMAND"),
+        ("fly", "invalid choice: 'fly'"),
+        ("train grey.npy", "arguments are required: -o/--output"),
+        ("train grey.npy -o x --fast", "unrecognized arguments: --fast"),
+        ("train grey.npy -o x --epochs 0", "--epochs: must be an int >= 1, got '0'"),
+        ("train grey.npy -o x --seed -1", "--seed: must be an int >= 0, got '-1'"),
+        ("train grey.npy -o x --beta two", "--beta: invalid float value: 'two'"),
+        ("train grey.npy -o x --beta nan", "beta must be a number in [0, inf), got nan"),
+        ("train grey.npy -o x --threads 9999", "--threads must be from 1 to 4096, got 9999"),
+        ("train grey.npy -o x --optimizer Best", "the optimizer must be one of SGD, "),
+        ("train grey.npy -o x --init none", "init must be one of glorot_uniform, "),
+        ("train grey.npy -o x --dtype int8", "dtype must be 'float32' or 'float64'"),
+        ("train grey.npy -o x --image-shape 12", "image_shape must be 2 or 3 ints >= 1"),
+        ("train grey.npy -o x --image-shape 1xy", "must be ints joined by x, such as 28x28"),
+        ("train grey.npy -o x --image-shape 9x9", "must hold images of shape (9, 9, 1)"),
+        ("train grey.npy -o x --enc-conv1-pad all", "'same', 'valid' or 2 or 4 ints"),
+        ("train grey.npy -o x --enc-conv1-kernel-shape 1x2x3", "kernel_shape must be an int or 2"),
+        ("train grey.npy -o x --enc-conv1-kernel-shape 50", "does not fit into a padded input"),
+        ("train flat.npy -o x", "needs image_shape"),
+        ("train large.npy -o x", "must hold values in [0, 1]"),
+        ("train missing.npy -o x", "'missing.npy', which does not exist"),
+        ("train damaged.safetensors -o x", "damaged.safetensors: not a sound IDX file"),
+        ("train folder -o x", "folder: holds no pictures"),
+        ("train grey.npy -o missing/x", "cannot write to the folder"),
+        ("train grey.npy -o x --history missing/x", "cannot write to the folder"),
+        ("train grey.npy -o folder", "the output must be a file, got 'folder'"),
+        ("train grey.npy -o /dev/null", "the output must be a file, got '/dev/null'"),
+        ("train grey.npy -o grey.npy/x", "cannot write to the folder"),
+        ("train grey.npy -o /proc/x", "cannot write to the folder /proc"),
+        ("train grey.npy -o x --resume missing", "missing: No such file or directory"),
+        ("evaluate missing grey.npy", "missing: No such file or directory"),
+        ("evaluate folder grey.npy", "folder: Is a directory"),
+        ("evaluate damaged.safetensors grey.npy", "damaged.safetensors is not a model file"),
+        ("evaluate model.safetensors missing", "'missing', which does not exist"),
+        ("evaluate model.safetensors rgb.npy", "must hold images of shape (12, 10, 1)"),
+        ("evaluate model.safetensors grey.npy --log-likelihood 0", "must be an int >= 1, got '0'"),
+        ("sample model.safetensors -o x.npy", "a picture's name must end in .png"),
+        ("sample model.safetensors -o missing/x.png", "cannot write to the folder"),
+        ("sample missing -o x.png", "missing: No such file or directory"),
+        ("sample model.safetensors -o x.png -n 0", "-n: must be an int >= 1, got '0'"),
+        ("reconstruct model.safetensors grey.npy -o x", "a picture's name must end in .png"),
+        ("encode model.safetensors grey.npy -o folder", "the output must be a file"),
+        ("info missing", "missing: No such file or directory"),
+        ("demo --out grey.npy", "grey.npy: File exists"),
+        ("demo --out /proc/x", "/proc/x: No such file or directory"),
+    ],
+)
+def test_an_error_is_one_line_and_leaves_nothing_behind(folder, arguments, message):
+    before = sorted(folder.iterdir())
+    assert message in refuse(*arguments.split(), cwd=folder)
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_diverging_loss_is_an_error_and_keeps_the_older_model(folder, tmp_path):
+    (tmp_path / "model").write_bytes(b"older")
+    arguments = ("--optimizer", "SGD(lr=1e30)", "--batchsize", "4", "--quiet", *SMALL)
+    message = refuse("train", folder / "grey.npy", "-o", "model", *arguments, cwd=tmp_path)
+    assert message.startswith("the loss became ")
+    assert (tmp_path / "model").read_bytes() == b"older"
+    assert list(tmp_path.iterdir()) == [tmp_path / "model"]
+
+
+@pytest.mark.parametrize("error", [MemoryError("too large"), MemoryError(), OSError(28, "No space")])
+def test_errors_of_the_machine_are_one_line(monkeypatch, capsys, error):
+    monkeypatch.setattr(cvae, "load", raiser(error))
+    assert cli.main(["info", "model"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("cvae: error: ")
+    assert len(err) > len("cvae: error: \n")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [TypeError("a"), KeyError("b"), AssertionError(), ImportError("c", name="cvae.d")])
+def test_programming_errors_are_not_hidden(monkeypatch, error):
+    monkeypatch.setattr(cvae, "load", raiser(error))
+    with pytest.raises(type(error)):
+        cli.main(["info", "model"])
+
+
+def raiser(error):
+    def load(path):
+        raise error
+
+    return load
+
+
+def test_interrupt_elsewhere_is_quiet(monkeypatch, capsys):
+    monkeypatch.setattr(cvae, "load", raiser(KeyboardInterrupt()))
+    assert cli.main(["evaluate", "model", "mnist-sample"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("command", ["train", "demo"])
+def test_interrupt_saves_what_was_trained(command, tmp_path):
+    if command == "train":
+        model, arguments = "m.safetensors", ("mnist-sample", "-o", "m.safetensors", *SMALL)
+        arguments += ("--history", "history.csv", "--epochs", 1000)
+    else:
+        model, arguments = "out/model.safetensors", ("--out", "out", "--epochs", 1000)
+    process = start(command, *arguments, cwd=tmp_path)
+    assert process.stderr.readline().startswith("cvae: epoch 1: ")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=100)
+    assert (process.returncode, out) == (130, "")
+    last = err.splitlines()[-1]
+    n_epochs = int(re.match(r"cvae: interrupted after (\d+) complete epochs; ", last)[1])
+    assert last.endswith(f"what was trained is in {model}")
+    vae = cvae.load(tmp_path / model)
+    assert len(vae.history_["loss"]) == n_epochs >= 1
+    rows = (tmp_path / model).with_name("history.csv").read_text().splitlines()
+    assert len(rows) == 1 + n_epochs
+    out, _ = run("evaluate", model, "mnist-sample", "--json", cwd=tmp_path)
+    assert -600 < json.loads(out)["elbo"] < -100
+    assert not list(tmp_path.rglob("*tmp*"))
+
+
+def test_demo_writes_model_history_and_pictures(tmp_path):
+    out, _ = run("demo", "--epochs", "1", cwd=tmp_path)
+    rows = table(out)
+    assert 100 < nats(rows["test negative ELBO"]) < 300
+    assert rows["training speed"].endswith(" images/s")
+    names = [line.removeprefix("wrote ") for line in out.splitlines() if line.startswith("wrote ")]
+    assert {Path(name).name for name in names} == {
+        *("model.safetensors", "history.csv", "history.png"),
+        *("reconstructions.png", "samples.png", "latent.png"),
+    }
+    assert {tmp_path / name for name in names} == set((tmp_path / "cvae-demo").iterdir())
+    for name in names:
+        if name.endswith(".png"):
+            picture = pixels(tmp_path / name)
+            assert 900 < picture.shape[1] < 1100
+            assert picture.std() > 20
+    assert len(cvae.load(tmp_path / "cvae-demo" / "model.safetensors").history_["loss"]) == 1
+
+
+def test_without_matplotlib_demo_says_so_first_and_writes_the_rest(folder, tmp_path):
+    (tmp_path / "matplotlib").mkdir()
+    (tmp_path / "matplotlib" / "__init__.py").write_text("raise ImportError('none here')")
+    path = os.pathsep.join([str(tmp_path), ENVIRONMENT["PYTHONPATH"]])
+    env = {**ENVIRONMENT, "PYTHONPATH": path}
+    out, err = run("demo", "--epochs", "1", "--out", "out", cwd=tmp_path, env=env)
+    first, *others = err.splitlines()
+    hint = 'plotting needs matplotlib: pip install "cvae-cpu[plot]"'
+    pictures = "reconstructions.png, samples.png, latent.png, history.png"
+    assert first == f"cvae: no {pictures}: {hint}"
+    assert all(line.startswith("cvae: epoch ") for line in others)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "model.safetensors",
+        "history.csv",
+    }
+    assert "out/history.csv" in out
+    arguments = ("sample", folder / "model.safetensors", "-o", "s.png")
+    assert refuse(*arguments, cwd=tmp_path, env=env) == hint
+
+
+def test_nobody_reads_the_output(folder):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    process = start("info", cwd=folder, stdout=write_end)
+    os.close(write_end)
+    assert process.communicate(timeout=100)[1] == ""
+    assert process.returncode == 141
+
+
+def test_a_terminal_shows_a_progress_bar(folder, tmp_path):
+    terminal, process_end = pty.openpty()
+    termios.tcsetwinsize(process_end, (40, 120))
+    arguments = ("train", folder / "data.npz", "-o", "m", "--epochs", "2", *SMALL)
+    process = start(*arguments, cwd=tmp_path, stderr=process_end)
+    os.close(process_end)
+    out, _ = process.communicate(timeout=100)
+    assert process.returncode == 0
+    shown = os.read(terminal, 100_000).decode()
+    os.close(terminal)
+    assert "test negative ELBO" in out
+    assert re.search(r"epoch 2/2: 100%.*32/32 .*loss \d+\.\d\d, val_loss \d+\.\d\d", shown)
+
+
+def test_no_output_takes_the_place_of_an_input_or_of_another_output(folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    for arguments in (
+        "train grey.npy -o grey.npy",
+        "train grey.npy -o x --history ./x",
+        "train grey.npy -o x --history grey.npy",
+        "encode model.safetensors grey.npy -o ./model.safetensors",
+        "encode model.safetensors grey.npy -o grey.npy",
+    ):
+        assert "an output must be a file of its own" in refuse(*arguments.split(), cwd=folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_a_loss_that_diverges_later_keeps_what_was_trained(folder, tmp_path, monkeypatch, capsys):
+    def diverge(vae, *args, **kwargs):
+        trained(vae, *args, **kwargs)
+        raise FloatingPointError("the loss became nan")
+
+    trained = cvae.BernoulliVAE.fit
+    monkeypatch.setattr(cvae.BernoulliVAE, "fit", diverge)
+    model = tmp_path / "model"
+    assert cli.main(["train", str(folder / "grey.npy"), "-o", str(model), "--quiet", *SMALL]) == 2
+    assert f"what was trained before that is in {model}" in capsys.readouterr().err
+    assert cvae.load(model).history_["loss"]

@@ -1,0 +1,201 @@
+"""What holds for each kernel in a program: when it works, on how many threads, with which memory, and after errors."""
+
+import ctypes
+import gc
+import math
+import threading
+import weakref
+
+import numpy as np
+import pytest
+from program_checks import CONV, PAD, POOL, assert_all_equal, logistic, record, recorded_sigmoid
+
+from cvae._kernels import conv2d, conv_pool, dense, dispatch, elementwise, latent, losses, optimizers, pool2d, winograd
+from cvae.runtime.programs import run, start
+from cvae.runtime.workspace import ALIGNMENT, aligned_empty
+
+# Every kernel with the shapes of its arrays, of float32 unless another type is given, and its options.
+X, W, Y, B = (40, 9, 8, 3), (3, 3, 3, 20), (40, 7, 6, 20), (20,)
+POOLED = (40, 6, 5, 20)
+PLACES, BYTES = (POOLED, np.int32), (POOLED, np.uint8)
+DIRECT = {"conv": {**CONV, "out_shape": Y[1:3]}, "pool": POOL, "winograd": False}
+FAST, KEPT, MADE = DIRECT | {"winograd": True}, {"keep_weights": True}, {"keep_weights": False}
+ROWS, CODE, TOTALS, FLAT = (9, 1200), (9, 2400), ((9,), np.float64), (40_001,)
+
+
+def sgd(program, param, velocity, grad, scalars):
+    optimizers.update(program, "sgd", param, (velocity,), grad, scalars)
+
+
+def adam(program, param, mean, variance, grad, scalars):
+    optimizers.update(program, "adam", param, (mean, variance), grad, scalars)
+
+
+KERNELS = {
+    "conv2d_forward": (conv2d.conv2d_forward, [Y, X, W, B], {**CONV, "relu": True}),
+    "conv2d_grad_input": (conv2d.conv2d_grad_input, [X, Y, W], CONV),
+    "conv2d_grad_weight": (conv2d.conv2d_grad_weight, [W, B, X, Y], CONV),
+    "winograd_forward": (winograd.forward, [Y, X, W, B], {**PAD, "relu": True}),
+    "winograd_backward": (winograd.backward, [X, W, B, X, Y, W], PAD),
+    "conv_pool_forward": (conv_pool.forward, [POOLED, BYTES, X, W, B], DIRECT | KEPT),
+    "conv_pool_forward_own": (conv_pool.forward, [POOLED, BYTES, X, W, B], DIRECT | MADE),
+    "conv_pool_backward": (conv_pool.backward, [X, W, B, X, BYTES, POOLED, W], DIRECT),
+    "conv_pool_forward_winograd": (conv_pool.forward, [POOLED, BYTES, X, W, B], FAST | KEPT),
+    "conv_pool_forward_winograd_own": (conv_pool.forward, [POOLED, BYTES, X, W, B], FAST | MADE),
+    "conv_pool_backward_winograd": (conv_pool.backward, [X, W, B, X, BYTES, POOLED, W], FAST),
+    "max_forward": (pool2d.max_forward, [POOLED, PLACES, Y], POOL),
+    "max_backward": (pool2d.max_backward, [Y, POOLED, PLACES], POOL),
+    "average_forward": (pool2d.average_forward, [POOLED, Y], POOL),
+    "average_backward": (pool2d.average_backward, [Y, POOLED], POOL),
+    "dense_forward": (dense.dense_forward, [(90, 80), (90, 100), (100, 80), (80,)], {"relu": True}),
+    "dense_backward": (
+        dense.dense_backward,
+        [(2000, 40), (40, 300), (300,), (2000, 40), (2000, 300), (40, 300)],
+        {"skip_dead": True},
+    ),
+    "relu_backward": (elementwise.relu_backward, [FLAT] * 3, {}),
+    "sigmoid": (elementwise.sigmoid, [(10_001,)] * 2, {}),
+    "gather": (elementwise.gather, [(50, 701), (4, 701), ((50,), np.intp)], {}),
+    "gather_bytes": (elementwise.gather_bytes, [(50, 701), ((4, 701), np.uint8), ((50,), np.intp)], {}),
+    "bce_with_logits": (losses.bce_with_logits, [TOTALS, ROWS, ROWS, ROWS], {"scale": 0.5}),
+    "gaussian_kl": (losses.gaussian_kl, [TOTALS, ROWS, ROWS, ROWS, ROWS], {"scale": 0.5}),
+    "latent_sample": (latent.sample, [ROWS, ROWS, ROWS, ROWS, CODE, ROWS], {}),
+    "latent_backward": (latent.backward, [CODE, ROWS, ROWS, ROWS, ROWS, ROWS], {}),
+    "sgd": (sgd, [FLAT, FLAT, FLAT, ((3,), np.float64)], {}),
+    "adam": (adam, [FLAT, FLAT, FLAT, FLAT, ((7,), np.float64)], {}),
+}
+each_kernel = pytest.mark.parametrize(("kernel", "shapes", "options"), KERNELS.values(), ids=KERNELS.keys())
+
+
+def random_arrays(shapes):
+    """Arrays in the middle of memory of their own; integers, from 0 to 3, are places, images or indices."""
+    rng = np.random.default_rng(0)
+    arrays = []
+    for item in shapes:
+        shape, dtype = item if isinstance(item[0], tuple) else (item, np.float32)
+        size = math.prod(shape) + 2
+        memory = rng.uniform(0.1, 1, size) if np.dtype(dtype).kind == "f" else rng.integers(0, 4, size)
+        arrays.append(memory.astype(dtype)[1:-1].reshape(shape))
+    return arrays
+
+
+class Stage(ctypes.Structure):
+    """As in stages.pxd."""
+
+    _fields_ = (
+        ("run", ctypes.c_void_p), ("run_range", ctypes.c_void_p), ("prepare", ctypes.c_void_p),
+        ("work", ctypes.c_void_p), ("pieces", ctypes.c_ssize_t), ("alone", ctypes.c_int),
+    )  # fmt: skip
+
+
+class StageList(ctypes.Structure):
+    """As in stages.pxd."""
+
+    _fields_ = (
+        ("stages", ctypes.POINTER(Stage)), ("count", ctypes.c_ssize_t), ("capacity", ctypes.c_ssize_t),
+        ("shared", ctypes.c_ssize_t), ("scratch", ctypes.c_ssize_t),
+    )  # fmt: skip
+
+
+def list_of(program):
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.POINTER(StageList), (ctypes.py_object, ctypes.c_char_p)
+    return pointer(program.stages, b"cvae._kernels.program.stages").contents
+
+
+def stages_of(program):
+    found = list_of(program)
+    return found.stages[: found.count]
+
+
+@each_kernel
+def test_there_is_enough_work_for_threads_to_share_it(kernel, shapes, options):
+    """The tests below would show less otherwise."""
+    pieces = [stage for stage in stages_of(record([(kernel, random_arrays(shapes), options)])) if stage.pieces > 1]
+    assert pieces
+    assert not any(stage.alone for stage in pieces)
+
+
+class Guarded:
+    """A workspace of exactly as many bytes as are asked for, all bits set as in NaN, with a guard on both sides."""
+
+    def reserve(self, nbytes):
+        self.memory = aligned_empty(ALIGNMENT + nbytes + ALIGNMENT)
+        self.memory.fill(0xFF)
+        return self.memory[ALIGNMENT:-ALIGNMENT]
+
+    def assert_guards_untouched(self):
+        assert (self.memory[:ALIGNMENT] == 0xFF).all()
+        assert (self.memory[-ALIGNMENT:] == 0xFF).all()
+
+
+@each_kernel
+def test_a_kernel_only_records_and_then_needs_no_more_memory_than_it_asked_for(kernel, shapes, options):
+    expected = random_arrays(shapes)
+    run(kernel, *expected, **options, n_threads=1)
+    for n_threads in (1, 3):
+        arrays, guarded = random_arrays(shapes), Guarded()
+        program = record([(kernel, arrays, options)])
+        assert_all_equal(arrays, random_arrays(shapes))
+        program.run(workspace=guarded, n_threads=n_threads)
+        guarded.assert_guards_untouched()
+        assert_all_equal(arrays, expected)
+
+
+@pytest.mark.skipif(not dispatch.has_openmp(), reason="the kernels were built without OpenMP")
+def test_each_thread_has_scratch_memory_of_its_own():
+    """A stage whose three pieces wait for each other, so that each is done by another thread."""
+    kernel, shapes, options = KERNELS["conv2d_grad_input"]
+    program = record([(kernel, random_arrays(shapes), options)])
+    found, seen, together = list_of(program), [], threading.Barrier(3, timeout=60)
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_void_p, ctypes.c_void_p)
+    def note(work, index, shared, scratch):
+        seen.append((scratch, shared, index))
+        together.wait()
+
+    last = found.stages[found.count - 1]
+    last.run, last.pieces, last.alone = ctypes.cast(note, ctypes.c_void_p), 3, False
+    program.run(workspace=Guarded(), n_threads=3)
+    scratch, shared, indices = zip(*sorted(seen), strict=True)
+    assert sorted(indices) == [0, 1, 2]
+    assert len(set(shared)) == 1
+    assert found.scratch > 0
+    assert np.diff(scratch).tolist() == [found.scratch] * 2
+    assert scratch[0] >= shared[0] + found.shared
+
+
+@each_kernel
+def test_arrays_live_as_long_as_the_program(kernel, shapes, options):
+    def recorded():
+        arrays = random_arrays(shapes)
+        return record([(kernel, arrays, options)]), [weakref.ref(array.base) for array in arrays]
+
+    program, memories = recorded()
+    gc.collect()
+    assert all(memory() is not None for memory in memories)
+    start(program)
+    del program
+    gc.collect()
+    assert all(memory() is None for memory in memories)
+
+
+@each_kernel
+def test_a_kernel_that_raises_leaves_what_was_recorded_before(kernel, shapes, options):
+    x = np.linspace(-3, 3, 5)
+    program, out = recorded_sigmoid(x)
+    wrong = random_arrays(shapes)
+    wrong[0] = np.zeros((*wrong[0].shape[:-1], wrong[0].shape[-1] + 1), wrong[0].dtype)
+    with pytest.raises(ValueError, match=r"must|do not fit"):
+        kernel(program, *wrong, **options)
+    twice = np.full_like(x, np.nan)
+    elementwise.sigmoid(program, twice, out)
+    start(program)
+    np.testing.assert_allclose([out, twice], [logistic(x), logistic(out)], rtol=1e-15)
+
+
+@each_kernel
+def test_only_programs_record(kernel, shapes, options):
+    for wrong in (None, object(), [], "program", 1):
+        with pytest.raises((TypeError, AttributeError)):
+            kernel(wrong, *random_arrays(shapes), **options)
