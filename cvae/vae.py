@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from cvae.io import checkpoint
 from cvae.inference import Inference
+from cvae.io import checkpoint
 from cvae.model import Array
 from cvae.parsing import check_size
 from cvae.stepwise import Stepwise

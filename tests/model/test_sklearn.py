@@ -48,7 +48,9 @@ def test_a_clone_is_untrained_and_trains_alike(optimizer):
 
 
 @pytest.mark.parametrize(
-    "random_state", [None, 3, np.int64(3), np.random.default_rng(3), np.random.RandomState(3)], ids=lambda state: type(state).__name__
+    "random_state",
+    [None, 3, np.int64(3), np.random.default_rng(3), np.random.RandomState(3)],
+    ids=lambda state: type(state).__name__,
 )
 def test_every_kind_of_random_state_trains_and_clones(random_state):
     X = random_images()
