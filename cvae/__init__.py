@@ -8,9 +8,12 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+import cvae._shim
+
 try:
     from cvae.data.minibatches import minibatch
-    from cvae.model import NotFittedError
+    from cvae.estimator import NotFittedError
+    from cvae.model import VAE
     from cvae.runtime.threads import get_num_threads, set_num_threads
     from cvae.vae import BernoulliVAE, load
     from cvae.version import __version__
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from cvae import datasets
 
 __all__ = [
+    "VAE",
     "BernoulliVAE",
     "NotFittedError",
     "__version__",

@@ -9,30 +9,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvae.core import Array, Core
 from cvae.data.images import gather
-from cvae.engine.plan import Plan
-from cvae.model import Array, Model
 from cvae.parsing import check_size
+from cvae.passes import Passes
 from cvae.random import make_rng, standard_normal
 from cvae.runtime.threads import limit_threads
 
 BATCH = 128  # images that go through the network at once; with finite weights results do not depend on it
 
 
-class Inference(Model):
+class Inference(Core):
     """`encode`, `decode`, `sample`, `elbo` and their relatives."""
 
-    def _batches(self, images: Array) -> Iterator[tuple[slice, int, Plan]]:
-        """The images in batches, each already in the plan's buffer."""
-        plan = self._plan(min(len(images), BATCH), training=False)
-        for start in range(0, len(images), plan.batchsize):
-            part = slice(start, min(start + plan.batchsize, len(images)))
+    def _batches(self, images: Array) -> Iterator[tuple[slice, int, Passes]]:
+        """Yield the images in batches, each already in the passes' memory."""
+        passes = self._passes(min(len(images), BATCH), training=False)
+        for start in range(0, len(images), passes.batchsize):
+            part = slice(start, min(start + passes.batchsize, len(images)))
             n = part.stop - start
-            gather(images, part, plan.images[:n])
-            yield part, n, plan
+            gather(images, part, passes.images[:n])
+            yield part, n, passes
 
     def encode(self, X: npt.ArrayLike) -> tuple[Array, Array]:
-        """The approximate posterior q(z | x) = N(mean, exp(log_var)) of each image.
+        """Return the approximate posterior q(z | x) = N(mean, exp(log_var)) of each image.
 
         Parameters
         ----------
@@ -52,16 +52,16 @@ class Inference(Model):
         images = self._as_images(X)
         means, log_vars = (np.empty((len(images), self.T), self.dtype) for _ in range(2))
         with limit_threads(self.n_threads):
-            for part, n, plan in self._batches(images):
-                means[part], log_vars[part] = plan.encode(n)
+            for part, n, passes in self._batches(images):
+                means[part], log_vars[part] = passes.encode(n)
         return means, log_vars
 
     def transform(self, X: npt.ArrayLike) -> Array:
-        """The means (n, T) of the images' codes."""
+        """Return the means (n, T) of the images' codes."""
         return self.encode(X)[0]
 
     def decode(self, Z: npt.ArrayLike) -> Array:
-        """The images of codes.
+        """Return the images of codes.
 
         Parameters
         ----------
@@ -92,22 +92,22 @@ class Inference(Model):
         images = np.empty((len(codes), *image_shape), self.dtype)
         flat = images.reshape(len(codes), math.prod(image_shape))
         with limit_threads(self.n_threads):
-            plan = self._plan(max(1, min(len(codes), BATCH)), training=False)
-            for start in range(0, len(codes), plan.batchsize):
-                part = slice(start, start + plan.batchsize)
-                flat[part] = plan.decode(codes[part])
+            passes = self._passes(max(1, min(len(codes), BATCH)), training=False)
+            for start in range(0, len(codes), passes.batchsize):
+                part = slice(start, start + passes.batchsize)
+                flat[part] = passes.decode(codes[part])
         return images
 
     def inverse_transform(self, Z: npt.ArrayLike) -> Array:
-        """The same as `decode`."""
+        """Do the same as `decode`."""
         return self.decode(Z)
 
     def reconstruct(self, X: npt.ArrayLike) -> Array:
-        """The images that the means of the codes of X decode to, shape (n, rows, cols, channels)."""
+        """Return the images that the means of the codes of X decode to, shape (n, rows, cols, channels)."""
         return self.decode(self.transform(X))
 
     def sample(self, n: int = 1, random_state: Any = None) -> Array:
-        """New images: decoded draws from the prior N(0, I).
+        """Return new images: decoded draws from the prior N(0, I).
 
         Parameters
         ----------
@@ -125,16 +125,16 @@ class Inference(Model):
         return self.decode(standard_normal(rng, (check_size(n, "n"), self.T), self.dtype))
 
     def _elbo_terms(self, images: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-        """`elbo_terms` of checked images."""
+        """Return `elbo_terms` of checked images."""
         reconstruction, kl = np.empty(len(images)), np.empty(len(images))
         with limit_threads(self.n_threads):
-            for part, n, plan in self._batches(images):
+            for part, n, passes in self._batches(images):
                 noise = standard_normal(rng, (n, self.T), self.dtype)
-                reconstruction[part], kl[part] = plan.loss(noise)
+                reconstruction[part], kl[part] = passes.terms(noise)
         return reconstruction, kl
 
     def elbo(self, X: npt.ArrayLike, random_state: Any = 0) -> Array:
-        """The evidence lower bound of each image, a lower bound of log p(x).
+        """Return the evidence lower bound of each image, a lower bound of log p(x).
 
         Parameters
         ----------
@@ -151,7 +151,7 @@ class Inference(Model):
         return -(reconstruction + kl)
 
     def elbo_terms(self, X: npt.ArrayLike, random_state: Any = 0) -> tuple[Array, Array]:
-        """The two terms that `elbo` is the negative sum of, for each image.
+        """Return the two terms that `elbo` is the negative sum of, for each image.
 
         Parameters
         ----------
@@ -167,15 +167,15 @@ class Inference(Model):
         return self._elbo_terms(self._as_images(X), make_rng(random_state))
 
     def score_samples(self, X: npt.ArrayLike) -> Array:
-        """The same as `elbo`, under scikit-learn's name."""
+        """Do the same as `elbo`, under scikit-learn's name."""
         return self.elbo(X)
 
     def score(self, X: npt.ArrayLike, y: Any = None) -> float:
-        """The mean of `elbo` over the images, in nats per image; larger is better."""
+        """Return the mean of `elbo` over the images, in nats per image; larger is better."""
         return float(self.elbo(X).mean())
 
     def log_likelihood(self, X: npt.ArrayLike, n_samples: int = 100, random_state: Any = 0) -> Array:
-        """Importance-weighted estimate of log p(x) of each image.
+        """Return an importance-weighted estimate of log p(x) of each image.
 
         log mean over s of p(x | z_s) p(z_s) / q(z_s | x), z_s from q(z | x): a lower bound that tightens as n_samples
         grows (Burda et al. 2016, "Importance Weighted Autoencoders").
@@ -199,15 +199,14 @@ class Inference(Model):
         means, log_vars = self.encode(images)
         result = np.empty(len(images))
         with limit_threads(self.n_threads):
-            plan = self._plan(BATCH, training=False)
+            passes = self._passes(BATCH, training=False)
             for i in range(len(images)):
-                gather(images, slice(i, i + 1), plan.images[:1])
-                plan.images[1:] = plan.images[0]
+                gather(images, slice(i, i + 1), passes.images[:1])
                 log_weights = np.empty(n_samples)
-                for start in range(0, n_samples, plan.batchsize):
-                    part = slice(start, min(start + plan.batchsize, n_samples))
+                for start in range(0, n_samples, passes.batchsize):
+                    part = slice(start, min(start + passes.batchsize, n_samples))
                     noise = standard_normal(rng, (part.stop - start, self.T), self.dtype)
-                    log_weights[part] = plan.log_weights(means[i], log_vars[i], noise)
+                    log_weights[part] = passes.log_weights(means[i], log_vars[i], noise)
                 largest = log_weights.max()
                 result[i] = largest + math.log(np.exp(log_weights - largest).mean())
         return result

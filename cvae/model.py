@@ -1,231 +1,158 @@
-"""The autoencoder's arguments, layers and random numbers: what training, inference and saving share."""
+"""The variational autoencoder of any layers, and how it is trained and saved."""
 
 from __future__ import annotations
 
-import inspect
-import math
-import threading
-import weakref
-from collections import OrderedDict
+import os
 from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from cvae.data.images import as_images, check_range, gather, resolve_image_shape
-from cvae.engine.plan import Plan
-from cvae.nn.activations import Affine, Sigmoid
-from cvae.nn.base import LayerBase, check_dtype
-from cvae.nn.conv2d import Conv2D
-from cvae.nn.flatten import Flatten
+from cvae import assembly
+from cvae.by_hand import ByHand
+from cvae.core import Array
+from cvae.io import checkpoint
+from cvae.likelihoods import Likelihood, make_likelihood
+from cvae.nn.base import LayerBase
 from cvae.nn.fully_connected import FullyConnected
-from cvae.nn.geometry import IntOrPair, Pad
-from cvae.nn.pool2d import Pool2D
+from cvae.objectives import Objective, make_objective
 from cvae.optim.base import OptimizerBase
-from cvae.parsing import check_number, check_size
-from cvae.random import make_rng
-from cvae.runtime.threads import check_num_threads, limit_threads
-
-Array = npt.NDArray[Any]
-
-# Arguments that may change without the layers being made anew.
-TRAINING_ARGUMENTS = ("n_epochs", "batchsize", "beta", "n_threads", "verbose")
+from cvae.parsing import check_size
+from cvae.training import Callback, train
+from cvae.undo import undone_on_error
 
 
-class NotFittedError(ValueError, AttributeError):
-    """The model has no parameters yet; scikit-learn's error of this name has the same bases."""
+class VAE(ByHand):
+    """Variational autoencoder of any layers, trained on the CPU.
 
+    The encoder's layers and a dense layer, which is added, give the mean and the log variance of each image's code z;
+    the decoder's layers and a dense layer, which is added, give what the likelihood needs for each pixel.
 
-class _Plans(threading.local):
-    """The plans of each model; each Python thread has its own, so that a model serves several at once."""
+    Parameters
+    ----------
+    encoder, decoder : sequences of layers or their call strings
+        For example ``["Conv2D(out_ch=32, kernel_shape=3, act_fn='ReLU')", "Flatten()"]``; see `cvae.layers`. Layers are
+        copied. The encoder gets images (n, rows, cols, channels) and must put out rows (n, features); the decoder gets
+        codes (n, T) and must put out rows, too.
+    likelihood : str or Likelihood
+        Of a pixel given the decoder's output, see `cvae.likelihoods`.
+    objective : str or Objective
+        What training minimizes, see `cvae.objectives`.
+    T : int
+        Size of the latent code.
+    image_shape : (rows, cols) or (rows, cols, channels), optional
+        Needed only where images come as rows (n, features), as in scikit-learn's pipelines.
+    optimizer : str, dict, optimizer or None
+        For example "Adam(lr=0.001)"; each layer that has not been given one gets its own copy. See `cvae.optimizers`.
+    n_epochs : int
+        Passes over the data in a `fit` that does not say otherwise.
+    batchsize : int
+        Images in a batch.
+    dtype : {"float32", "float64"}
+    n_threads : int, optional
+        None follows `cvae.get_num_threads`. Results do not depend on it.
+    random_state : int, numpy.random.Generator or None
+        Start of the weights, the order of the images and the noise: the same seed gives the same bits.
+    verbose : bool
+        Whether `fit` shows its progress.
 
-    def __init__(self) -> None:
-        self.of_model: weakref.WeakKeyDictionary[Model, dict[bool, Plan]]
-        self.of_model = weakref.WeakKeyDictionary()
+    Attributes
+    ----------
+    encoder_, decoder_ : OrderedDict
+        The model's own layers by name.
+    history_ : dict of lists
+        An entry for each epoch: loss and the objective's terms (nats per image), seconds, images_per_second, and
+        val_loss, val_reconstruction, val_kl where there was validation data.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not valid.
 
-_plans = _Plans()
-
-
-class Model:
-    """Arguments, layers and random numbers of a `cvae.BernoulliVAE`, whose docstring explains the arguments."""
+    Examples
+    --------
+    >>> import cvae
+    >>> digits = cvae.datasets.load("mnist-sample")
+    >>> encoder = ["Conv2D(out_ch=8, kernel_shape=3, stride=2, act_fn='ReLU')", "Flatten()"]
+    >>> vae = cvae.VAE(encoder, ["FullyConnected(n_out=32, act_fn='ReLU')"], T=2, random_state=0, verbose=False)
+    >>> vae.fit(digits.images[:256], n_epochs=1).transform(digits.test_images[:3]).shape
+    (3, 2)
+    """
 
     def __init__(
         self,
-        T: int = 5,
-        latent_dim: int = 256,
-        enc_conv1_pad: Pad = 0,
-        enc_conv2_pad: Pad = 0,
-        enc_conv1_out_ch: int = 32,
-        enc_conv2_out_ch: int = 64,
-        enc_conv1_stride: int = 1,
-        enc_pool1_stride: int = 2,
-        enc_conv2_stride: int = 1,
-        enc_pool2_stride: int = 1,
-        enc_conv1_kernel_shape: IntOrPair = (5, 5),
-        enc_pool1_kernel_shape: IntOrPair = (2, 2),
-        enc_conv2_kernel_shape: IntOrPair = (5, 5),
-        enc_pool2_kernel_shape: IntOrPair = (2, 2),
-        optimizer: str | dict[str, Any] | OptimizerBase | None = "RMSProp(lr=0.0001)",
-        init: str = "glorot_uniform",
+        encoder: Sequence[LayerBase | str],
+        decoder: Sequence[LayerBase | str],
+        likelihood: str | Likelihood = "Bernoulli",
+        objective: str | Objective = "ELBO(beta=1)",
+        T: int = 32,
         *,
+        image_shape: Sequence[int] | None = None,
+        optimizer: str | dict[str, Any] | OptimizerBase | None = "Adam(lr=0.001)",
         n_epochs: int = 20,
         batchsize: int = 128,
-        beta: float = 1.0,
-        image_shape: Sequence[int] | None = None,
-        algorithm: str = "auto",
         dtype: npt.DTypeLike = "float32",
         n_threads: int | None = None,
         random_state: int | np.random.Generator | np.random.RandomState | None = None,
         verbose: bool = True,
     ) -> None:
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.objective = objective
         self.T = T
-        self.latent_dim = latent_dim
-        self.enc_conv1_pad = enc_conv1_pad
-        self.enc_conv2_pad = enc_conv2_pad
-        self.enc_conv1_out_ch = enc_conv1_out_ch
-        self.enc_conv2_out_ch = enc_conv2_out_ch
-        self.enc_conv1_stride = enc_conv1_stride
-        self.enc_pool1_stride = enc_pool1_stride
-        self.enc_conv2_stride = enc_conv2_stride
-        self.enc_pool2_stride = enc_pool2_stride
-        self.enc_conv1_kernel_shape = enc_conv1_kernel_shape
-        self.enc_pool1_kernel_shape = enc_pool1_kernel_shape
-        self.enc_conv2_kernel_shape = enc_conv2_kernel_shape
-        self.enc_pool2_kernel_shape = enc_pool2_kernel_shape
+        self.image_shape = image_shape
         self.optimizer = optimizer
-        self.init = init
         self.n_epochs = n_epochs
         self.batchsize = batchsize
-        self.beta = beta
-        self.image_shape = image_shape
-        self.algorithm = algorithm
         self.dtype = dtype
         self.n_threads = n_threads
         self.random_state = random_state
         self.verbose = verbose
-        self._check_arguments()
-        self._build()
+        self._start()
 
-    @classmethod
-    def _argument_names(cls) -> tuple[str, ...]:
-        return tuple(list(inspect.signature(cls.__init__).parameters)[1:])
+    def _make_layers(self) -> tuple[assembly.Layers, assembly.Layers]:
+        """Return new layers of encoder and decoder, which draw no random numbers yet."""
+        encoder = assembly.make_layers(self.encoder, "encoder")
+        encoder["Code"] = FullyConnected(2 * self.T)
+        decoder = assembly.make_layers(self.decoder, "decoder")
+        decoder["Output"] = FullyConnected(None)
+        return encoder, decoder
 
-    def _check_arguments(self) -> None:
-        check_size(self.T, "T")
-        check_size(self.latent_dim, "latent_dim")
-        check_size(self.n_epochs, "n_epochs")
-        check_size(self.batchsize, "batchsize")
-        check_number("beta", self.beta, "[0, inf)")
-        check_dtype(self.dtype)
-        if self.n_threads is not None:
-            check_num_threads(self.n_threads, "n_threads")
-        if self.image_shape is not None:
-            resolve_image_shape(self.image_shape)
+    def _make_likelihood(self) -> Likelihood:
+        return make_likelihood(self.likelihood)
 
-    def _build(self) -> None:
-        """Make the layers anew, without parameters, and start the random numbers and the history."""
-        self._rng = make_rng(self.random_state)
-        # A stream of its own, so that samples drawn while training goes on do not change the training.
-        self._sampling_rng = self._rng.spawn(1)[0]
-        common: dict[str, Any] = {"optimizer": self.optimizer, "dtype": self.dtype}
-        weighted: dict[str, Any] = {"init": self.init, "random_state": self._rng, **common}
-        self.encoder: OrderedDict[str, LayerBase] = OrderedDict()
-        for i in ("1", "2"):
-            self.encoder["Conv" + i] = self._make_layer(
-                Conv2D, f"enc_conv{i}_", act_fn="ReLU", algorithm=self.algorithm, **weighted
-            )
-            self.encoder["Pool" + i] = self._make_layer(Pool2D, f"enc_pool{i}_", mode="max", **common)
-        self.encoder["Flatten3"] = Flatten(keep_dim="first", **common)
-        self.encoder["FC4"] = FullyConnected(n_out=self.latent_dim, act_fn="ReLU", **weighted)
-        self.encoder["FC5"] = FullyConnected(n_out=2 * self.T, act_fn="Affine(slope=1, intercept=0)", **weighted)
-        self.decoder: OrderedDict[str, LayerBase] = OrderedDict()
-        self.decoder["FC1"] = FullyConnected(n_out=self.latent_dim, act_fn="ReLU", **weighted)
-        self.decoder["FC2"] = FullyConnected(n_out=None, act_fn="Sigmoid", **weighted)
-        self._image_shape: tuple[int, int, int] | None = None
-        _plans.of_model.pop(self, None)
-        self.history_: dict[str, list[float]] = {}
+    def _make_objective(self) -> Objective:
+        return make_objective(self.objective)
 
-    def _make_layer(self, layer_class: type[LayerBase], prefix: str, **common: Any) -> LayerBase:
-        """A layer with the arguments of the model whose names start with the prefix."""
-        names = [name for name in self._argument_names() if name.startswith(prefix)]
-        try:
-            return layer_class(**{name.removeprefix(prefix): getattr(self, name) for name in names}, **common)
-        except (TypeError, ValueError) as error:
-            # The layer's message starts with its own name for the argument.
-            if prefix + str(error).partition(" ")[0] in names:
-                raise type(error)(f"{prefix}{error}") from None
-            raise
+    def fit(
+        self,
+        X: npt.ArrayLike,
+        y: Any = None,
+        *,
+        n_epochs: int | None = None,
+        batchsize: int | None = None,
+        verbose: bool | None = None,
+        validation_data: Any = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> Self:
+        """Train on images; a second call goes on from where the first ended.
 
-    def _layers(self) -> dict[str, LayerBase]:
-        """All layers by path, such as "encoder/Conv1", from the input to the output."""
-        components = {"encoder": self.encoder, "decoder": self.decoder}
-        return {f"{part}/{name}": layer for part, layers in components.items() for name, layer in layers.items()}
-
-    def _initialize(self, image_shape: tuple[int, int, int]) -> None:
-        """Create all parameters for images of this shape, unless they are there."""
-        if self._image_shape is not None:
-            return
-        shape: tuple[int, ...] = (1, *image_shape)
-        for layer in self.encoder.values():  # before any parameter is drawn: does the image go through?
-            shape = layer.output_shape(shape)
-        self.decoder["FC2"].set_params({"n_out": math.prod(image_shape)})
-        for layers, first in ((self.encoder, (1, *image_shape)), (self.decoder, (1, self.T))):
-            shape = first
-            for layer in layers.values():
-                layer.initialize(shape)
-                shape = layer.output_shape(shape)
-        self._image_shape = image_shape
-
-    def _require_fitted(self) -> tuple[int, int, int]:
-        """The images' shape, or NotFittedError."""
-        if self._image_shape is None:
-            raise NotFittedError("this BernoulliVAE has no parameters yet: call fit, partial_fit or forward first")
-        return self._image_shape
-
-    def _as_images(self, X: npt.ArrayLike, name: str = "X", image_shape: Sequence[int] | None = None) -> Array:
-        """X as a checked view (n, rows, cols, channels) of its own dtype, see `cvae.data.images`."""
-        images = as_images(X, image_shape or self._image_shape or self.image_shape, name=name)
-        with limit_threads(self.n_threads):
-            check_range(images, name=name)
-        return images
-
-    def _as_batch(self, X: npt.ArrayLike) -> Array:
-        """X as one array (n, rows, cols, channels) of the model's dtype in [0, 1]."""
-        images = self._as_images(X)
-        with limit_threads(self.n_threads):
-            return gather(images, slice(None), np.empty(images.shape, self.dtype))
-
-    def _plan(self, batchsize: int, *, training: bool) -> Plan:
-        """A plan for batches of at least this size, made once for each Python thread and kept."""
-        plans = _plans.of_model.get(self)
-        if plans is None:
-            plans = _plans.of_model[self] = {}
-        plan = plans.get(training)
-        if plan is None or plan.batchsize < batchsize or not plan.is_current(self.encoder, self.decoder):
-            image_shape = self._require_fitted()
-            plan = None
-            plans.pop(training, None)  # its buffers go before the new ones come
-            self._check_outputs()
-            plan = plans[training] = Plan(self.encoder, self.decoder, batchsize, image_shape, self.T, training=training)
-        return plan
-
-    def _check_outputs(self) -> None:
-        """ValueError if the code or the images do not come from the activations that the model stands on."""
-        for layers, name, wanted in ((self.encoder, "FC5", Affine()), (self.decoder, "FC2", Sigmoid())):
-            if layers[name].act_fn != wanted:
-                raise ValueError(f"{name} must have the activation {wanted}, got {layers[name].act_fn}")
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The constructor's arguments by name, as scikit-learn's estimators give them."""
-        return {name: getattr(self, name) for name in self._argument_names()}
-
-    def set_params(self, **params: Any) -> Self:
-        """Change arguments of the constructor.
-
-        Changing how long or on how many threads to train keeps what was learnt; any other change makes new, untrained
-        layers.
+        Parameters
+        ----------
+        X : array, shape (n, rows, cols, channels), (n, rows, cols), or (n, features) with `image_shape`
+            Images that the likelihood takes; uint8 means 0..255 and is scaled to [0, 1] batch by batch. (Black and
+            white as 0 and 1 is for bool: as uint8 it would be 0 and 1/255.)
+        y : ignored
+        n_epochs, batchsize, verbose : optional
+            Instead of the constructor's.
+        validation_data : array, or tuple that starts with one, optional
+            Images whose loss is computed after each epoch.
+        callbacks : sequence of callables
+            Called after each epoch as ``callback(vae, epoch, entry)``, with the epoch's number from 1 and its entry of
+            the history; if one returns True, training ends. This is where arguments, layers, optimizers and the number
+            of threads may be changed: within an epoch they are taken to stay as they are.
 
         Returns
         -------
@@ -233,32 +160,59 @@ class Model:
 
         Raises
         ------
-        ValueError, TypeError
-            If a name is unknown or a value is not valid; nothing has changed then.
+        TypeError, ValueError
+            If an argument is not valid, or images have another shape than before.
+        FloatingPointError
+            If the loss is no longer finite; the parameters from before that batch are kept.
+        KeyboardInterrupt
+            After Ctrl-C, when the batch under way is finished; the model can be used and saved.
         """
-        names = self._argument_names()
-        for name in params:
-            if name not in names:
-                raise ValueError(f"set_params must get arguments of {type(self).__name__}, got {name!r}")
-        current = self.get_params()
-        changed = {name: value for name, value in params.items() if not _is_same(value, current[name])}
-        before = dict(self.__dict__)
-        try:
-            for name, value in changed.items():
-                setattr(self, name, value)
-            self._check_arguments()
-            if any(name not in TRAINING_ARGUMENTS for name in changed):
-                self._build()
-        except (TypeError, ValueError):
-            self.__dict__ = before
-            raise
+        self._sync()
+        n_epochs = check_size(self.n_epochs if n_epochs is None else n_epochs, "n_epochs")
+        batchsize = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
+        if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
+            raise TypeError(f"callbacks must be a sequence of callables, got {callbacks!r}")
+        images = self._as_images(X)
+        validation = None
+        if validation_data is not None:
+            first = next(iter(validation_data), ()) if isinstance(validation_data, tuple) else validation_data
+            validation = self._as_images(first, "validation_data", images.shape[1:])
+        self._prepare_training(images, min(batchsize, len(images)))
+        train(
+            self,
+            images,
+            n_epochs=n_epochs,
+            batchsize=batchsize,
+            verbose=bool(self.verbose if verbose is None else verbose),
+            validation=validation,
+            callbacks=callbacks,
+        )
         return self
 
-    def __repr__(self) -> str:
-        defaults = inspect.signature(type(self).__init__).parameters
-        changed = [f"{k}={v!r}" for k, v in self.get_params().items() if repr(v) != repr(defaults[k].default)]
-        return f"{type(self).__name__}({', '.join(changed)})"
+    def _prepare_training(self, images: Array, batchsize: int) -> None:
+        """Create parameters and memory; after an error, of too little memory say, the model is as it was."""
+        rows, cols, channels = images.shape[1:]
+        with undone_on_error([self, *self._layers().values()], [self._rng]):
+            self._initialize((rows, cols, channels))
+            self._passes(batchsize, training=True)
 
+    def partial_fit(self, X: npt.ArrayLike, y: Any = None) -> Self:
+        """Train on images for one pass, silently; returns self."""
+        return self.fit(X, n_epochs=1, verbose=False)
 
-def _is_same(value: Any, other: Any) -> bool:
-    return value is other or (type(value) is type(other) and bool(np.all(value == other)))
+    def fit_transform(self, X: npt.ArrayLike, y: Any = None, **fit_params: Any) -> Array:
+        """`fit` with its arguments by keyword, then `transform` of the same images."""
+        return self.fit(X, **fit_params).transform(X)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the whole state (parameters, optimizers, random numbers, history) to one safetensors file.
+
+        Raises
+        ------
+        NotFittedError
+            If the model has no parameters yet.
+        OSError
+            If the file cannot be written; an older file of that name is then still there.
+        """
+        self._require_fitted()
+        checkpoint.save(self, path)

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from cvae.by_hand import ByHand
+from cvae.core import Array
 from cvae.data.images import Gatherer
 from cvae.data.minibatches import minibatch
-from cvae.inference import Inference
-from cvae.model import Array
 from cvae.random import make_rng, standard_normal
 from cvae.runtime.threads import get_num_threads, limit_threads
 
@@ -57,7 +57,7 @@ def deferred_interrupt() -> Iterator[Interrupt]:
 
 
 def train(
-    model: Inference,
+    model: ByHand,
     images: Array,
     *,
     n_epochs: int,
@@ -75,8 +75,7 @@ def train(
     KeyboardInterrupt
         After Ctrl-C, when the batch that was under way is finished.
     """
-    for layer in model._layers().values():
-        layer.flush_gradients()
+    model.flush_gradients()
     first = len(model.history_.get("loss", ()))
     try:
         with limit_threads(model.n_threads), deferred_interrupt() as interrupt:
@@ -97,11 +96,10 @@ def train(
                 if any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers):
                     break
     finally:
-        for layer in model._layers().values():
-            layer.flush_gradients()
+        model.flush_gradients()
 
 
-def _check_parameters(model: Inference, label: str) -> None:
+def _check_parameters(model: ByHand, label: str) -> None:
     """FloatingPointError if the last step of an epoch went beyond what the numbers can hold."""
     for path, layer in model._layers().items():
         for name, value in layer.parameters.items():
@@ -110,7 +108,7 @@ def _check_parameters(model: Inference, label: str) -> None:
 
 
 def _epoch(
-    model: Inference,
+    model: ByHand,
     images: Array,
     batchsize: int,
     label: str,
@@ -118,13 +116,14 @@ def _epoch(
     validation: Array | None,
     interrupt: Interrupt,
 ) -> dict[str, float]:
-    """One pass over the images; returns the epoch's entry of the history."""
+    """Make one pass over the images; returns the epoch's entry of the history."""
     from tqdm import tqdm  # here, for it takes half as long as `import cvae`, and only training needs it
 
+    model._sync()  # a callback may have assigned arguments
     steps = _Steps(model, images, min(batchsize, len(images)))
+    objective = steps.objective
     start = time.perf_counter()
-    reconstruction = kl = 0.0  # summed over the images
-    seen = 0
+    sums, seen = [0.0] * len(objective.terms), 0  # over the images
     batches, n_batches = minibatch(images, batchsize, rng=model._rng)
     with (
         limit_threads(get_num_threads()),
@@ -137,18 +136,17 @@ def _epoch(
                     f"the loss became {steps.loss} in {label}, batch {number}/{n_batches}; training has stopped, with "
                     "the parameters from before that batch (a smaller learning rate or clip_norm may help)"
                 )
-            reconstruction, kl, seen = reconstruction + terms[0], kl + terms[1], seen + len(indices)
+            sums, seen = [total + term for total, term in zip(sums, terms, strict=True)], seen + len(indices)
             if verbose:
-                bar.set_postfix_str(f"loss {(reconstruction + steps.beta * kl) / seen:.2f}", refresh=False)
+                bar.set_postfix_str(f"loss {objective.loss(sums) / seen:.2f}", refresh=False)
                 bar.update(len(indices))
             if interrupt.pressed and number < n_batches:
                 raise KeyboardInterrupt
         seconds = time.perf_counter() - start
-        reconstruction, kl = reconstruction / seen, kl / seen
+        means = [total / seen for total in sums]
         entry = {
-            "loss": reconstruction + steps.beta * kl,
-            "reconstruction": reconstruction,
-            "kl": kl,
+            "loss": objective.loss(means),
+            **dict(zip(objective.terms, means, strict=True)),
             "seconds": seconds,
             "images_per_second": len(images) / seconds,
         }
@@ -163,7 +161,7 @@ class _Steps:
 
     Parameters
     ----------
-    model : Inference
+    model : VAE
     images : array
         Checked images.
     batchsize : int
@@ -172,32 +170,34 @@ class _Steps:
 
     loss = 0.0  # of an image of the last batch
 
-    def __init__(self, model: Inference, images: Array, batchsize: int) -> None:
-        self.beta = float(model.beta)
+    def __init__(self, model: ByHand, images: Array, batchsize: int) -> None:
+        self.objective = model._objective
         self._rng = model._rng
-        self._plan = model._plan(batchsize, training=True)
-        self._plan.begin_epoch()
-        self._gatherer = Gatherer(images, self._plan.images)
+        self._passes = model._passes(batchsize, training=True)
+        self._passes.begin_epoch()
+        self._gatherer = Gatherer(images, self._passes.images)
         # Far below the largest number, for gradients are products and overflow before the loss does.
         self._limit = math.sqrt(np.finfo(model.dtype).max)
 
-    def take(self, indices: Array) -> tuple[float, float] | None:
-        """Take a step; returns the batch's sums of reconstruction and KL divergence, before the step.
+    def take(self, indices: Array) -> list[float] | None:
+        """Take a step; returns the objective's terms, summed over the batch, before the step.
 
         None, without a step, if the loss is not finite.
         """
-        n, plan = len(indices), self._plan
+        n, passes = len(indices), self._passes
+        rows = n * passes.codes
         self._gatherer.load(indices)
-        plan.noise[:n] = standard_normal(self._rng, (n, plan.T), plan.noise.dtype)
-        reconstruction, kl = plan.training_loss(n, self.beta)
-        self.loss = (reconstruction + self.beta * kl) / n
+        passes.noise[:rows] = standard_normal(self._rng, (rows, passes.T), passes.noise.dtype)
+        terms = passes.loss(n)
+        self.loss = self.objective.loss(terms) / n
         if not self.loss < self._limit:
             return None
-        plan.descend(n, self.loss)
-        return reconstruction, kl
+        passes.descend(n, self.loss)
+        return terms
 
 
-def _validate(model: Inference, images: Array) -> dict[str, float]:
-    """The loss of images that are not trained on, always with the same noise."""
+def _validate(model: ByHand, images: Array) -> dict[str, float]:
+    """Return the negative ELBO of images that are not trained on, always with the same noise."""
     reconstruction, kl = (float(term.mean()) for term in model._elbo_terms(images, make_rng(0)))
-    return {"val_loss": reconstruction + model.beta * kl, "val_reconstruction": reconstruction, "val_kl": kl}
+    loss = model._objective.validation_loss(reconstruction, kl)
+    return {"val_loss": loss, "val_reconstruction": reconstruction, "val_kl": kl}

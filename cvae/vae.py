@@ -1,29 +1,37 @@
-"""The convolutional variational autoencoder with Bernoulli outputs."""
+"""numpy-ml's convolutional variational autoencoder with Bernoulli outputs, and reading models from files."""
 
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cvae.inference import Inference
+from cvae.assembly import Layers
+from cvae.compat.losses import VAELoss
 from cvae.io import checkpoint
-from cvae.model import Array
+from cvae.likelihoods import Bernoulli, Likelihood
+from cvae.model import VAE
+from cvae.nn.conv2d import Conv2D
+from cvae.nn.flatten import Flatten
+from cvae.nn.fully_connected import FullyConnected
+from cvae.nn.geometry import IntOrPair, Pad, resolve_kernel_shape, resolve_pad, resolve_stride
+from cvae.nn.pool2d import Pool2D
+from cvae.objectives import ELBO, Objective
+from cvae.optim.base import OptimizerBase
 from cvae.parsing import check_size
-from cvae.stepwise import Stepwise
-from cvae.training import Callback, train
 
 
-class BernoulliVAE(Stepwise, Inference):
+class BernoulliVAE(VAE):
     """Convolutional variational autoencoder with Bernoulli outputs, trained on the CPU.
 
     Encoder: Conv1 (ReLU), Pool1 (max), Conv2 (ReLU), Pool2 (max), Flatten3, FC4 (ReLU), FC5, whose 2T outputs are the
-    mean and the log variance of the code z.  Decoder: FC1 (ReLU), FC2, whose sigmoid is the probability of each
-    pixel.  The loss is the binary cross-entropy summed over the pixels plus `beta` times the KL divergence of the
-    code to N(0, I), averaged over the images (Kingma & Welling 2014), in nats per image.  Arguments, layers and
+    mean and the log variance of the code z. Decoder: FC1 (ReLU), FC2, whose sigmoid is the probability of each
+    pixel. The loss is the binary cross-entropy summed over the pixels plus `beta` times the KL divergence of the
+    code to N(0, I), averaged over the images (Kingma & Welling 2014), in nats per image. Arguments, layers and
     methods up to `init` are those of numpy-ml's class of this name; those after it go by keyword.
 
     Parameters
@@ -39,7 +47,7 @@ class BernoulliVAE(Stepwise, Inference):
     enc_conv1_stride, enc_pool1_stride, enc_conv2_stride, enc_pool2_stride : int
     enc_conv1_kernel_shape, enc_pool1_kernel_shape, enc_conv2_kernel_shape, enc_pool2_kernel_shape : (rows, cols) or int
     optimizer : str, dict, optimizer or None
-        For example "Adam(lr=0.001)"; each layer gets its own copy.  See `cvae.optim.optimizers`.
+        For example "Adam(lr=0.001)"; each layer gets its own copy. See `cvae.optim.optimizers`.
     init : str
         How the weights start, see `cvae.nn.initializers.WeightInitializer`.
     n_epochs : int
@@ -54,7 +62,7 @@ class BernoulliVAE(Stepwise, Inference):
         How to convolve, see `cvae.layers.Conv2D`.
     dtype : {"float32", "float64"}
     n_threads : int, optional
-        None follows `cvae.get_num_threads`.  Results do not depend on it.
+        None follows `cvae.get_num_threads`. Results do not depend on it.
     random_state : int, numpy.random.Generator or None
         Start of the weights, the order of the images and the noise: the same seed gives the same bits.
     verbose : bool
@@ -82,116 +90,139 @@ class BernoulliVAE(Stepwise, Inference):
     (3, 2)
     """
 
-    def fit(
+    loss = VAELoss()
+
+    def __init__(
         self,
-        X: npt.ArrayLike,
-        y: Any = None,
+        T: int = 5,
+        latent_dim: int = 256,
+        enc_conv1_pad: Pad = 0,
+        enc_conv2_pad: Pad = 0,
+        enc_conv1_out_ch: int = 32,
+        enc_conv2_out_ch: int = 64,
+        enc_conv1_stride: int = 1,
+        enc_pool1_stride: int = 2,
+        enc_conv2_stride: int = 1,
+        enc_pool2_stride: int = 1,
+        enc_conv1_kernel_shape: IntOrPair = (5, 5),
+        enc_pool1_kernel_shape: IntOrPair = (2, 2),
+        enc_conv2_kernel_shape: IntOrPair = (5, 5),
+        enc_pool2_kernel_shape: IntOrPair = (2, 2),
+        optimizer: str | dict[str, Any] | OptimizerBase | None = "RMSProp(lr=0.0001)",
+        init: str = "glorot_uniform",
         *,
-        n_epochs: int | None = None,
-        batchsize: int | None = None,
-        verbose: bool | None = None,
-        validation_data: Any = None,
-        callbacks: Sequence[Callback] = (),
-    ) -> Self:
-        """Train on images; a second call goes on from where the first ended.
+        n_epochs: int = 20,
+        batchsize: int = 128,
+        beta: float = 1.0,
+        image_shape: Sequence[int] | None = None,
+        algorithm: str = "auto",
+        dtype: npt.DTypeLike = "float32",
+        n_threads: int | None = None,
+        random_state: int | np.random.Generator | np.random.RandomState | None = None,
+        verbose: bool = True,
+    ) -> None:
+        self.T = T
+        self.latent_dim = latent_dim
+        self.enc_conv1_pad = enc_conv1_pad
+        self.enc_conv2_pad = enc_conv2_pad
+        self.enc_conv1_out_ch = enc_conv1_out_ch
+        self.enc_conv2_out_ch = enc_conv2_out_ch
+        self.enc_conv1_stride = enc_conv1_stride
+        self.enc_pool1_stride = enc_pool1_stride
+        self.enc_conv2_stride = enc_conv2_stride
+        self.enc_pool2_stride = enc_pool2_stride
+        self.enc_conv1_kernel_shape = enc_conv1_kernel_shape
+        self.enc_pool1_kernel_shape = enc_pool1_kernel_shape
+        self.enc_conv2_kernel_shape = enc_conv2_kernel_shape
+        self.enc_pool2_kernel_shape = enc_pool2_kernel_shape
+        self.optimizer = optimizer
+        self.init = init
+        self.n_epochs = n_epochs
+        self.batchsize = batchsize
+        self.beta = beta
+        self.image_shape = image_shape
+        self.algorithm = algorithm
+        self.dtype = dtype
+        self.n_threads = n_threads
+        self.random_state = random_state
+        self.verbose = verbose
+        self._start()
 
-        Parameters
-        ----------
-        X : array, shape (n, rows, cols, channels), (n, rows, cols), or (n, features) with `image_shape`
-            Images in [0, 1]; uint8 means 0..255 and is scaled batch by batch.  (Black and white as 0 and 1 is for bool:
-            as uint8 it would be 0 and 1/255.)
-        y : ignored
-        n_epochs, batchsize, verbose : optional
-            Instead of the constructor's.
-        validation_data : array, or tuple that starts with one, optional
-            Images whose loss is computed after each epoch.
-        callbacks : sequence of callables
-            Called after each epoch as ``callback(vae, epoch, entry)``, with the epoch's number from 1 and its entry
-            of the history; if one returns True, training ends. This is where layers, optimizers and the number of
-            threads may be changed: within an epoch they are taken to stay as they are.
+    @property
+    def encoder(self) -> Layers:  # type: ignore[override]
+        """The encoder's layers by name."""
+        return self.encoder_
 
-        Returns
-        -------
-        self
+    @property
+    def decoder(self) -> Layers:  # type: ignore[override]
+        """The decoder's layers by name."""
+        return self.decoder_
 
-        Raises
-        ------
-        TypeError, ValueError
-            If an argument is not valid, or images have another shape than before.
-        FloatingPointError
-            If the loss is no longer finite; the parameters from before that batch are kept.
-        KeyboardInterrupt
-            After Ctrl-C, when the batch under way is finished; the model can be used and saved.
-        """
-        n_epochs = check_size(self.n_epochs if n_epochs is None else n_epochs, "n_epochs")
-        batchsize = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
-        if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
-            raise TypeError(f"callbacks must be a sequence of callables, got {callbacks!r}")
-        images = self._as_images(X)
-        validation = None
-        if validation_data is not None:
-            first = next(iter(validation_data), ()) if isinstance(validation_data, tuple) else validation_data
-            validation = self._as_images(first, "validation_data", images.shape[1:])
-        self._initialize_like(images)
-        train(
-            self,
-            images,
-            n_epochs=n_epochs,
-            batchsize=batchsize,
-            verbose=bool(self.verbose if verbose is None else verbose),
-            validation=validation,
-            callbacks=callbacks,
-        )
-        return self
+    def _check_arguments(self) -> None:
+        super()._check_arguments()
+        check_size(self.latent_dim, "latent_dim")
+        ELBO(self.beta)
+        for i in (1, 2):
+            check_size(getattr(self, f"enc_conv{i}_out_ch"), f"enc_conv{i}_out_ch")
+            for layer in (f"enc_conv{i}", f"enc_pool{i}"):
+                resolve_kernel_shape(getattr(self, f"{layer}_kernel_shape"), f"{layer}_kernel_shape")
+                resolve_stride(getattr(self, f"{layer}_stride"), f"{layer}_stride")
+            resolve_pad(getattr(self, f"enc_conv{i}_pad"), (1, 1), 1, 1, name=f"enc_conv{i}_pad")
 
-    def partial_fit(self, X: npt.ArrayLike, y: Any = None) -> Self:
-        """Train on images for one pass, silently; returns self."""
-        return self.fit(X, n_epochs=1, verbose=False)
+    def _arguments_of(self, layer: str) -> dict[str, Any]:
+        """Return the arguments whose names start so, by the rest of their names."""
+        return {name.removeprefix(layer): value for name, value in vars(self).items() if name.startswith(layer)}
 
-    def fit_transform(self, X: npt.ArrayLike, y: Any = None, **fit_params: Any) -> Array:
-        """`fit` with its arguments by keyword, then `transform` of the same images."""
-        return self.fit(X, **fit_params).transform(X)
+    def _make_likelihood(self) -> Likelihood:
+        return Bernoulli()
 
-    def _initialize_like(self, images: Array) -> None:
-        rows, cols, channels = images.shape[1:]
-        self._initialize((rows, cols, channels))
+    def _make_objective(self) -> Objective:
+        return ELBO(self.beta)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the whole state (parameters, optimizers, random numbers, history) to one safetensors file.
+    def _make_layers(self) -> tuple[Layers, Layers]:
+        encoder: Layers = OrderedDict()
+        for i in (1, 2):
+            encoder[f"Conv{i}"] = Conv2D(
+                **self._arguments_of(f"enc_conv{i}_"), act_fn="ReLU", algorithm=self.algorithm, init=self.init
+            )
+            encoder[f"Pool{i}"] = Pool2D(**self._arguments_of(f"enc_pool{i}_"))
+        encoder["Flatten3"] = Flatten()
+        encoder["FC4"] = FullyConnected(self.latent_dim, act_fn="ReLU", init=self.init)
+        encoder["FC5"] = FullyConnected(2 * self.T, act_fn="Affine(slope=1, intercept=0)", init=self.init)
+        decoder: Layers = OrderedDict()
+        decoder["FC1"] = FullyConnected(self.latent_dim, act_fn="ReLU", init=self.init)
+        decoder["FC2"] = FullyConnected(None, act_fn="Sigmoid", init=self.init)
+        return encoder, decoder
 
-        Raises
-        ------
-        NotFittedError
-            If the model has no parameters yet.
-        OSError
-            If the file cannot be written; an older file of that name is then still there.
-        """
-        checkpoint.save(self, path)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return self._image_shape is not None
-
-    def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import Tags, TargetTags, TransformerTags  # an optional extra
-
-        return Tags(
-            estimator_type=None,
-            target_tags=TargetTags(required=False),
-            transformer_tags=TransformerTags(preserves_dtype=["float32", "float64"]),
-        )
-
-    def get_feature_names_out(self, input_features: Any = None) -> Array:
-        """Names of the columns of `transform`: bernoullivae0, bernoullivae1, ..."""
-        return np.array([f"bernoullivae{i}" for i in range(self.T)], dtype=object)
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """numpy-ml's hyperparameters: the arguments, the number of input channels and those of the layers."""
+        own = ("T", "init", "optimizer", "latent_dim")
+        encoder_arguments = [name for name in vars(self) if name.startswith("enc_")]
+        return {
+            "layer": "BernoulliVAE",
+            "loss": str(self.loss),
+            **{name: getattr(self, name) for name in own},
+            "enc_conv1_in_ch": self.encoder["Conv1"].hyperparameters["in_ch"],
+            **{name: getattr(self, name) for name in encoder_arguments},
+            "encoder_ids": list(self.encoder),
+            "decoder_ids": list(self.decoder),
+            **self._components("hyperparameters"),
+        }
 
 
-def load(path: str | os.PathLike[str]) -> BernoulliVAE:
-    """Read a model that `BernoulliVAE.save` wrote; it goes on training where that one stopped.
+def load(path: str | os.PathLike[str]) -> VAE:
+    """Read a model that `save` wrote; it goes on training where that one stopped.
 
     Parameters
     ----------
     path : path
         A safetensors file.
+
+    Returns
+    -------
+    VAE
+        A `BernoulliVAE` or another model, as it was saved.
 
     Raises
     ------
@@ -200,4 +231,5 @@ def load(path: str | os.PathLike[str]) -> BernoulliVAE:
     ValueError
         If it is not a model file of cvae.
     """
-    return checkpoint.load(BernoulliVAE, path)
+    classes: dict[str, type[VAE]] = {"BernoulliVAE": BernoulliVAE, "VAE": VAE}
+    return checkpoint.load(classes, path)

@@ -26,9 +26,9 @@ import cvae
 from cvae import plotting
 from cvae._kernels import dispatch
 from cvae.cli.arguments import DEFAULT_SEED, make_parser, settings
+from cvae.core import KEEP_PARAMETERS
 from cvae.data.loading import Dataset
 from cvae.io.files import replaced_file
-from cvae.model import TRAINING_ARGUMENTS
 from cvae.runtime.threads import check_num_threads
 
 _DEMO_SETTINGS: dict[str, Any] = {"T": 10, "batchsize": 64, "optimizer": "Adam(lr=0.002)"}
@@ -105,7 +105,7 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def _draw_demo(
-    vae: cvae.BernoulliVAE,
+    vae: cvae.VAE,
     dataset: Dataset,
     reconstructions: Path,
     samples: Path,
@@ -131,10 +131,10 @@ def _train(args: argparse.Namespace) -> None:
     known = settings()
     given = {name: value for name, value in vars(args).items() if name in known}
     if args.resume is None:
-        vae = cvae.BernoulliVAE(**{"random_state": DEFAULT_SEED, **given})
+        vae: cvae.VAE = cvae.BernoulliVAE(**{"random_state": DEFAULT_SEED, **given})
         shape = vae.image_shape
     else:
-        fixed = [known[name].flag for name in given if name not in TRAINING_ARGUMENTS]
+        fixed = [known[name].flag for name in given if name not in KEEP_PARAMETERS]
         if fixed:
             raise ValueError(f"{', '.join(fixed)} cannot be changed with --resume")
         vae = cvae.load(args.resume).set_params(**given)
@@ -146,7 +146,7 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _train_and_save(
-    vae: cvae.BernoulliVAE,
+    vae: cvae.VAE,
     dataset: Dataset,
     model: str | Path,
     history: str | Path | None,
@@ -182,7 +182,7 @@ def _train_and_save(
     }
 
 
-def _log_epoch(vae: cvae.BernoulliVAE, epoch: int, entry: Mapping[str, float]) -> None:
+def _log_epoch(vae: cvae.VAE, epoch: int, entry: Mapping[str, float]) -> None:
     elbos = ", ".join(f"{name} {value:.2f}" for name, value in _negative_elbos(entry).items())
     speed = f"{entry['images_per_second']:,.0f} images/s"
     _log(f"epoch {epoch}: negative ELBO {elbos} {_NATS}, {speed}")
@@ -198,7 +198,7 @@ def _negative_elbos(entry: Mapping[str, float]) -> dict[str, float]:
     return elbos
 
 
-def _write_model(vae: cvae.BernoulliVAE, model: str | Path, history: str | Path | None) -> None:
+def _write_model(vae: cvae.VAE, model: str | Path, history: str | Path | None) -> None:
     vae.save(model)
     if history is not None:
         n_epochs = len(vae.history_.get("loss", ()))
@@ -275,7 +275,7 @@ def _info(args: argparse.Namespace) -> None:
         }
     )
     if vae is not None:
-        layers = [*vae.encoder.values(), *vae.decoder.values()]
+        layers = vae._layers().values()
         sizes = [np.size(x) for layer in layers for x in layer.parameters.values() if x is not None]
         print()
         _print_table(
@@ -292,7 +292,7 @@ def _info(args: argparse.Namespace) -> None:
 # What the commands share
 
 
-def _load(args: argparse.Namespace) -> tuple[cvae.BernoulliVAE, Dataset]:
+def _load(args: argparse.Namespace) -> tuple[cvae.VAE, Dataset]:
     """Load the model and the data, which may be flat: the model knows the images' shape."""
     _set_threads(args)
     vae = cvae.load(args.model)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from cvae._kernels import elementwise
 from cvae._kernels.program import Program
-from cvae.runtime.programs import run, start
+from cvae.runtime.programs import execute, run
 from cvae.runtime.threads import get_num_threads
 
 _BLOCK_VALUES = 1 << 16  # values checked or copied at a time: few enough for a core's cache
@@ -262,7 +262,7 @@ class Gatherer:
         program = self._programs.get(n)
         if program is None:
             program = self._programs[n] = self._record(n)
-        start(program)
+        execute(program)
 
     def _record(self, n: int) -> Program:
         X, out, indices, program = self._images, self._out[:n], self._indices[:n], Program()

@@ -4,37 +4,37 @@ A model that is loaded goes on training with the same bits as the one that was s
 """
 
 import os
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from cvae.assembly import call_strings
 from cvae.io import serialization
-from cvae.model import Model
-from cvae.nn.base import LayerBase, WeightedLayer
+from cvae.nn.base import LayerBase
 from cvae.nn.initializers import ActivationInitializer, OptimizerInitializer
 from cvae.optim.base import OptimizerBase
+from cvae.parsing import Parsable
 
 Array = npt.NDArray[Any]
-AnyModel = TypeVar("AnyModel", bound=Model)
 
 
-def save(model: Model, path: str | os.PathLike[str]) -> None:
-    """Write a model that has parameters to a file, see `cvae.BernoulliVAE.save`."""
+AnyModel = TypeVar("AnyModel")  # a cvae.core.Core
+
+
+def save(model: Any, path: str | os.PathLike[str]) -> None:
+    """Write a model that has parameters to a file, see `cvae.VAE.save`."""
     image_shape = model._require_fitted()
     arrays: dict[str, Array] = {}
     optimizers: dict[str, Any] = {}
-    for name, layer in _weighted(model).items():
+    for name, layer in _with_parameters(model).items():
         arrays |= {f"{name}/{key}": value for key, value in layer.parameters.items() if value is not None}
         optimizers[name] = _optimizer_state(layer.optimizer, f"optimizer/{name}", arrays)
-    arguments = {**model.get_params(), "dtype": np.dtype(model.dtype).name}
-    if isinstance(model.optimizer, OptimizerBase):
-        arguments["optimizer"] = str(model.optimizer)
     _check_can_be_read(model, optimizers)
-    if not isinstance(model.random_state, (int, np.integer)):
-        arguments["random_state"] = None  # a generator goes on from its state below
     description = {
-        "arguments": arguments,
+        "model": type(model).__name__,
+        "arguments": {name: _as_text(name, value) for name, value in model.get_params().items()},
         "image_shape": image_shape,
         "layers": {name: _hyperparameters(layer) for name, layer in model._layers().items()},
         "frozen": [name for name, layer in model._layers().items() if not layer.trainable],
@@ -45,18 +45,29 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     serialization.write(path, arrays, description)
 
 
-def _check_can_be_read(model: Model, optimizers: dict[str, Any]) -> None:
+def _as_text(name: str, value: Any) -> Any:
+    """Return an argument as JSON can hold it, and the constructor takes it."""
+    if name == "random_state":  # a generator goes on from its state
+        return value if isinstance(value, (int, np.integer)) else None
+    if name == "dtype":
+        return np.dtype(value).name
+    if name in ("encoder", "decoder"):
+        return call_strings(value)
+    return str(value) if isinstance(value, Parsable) else value
+
+
+def _check_can_be_read(model: Any, optimizers: dict[str, Any]) -> None:
     """ValueError for what `load` could not make again, such as a scheduler of the user's own class."""
     for name, state in optimizers.items():
         OptimizerInitializer(state["call"])()
-        ActivationInitializer(str(model._layers()[name].act_fn))()
+        ActivationInitializer(None if (act_fn := model._layers()[name].act_fn) is None else str(act_fn))()
     for name, values in model.history_.items():
         if not all(isinstance(value, (int, float)) for value in values):
             raise ValueError(f"history_ must hold lists of numbers to be saved, got {values!r} under {name!r}")
 
 
-def load(model_class: type[AnyModel], path: str | os.PathLike[str]) -> AnyModel:
-    """Make a model from a file that `save` wrote.
+def load(classes: Mapping[str, type[AnyModel]], path: str | os.PathLike[str]) -> AnyModel:
+    """Make a model from a file that `save` wrote; `classes` are those that it may be of.
 
     Raises
     ------
@@ -67,12 +78,14 @@ def load(model_class: type[AnyModel], path: str | os.PathLike[str]) -> AnyModel:
     """
     arrays, description = serialization.read(path)
     try:
-        model = model_class(**_with_tuples(description["arguments"]))
+        if description["format"] == 1:  # which knew one class
+            description["model"] = "BernoulliVAE"
+        model: Any = classes[description["model"]](**_with_tuples(description["arguments"]))
         for name, hyperparameters in description["layers"].items():
             model._layers()[name].set_params({"hyperparameters": _with_tuples(hyperparameters)})
         rows, cols, channels = description["image_shape"]
         model._initialize((rows, cols, channels))
-        for name, layer in _weighted(model).items():
+        for name, layer in _with_parameters(model).items():
             layer.set_params({"parameters": {key: arrays[f"{name}/{key}"] for key in layer.parameters}})
             layer.optimizer = _restored_optimizer(description["optimizers"][name], f"optimizer/{name}", arrays)
         for name in description["frozen"]:
@@ -81,7 +94,8 @@ def load(model_class: type[AnyModel], path: str | os.PathLike[str]) -> AnyModel:
         model.history_ = {name: [float(value) for value in values] for name, values in description["history"].items()}
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"{os.fspath(path)} is not a complete model file of cvae: {error}") from None
-    return model
+    made: AnyModel = model
+    return made
 
 
 def _hyperparameters(layer: LayerBase) -> dict[str, Any]:
@@ -103,9 +117,8 @@ def _restored_rng(state: dict[str, Any]) -> np.random.Generator:
     return rng
 
 
-def _weighted(model: Model) -> dict[str, WeightedLayer]:
-    layers: dict[str, LayerBase] = model._layers()
-    return {name: layer for name, layer in layers.items() if isinstance(layer, WeightedLayer)}
+def _with_parameters(model: Any) -> dict[str, LayerBase]:
+    return {name: layer for name, layer in model._layers().items() if layer.parameters}
 
 
 def _optimizer_state(optimizer: OptimizerBase, prefix: str, arrays: dict[str, Array]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from safetensors.numpy import save
 from cvae.io.files import replaced_file
 
 KEY = "cvae"  # where the description stands in the file's metadata
-FORMAT = 1  # of the description; a reader takes its own and older ones
+FORMAT = 2  # of the description; a reader takes its own and older ones
 
 Array = npt.NDArray[Any]
 
@@ -56,7 +56,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         description = json.loads(metadata[KEY])
-        found = description.pop("format")
+        found = description["format"]
     except (SafetensorError, KeyError, AttributeError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{os.fspath(path)} is not a model file of cvae: {error}") from None
     if not isinstance(found, int) or found > FORMAT:

@@ -9,6 +9,7 @@ Sources: Clevert et al. 2016 (ELU), Klambauer et al. 2017 (SELU), Hendrycks and 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +58,11 @@ class ActivationBase(Parsable, ABC):
     def grad2(self, x: npt.ArrayLike) -> Array:
         """Return the second derivative at the pre-activations `x`; errors as in `fn`."""
         return _evaluate(self._grad2, x)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in vars(self):
+            raise AttributeError(f"{name} of an activation cannot change; give the layer another one as its act_fn")
+        super().__setattr__(name, value)
 
     def __hash__(self) -> int:
         return hash((type(self), *self.arguments.values()))

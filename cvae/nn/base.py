@@ -1,39 +1,48 @@
-"""What all layers share: retained inputs, parameters, gradients, the optimizer, saving and restoring their state.
+"""numpy-ml's interface of a layer, written once on top of the protocol that the engine uses.
 
-The interface is numpy-ml's; `_forward_one` and `_backward_one` are what each layer adds to it.
+A new layer keeps its constructor's arguments in attributes of the same names, and gives what `cvae.nn.protocol.Layer`
+leaves open: `output_shape`, `record_forward` and `record_backward`, and `saved` and `initialize` where it needs them.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+import inspect
+from abc import ABC
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from cvae._kernels import elementwise
-from cvae._kernels.program import Program
-from cvae.engine.updates import Updates
-from cvae.nn.activations import ActivationBase, Affine, ReLU
-from cvae.nn.initializers import ActivationInitializer, OptimizerInitializer, WeightInitializer
-from cvae.optim.base import OptimizerBase
+from cvae.nn.initializers import ActivationInitializer, OptimizerInitializer
+from cvae.nn.protocol import Array, Layer, allocate
+from cvae.optim.updates import Updates
 from cvae.random import make_rng
 from cvae.runtime.programs import run
-from cvae.runtime.workspace import copy_of, zeros_like
-
-Array = npt.NDArray[Any]
+from cvae.undo import undone_on_error
 
 
-class LayerBase(ABC):
+class Retained(NamedTuple):
+    """What a forward pass keeps for the backward pass, and for who asks for derived variables."""
+
+    X: Array
+    Y: Array
+    saved: dict[str, Array]
+    derived: dict[str, Any]
+
+
+class LayerBase(Layer, ABC):
     """Base of all layers.
 
     Parameters
     ----------
     optimizer : str, dict, optimizer or None
-        How `update` changes the parameters; None is plain SGD.  An optimizer instance is copied.
+        How `update` changes the parameters. An optimizer instance is copied. None is plain SGD or, in a model, the
+        model's optimizer.
     dtype : {"float32", "float64"}
-        Of parameters, activations and gradients; inputs are converted to it.
+        Of parameters, activations and gradients; inputs are converted to it. In a model, the model's dtype rules.
+    random_state : int, numpy.random.Generator or None
+        Source of the starting parameters. None is fresh entropy or, in a model, the model's generator.
 
     Attributes
     ----------
@@ -42,46 +51,75 @@ class LayerBase(ABC):
     parameters, gradients : dict of arrays
         Parameters by name, and the sums of their gradients since the last `flush_gradients`.
     derived_variables : dict of lists
-        Values that `forward` retained beside `X`, an entry for each retained input.
+        numpy-ml's intermediate values, an entry for each retained input; computed when they are asked for.
     trainable : bool
         False after `freeze`: gradients pass through, parameters stay as they are.
     """
 
     input_ndim: int | None = None
+    derived_names: tuple[str, ...] = ()
+    size_names: tuple[str, ...] = ()  # attributes that follow from the first input, and belong to `hyperparameters`
 
-    def __init__(self, optimizer: Any = None, *, dtype: npt.DTypeLike = "float32") -> None:
-        self.X: list[Array] = []
-        self.act_fn: ActivationBase | None = None
-        self.trainable = True
-        self.optimizer: OptimizerBase = OptimizerInitializer(optimizer)()
+    def __init__(self, optimizer: Any = None, *, dtype: npt.DTypeLike = "float32", random_state: Any = None) -> None:
+        self.optimizer = OptimizerInitializer(optimizer)()
         self.dtype = check_dtype(dtype)
+        self.rng = None if random_state is None else make_rng(random_state)
+        self.act_fn: Any = None
+        self.trainable = True
         self.is_initialized = False
-        self.parameters: dict[str, Array | None] = {}
-        self.gradients: dict[str, Array] = {}
-        self.derived_variables: dict[str, list[Any]] = {}
+        self.parameters = {}
+        self.gradients = {}
+        self._has_own_optimizer, self._has_own_rng = optimizer is not None, random_state is not None
+        self._retained: list[Retained] = []
+        self._recall: Callable[[], None] | None = None
 
     @property
-    @abstractmethod
     def hyperparameters(self) -> dict[str, Any]:
         """The constructor's arguments and what follows from them, with the state of the optimizer."""
+        names = [name for name in inspect.signature(type(self)).parameters if name != "random_state"]
+        values = {name: getattr(self, name) for name in (*names, *self.size_names)}
+        optimizer = self.optimizer
+        state = {
+            "cache": optimizer.cache,
+            "hyperparameters": optimizer.hyperparameters,
+            "cur_step": optimizer.cur_step,
+        }
+        if "act_fn" in values and self.act_fn is not None:
+            values["act_fn"] = str(self.act_fn)
+        return {**values, "layer": type(self).__name__, "dtype": self.dtype.name, "optimizer": state}
 
-    @abstractmethod
-    def output_shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the output for an input of shape `in_shape`; ValueError if there is none."""
+    @property
+    def X(self) -> list[Array]:
+        """The inputs that `forward` retained."""
+        return [each.X for each in self._passes()]
 
-    @abstractmethod
-    def _forward_one(self, X: Array, retain_derived: bool) -> Array:
-        """The output for X; appends to `derived_variables` if asked to."""
+    @property
+    def derived_variables(self) -> dict[str, list[Any]]:
+        """numpy-ml's intermediate values by name, an entry for each retained input."""
+        if not self.is_initialized:
+            return {}
+        for each in self._passes():
+            if not each.derived:
+                each.derived.update(self._derive(each))
+        return {name: [each.derived[name] for each in self._retained] for name in self.derived_names}
 
-    @abstractmethod
-    def _backward_one(self, dLdy: Array, index: int, retain_grads: bool) -> Array:
-        """The gradient for the retained input `index`; adds to `gradients` if asked to."""
+    def recall_with(self, recall: Callable[[], None] | None) -> None:
+        """Have `recall` run `forward` if somebody asks for what a forward pass of a whole model retained."""
+        self._recall = recall
 
-    def initialize(self, in_shape: tuple[int, ...]) -> None:
-        """Create the parameters for inputs of shape `in_shape`, unless they are there."""
+    def _passes(self) -> list[Retained]:
+        """Return the retained forward passes."""
+        if self._recall is not None:
+            recall, self._recall = self._recall, None
+            recall()
+        return self._retained
+
+    def _derive(self, retained: Retained) -> dict[str, Any]:
+        """Return the values of `derived_names` for a retained forward pass."""
+        return {}
 
     def forward(self, X: npt.ArrayLike, retain_derived: bool = True) -> Array:
-        """The layer's output.
+        """Return the layer's output.
 
         Parameters
         ----------
@@ -93,17 +131,22 @@ class LayerBase(ABC):
         Raises
         ------
         ValueError
-            If `X` has not the layer's number of axes or channels.
+            If `X` does not have the layer's number of axes or channels.
         """
         X = self._check_input(X)
         self.initialize(X.shape)
-        Y = self._forward_one(X, retain_derived)
+        shape, saved = self.output_shape(X.shape), allocate(self.saved(X.shape))
+        if self.is_view:
+            Y = X.reshape(shape)
+        else:
+            Y = np.empty(shape, self.dtype)
+            run(self.record_forward, X, Y, saved, training=retain_derived)
         if retain_derived:
-            self.X.append(X)
+            self._passes().append(Retained(X, Y.copy() if self.needs_output else Y, saved, {}))
         return Y
 
     def backward(self, dLdy: npt.ArrayLike | Sequence[Array], retain_grads: bool = True) -> Any:
-        """The gradient of the loss with respect to the retained inputs.
+        """Return the gradient of the loss with respect to the retained inputs.
 
         Parameters
         ----------
@@ -123,30 +166,40 @@ class LayerBase(ABC):
         ValueError
             If the number or a shape of the gradients is not that of the outputs.
         """
-        if not self.X:
+        retained = self._passes()
+        if not retained:
             raise RuntimeError("backward needs a forward with retain_derived=True before it, got none")
         grads = list(dLdy) if isinstance(dLdy, (list, tuple)) else [dLdy]
-        if len(grads) != len(self.X):
-            raise ValueError(f"dLdy must hold {len(self.X)} gradients, one for each retained input, got {len(grads)}")
-        dY = [self._check_gradient(grad, index) for index, grad in enumerate(grads)]
-        dX = [self._backward_one(grad, index, retain_grads) for index, grad in enumerate(dY)]
-        return dX[0] if len(self.X) == 1 else dX
+        if len(grads) != len(retained):
+            raise ValueError(f"dLdy must hold {len(retained)} gradients, one for each retained input, got {len(grads)}")
+        dY = [self._check_gradient(grad, each) for grad, each in zip(grads, retained, strict=True)]
+        dX = [self._backward_one(grad, each, retain_grads) for grad, each in zip(dY, retained, strict=True)]
+        return dX[0] if len(dX) == 1 else dX
+
+    def _backward_one(self, dY: Array, retained: Retained, retain_grads: bool) -> Array:
+        X, Y, saved, _ = retained
+        if self.is_view:
+            return dY.reshape(X.shape)
+        dX, grads = np.empty_like(X), None
+        if retain_grads and self.trainable:
+            grads = {name: np.empty_like(sums) for name, sums in self.gradients.items()}
+        run(self.record_backward, dX, dY, X, Y, saved, grads)
+        for name, grad in (grads or {}).items():
+            self.gradients[name] += grad
+        return dX
 
     def update(self, cur_loss: float | None = None) -> None:
-        """Take an optimizer step with the gathered gradients, then flush them; a frozen layer only flushes."""
-        if self.trainable:
-            self.apply_gradients(cur_loss)
-        self.flush_gradients()
+        """Take an optimizer step with the gathered gradients, then flush them; a frozen layer only flushes.
 
-    def apply_gradients(self, cur_loss: float | None = None) -> None:
-        """Take an optimizer step: all parameters are changed in place, or none after an error."""
-        Updates().apply([self], cur_loss)
+        All parameters change in place, or none after an error.
+        """
+        if self.trainable:
+            Updates().apply([self], cur_loss)
+        self.flush_gradients()
 
     def flush_gradients(self) -> None:
         """Forget the retained inputs and derived values and set the gradients to zero."""
-        self.X = []
-        for values in self.derived_variables.values():
-            values.clear()
+        self._retained, self._recall = [], None
         for grad in self.gradients.values():
             grad.fill(0)
 
@@ -159,7 +212,7 @@ class LayerBase(ABC):
         self.trainable = True
 
     def summary(self) -> dict[str, Any]:
-        """The layer's name, parameters and hyperparameters (the arrays are the layer's own, not copies)."""
+        """Return the layer's name, parameters and hyperparameters (the arrays are the layer's own, not copies)."""
         hyperparameters = self.hyperparameters
         return {"layer": hyperparameters["layer"], "parameters": self.parameters, "hyperparameters": hyperparameters}
 
@@ -192,17 +245,24 @@ class LayerBase(ABC):
             if name not in known and name not in self.parameters:
                 raise ValueError(f"set_params must get names out of {sorted({*known, *self.parameters})}, got {name!r}")
         parameters = {k: v for k, v in parameters.items() if v is not None}
-        before = dict(self.__dict__)
-        try:
+        with undone_on_error([self]):
             for name, value in values.items():
                 self._set_hyperparameter(name, value)
             if parameters:
                 self._set_parameters(parameters)
             self._check_sizes()
-        except (TypeError, ValueError):
-            self.__dict__.update(before)
-            raise
         return self
+
+    def join(self, *, optimizer: Any, dtype: npt.DTypeLike, rng: np.random.Generator) -> None:
+        """Become a part of a model: take its dtype and, unless the constructor was given them, optimizer and generator.
+
+        The generator is shared with the model's other layers; the optimizer is a copy.
+        """
+        if not self._has_own_optimizer:
+            self.optimizer = OptimizerInitializer(optimizer)()
+        if not self._has_own_rng:
+            self.rng = rng
+        self._set_dtype(check_dtype(dtype))
 
     def _check_sizes(self) -> None:
         """TypeError or ValueError if the hyperparameters are not valid or do not fit the parameters."""
@@ -218,7 +278,7 @@ class LayerBase(ABC):
             setattr(self, name, value)
 
     def _set_dtype(self, dtype: np.dtype[Any]) -> None:
-        in_use = self.X or any(value is not None for value in self.parameters.values())
+        in_use = self._retained or any(value is not None for value in self.parameters.values())
         if dtype != self.dtype and in_use:
             raise ValueError(f"dtype must stay {self.dtype} once the layer has parameters or inputs, got {dtype}")
         self.dtype = dtype
@@ -234,143 +294,31 @@ class LayerBase(ABC):
             raise ValueError(f"X must be a non-empty array of {wanted} dimensions, got the shape {X.shape}")
         return X
 
-    def _check_gradient(self, grad: npt.ArrayLike, index: int) -> Array:
-        """The gradient for the output of the retained input `index`, or ValueError."""
-        dY = np.ascontiguousarray(grad, self.dtype)
-        expected = self.output_shape(self.X[index].shape)
+    def _check_gradient(self, grad: npt.ArrayLike, retained: Retained) -> Array:
+        """Return a copy of the gradient for the output of a retained forward pass, or raise ValueError."""
+        dY: Array = np.array(grad, self.dtype, order="C")
+        expected = self.output_shape(retained.X.shape)
         if dY.shape != expected:
             raise ValueError(f"dLdy must have the output's shape {expected}, got {dY.shape}")
         return dY
 
-    def _optimizer_summary(self) -> dict[str, Any]:
-        optimizer = self.optimizer
-        return {
-            "cache": optimizer.cache,
-            "hyperparameters": optimizer.hyperparameters,
-            "cur_step": optimizer.cur_step,
-        }
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to the model that the layer is a part of."""
+        return {**vars(self), "_recall": None}
 
-
-class WeightedLayer(LayerBase):
-    """Base of the layers with weights W, a bias b and an activation."""
-
-    act_fn: ActivationBase
-
-    def __init__(self, act_fn: Any, optimizer: Any, init: str, dtype: npt.DTypeLike, random_state: Any) -> None:
-        super().__init__(optimizer, dtype=dtype)
-        self.act_fn = ActivationInitializer(act_fn)()
-        WeightInitializer(str(self.act_fn), mode=init)
-        self.init = init
-        self.rng = make_rng(random_state)
-        self.parameters = {"W": None, "b": None}
-
-    @property
-    def W(self) -> Array:
-        """The weights, which are there after the first `forward`."""
-        W = self.parameters["W"]
-        assert W is not None
-        return W
-
-    @property
-    def b(self) -> Array:
-        """The bias as one axis, sharing memory with the parameter."""
-        b = self.parameters["b"]
-        assert b is not None
-        return b.reshape(-1)
-
-    @abstractmethod
-    def _weight_shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of W for an input of shape `in_shape`, or ValueError if it does not fit the layer."""
-
-    @abstractmethod
-    def _bias_shape(self) -> tuple[int, ...]:
-        """The shape of b."""
-
-    @abstractmethod
-    def record_affine(self, program: Program, X: Array, Z: Array, relu: bool) -> None:
-        """Z = the layer without its activation, and then max(Z, 0) if `relu`.
-
-        As for all that is recorded, arrays are C-contiguous and of the layer's dtype.
-        """
-
-    @abstractmethod
-    def record_grads(
-        self, program: Program, dX: Array | None, dW: Array | None, db: Array | None, X: Array, dZ: Array
-    ) -> None:
-        """dX, dW, db = the gradients of input, weights and bias from that of the pre-activation; None are left out."""
-
-    def record_descent(self, program: Program, dX: Array | None, X: Array, dZ: Array, updates: Updates) -> None:
-        """dX as in `record_grads`, and the prepared step of all parameters; `gradients` may be overwritten."""
-        self.record_grads(program, dX, self.gradients["W"], self.gradients["b"].reshape(-1), X, dZ)
-        updates.record(program, self)
-
-    def initialize(self, in_shape: tuple[int, ...]) -> None:
-        shape = self._weight_shape(in_shape)
-        if not self.is_initialized:
-            W = WeightInitializer(str(self.act_fn), mode=self.init)(shape, rng=self.rng, dtype=self.dtype)
-            self._set_parameters({"W": W, "b": np.zeros(self._bias_shape(), self.dtype)})
-
-    def _set_parameters(self, parameters: Mapping[str, npt.ArrayLike]) -> None:
-        arrays = {name: copy_of(value, self.dtype) for name, value in parameters.items()}
-        W = arrays.get("W", self.parameters["W"])
-        if W is None:
-            raise ValueError("parameters must hold W, got only b")
-        self._take_sizes(W.shape)
-        b = arrays.get("b", self.parameters["b"])
-        if b is None:
-            b = copy_of(np.zeros(self._bias_shape()), self.dtype)
-        if b.shape != self._bias_shape():
-            raise ValueError(f"b must have the shape {self._bias_shape()}, got {b.shape}")
-        self.parameters = {"W": W, "b": b}
-        self.gradients = {name: zeros_like(value) for name, value in self.parameters.items() if value is not None}
-        self.derived_variables = {name: [] for name in self._derived_names()}
-        self.X = []
-        self.is_initialized = True
-
-    def _check_sizes(self) -> None:
-        WeightInitializer(str(self.act_fn), mode=self.init)
-        if self.is_initialized:
-            self._take_sizes(self.W.shape)
-
-    @abstractmethod
-    def _take_sizes(self, W_shape: tuple[int, ...]) -> None:
-        """Take the layer's sizes from those of W, or ValueError if they do not fit."""
-
-    def _derived_names(self) -> tuple[str, ...]:
-        return ("Z",)
-
-    def _forward_one(self, X: Array, retain_derived: bool) -> Array:
-        Z = np.empty(self.output_shape(X.shape), self.dtype)
-        relu = isinstance(self.act_fn, ReLU) and not retain_derived
-        run(self.record_affine, X, Z, relu)
-        if retain_derived:
-            self._retain(Z)
-        return Z if relu else self.act_fn.fn(Z)
-
-    def _retain(self, Z: Array) -> None:
-        self.derived_variables["Z"].append(Z)
-
-    def _backward_one(self, dLdy: Array, index: int, retain_grads: bool) -> Array:
-        dZ = np.empty_like(dLdy)
-        run(record_activation_backward, self.act_fn, dZ, dLdy, self.derived_variables["Z"][index])
-        return self.backward_preactivation(dZ, index, retain_grads)
-
-    def backward_preactivation(self, dZ: Array, index: int = 0, retain_grads: bool = True) -> Array:
-        """`backward` for one retained input, from the gradient of the pre-activation."""
-        X = self.X[index]
-        dX = np.empty_like(X)
-        if not retain_grads or not self.trainable:
-            run(self.record_grads, dX, None, None, X, dZ)
-            return dX
-        dW, db = np.empty_like(self.W), np.empty_like(self.b)
-        run(self.record_grads, dX, dW, db, X, dZ)
-        self.gradients["W"] += dW
-        self.gradients["b"] += db.reshape(self._bias_shape())
-        return dX
+    def __repr__(self) -> str:
+        """Return the call string that makes a layer of the same arguments, without those that are the defaults."""
+        values = {**self.hyperparameters, "optimizer": str(self.optimizer) if self._has_own_optimizer else None}
+        shown = [
+            f"{name}={values[name]!r}"
+            for name, parameter in inspect.signature(type(self)).parameters.items()
+            if name in values and name != "dtype" and repr(values[name]) != repr(parameter.default)
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    """`dtype` as float32 or float64, or ValueError."""
+    """Return `dtype` as float32 or float64, or raise ValueError."""
     try:
         result = np.dtype(dtype)
     except TypeError:
@@ -378,23 +326,3 @@ def check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     if dtype is None or result not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
     return result
-
-
-def is_identity(act_fn: ActivationBase) -> bool:
-    """Whether an activation returns its input."""
-    return isinstance(act_fn, Affine) and act_fn.slope == 1 and act_fn.intercept == 0
-
-
-def record_activation_backward(program: Program, act_fn: ActivationBase, dZ: Array, dY: Array, Z: Array) -> None:
-    """dZ = dY times the derivative of the activation at Z; dZ may be dY.  For ReLU, Z may be its output."""
-
-    def multiply() -> None:
-        with np.errstate(over="ignore", invalid="ignore"):  # Exponential's derivative may be infinite
-            np.multiply(dY, act_fn.grad(Z), out=dZ)
-
-    if isinstance(act_fn, ReLU):
-        elementwise.relu_backward(program, dZ.reshape(-1), dY.reshape(-1), Z.reshape(-1))
-    elif not is_identity(act_fn):
-        program.call(multiply)
-    elif dZ is not dY:
-        program.call(np.copyto, dZ, dY)

@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from cvae._kernels import conv2d, winograd
 from cvae._kernels.program import Program
-from cvae.nn.base import Array, WeightedLayer
+from cvae.nn.base import Retained
+from cvae.nn.conv_pool import ConvPool
 from cvae.nn.geometry import (
     IntOrPair,
     Pad,
@@ -18,6 +19,9 @@ from cvae.nn.geometry import (
     resolve_pad,
     resolve_stride,
 )
+from cvae.nn.pool2d import Pool2D
+from cvae.nn.protocol import Array, Arrays, Layer, Shape
+from cvae.nn.weighted import WeightedLayer
 from cvae.parsing import check_size
 
 ALGORITHMS = ("auto", "direct", "winograd")
@@ -68,7 +72,9 @@ class Conv2D(WeightedLayer):
     (2, 8, 8, 4)
     """
 
+    size_names = ("in_ch",)
     input_ndim = 4
+    derived_names = ("Z", "out_rows", "out_cols")
 
     def __init__(
         self,
@@ -95,23 +101,6 @@ class Conv2D(WeightedLayer):
         self.algorithm = algorithm
         self._check_sizes()
 
-    @property
-    def hyperparameters(self) -> dict[str, Any]:
-        return {
-            "layer": "Conv2D",
-            "pad": self.pad,
-            "init": self.init,
-            "in_ch": self.in_ch,
-            "out_ch": self.out_ch,
-            "stride": self.stride,
-            "dilation": self.dilation,
-            "act_fn": str(self.act_fn),
-            "kernel_shape": self.kernel_shape,
-            "algorithm": self.algorithm,
-            "dtype": self.dtype.name,
-            "optimizer": self._optimizer_summary(),
-        }
-
     def _check_sizes(self) -> None:
         self.out_ch = check_size(self.out_ch, "out_ch")
         self.kernel_shape = resolve_kernel_shape(self.kernel_shape)
@@ -122,39 +111,42 @@ class Conv2D(WeightedLayer):
         resolve_pad(self.pad, (1, 1), self.kernel_shape, self.stride, self.dilation)
         super()._check_sizes()
 
-    def _pad4(self, in_shape: tuple[int, ...]) -> Pad4:
+    def _pad4(self, in_shape: Shape) -> Pad4:
         return resolve_pad(self.pad, (in_shape[1], in_shape[2]), self.kernel_shape, self.stride, self.dilation)
 
-    def output_shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, in_shape: Shape) -> Shape:
         rows_cols = conv_output_shape(
             (in_shape[1], in_shape[2]), self.kernel_shape, self.stride, self._pad4(in_shape), self.dilation
         )
         return in_shape[0], *rows_cols, self.out_ch
 
-    def _weight_shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def _weight_shape(self, in_shape: Shape) -> Shape:
         if self.in_ch is not None and self.in_ch != in_shape[3]:
             raise ValueError(f"X must have {self.in_ch} channels, got {in_shape[3]}")
         return *self.kernel_shape, in_shape[3], self.out_ch
 
-    def _bias_shape(self) -> tuple[int, ...]:
+    def _bias_shape(self) -> Shape:
         return 1, 1, 1, self.out_ch
 
-    def _take_sizes(self, W_shape: tuple[int, ...]) -> None:
+    def _take_sizes(self, W_shape: Shape) -> None:
         if len(W_shape) != 4 or W_shape[:2] != self.kernel_shape or W_shape[3] != self.out_ch:
             raise ValueError(f"W must have the shape {(*self.kernel_shape, 'in_ch', self.out_ch)}, got {W_shape}")
         if self.is_initialized and W_shape[2] != self.in_ch:
             raise ValueError(f"W must have {self.in_ch} input channels, got {W_shape[2]}")
         self.in_ch = W_shape[2]
 
-    def _derived_names(self) -> tuple[str, ...]:
-        return "Z", "out_rows", "out_cols"
+    def _derive(self, retained: Retained) -> dict[str, Any]:
+        _, rows, cols, _ = retained.Y.shape
+        return {**super()._derive(retained), "out_rows": rows, "out_cols": cols}
 
-    def _retain(self, Z: Array) -> None:
-        super()._retain(Z)
-        self.derived_variables["out_rows"].append(Z.shape[1])
-        self.derived_variables["out_cols"].append(Z.shape[2])
+    def fuse(self, above: Layer, in_shape: Shape) -> Layer | None:
+        """Return the fused block of this layer and the max pooling above it, where that is faster."""
+        # Subclasses may compute something else.
+        if type(self) is Conv2D and type(above) is Pool2D and ConvPool.suits(self, above, in_shape):
+            return ConvPool(self, above)
+        return None
 
-    def uses_winograd(self, in_shape: tuple[int, ...], *, forward: bool) -> bool:
+    def uses_winograd(self, in_shape: Shape, *, forward: bool) -> bool:
         """Whether inputs of this shape go through Winograd's algorithm, forward or backward.
 
         ValueError if it is asked for and cannot.
@@ -173,31 +165,32 @@ class Conv2D(WeightedLayer):
             return possible and winograd_is_faster((rows, cols), self.kernel_shape, in_shape[3], self.out_ch)
         return self.algorithm == "winograd"
 
-    def padding(self, in_shape: tuple[int, ...]) -> dict[str, int]:
+    def padding(self, in_shape: Shape) -> dict[str, int]:
         """The rows and columns of zeros before an input of this shape, as the kernels take them."""
         top, _, left, _ = self._pad4(in_shape)
         return {"pad_top": top, "pad_left": left}
 
-    def record_affine(self, program: Program, X: Array, Z: Array, relu: bool) -> None:
-        pad = self.padding(X.shape)
-        if self.uses_winograd(X.shape, forward=True):
-            winograd.forward(program, Z, X, self.W, self.b, relu=relu, **pad)
+    def record_affine(self, program: Program, x: Array, z: Array, *, relu: bool) -> None:
+        pad = self.padding(x.shape)
+        if self.uses_winograd(x.shape, forward=True):
+            winograd.forward(program, z, x, self.W, self.b, relu=relu, **pad)
         else:
-            steps = {"stride": self.stride, "dilation": self.dilation}
-            conv2d.conv2d_forward(program, Z, X, self.W, self.b, relu=relu, **steps, **pad)
+            spacing = {"stride": self.stride, "dilation": self.dilation}
+            conv2d.conv2d_forward(program, z, x, self.W, self.b, relu=relu, **spacing, **pad)
 
-    def record_grads(
-        self, program: Program, dX: Array | None, dW: Array | None, db: Array | None, X: Array, dZ: Array
+    def record_affine_backward(
+        self, program: Program, dx: Array | None, dz: Array, x: Array, grads: Arrays | None
     ) -> None:
-        pad = self.padding(X.shape)
-        if self.uses_winograd(X.shape, forward=False):
-            winograd.backward(program, dX, dW, db, X, dZ, self.W, **pad)
+        pad = self.padding(x.shape)
+        dW, db = (None, None) if grads is None else (grads["W"], grads["b"].reshape(-1))
+        if self.uses_winograd(x.shape, forward=False):
+            winograd.backward(program, dx, dW, db, x, dz, self.W, **pad)
             return
-        steps = {"stride": self.stride, "dilation": self.dilation}
+        spacing = {"stride": self.stride, "dilation": self.dilation}
         if dW is not None and db is not None:
-            conv2d.conv2d_grad_weight(program, dW, db, X, dZ, **steps, **pad)
-        if dX is not None:
-            conv2d.conv2d_grad_input(program, dX, dZ, self.W, **steps, **pad)
+            conv2d.conv2d_grad_weight(program, dW, db, x, dz, **spacing, **pad)
+        if dx is not None:
+            conv2d.conv2d_grad_input(program, dx, dz, self.W, **spacing, **pad)
 
 
 def winograd_is_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int], in_ch: int, out_ch: int) -> bool:

@@ -1,7 +1,9 @@
-"""The fused block: a convolution with ReLU and the max pooling above it, as one."""
+"""The fused block: a convolution with ReLU and the max pooling above it, as one layer."""
+
+from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,68 +11,76 @@ import numpy.typing as npt
 from cvae._kernels import conv_pool
 from cvae._kernels.program import Program
 from cvae.nn.activations import ReLU
-from cvae.nn.conv2d import Conv2D
-from cvae.nn.pool2d import Pool2D
+from cvae.nn.protocol import Array, Arrays, Layer, Shape
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    from cvae.nn.conv2d import Conv2D
+    from cvae.nn.pool2d import Pool2D
 
 LARGEST_OUTPUT = 1 << 20  # bytes of the convolution's output for an image: two of them are to fit a core's cache
 
 
-class ConvPool:
-    """A convolution and the pooling above it; the numbers are those of the two layers, one after the other.
+class ConvPool(Layer):
+    """A convolution and the pooling above it, whose numbers are those of the two layers one after the other.
 
     Parameters
     ----------
     conv, pool : layers
-        For which `fuses` is true; initialised.
-    in_shape : (n, rows, cols, channels)
-        Of the convolution's input; n does not matter.
+        Of which `suits` is true. The convolution's parameters are the block's.
     """
 
-    def __init__(self, conv: Conv2D, pool: Pool2D, in_shape: tuple[int, ...]) -> None:
+    needs_output = False
+    overwrites_input = True
+
+    def __init__(self, conv: Conv2D, pool: Pool2D) -> None:
         self.conv, self.pool = conv, pool
-        middle = conv.output_shape(in_shape)
-        self.out_shape = pool.output_shape(middle)
-        steps = {"out_shape": middle[1:3], "stride": conv.stride, "dilation": conv.dilation}
-        self._how: dict[str, Any] = {
-            "conv": steps | conv.padding(in_shape),
-            "pool": pool.window(middle),
-        }
-        self._winograd_forward = conv.uses_winograd(in_shape, forward=True)
-        self._winograd_backward = conv.uses_winograd(in_shape, forward=False)
+        self.parameters, self.gradients = conv.parameters, conv.gradients
+        self.optimizer, self.trainable, self.dtype = conv.optimizer, conv.trainable, conv.dtype
 
     @staticmethod
-    def fuses(conv: Conv2D, pool: Pool2D, in_shape: tuple[int, ...]) -> bool:
-        """Whether two layers that follow one another can be a block."""
+    def suits(conv: Conv2D, pool: Pool2D, in_shape: Shape) -> bool:
+        """Return whether two layers that follow one another can be a block."""
         _, rows, cols, channels = conv.output_shape(in_shape)
         fits = rows * cols * channels * conv.dtype.itemsize <= LARGEST_OUTPUT
         fits = fits and math.prod(pool.kernel_shape) <= conv_pool.LARGEST_WINDOW
         return fits and isinstance(conv.act_fn, ReLU) and pool.mode == "max"
 
-    def record_forward(self, program: Program, X: Array, Y: Array, argmax: Array, *, keep_weights: bool) -> None:
-        """Y = the pooled output, argmax its active places; as for layers, arrays are C-contiguous, of their dtype.
+    def output_shape(self, in_shape: Shape) -> Shape:
+        """Return the shape of the pooled output."""
+        return self.pool.output_shape(self.conv.output_shape(in_shape))
 
-        keep_weights keeps what is computed from the weights for as long as they stay the same.
-        """
-        how = self._how | {"winograd": self._winograd_forward, "keep_weights": keep_weights}
-        conv_pool.forward(program, Y, argmax, X, self.conv.W, self.conv.b, **how)
+    def initialize(self, in_shape: Shape) -> None:
+        """Initialize both layers."""
+        self.conv.initialize(in_shape)
+        self.pool.initialize(self.conv.output_shape(in_shape))
+
+    def saved(self, in_shape: Shape) -> dict[str, tuple[Shape, npt.DTypeLike]]:
+        """Keep the place of each window's maximum, or that it is not positive."""
+        return {"argmax": (self.output_shape(in_shape), np.uint8)}
+
+    def record_forward(self, program: Program, x: Array, y: Array, saved: Arrays, *, training: bool) -> None:
+        """Record y = the pooled output."""
+        how = self._geometry(x.shape, forward=True)
+        conv_pool.forward(program, y, saved["argmax"], x, self.conv.W, self.conv.b, keep_weights=not training, **how)
 
     def record_backward(
-        self, program: Program, dX: Array | None, dW: Array, db: Array, X: Array, argmax: Array, dY: Array
+        self, program: Program, dx: Array | None, dy: Array, x: Array, y: Array, saved: Arrays, grads: Arrays | None
     ) -> None:
-        """dX (unless None), dW, db = the gradients from that of the output, dY."""
-        how = self._how | {"winograd": self._winograd_backward}
-        conv_pool.backward(program, dX, dW, db, X, argmax, dY, self.conv.W, **how)
+        """Record the gradients; the order in which the weights' are summed up depends on whether dx is wanted."""
+        if dx is None and grads is None:
+            return
+        if grads is None:
+            grads = {name: np.empty_like(array) for name, array in self.gradients.items()}
+        dW, db = grads["W"], grads["b"].reshape(-1)
+        how = self._geometry(x.shape, forward=False)
+        conv_pool.backward(program, dx, dW, db, x, saved["argmax"], dy, self.conv.W, **how)
 
-
-def active_places(argmax: Array, Y: Array) -> npt.NDArray[np.uint8]:
-    """The places of a pooling's maxima Y, INACTIVE_PLACE where a maximum is not positive and hands on no gradient."""
-    return np.where(Y > 0, argmax, conv_pool.INACTIVE_PLACE).astype(np.uint8)
-
-
-def gradients_of(conv: Conv2D) -> tuple[Array, Array]:
-    """Where the gradients of weights and bias go: nowhere that matters if the layer is frozen."""
-    if conv.trainable:
-        return conv.gradients["W"], conv.gradients["b"].reshape(-1)
-    return np.empty_like(conv.W), np.empty_like(conv.b)
+    def _geometry(self, in_shape: Shape, *, forward: bool) -> dict[str, Any]:
+        """Return where windows lie and how to convolve, as the kernels take it."""
+        conv, middle = self.conv, self.conv.output_shape(in_shape)
+        spacing = {"out_shape": middle[1:3], "stride": conv.stride, "dilation": conv.dilation}
+        return {
+            "conv": spacing | conv.padding(in_shape),
+            "pool": self.pool.window(middle),
+            "winograd": conv.uses_winograd(in_shape, forward=forward),
+        }

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy.typing as npt
 
-from cvae.nn.base import Array, LayerBase
+from cvae._kernels.program import Program
+from cvae.nn.base import LayerBase, Retained
+from cvae.nn.protocol import Array, Arrays, Shape
 
 
 class Flatten(LayerBase):
@@ -26,38 +28,35 @@ class Flatten(LayerBase):
     (2, 48)
     """
 
+    is_view = True
+    needs_output = False
+    derived_names = ("in_dims",)
+
     def __init__(
         self, keep_dim: str | int = "first", optimizer: Any = None, *, dtype: npt.DTypeLike = "float32"
     ) -> None:
         super().__init__(optimizer, dtype=dtype)
         self.keep_dim = keep_dim
         self._check_sizes()
-        self.derived_variables = {"in_dims": []}
         self.is_initialized = True
-
-    @property
-    def hyperparameters(self) -> dict[str, Any]:
-        return {
-            "layer": "Flatten",
-            "keep_dim": self.keep_dim,
-            "dtype": self.dtype.name,
-            "optimizer": self._optimizer_summary(),
-        }
 
     def _check_sizes(self) -> None:
         if self.keep_dim not in ("first", "last", -1):
             raise ValueError(f"keep_dim must be 'first', 'last' or -1, got {self.keep_dim!r}")
 
-    def output_shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, in_shape: Shape) -> Shape:
         size = math.prod(in_shape)
         if self.keep_dim == -1:
             return 1, size
         return (in_shape[0], size // in_shape[0]) if self.keep_dim == "first" else (size // in_shape[-1], in_shape[-1])
 
-    def _forward_one(self, X: Array, retain_derived: bool) -> Array:
-        if retain_derived:
-            self.derived_variables["in_dims"].append(X.shape)
-        return X.reshape(self.output_shape(X.shape))
+    def record_forward(self, program: Program, x: Array, y: Array, saved: Arrays, *, training: bool) -> None:
+        """Record nothing: y is x in another shape."""
 
-    def _backward_one(self, dLdy: Array, index: int, retain_grads: bool) -> Array:
-        return dLdy.reshape(self.derived_variables["in_dims"][index])
+    def record_backward(
+        self, program: Program, dx: Array | None, dy: Array, x: Array, y: Array, saved: Arrays, grads: Arrays | None
+    ) -> None:
+        """Record nothing: dx is dy in another shape."""
+
+    def _derive(self, retained: Retained) -> dict[str, Any]:
+        return {"in_dims": retained.X.shape}

@@ -6,9 +6,10 @@ import numpy.typing as npt
 
 from cvae._kernels import dense
 from cvae._kernels.program import Program
-from cvae.engine.updates import Updates
 from cvae.nn.activations import ReLU
-from cvae.nn.base import Array, WeightedLayer
+from cvae.nn.protocol import Array, Arrays, Shape
+from cvae.nn.weighted import WeightedLayer
+from cvae.optim.updates import Updates
 from cvae.parsing import check_size
 
 
@@ -40,7 +41,9 @@ class FullyConnected(WeightedLayer):
     (2, 3)
     """
 
+    size_names = ("n_in",)
     input_ndim = 2
+    overwrites_input = True
 
     def __init__(
         self,
@@ -57,18 +60,6 @@ class FullyConnected(WeightedLayer):
         self.n_out = n_out
         self._check_sizes()
 
-    @property
-    def hyperparameters(self) -> dict[str, Any]:
-        return {
-            "layer": "FullyConnected",
-            "init": self.init,
-            "n_in": self.n_in,
-            "n_out": self.n_out,
-            "act_fn": str(self.act_fn),
-            "dtype": self.dtype.name,
-            "optimizer": self._optimizer_summary(),
-        }
-
     def _check_sizes(self) -> None:
         if self.n_out is not None:
             self.n_out = check_size(self.n_out, "n_out")
@@ -79,42 +70,43 @@ class FullyConnected(WeightedLayer):
             raise ValueError("n_out must be set before the first forward, got None")
         return self.n_out
 
-    def output_shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, in_shape: Shape) -> Shape:
         return in_shape[0], self._outputs()
 
-    def _weight_shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def _weight_shape(self, in_shape: Shape) -> Shape:
         if self.n_in is not None and self.n_in != in_shape[1]:
             raise ValueError(f"X must have {self.n_in} columns, got {in_shape[1]}")
         return in_shape[1], self._outputs()
 
-    def _bias_shape(self) -> tuple[int, ...]:
+    def _bias_shape(self) -> Shape:
         return 1, self._outputs()
 
-    def _take_sizes(self, W_shape: tuple[int, ...]) -> None:
+    def _take_sizes(self, W_shape: Shape) -> None:
         if len(W_shape) != 2 or (self.n_out is not None and W_shape[1] != self.n_out):
             raise ValueError(f"W must have the shape {('n_in', self.n_out)}, got {W_shape}")
         if self.is_initialized and W_shape[0] != self.n_in:
             raise ValueError(f"W must have {self.n_in} rows, got {W_shape[0]}")
         self.n_in, self.n_out = W_shape
 
-    def record_affine(self, program: Program, X: Array, Z: Array, relu: bool) -> None:
-        dense.dense_forward(program, Z, X, self.W, self.b, relu=relu)
+    def record_affine(self, program: Program, x: Array, z: Array, *, relu: bool) -> None:
+        dense.dense_forward(program, z, x, self.W, self.b, relu=relu)
 
-    def record_grads(
-        self, program: Program, dX: Array | None, dW: Array | None, db: Array | None, X: Array, dZ: Array
+    def record_affine_backward(
+        self, program: Program, dx: Array | None, dz: Array, x: Array, grads: Arrays | None
     ) -> None:
-        dense.dense_backward(program, dX, dW, db, X, dZ, self.W, skip_dead=self._has_dead_units)
+        dW, db = (None, None) if grads is None else (grads["W"], grads["b"].reshape(-1))
+        dense.dense_backward(program, dx, dW, db, x, dz, self.W, skip_dead=self._has_dead_units)
 
-    def record_descent(self, program: Program, dX: Array | None, X: Array, dZ: Array, updates: Updates) -> None:
-        step = updates.step_of(self, "W")
-        if step is None:
-            super().record_descent(program, dX, X, dZ, updates)
+    def record_affine_descent(self, program: Program, dx: Array | None, dz: Array, x: Array, updates: Updates) -> None:
+        update = updates.of(self, "W")
+        if update is None:
+            super().record_affine_descent(program, dx, dz, x, updates)
             return
         db = self.gradients["b"].reshape(-1)
-        dense.dense_backward(program, dX, None, db, X, dZ, self.W, skip_dead=self._has_dead_units, update=step)
+        dense.dense_backward(program, dx, None, db, x, dz, self.W, skip_dead=self._has_dead_units, update=update)
         updates.record(program, self, ["b"])
 
     @property
     def _has_dead_units(self) -> bool:
-        """Whether there may well be units that have no gradient in a whole batch."""
+        """Whether units are likely that have no gradient in a whole batch."""
         return isinstance(self.act_fn, ReLU)

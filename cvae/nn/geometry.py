@@ -15,13 +15,15 @@ Pad = SupportsIndex | str | Sequence[SupportsIndex]
 IntOrPair = SupportsIndex | Sequence[SupportsIndex]
 
 
-def resolve_kernel_shape(kernel_shape: IntOrPair) -> Shape2D:
+def resolve_kernel_shape(kernel_shape: IntOrPair, name: str = "kernel_shape") -> Shape2D:
     """Return a kernel's shape as two ints.
 
     Parameters
     ----------
     kernel_shape : int or 2 ints
         Rows and cols of the kernel, each >= 1; one int stands for both.
+    name : str
+        What error messages call it.
 
     Returns
     -------
@@ -39,18 +41,20 @@ def resolve_kernel_shape(kernel_shape: IntOrPair) -> Shape2D:
     >>> resolve_kernel_shape(3), resolve_kernel_shape([5, 4])
     ((3, 3), (5, 4))
     """
-    message = f"kernel_shape must be an int or 2 ints >= 1, got {kernel_shape!r}"
+    message = f"{name} must be an int or 2 ints >= 1, got {kernel_shape!r}"
     rows, cols = _integers(_repeated(kernel_shape, 2), 2, 1, message)
     return rows, cols
 
 
-def resolve_stride(stride: IntOrPair) -> int:
+def resolve_stride(stride: IntOrPair, name: str = "stride") -> int:
     """Return the step between two neighbouring windows, one int for both axes.
 
     Parameters
     ----------
     stride : int or 2 equal ints
         Rows or cols from one window to the next, >= 1.
+    name : str
+        What error messages call it.
 
     Returns
     -------
@@ -68,7 +72,7 @@ def resolve_stride(stride: IntOrPair) -> int:
     >>> resolve_stride(2), resolve_stride((2, 2))
     (2, 2)
     """
-    message = f"stride must be an int >= 1, the same for rows and cols, got {stride!r}"
+    message = f"{name} must be an int >= 1, the same for rows and cols, got {stride!r}"
     rows, cols = _integers(_repeated(stride, 2), 2, 1, message)
     if rows != cols:
         raise ValueError(message)
@@ -131,6 +135,8 @@ def resolve_pad(
     kernel_shape: IntOrPair,
     stride: IntOrPair,
     dilation: SupportsIndex = 0,
+    *,
+    name: str = "pad",
 ) -> Pad4:
     """Return the number of rows and cols of zeros on each side of the image.
 
@@ -145,6 +151,8 @@ def resolve_pad(
         Size of the image.
     kernel_shape, stride, dilation
         As in `resolve_kernel_shape`, `resolve_stride` and `resolve_dilation`; used by "same" alone.
+    name : str
+        What error messages call `pad`.
 
     Returns
     -------
@@ -169,7 +177,7 @@ def resolve_pad(
     >>> resolve_pad("same", in_shape=(6, 5), kernel_shape=(3, 2), stride=2)
     (3, 4, 2, 3)
     """
-    message = f"pad must be an int, 'same', 'valid' or 2 or 4 ints >= 0, got {pad!r}"
+    message = f"{name} must be an int, 'same', 'valid' or 2 or 4 ints >= 0, got {pad!r}"
     if isinstance(pad, str):
         if pad.lower() == "same":
             return _pad_to_reach(in_shape, in_shape, kernel_shape, stride, dilation)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from cvae._kernels import pool2d
 from cvae._kernels.program import Program
-from cvae.nn.base import Array, LayerBase
+from cvae.nn.base import LayerBase, Retained
 from cvae.nn.geometry import (
     IntOrPair,
     Pad,
@@ -17,7 +17,7 @@ from cvae.nn.geometry import (
     resolve_pad,
     resolve_stride,
 )
-from cvae.runtime.programs import run
+from cvae.nn.protocol import Array, Arrays, Shape
 
 
 class Pool2D(LayerBase):
@@ -45,7 +45,11 @@ class Pool2D(LayerBase):
            [13., 15.]], dtype=float32)
     """
 
+    size_names = ("act_fn", "in_ch", "out_ch")
     input_ndim = 4
+    needs_output = False
+    overwrites_input = True
+    derived_names = ("out_rows", "out_cols")
 
     def __init__(
         self,
@@ -65,22 +69,6 @@ class Pool2D(LayerBase):
         self._check_sizes()
         self.in_ch: int | None = None
         self.out_ch: int | None = None
-        self.argmax: list[Array | None] = []
-
-    @property
-    def hyperparameters(self) -> dict[str, Any]:
-        return {
-            "layer": "Pool2D",
-            "act_fn": None,
-            "pad": self.pad,
-            "mode": self.mode,
-            "in_ch": self.in_ch,
-            "out_ch": self.out_ch,
-            "stride": self.stride,
-            "kernel_shape": self.kernel_shape,
-            "dtype": self.dtype.name,
-            "optimizer": self._optimizer_summary(),
-        }
 
     def _check_sizes(self) -> None:
         if self.mode not in ("max", "average"):
@@ -89,57 +77,49 @@ class Pool2D(LayerBase):
         self.stride = resolve_stride(self.stride)
         resolve_pad(self.pad, (1, 1), self.kernel_shape, self.stride)
 
-    def initialize(self, in_shape: tuple[int, ...]) -> None:
+    def initialize(self, in_shape: Shape) -> None:
         if not self.is_initialized:
             self.in_ch = self.out_ch = in_shape[3]
-            self.derived_variables = {"out_rows": [], "out_cols": []}
             self.is_initialized = True
         elif self.in_ch != in_shape[3]:
             raise ValueError(f"X must have {self.in_ch} channels, got {in_shape[3]}")
 
-    def _pad4(self, in_shape: tuple[int, ...]) -> Pad4:
+    def _pad4(self, in_shape: Shape) -> Pad4:
         return resolve_pad(self.pad, (in_shape[1], in_shape[2]), self.kernel_shape, self.stride)
 
-    def output_shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, in_shape: Shape) -> Shape:
         rows_cols = conv_output_shape(
             (in_shape[1], in_shape[2]), self.kernel_shape, self.stride, self._pad4(in_shape), operation="pooling"
         )
         return in_shape[0], *rows_cols, in_shape[3]
 
-    def window(self, in_shape: tuple[int, ...]) -> dict[str, Any]:
+    def window(self, in_shape: Shape) -> dict[str, Any]:
         """Where the windows lie in an input of this shape, as the kernels take it."""
         top, _, left, _ = self._pad4(in_shape)
         return {"kernel_shape": self.kernel_shape, "stride": self.stride, "pad_top": top, "pad_left": left}
 
-    def record_forward(self, program: Program, X: Array, Y: Array, argmax: Array | None) -> None:
-        """Y = the output, and for the maximum its places; arrays are C-contiguous, argmax int32 of Y's shape."""
-        if argmax is not None:
-            pool2d.max_forward(program, Y, argmax, X, **self.window(X.shape))
+    def saved(self, in_shape: Shape) -> dict[str, tuple[Shape, npt.DTypeLike]]:
+        """Keep the place of each window's maximum."""
+        return {"argmax": (self.output_shape(in_shape), np.int32)} if self.mode == "max" else {}
+
+    def record_forward(self, program: Program, x: Array, y: Array, saved: Arrays, *, training: bool) -> None:
+        """Record y = the maximum or mean of each window."""
+        if self.mode == "max":
+            pool2d.max_forward(program, y, saved["argmax"], x, **self.window(x.shape))
         else:
-            pool2d.average_forward(program, Y, X, **self.window(X.shape))
+            pool2d.average_forward(program, y, x, **self.window(x.shape))
 
-    def record_backward(self, program: Program, dX: Array, dY: Array, argmax: Array | None) -> None:
-        """dX = the gradient with respect to the input, from that of the output."""
-        if argmax is not None:
-            pool2d.max_backward(program, dX, dY, argmax, **self.window(dX.shape))
+    def record_backward(
+        self, program: Program, dx: Array | None, dy: Array, x: Array, y: Array, saved: Arrays, grads: Arrays | None
+    ) -> None:
+        """Record the gradient with respect to the input."""
+        if dx is None:
+            return
+        if self.mode == "max":
+            pool2d.max_backward(program, dx, dy, saved["argmax"], **self.window(dx.shape))
         else:
-            pool2d.average_backward(program, dX, dY, **self.window(dX.shape))
+            pool2d.average_backward(program, dx, dy, **self.window(dx.shape))
 
-    def _forward_one(self, X: Array, retain_derived: bool) -> Array:
-        Y = np.empty(self.output_shape(X.shape), self.dtype)
-        argmax = np.empty(Y.shape, np.int32) if self.mode == "max" else None
-        run(self.record_forward, X, Y, argmax)
-        if retain_derived:
-            self.derived_variables["out_rows"].append(Y.shape[1])
-            self.derived_variables["out_cols"].append(Y.shape[2])
-            self.argmax.append(argmax)
-        return Y
-
-    def _backward_one(self, dLdy: Array, index: int, retain_grads: bool) -> Array:
-        dX = np.empty_like(self.X[index])
-        run(self.record_backward, dX, dLdy, self.argmax[index])
-        return dX
-
-    def flush_gradients(self) -> None:
-        super().flush_gradients()
-        self.argmax = []
+    def _derive(self, retained: Retained) -> dict[str, Any]:
+        _, rows, cols, _ = retained.Y.shape
+        return {"out_rows": rows, "out_cols": cols}

@@ -15,13 +15,14 @@ from cvae.parsing import Configurable, check_number
 from cvae.runtime.programs import run
 from cvae.runtime.threads import get_num_threads
 from cvae.runtime.workspace import copy_of, zeros_like
+from cvae.snapshot import Revised
 
 Array = npt.NDArray[np.floating]
 Scalars = npt.NDArray[np.float64]
 SchedulerLike = SchedulerBase | str | Mapping[str, Any] | None
 
 
-class OptimizerBase(Configurable, ABC):
+class OptimizerBase(Configurable, Revised, ABC):
     """Base of the optimizers.
 
     An update asks the scheduler for the rate, scales the gradient down if its L2 norm exceeds
@@ -65,7 +66,7 @@ class OptimizerBase(Configurable, ABC):
         self.clip_norm = None if clip_norm is None else check_number("clip_norm", clip_norm, "[0, inf)")
         self.lr_scheduler = make_scheduler(lr_scheduler, self._lr)
         self.cache: dict[str, Any] = {}
-        self.cur_step = 0
+        self._cur_step = 0
 
     @property
     def lr(self) -> float:
@@ -79,9 +80,18 @@ class OptimizerBase(Configurable, ABC):
         if isinstance(self.lr_scheduler, ConstantScheduler):
             self.lr_scheduler = ConstantScheduler(self._lr)
 
+    @property
+    def cur_step(self) -> int:
+        """Number of the current step, 0 before the first `step`."""
+        return self._cur_step
+
+    @cur_step.setter
+    def cur_step(self, cur_step: int) -> None:
+        self._cur_step = cur_step
+
     def step(self) -> None:
         """Begin the next step: call it once before the updates of all parameters."""
-        self.cur_step += 1
+        self._cur_step += 1
 
     def reset_step(self) -> None:
         """Set the step number back to 0."""

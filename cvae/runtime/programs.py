@@ -1,4 +1,4 @@
-"""Running kernels: each of them records its work in a program, which then runs with the memory and threads of here."""
+"""Running programs: with the scratch memory of this Python thread, on the threads that are set."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from cvae.runtime.threads import get_num_threads
 from cvae.runtime.workspace import workspace
 
 
-def start(program: Program, n_threads: int | None = None) -> None:
+def execute(program: Program, n_threads: int | None = None) -> None:
     """Run a program; by default on the threads of `cvae.get_num_threads`."""
     program.run(workspace=workspace, n_threads=get_num_threads() if n_threads is None else n_threads)
 
@@ -17,4 +17,4 @@ def run(record: Callable[..., Any], *arguments: Any, n_threads: int | None = Non
     """Run at once what ``record(program, *arguments, **options)`` records."""
     program = Program()
     record(program, *arguments, **options)
-    start(program, n_threads)
+    execute(program, n_threads)

@@ -14,7 +14,7 @@ from cvae._kernels import conv2d, conv_pool, elementwise, pool2d, winograd
 from cvae._kernels.program import Program
 from cvae.layers import Conv2D, Pool2D
 from cvae.nn.conv_pool import LARGEST_OUTPUT, ConvPool
-from cvae.runtime.programs import run, start
+from cvae.runtime.programs import execute, run
 
 # Relative rms error of sums in another order.
 TOLERANCE = {np.float32: 2e-6, np.float64: 1e-14}
@@ -253,7 +253,7 @@ def test_kept_weights_are_made_anew_when_the_weights_change(name, dtype):
     for change in (0, 0, 1, 0, -2):
         data.w[-1, -1, -1, -1] += change
         y.fill(np.nan)
-        start(program)
+        execute(program)
         np.testing.assert_array_equal(y, data.fused()[0])
 
 

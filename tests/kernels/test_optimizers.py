@@ -11,8 +11,8 @@ from kernel_checks import assert_margins_untouched, each_dtype, exact, normal, o
 
 from cvae._kernels import optimizers
 from cvae._kernels.program import Program
+from cvae.runtime.programs import execute
 from cvae.runtime.programs import run as run_kernel
-from cvae.runtime.programs import start
 
 # At the edges of vectors, of pieces of work (8192) and of the work that is shared out to threads (32768).
 SIZES = [0, 1, 3, 15, 16, 17, 33, 8191, 8192, 8193, 32767, 32768, 40001]
@@ -59,7 +59,7 @@ class Run:
     def __call__(self, grad):
         self.steps += 1
         self.grad[:], self.scalars[:] = grad, scalars(self.name, self.steps, *self.how)
-        start(self.program, 2)
+        execute(self.program, 2)
         assert_margins_untouched(self.param, *self.states)
 
 

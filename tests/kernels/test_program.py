@@ -13,7 +13,7 @@ from program_checks import CONV, PAD, POOL, assert_all_equal, logistic, record, 
 import cvae
 from cvae._kernels import conv2d, dense, elementwise, losses, pool2d, winograd
 from cvae._kernels.program import Program
-from cvae.runtime.programs import run, start
+from cvae.runtime.programs import execute, run
 from cvae.runtime.threads import limit_threads
 from cvae.runtime.workspace import aligned_empty, workspace
 
@@ -35,7 +35,7 @@ def test_kernels_and_calls_take_their_turns():
     elementwise.sigmoid(program, x, x)
     program.call(look)
     assert_all_equal([x], [original])  # recorded, not run
-    start(program)
+    execute(program)
     once = logistic(original)
     np.testing.assert_allclose(seen, [original, once, once, logistic(double)], rtol=1e-15)
 
@@ -45,7 +45,7 @@ def test_a_hundred_kernels_run_in_their_order():
     x[0] = np.linspace(-3, 3, 7)
     for before, after in itertools.pairwise(x):
         elementwise.sigmoid(program, after, before)
-    start(program)
+    execute(program)
     np.testing.assert_allclose(x[1:], logistic(x[:-1]), rtol=1e-15)
 
 
@@ -94,7 +94,7 @@ def test_a_program_computes_what_its_kernels_compute_one_by_one_with_any_number_
     assert all(np.isfinite(array).all() for array in arrays_of(alone))
     for n_threads in (1, 2, 3, 7):
         steps = training_step(seed=1)
-        start(record(steps), n_threads)
+        execute(record(steps), n_threads)
         assert_all_equal(arrays_of(steps), arrays_of(alone))
 
 
@@ -104,7 +104,7 @@ def test_a_program_runs_many_times_and_reads_its_arrays_afresh():
     for n_threads in (1, 3, 2):
         for inputs in zip(steps[0][1][1:], alone[0][1][1:], strict=True):  # images, weights and bias
             inputs[0][...] = inputs[1][...] = rng.standard_normal(inputs[0].shape)
-        start(program, n_threads)
+        execute(program, n_threads)
         run_one_by_one(alone)
         assert_all_equal(arrays_of(steps), arrays_of(alone))
 
@@ -118,7 +118,7 @@ def test_python_threads_may_run_programs_at_the_same_time():
         run_one_by_one(alone)
         everyone.wait()
         for _ in range(20):
-            start(program, 2)
+            execute(program, 2)
             assert_all_equal(arrays_of(steps), arrays_of(alone))
 
     with ThreadPoolExecutor(3) as pool:
@@ -132,7 +132,7 @@ def test_calls_get_their_arguments():
     program, seen, arguments = Program(), [], (object(), 2, {})
     program.call(lambda *got: seen.append(got))
     program.call(lambda *got: seen.append(got), *arguments)
-    start(program)
+    execute(program)
     assert seen == [(), arguments]
 
 
@@ -149,11 +149,11 @@ def test_an_exception_of_a_call_comes_out_and_the_program_runs_again():
     elementwise.sigmoid(program, after, before)
     for _ in range(2):
         with pytest.raises(KeyError, match="in a call"):
-            start(program)
+            execute(program)
         assert np.isfinite(before).all()
         assert np.isnan(after).all()
     fails[0] = False
-    start(program)
+    execute(program)
     np.testing.assert_allclose(after, logistic(before), rtol=1e-15)
 
 
@@ -187,7 +187,7 @@ def test_a_call_may_use_the_same_workspace_and_more_of_it():
 def test_a_program_whose_call_refers_to_it_is_collected():
     def cycle():
         program, out = recorded_sigmoid(np.zeros(3))
-        program.call(lambda: start(program))
+        program.call(lambda: execute(program))
         return weakref.ref(out)
 
     out = cycle()
@@ -199,7 +199,7 @@ def test_a_program_whose_call_refers_to_it_is_collected():
 
 
 def test_an_empty_program_runs():
-    start(Program())
+    execute(Program())
     Program().run(workspace=None, n_threads=1)  # it needs no memory
     program, seen = Program(), []
     program.call(seen.append, 1)
@@ -233,7 +233,7 @@ def test_a_workspace_that_is_too_small_is_refused(size):
     with pytest.raises(ValueError, match=r"workspace must reserve at least \d+ bytes$"):
         program.run(workspace=Small(), n_threads=2)
     assert np.isnan(y).all()
-    start(program)
+    execute(program)
     assert np.isfinite(y).all()
 
 
@@ -245,7 +245,7 @@ def test_by_default_programs_run_on_the_threads_of_get_num_threads():
     program = Observed()
     for limit in (1, 3):
         with limit_threads(limit):
-            start(program)
+            execute(program)
             assert program.n_threads == cvae.get_num_threads()
-    start(program, 5)
+    execute(program, 5)
     assert program.n_threads == 5

@@ -11,7 +11,7 @@ import pytest
 from program_checks import CONV, PAD, POOL, assert_all_equal, logistic, record, recorded_sigmoid
 
 from cvae._kernels import conv2d, conv_pool, dense, dispatch, elementwise, latent, losses, optimizers, pool2d, winograd
-from cvae.runtime.programs import run, start
+from cvae.runtime.programs import execute, run
 from cvae.runtime.workspace import ALIGNMENT, aligned_empty
 
 # Every kernel with the shapes of its arrays, of float32 unless another type is given, and its options.
@@ -174,7 +174,7 @@ def test_arrays_live_as_long_as_the_program(kernel, shapes, options):
     program, memories = recorded()
     gc.collect()
     assert all(memory() is not None for memory in memories)
-    start(program)
+    execute(program)
     del program
     gc.collect()
     assert all(memory() is None for memory in memories)
@@ -190,7 +190,7 @@ def test_a_kernel_that_raises_leaves_what_was_recorded_before(kernel, shapes, op
         kernel(program, *wrong, **options)
     twice = np.full_like(x, np.nan)
     elementwise.sigmoid(program, twice, out)
-    start(program)
+    execute(program)
     np.testing.assert_allclose([out, twice], [logistic(x), logistic(out)], rtol=1e-15)
 
 

@@ -1,0 +1,120 @@
+"""From lists of layers, or their call strings, to the two networks of a model with all their parameters."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+
+from cvae.likelihoods import Likelihood
+from cvae.nn.base import LayerBase
+from cvae.nn.fully_connected import FullyConnected
+from cvae.nn.weighted import is_identity
+from cvae.parsing import object_from_call, subclasses_by_name
+from cvae.undo import undone_on_error
+
+Layers = OrderedDict[str, LayerBase]
+
+
+def make_layer(layer: LayerBase | str, name: str) -> LayerBase:
+    """Return a new layer from a call string such as "Conv2D(out_ch=32, kernel_shape=3)", or a copy of a layer.
+
+    Raises
+    ------
+    TypeError
+        If `layer` is neither; `name` is what the message calls it.
+    ValueError
+        If the string is not the call of a known layer with valid arguments.
+    """
+    if isinstance(layer, str):
+        try:
+            made: LayerBase = object_from_call(layer, subclasses_by_name(LayerBase), "layer")
+            return made
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    if not isinstance(layer, LayerBase):
+        raise TypeError(f"{name} must be a layer or its call string, got {layer!r}")
+    return copy.deepcopy(layer)
+
+
+def make_layers(layers: Iterable[LayerBase | str], name: str) -> Layers:
+    """Return new layers by name, such as "Conv2D_1"; `name` is what error messages call the sequence."""
+    if isinstance(layers, str) or not isinstance(layers, Iterable):
+        raise TypeError(f"{name} must be a sequence of layers or their call strings, got {layers!r}")
+    made = [make_layer(layer, f"{name}[{i}]") for i, layer in enumerate(layers)]
+    return OrderedDict((f"{type(layer).__name__}_{i}", layer) for i, layer in enumerate(made, 1))
+
+
+def by_path(encoder: Layers, decoder: Layers) -> dict[str, LayerBase]:
+    """Return all layers by path, such as "encoder/Conv1", from the input to the output."""
+    parts = {"encoder": encoder, "decoder": decoder}
+    return {f"{part}/{name}": layer for part, layers in parts.items() for name, layer in layers.items()}
+
+
+def initialize(
+    encoder: Layers, decoder: Layers, likelihood: Likelihood, image_shape: tuple[int, int, int], T: int
+) -> None:
+    """Create all parameters for images of this shape, from the encoder's first layer to the decoder's last.
+
+    Nothing has changed after an error, neither layers nor random number generators.
+
+    Raises
+    ------
+    ValueError
+        If the layers do not fit one another, the images, or the likelihood.
+    MemoryError
+        If there is not enough memory.
+    """
+    layers = [*encoder.values(), *decoder.values()]
+    rngs = {id(layer.rng): layer.rng for layer in layers if layer.rng is not None}
+    with undone_on_error(layers, rngs.values()):
+        last = decoder[next(reversed(decoder))]
+        if isinstance(last, FullyConnected) and last.n_out is None:
+            last.n_out = likelihood.n_outputs(image_shape)
+        # Before any parameter is drawn: does a batch go through?
+        check_shapes(encoder, decoder, likelihood, image_shape, T)
+        _initialize_through(encoder, (1, *image_shape))
+        _initialize_through(decoder, (1, T))
+
+
+def _initialize_through(layers: Layers, shape: tuple[int, ...]) -> None:
+    for layer in layers.values():
+        layer.initialize(shape)
+        shape = layer.output_shape(shape)
+
+
+def check_shapes(
+    encoder: Layers, decoder: Layers, likelihood: Likelihood, image_shape: tuple[int, int, int], T: int
+) -> None:
+    """Raise ValueError unless images become codes, and codes what the likelihood takes, by the right activations."""
+    code = _shape_through("encoder", encoder, (1, *image_shape))
+    if code != (1, 2 * T):
+        raise ValueError(f"encoder must put out a mean and a log variance for each of T={T} dimensions, got {code[1:]}")
+    output, n_outputs = _shape_through("decoder", decoder, (1, T)), likelihood.n_outputs(image_shape)
+    if math.prod(output) != n_outputs:
+        raise ValueError(f"decoder must put out {n_outputs} numbers for {likelihood}, got the shape {output[1:]}")
+    name, layer = next(reversed(encoder.items()))
+    if layer.act_fn is not None and not is_identity(layer.act_fn):
+        raise ValueError(f"{name} must have the activation Affine(slope=1, intercept=0), got {layer.act_fn}")
+    name, layer = next(reversed(decoder.items()))
+    if layer.act_fn is not None and not (is_identity(layer.act_fn) or layer.act_fn == likelihood.activation):
+        raise ValueError(
+            f"{name} must have the activation {likelihood.activation} of the likelihood, got {layer.act_fn}"
+        )
+
+
+def _shape_through(part: str, layers: Layers, shape: tuple[int, ...]) -> tuple[int, ...]:
+    for name, layer in layers.items():
+        if layer.input_ndim is not None and layer.input_ndim != len(shape):
+            hint = " (a Flatten() before it?)" if layer.input_ndim == 2 else ""
+            raise ValueError(
+                f"{part}/{name} must get arrays of {layer.input_ndim} dimensions, got the shape {shape}{hint}"
+            )
+        shape = layer.output_shape(shape)
+    return shape
+
+
+def call_strings(layers: Sequence[LayerBase | str]) -> list[str]:
+    """Return the call strings of layers, to be saved."""
+    return [layer if isinstance(layer, str) else repr(layer) for layer in layers]

@@ -1,0 +1,205 @@
+"""numpy-ml's interface of a model: forward, backward and update by hand, and nested dictionaries of all layers.
+
+The passes are those that `fit` runs, so that their bits are equal by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae.core import Array
+from cvae.data.images import gather
+from cvae.derived import Derived, derived_names, output_gradients, run_one_by_one
+from cvae.inference import Inference
+from cvae.optim.updates import Updates
+from cvae.passes import Passes
+from cvae.random import standard_normal
+from cvae.runtime.threads import limit_threads
+
+
+class ByHand(Inference):
+    """`forward`, `backward`, `update` and the properties of numpy-ml's model."""
+
+    def _start(self) -> None:
+        super()._start()
+        self._forget_forward()
+
+    def _forget_forward(self) -> None:
+        """Start as if there had been no `forward`."""
+        self._retained: list[tuple[Passes, Array, Array]] = []  # each with its images and what it returned
+        self._is_consumed = False  # whether a `backward` has overwritten what `forward` left
+        self._start_derived({})
+
+    def _start_derived(self, known: dict[str, Any]) -> None:
+        names = derived_names(self.encoder_, self.decoder_)
+        self._derived = Derived(names, known, lambda: self._components("derived_variables")["components"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what `forward` retained: it lies in memory that is this object's alone."""
+        return {name: value for name, value in vars(self).items() if name not in ("_retained", "_derived")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._forget_forward()
+
+    def _components(self, attribute: str) -> dict[str, Any]:
+        parts = {"encoder": self.encoder_, "decoder": self.decoder_}
+        return {
+            "components": {
+                part: {name: getattr(layer, attribute) for name, layer in layers.items()}
+                for part, layers in parts.items()
+            }
+        }
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The layers' own parameters: ``["components"]["encoder"]["Conv1"]["W"]`` and so on."""
+        return self._components("parameters")
+
+    @property
+    def gradients(self) -> dict[str, Any]:
+        """The layers' own gradients, in the same nesting; `update` sets them to zero."""
+        return self._components("gradients")
+
+    @property
+    def derived_variables(self) -> Mapping[str, Any]:
+        """numpy-ml's intermediate values of the last `forward` and `backward`, as gradients of layers' outputs.
+
+        Training does not need most of them: they are computed when one is first asked for, which has to be before
+        `update` changes the parameters. What there was no pass for, or has not been asked for in time, is None.
+        """
+        return self._derived
+
+    def forward(self, X_train: npt.ArrayLike, retain_derived: bool = True, noise: npt.ArrayLike | None = None) -> Array:
+        """Encode a batch, draw a code for each image, and decode it.
+
+        Parameters
+        ----------
+        X_train : array, shape (n, rows, cols, channels)
+            Images, as for `fit`.
+        retain_derived : bool
+            Whether to keep what `backward` needs.
+        noise : array, shape (n, T), optional
+            Standard normal numbers; drawn from the model's generator if not given.
+
+        Returns
+        -------
+        X_recon : array, shape (n, rows * cols * channels)
+            The mean images of the codes; for Bernoulli pixels, their probabilities.
+        """
+        self._sync()
+        images = self._as_images(X_train)
+        rows, cols, channels = images.shape[1:]
+        self._initialize((rows, cols, channels))
+        n = len(images)
+        if retain_derived and self._retained:  # its memory is used again: what it retained is computed now
+            self._components("X")
+        with limit_threads(self.n_threads):
+            passes = self._passes(n, training=retain_derived)
+            shape = n * passes.codes, self.T
+            noise = standard_normal(self._rng, shape, self.dtype) if noise is None else np.array(noise, self.dtype)
+            if noise.shape != shape:
+                raise ValueError(f"noise must have the shape {shape}, got {noise.shape}")
+            gather(images, slice(None), passes.images[:n])
+            passes.noise[: len(noise)] = noise
+            X_recon = passes.forward(n)
+        if retain_derived:
+            self._retain(passes, n, X_recon, noise)
+        return X_recon
+
+    def backward(self, X_train: npt.ArrayLike, X_recon: npt.ArrayLike) -> Array:
+        """Add the gradients of the loss of the last `forward` to the layers' `gradients`.
+
+        Parameters
+        ----------
+        X_train : array, shape (n, rows, cols, channels)
+            The batch that the reconstructions are held against, as a rule the one that went forward.
+        X_recon : array, shape (n, rows * cols * channels)
+            What `forward` returned.
+
+        Returns
+        -------
+        dX : array, shape (n, rows, cols, channels)
+            The gradient with respect to the encoder's input (the target's own part is not in it).
+
+        Raises
+        ------
+        RuntimeError
+            If not exactly one `forward` was retained since the last `update` or `flush_gradients`.
+        ValueError
+            If a shape is not that of the batch that went forward, or `X_recon` is not what `forward` returned.
+        """
+        if len(self._retained) != 1:
+            raise RuntimeError(
+                f"backward needs exactly one retained forward since the last flush, got {len(self._retained)}"
+            )
+        passes, images, returned = self._retained[0]
+        X, p = self._as_images(X_train), np.asarray(X_recon)
+        if X.shape != images.shape or p.shape != returned.shape:
+            raise ValueError(
+                f"X_train and X_recon must be those of the last forward, of shapes {images.shape} and "
+                f"{returned.shape}, got {X.shape} and {p.shape}"
+            )
+        if not np.array_equal(p, returned, equal_nan=True):
+            raise ValueError("X_recon must be what the last forward returned, got other values")
+        with limit_threads(self.n_threads):
+            target = gather(X, slice(None), np.empty(X.shape, self.dtype))
+            if self._is_consumed:
+                passes.forward(len(X))
+            self._is_consumed = True
+            trained = [layer for layer in self._layers().values() if layer.trainable]
+            before = [(sums, sums.copy()) for layer in trained for sums in layer.gradients.values()]
+            dX = passes.backward(target)
+            for sums, added in before:
+                if added.any():
+                    sums += added
+        self._derived.compute_with(lambda: self._output_gradients(passes, target))
+        return dX
+
+    def _retain(self, passes: Passes, n: int, X_recon: Array, noise: Array) -> None:
+        """Keep what `backward` needs, and how to compute what numpy-ml keeps beside it."""
+        batch = passes.codes_of(n)
+        self._retained.append((passes, passes.images[:n], X_recon.copy()))
+        self._is_consumed = False
+        known = {"noise": noise, "t_mean": batch.mean.copy(), "t_log_var": batch.log_var.copy()}
+        self._start_derived(known)
+        images, z = passes.images[:n], batch.z
+
+        def recall() -> None:
+            for layer in self._layers().values():
+                layer.recall_with(None)
+            with limit_threads(self.n_threads):
+                run_one_by_one(self.encoder_, images.copy())
+                run_one_by_one(self.decoder_, z.copy())
+
+        for layer in self._layers().values():
+            layer.recall_with(recall)
+
+    def _output_gradients(self, passes: Passes, target: Array) -> dict[str, Array]:
+        self._components("X")  # the layers' forward passes, if nobody has asked for them yet
+        self._is_consumed = True
+        deviation = np.exp(self._derived["t_log_var"] / 2)
+        with limit_threads(self.n_threads):
+            return output_gradients(passes, self.encoder_, self.decoder_, target, self._derived["noise"], deviation)
+
+    def update(self, cur_loss: float | None = None) -> None:
+        """Take one step of every layer's optimizer, from the output back to the input, and flush the gradients.
+
+        A frozen layer only flushes. An error leaves all parameters, optimizers and gradients as they were.
+        """
+        self._sync()
+        trained = [layer for layer in reversed(self._layers().values()) if layer.trainable]
+        with limit_threads(self.n_threads):
+            Updates().apply(trained, cur_loss)
+        self.flush_gradients()
+
+    def flush_gradients(self) -> None:
+        """Forget what `forward` retained and set all gradients to zero."""
+        for layer in self._layers().values():
+            layer.flush_gradients()
+        self._derived.settle()
+        self._retained = []

@@ -1,0 +1,142 @@
+"""What a model is made from: layers, likelihood, objective, random numbers, and the passes over all of them."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae import assembly
+from cvae.data.images import as_images, resolve_image_shape
+from cvae.estimator import Estimator, NotFittedError
+from cvae.likelihoods import Likelihood
+from cvae.nn.base import LayerBase, check_dtype
+from cvae.nn.initializers import OptimizerInitializer
+from cvae.objectives import Objective
+from cvae.parsing import check_size
+from cvae.passes import Passes
+from cvae.random import make_rng
+from cvae.runtime.threads import check_num_threads, limit_threads
+
+Array = npt.NDArray[Any]
+
+# Arguments whose change leaves the parameters as they are.
+KEEP_PARAMETERS = {"n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "objective", "beta"}
+
+
+class _PassesOfModels(threading.local):
+    """The passes of each model; each Python thread has its own, so that a model serves several at once."""
+
+    def __init__(self) -> None:
+        self.of: weakref.WeakKeyDictionary[Core, dict[bool, Passes]] = weakref.WeakKeyDictionary()
+
+
+_passes = _PassesOfModels()
+
+
+class Core(Estimator):
+    """Base of the models: they give the arguments that are declared here, and make their layers from their own."""
+
+    T: int
+    n_epochs: int
+    batchsize: int
+    image_shape: Sequence[int] | None
+    optimizer: Any
+    dtype: npt.DTypeLike
+    n_threads: int | None
+    random_state: int | np.random.Generator | np.random.RandomState | None
+
+    @abstractmethod
+    def _make_layers(self) -> tuple[assembly.Layers, assembly.Layers]:
+        """Return new layers of encoder and decoder, which draw no random numbers yet."""
+
+    @abstractmethod
+    def _make_likelihood(self) -> Likelihood: ...
+
+    @abstractmethod
+    def _make_objective(self) -> Objective: ...
+
+    def _check_arguments(self) -> None:
+        for name in ("T", "n_epochs", "batchsize"):
+            check_size(getattr(self, name), name)
+        check_dtype(self.dtype)
+        if self.n_threads is not None:
+            check_num_threads(self.n_threads, "n_threads")
+        if self.image_shape is not None:
+            resolve_image_shape(self.image_shape)
+
+    def _start(self) -> None:
+        """Check the arguments and make the model anew: layers without parameters, random numbers, history."""
+        self._check_arguments()
+        OptimizerInitializer(self.optimizer)()
+        likelihood, objective = self._make_likelihood(), self._make_objective()
+        encoder, decoder = self._make_layers()
+        # Nothing fails from here on, and a generator that others use too is not touched before.
+        self._rng = make_rng(self.random_state)
+        # A stream of its own, so that samples drawn while training goes on do not change the training.
+        self._sampling_rng = self._rng.spawn(1)[0]
+        for layer in (*encoder.values(), *decoder.values()):
+            layer.join(optimizer=self.optimizer, dtype=self.dtype, rng=self._rng)
+        self._likelihood, self._objective = likelihood, objective
+        self.encoder_, self.decoder_ = encoder, decoder
+        self.history_: dict[str, list[float]] = {}
+        self._image_shape: tuple[int, int, int] | None = None
+        _passes.of.pop(self, None)
+        self._remember_arguments()
+
+    def _take_effect(self, changed: set[str]) -> None:
+        if not changed <= KEEP_PARAMETERS:
+            self._start()
+            return
+        objective = self._make_objective() if changed & {"objective", "beta"} else self._objective
+        if "optimizer" in changed:
+            OptimizerInitializer(self.optimizer)()
+            for layer in self._layers().values():
+                layer.join(optimizer=self.optimizer, dtype=self.dtype, rng=self._rng)
+        self._objective = objective
+
+    def _layers(self) -> dict[str, LayerBase]:
+        """Return all layers by path, such as "encoder/Conv1", from the input to the output."""
+        return assembly.by_path(self.encoder_, self.decoder_)
+
+    def _initialize(self, image_shape: tuple[int, int, int]) -> None:
+        """Create all parameters for images of this shape, unless they exist; all or nothing."""
+        if self._image_shape is None:
+            assembly.initialize(self.encoder_, self.decoder_, self._likelihood, image_shape, self.T)
+            self._image_shape = image_shape
+
+    def _require_fitted(self) -> tuple[int, int, int]:
+        """Return the images' shape, or raise NotFittedError."""
+        self._sync()
+        if self._image_shape is None:
+            name = type(self).__name__
+            raise NotFittedError(f"this {name} has no parameters yet: call fit, partial_fit or forward first")
+        return self._image_shape
+
+    def _as_images(self, X: npt.ArrayLike, name: str = "X", image_shape: Sequence[int] | None = None) -> Array:
+        """Return X as a checked view (n, rows, cols, channels) of its own dtype, see `cvae.data.images`."""
+        images = as_images(X, image_shape or self._image_shape or self.image_shape, name=name)
+        with limit_threads(self.n_threads):
+            self._likelihood.check(images, name)
+        return images
+
+    def _passes(self, batchsize: int, *, training: bool) -> Passes:
+        """Return passes for batches of at least this size, made once for each Python thread and kept."""
+        kept = _passes.of.setdefault(self, {})
+        made_from = self.encoder_, self.decoder_, self._likelihood, self._objective
+        passes = kept.get(training)
+        if passes is None or passes.batchsize < batchsize or not passes.is_current(*made_from):
+            image_shape = self._require_fitted()
+            passes = None
+            kept.pop(training, None)  # its memory is freed before the new one is allocated
+            assembly.check_shapes(self.encoder_, self.decoder_, self._likelihood, image_shape, self.T)
+            passes = kept[training] = Passes(*made_from, batchsize, image_shape, training=training)
+        return passes
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._image_shape is not None

@@ -1,0 +1,200 @@
+"""Layers that follow one another, with the memory for a batch: all that runs goes through here."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae._kernels.program import Program
+from cvae.nn.protocol import Layer, Shape, allocate
+from cvae.optim.updates import Updates
+from cvae.runtime.workspace import empty
+
+Array = npt.NDArray[Any]
+
+
+@dataclasses.dataclass
+class Node:
+    """A layer in a network, with its memory for the largest batch.
+
+    Attributes
+    ----------
+    layer : Layer
+        A layer of the network, the fused form of two, or one without its activation.
+    in_shape : tuple of int
+        Of the input, for the largest batch.
+    y, dy : arrays
+        The output and, if the network is trained, the gradient with respect to it; they may be the same memory. Not
+        used where the output is a view of the input.
+    saved : dict of arrays
+        What the forward pass leaves for the backward pass.
+    """
+
+    layer: Layer
+    in_shape: Shape
+    y: Array
+    dy: Array
+    saved: dict[str, Array]
+
+    def saved_for(self, n: int) -> dict[str, Array]:
+        """Return the part of `saved` that a batch of n uses."""
+        specification = self.layer.saved((n, *self.in_shape[1:]))
+        return {
+            name: self.saved[name].reshape(-1)[: math.prod(shape)].reshape(shape)
+            for name, (shape, _) in specification.items()
+        }
+
+
+class Network:
+    """Layers that follow one another, for batches of at most `in_shape[0]` examples.
+
+    The network stops before the activation of its last layer: what that means belongs to who uses the output.
+
+    Parameters
+    ----------
+    layers : sequence of layers
+        At least one that is no view, initialized for this shape.
+    in_shape : tuple of int
+        Of the largest batch.
+    training : bool
+        Whether to allocate memory for gradients.
+
+    Attributes
+    ----------
+    output, output_grad : arrays
+        The output for the largest batch, and the gradient with respect to it, in the same memory where the last layer
+        allows that.
+
+    Raises
+    ------
+    ValueError
+        If a layer does not fit the shape below it, or does not keep the examples apart.
+    """
+
+    def __init__(self, layers: Sequence[Layer], in_shape: Shape, *, training: bool) -> None:
+        self._training = training
+        self._nodes: list[Node] = []
+        shape = in_shape
+        for layer in _fused(layers, in_shape):
+            self._nodes.append(_node(layer, shape))
+            shape = layer.output_shape(shape)
+        if training:
+            self._allocate_gradients()
+        last = [node for node in self._nodes if not node.layer.is_view][-1]
+        self.output, self.output_grad = last.y.reshape(shape), last.dy.reshape(-1, *shape[1:])
+
+    def _allocate_gradients(self) -> None:
+        """Store a gradient in the place of the output where nothing needs that any more."""
+        is_free = True  # the last output, for what computes its gradient reads it first
+        for node in reversed(self._nodes):
+            if not node.layer.is_view:
+                node.dy = node.y if is_free and not node.layer.needs_output else empty(node.y.shape, node.y.dtype)
+                is_free = node.layer.overwrites_input
+
+    def record_forward(self, program: Program, x: Array) -> None:
+        """Record the pass from a batch x up to the first len(x) rows of `output`."""
+        outputs = self._outputs(x)
+        for node, below, y in zip(self._nodes, outputs, outputs[1:], strict=False):
+            if not node.layer.is_view:
+                node.layer.record_forward(program, below, y, node.saved_for(len(x)), training=self._training)
+
+    def record_backward(
+        self,
+        program: Program,
+        x: Array,
+        *,
+        dx: Array | None = None,
+        updates: Updates | None = None,
+        separate_dx: Array | None = None,
+    ) -> None:
+        """Record the pass down from the first len(x) rows of `output_grad`, which are lost.
+
+        Parameters
+        ----------
+        program : Program
+        x : array
+            The batch that went up.
+        dx : array or None
+            Is overwritten with the gradient with respect to x; None: it is not wanted.
+        updates : Updates or None
+            Take the prepared steps of all layers that are not frozen, whose `gradients` are unspecified then; None:
+            the layers' `gradients` are overwritten with the gradients.
+        separate_dx : array or None
+            The same as dx, computed apart from the parameters' gradients: in which order a layer sums those up may
+            depend on whether dx is wanted.
+        """
+        outputs, gradients = self._outputs(x), self._gradients(len(x), dx)
+        for i in reversed(range(len(self._nodes))):
+            layer, saved = self._nodes[i].layer, self._nodes[i].saved_for(len(x))
+            if layer.is_view:
+                continue
+            passes = gradients[i + 1], outputs[i], outputs[i + 1], saved
+            if separate_dx is not None and i == self._first:
+                kept = np.empty_like(gradients[i + 1])
+                program.call(np.copyto, kept, gradients[i + 1])
+                layer.record_backward(program, separate_dx.reshape(outputs[i].shape), kept, *passes[1:], None)
+            if not layer.trainable or not layer.gradients:
+                layer.record_backward(program, gradients[i], *passes, None)
+            elif updates is None:
+                layer.record_backward(program, gradients[i], *passes, layer.gradients)
+            else:
+                layer.record_descent(program, gradients[i], *passes, updates)
+
+    @property
+    def _first(self) -> int:
+        """The index of the first layer that is no view."""
+        return next(i for i, node in enumerate(self._nodes) if not node.layer.is_view)
+
+    def _outputs(self, x: Array) -> list[Array]:
+        """Return x and the output of each layer for it."""
+        outputs = [x]
+        for node in self._nodes:
+            below = outputs[-1]
+            is_view, shape = node.layer.is_view, node.layer.output_shape(below.shape)
+            outputs.append(below.reshape(shape) if is_view else node.y[: len(x)])
+        return outputs
+
+    def _gradients(self, n: int, dx: Array | None) -> list[Any]:
+        """Return dx and the gradient with respect to the output of each layer, for a batch of n."""
+        gradients = [dx]
+        for node in self._nodes:
+            below = gradients[-1]
+            if not node.layer.is_view:
+                gradients.append(node.dy[:n])
+            else:
+                gradients.append(None if below is None else below.reshape(node.layer.output_shape(below.shape)))
+        return gradients
+
+
+def _fused(layers: Sequence[Layer], in_shape: Shape) -> list[Layer]:
+    """Return the layers with those fused that can be, and the last one without its activation."""
+    shape = in_shape
+    for layer in layers:  # their parameters exist, as a rule: this checks that they fit
+        layer.initialize(shape)
+        shape = layer.output_shape(shape)
+    left, result, shape = list(layers), [], in_shape
+    left[-1] = left[-1].without_activation() or left[-1]
+    while left:
+        layer = left.pop(0)
+        fused = layer.fuse(left[0], shape) if left else None
+        if fused is not None:
+            layer = fused
+            left.pop(0)
+        shape = layer.output_shape(shape)
+        result.append(layer)
+    return result
+
+
+def _node(layer: Layer, in_shape: Shape) -> Node:
+    shape = layer.output_shape(in_shape)
+    if shape[0] != in_shape[0]:
+        raise ValueError(
+            f"layers must keep the {in_shape[0]} examples of a batch apart, got the output {shape} of {layer!r}"
+        )
+    y = empty((0,) if layer.is_view else shape, layer.dtype)
+    return Node(layer, in_shape, y, y[:0], allocate(layer.saved(in_shape)))

@@ -1,0 +1,108 @@
+"""The constructor's arguments of a model: read, changed and shown as scikit-learn's estimators do it."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae.undo import undone_on_error
+
+
+class NotFittedError(ValueError, AttributeError):
+    """The model has no parameters yet; scikit-learn's error of this name has the same bases."""
+
+
+class Estimator(ABC):
+    """Base of the models: each argument of the constructor is an attribute of the same name.
+
+    An argument takes effect however it is changed, by `set_params` or by assigning the attribute: the next call of a
+    method sees it. `_take_effect` says what follows.
+    """
+
+    T: int
+
+    @classmethod
+    def _argument_names(cls) -> tuple[str, ...]:
+        return tuple(list(inspect.signature(cls.__init__).parameters)[1:])
+
+    @abstractmethod
+    def _check_arguments(self) -> None:
+        """Raise TypeError or ValueError if an argument is not valid."""
+
+    @abstractmethod
+    def _take_effect(self, changed: set[str]) -> None:
+        """Do what follows from a change of these arguments, all or nothing."""
+
+    def _remember_arguments(self) -> None:
+        """Take the arguments as they are now for those that are in effect."""
+        self._in_effect = {name: vars(self).get(name) for name in self._all_argument_names()}
+
+    def _all_argument_names(self) -> list[str]:
+        """Return the arguments of all constructors in the class's history that are attributes."""
+        constructors = [cls.__init__ for cls in type(self).__mro__ if "__init__" in vars(cls)]  # type: ignore[misc]
+        names = [name for each in constructors for name in inspect.signature(each).parameters]
+        return [name for name in dict.fromkeys(names) if name in vars(self)]
+
+    def _sync(self) -> None:
+        """Have arguments that were assigned take effect; TypeError or ValueError if one is not valid."""
+        attributes = vars(self)
+        changed = {name for name, value in self._in_effect.items() if attributes[name] is not value}
+        if changed:
+            self._check_arguments()
+            self._take_effect({name for name in changed if not _is_same(attributes[name], self._in_effect[name])})
+            self._remember_arguments()
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the constructor's arguments by name, as scikit-learn's estimators do."""
+        return {name: getattr(self, name) for name in self._argument_names()}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change arguments of the constructor.
+
+        Changing how to train (epochs, batches, threads, optimizer, objective) keeps what was learnt; any other change
+        makes new, untrained layers.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a name is unknown or a value is not valid; nothing has changed then.
+        """
+        names = self._argument_names()
+        for name in params:
+            if name not in names:
+                raise ValueError(f"set_params must get arguments of {type(self).__name__}, got {name!r}")
+        with undone_on_error([self]):
+            for name, value in params.items():
+                setattr(self, name, value)
+            self._sync()
+        return self
+
+    def __repr__(self) -> str:
+        defaults = inspect.signature(type(self).__init__).parameters
+        changed = [f"{k}={v!r}" for k, v in self.get_params().items() if repr(v) != repr(defaults[k].default)]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import Tags, TargetTags, TransformerTags  # an optional extra
+
+        return Tags(
+            estimator_type=None,
+            target_tags=TargetTags(required=False),
+            transformer_tags=TransformerTags(preserves_dtype=["float32", "float64"]),
+        )
+
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
+        """Return names of the columns of `transform`: the class's in lower case, and the column's number."""
+        return np.array([f"{type(self).__name__.lower()}{i}" for i in range(self.T)], dtype=object)
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    return value is other or (type(value) is type(other) and bool(np.all(value == other)))
