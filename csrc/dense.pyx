@@ -3,12 +3,24 @@
 from cython cimport floating
 
 from stages cimport add_range_stage, add_stage, new_work
-from tables cimport (
-    ceil_div, dense_gradients, import_tables, kernel_table, parameter_update, range_end, table_pair,
-)
+from tables cimport ceil_div, dense_gradients, import_f32, import_f64, parameter_update, range_end
 from updates cimport fill_update
 
-cdef const table_pair *tables = import_tables()
+cdef extern from "kernels/kernels.h" nogil:
+    ctypedef struct kernel_table:
+        int panel
+        ptrdiff_t dense_scratch
+        void (*dense_forward)(void *, const void *, const void *, const void *, ptrdiff_t, ptrdiff_t, int, ptrdiff_t,
+                              ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
+        void (*dense_backward)(const dense_gradients *, const void *, ptrdiff_t, void *) noexcept nogil
+        ptrdiff_t (*dense_backward_scratch)(ptrdiff_t) noexcept nogil
+        ptrdiff_t (*live_size)(ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*live_find)(void *, const void *, int, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*live_copy)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
+
+cdef const kernel_table *f32 = <const kernel_table *> import_f32()
+cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 
 cdef enum:
     ROWS = 256               # most examples that one piece of the forward pass covers
@@ -53,7 +65,7 @@ def dense_forward(
 ):
     """y = x w + b, and then max(y, 0) if relu."""
     check((y.shape[0], x.shape[0]), (x.shape[1], w.shape[0]), (y.shape[1], w.shape[1], b.shape[0]))
-    cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
+    cdef const kernel_table *table = f32 if floating is float else f64
     cdef product *p = <product *> new_work(
         program, (y, x, w, b), sizeof(product), 0, table.dense_scratch * sizeof(floating))
     p.table, p.m, p.n, p.k, p.relu = table, x.shape[0], w.shape[1], w.shape[0], relu
@@ -102,7 +114,7 @@ def dense_backward(
     cdef floating[::1] db_out = db
     if w is None:
         raise TypeError("w must be an array, got None")
-    cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
+    cdef const kernel_table *table = f32 if floating is float else f64
     cdef ptrdiff_t m = x.shape[0], k = x.shape[1], n = dy.shape[1]
     check(
         (m, dy.shape[0], *(dx.shape[:1] if dx is not None else ())),

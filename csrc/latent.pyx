@@ -3,9 +3,17 @@
 from cython cimport floating
 
 from stages cimport add_stage, new_work
-from tables cimport import_tables, kernel_table, table_pair
+from tables cimport import_f32, import_f64
 
-cdef const table_pair *tables = import_tables()
+cdef extern from "kernels/kernels.h" nogil:
+    ctypedef struct kernel_table:
+        void (*latent_sample)(void *, void *, void *, void *, const void *, const void *, ptrdiff_t,
+                              ptrdiff_t) noexcept nogil
+        void (*latent_backward)(void *, const void *, const void *, const void *, const void *, const void *, ptrdiff_t,
+                                ptrdiff_t) noexcept nogil
+
+cdef const kernel_table *f32 = <const kernel_table *> import_f32()
+cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 
 cdef enum:
     SMALL_SAMPLE = 200       # elements below which waking other threads costs more than it saves: with exponentials,
@@ -47,7 +55,7 @@ def sample(
     check((<object> code).shape, [(<object> z).shape, (<object> deviation).shape, (<object> mean).shape,
           (<object> log_var).shape, (<object> noise).shape])
     cdef codes *work = <codes *> new_work(program, (z, deviation, mean, log_var, code, noise), sizeof(codes), 0, 0)
-    work.table, work.t = tables.f32 if floating is float else tables.f64, z.shape[1]
+    work.table, work.t = f32 if floating is float else f64, z.shape[1]
     work.z, work.deviation, work.mean, work.log_var = &z[0, 0], &deviation[0, 0], &mean[0, 0], &log_var[0, 0]
     work.code, work.noise = &code[0, 0], &noise[0, 0]
     add_stage(program, sample_row, work, z.shape[0], z.shape[0] * z.shape[1] < SMALL_SAMPLE)
@@ -72,7 +80,7 @@ def backward(
           (<object> dmean).shape, (<object> dlog_var).shape])
     cdef codes *work = <codes *> new_work(
         program, (dcode, dz, noise, deviation, dmean, dlog_var), sizeof(codes), 0, 0)
-    work.table, work.t = tables.f32 if floating is float else tables.f64, dz.shape[1]
+    work.table, work.t = f32 if floating is float else f64, dz.shape[1]
     work.dcode, work.dz, work.noise, work.deviation = &dcode[0, 0], &dz[0, 0], &noise[0, 0], <void *> &deviation[0, 0]
     work.dmean, work.dlog_var = &dmean[0, 0], &dlog_var[0, 0]
     add_stage(program, backward_row, work, dz.shape[0], dz.shape[0] * dz.shape[1] < SMALL_BACKWARD)

@@ -3,9 +3,15 @@
 from cython cimport floating
 
 from stages cimport add_stage, new_work
-from tables cimport import_tables, kernel_table, table_pair
+from tables cimport import_f32, import_f64
 
-cdef const table_pair *tables = import_tables()
+cdef extern from "kernels/kernels.h" nogil:
+    ctypedef struct kernel_table:
+        double (*bce_with_logits)(void *, const void *, const void *, ptrdiff_t, double, ptrdiff_t) noexcept nogil
+        double (*gaussian_kl)(void *, void *, const void *, const void *, ptrdiff_t, double, ptrdiff_t) noexcept nogil
+
+cdef const kernel_table *f32 = <const kernel_table *> import_f32()
+cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 
 cdef enum:
     SMALL_WORK = 4_000     # pixels below which waking other threads costs more than it saves,
@@ -44,7 +50,7 @@ def bce_with_logits(
         if (rows, columns) != (n, m):
             raise ValueError(f"{name} must fit logits of shape {(n, m)}, got {(rows, columns)}")
     cdef loss *work = <loss *> new_work(program, (reconstruction, dz, logits, y), sizeof(loss), 0, 0)
-    work.table, work.scale, work.columns = tables.f32 if floating is float else tables.f64, scale, m
+    work.table, work.scale, work.columns = f32 if floating is float else f64, scale, m
     work.total, work.first, work.second = &reconstruction[0], &logits[0, 0], &y[0, 0]
     if dz is not None:
         work.dfirst = &dz[0, 0]
@@ -72,7 +78,7 @@ def gaussian_kl(
     ):
         raise ValueError(f"kl, dmean, dlog_var and log_var must fit a mean of shape {(n, t)}")
     cdef loss *work = <loss *> new_work(program, (kl, dmean, dlog_var, mean, log_var), sizeof(loss), 0, 0)
-    work.table, work.scale, work.columns = tables.f32 if floating is float else tables.f64, scale, t
+    work.table, work.scale, work.columns = f32 if floating is float else f64, scale, t
     work.total, work.first, work.second = &kl[0], &mean[0, 0], &log_var[0, 0]
     work.dfirst, work.dsecond = &dmean[0, 0], &dlog_var[0, 0]
     add_stage(program, kl_row, work, n, n * t < SMALL_CODES)

@@ -4,10 +4,16 @@ from cython cimport floating
 from cython.parallel cimport prange
 
 from stages cimport add_stage, new_work
-from tables cimport ceil_div, check_threads, import_tables, kernel_table, parameter_update, range_end, table_pair
+from tables cimport ceil_div, check_threads, import_f32, import_f64, parameter_update, range_end
 from updates cimport fill_update
 
-cdef const table_pair *tables = import_tables()
+cdef extern from "kernels/kernels.h" nogil:
+    ctypedef struct kernel_table:
+        void (*update)(const parameter_update *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        double (*sum_of_squares)(const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+
+cdef const kernel_table *f32 = <const kernel_table *> import_f32()
+cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 
 cdef enum:
     RANGE = 8192           # elements of a piece of work
@@ -37,7 +43,7 @@ def update(
             f"{(param.shape[0], grad.shape[0])}"
         )
     cdef step *work = <step *> new_work(program, (param, grad), sizeof(step), 0, 0)
-    work.table, work.size = tables.f32 if floating is float else tables.f64, param.shape[0]
+    work.table, work.size = f32 if floating is float else f64, param.shape[0]
     work.grad, work.itemsize = <const char *> &grad[0], sizeof(floating)
     fill_update(program, &work.update, rule, param, states, scalars)
     add_stage(program, update_range, work, ceil_div(work.size, RANGE), work.size < SMALL_WORK)
@@ -51,7 +57,7 @@ cdef void update_range(const void *work, ptrdiff_t index, char *shared, char *sc
 def sum_of_squares(const floating[::1] x not None, *, int n_threads):
     """The sum of the squares of all elements, accumulated in float64 in an order that the size alone decides."""
     check_threads(n_threads)
-    cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
+    cdef const kernel_table *table = f32 if floating is float else f64
     cdef ptrdiff_t size = x.shape[0], i
     cdef ptrdiff_t part = max(RANGE, ceil_div(size, MAX_PARTS)), parts = ceil_div(size, part)
     cdef double[MAX_PARTS] sums

@@ -7,10 +7,13 @@ from cython.parallel cimport parallel, threadid
 from libc.stdlib cimport calloc, free
 
 from stages cimport CACHE_LINE, stage, stage_list
-from tables cimport check_threads, reserve
+from tables cimport MAX_THREADS as MOST_THREADS, check_threads, reserve
 
 cdef extern from "claim.h" nogil:
     ptrdiff_t claim(ptrdiff_t *next, ptrdiff_t count)
+
+
+MAX_THREADS = MOST_THREADS    # for Python
 
 
 # The pieces of a stage that a thread does unless another one, which has done its own, is there before it.
