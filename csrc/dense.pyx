@@ -3,13 +3,23 @@
 from cython cimport floating
 
 from stages cimport add_range_stage, add_stage, new_work
-from tables cimport ceil_div, dense_gradients, import_f32, import_f64, parameter_update, range_end
-from updates cimport fill_update
+from tables cimport ceil_div, import_f32, import_f64, range_end
+from updates cimport fill_update, parameter_update, update_rule
 
 cdef extern from "kernels/kernels.h" nogil:
+    ctypedef struct dense_gradients:
+        const void *x
+        const void *dy
+        const void *w
+        void *dx
+        void *dw
+        const parameter_update *update
+        ptrdiff_t m, n, k
+
     ctypedef struct kernel_table:
         int panel
         ptrdiff_t dense_scratch
+        const update_rule *update_rules
         void (*dense_forward)(void *, const void *, const void *, const void *, ptrdiff_t, ptrdiff_t, int, ptrdiff_t,
                               ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
         void (*dense_backward)(const dense_gradients *, const void *, ptrdiff_t, void *) noexcept nogil
@@ -106,7 +116,7 @@ def dense_backward(
     const floating[:, ::1] dy not None,  # IN  (m, n_out), gradient of the pre-activation
     object w,                            # IN  (n_in, n_out) of the type of x; INOUT with an update
     *, bint skip_dead,                   # leave out columns of dy that are zero
-    tuple update=None,                   # a step of w along its gradient: rule, states and scalars (updates.pxd)
+    tuple update=None,                   # an update of w: rule, states and scalars (updates.pxd)
 ):
     """dx = dy times w transposed, dw = x transposed times dy, db = the column sums of dy, whichever are not None."""
     cdef floating[:, ::1] dx_out = dx, dw_out = dw, moved
@@ -135,7 +145,8 @@ def dense_backward(
     if update is not None:
         rule, states, scalars = update
         moved = w
-        fill_update[floating](program, &work.update, rule, <floating[:n * k]> &moved[0, 0], states, scalars)
+        fill_update[floating](
+            program, &work.update, table.update_rules, rule, <floating[:n * k]> &moved[0, 0], states, scalars)
         g.update = &work.update
     if g.dx != NULL or g.dw != NULL or g.update != NULL:
         add_stage(program, find_live, work, 1, True)

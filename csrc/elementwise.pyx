@@ -1,11 +1,10 @@
 # Single passes over whole arrays.
 
 from cython cimport floating
-from cython.parallel cimport prange
-from libc.string cimport memcpy
+from libc.string cimport memchr, memcpy
 
 from stages cimport add_stage, new_work
-from tables cimport ceil_div, check_threads, import_f32, import_f64, range_end
+from tables cimport ceil_div, import_f32, import_f64, range_end
 
 cdef extern from "kernels/kernels.h" nogil:
     ctypedef struct kernel_table:
@@ -117,12 +116,30 @@ cdef int check_gather(tuple out, tuple images, const ptrdiff_t[::1] indices) exc
     return 0
 
 
-def is_in_unit_range(const floating[::1] x not None, *, int n_threads):
-    """Whether all elements are in [0, 1]; NaN is not."""
-    check_threads(n_threads)
-    cdef const kernel_table *table = f32 if floating is float else f64
-    cdef ptrdiff_t size = x.shape[0], outside = 0, i
-    for i in prange(ceil_div(size, RANGE), num_threads=n_threads, schedule="static",
-                    use_threads_if=size >= SMALL_WORK, nogil=True):
-        outside += not table.is_in_unit_range(&x[0], i * RANGE, range_end(i, RANGE, size))
-    return outside == 0
+cdef struct range_check:
+    const kernel_table *table
+    const void *x
+    unsigned char *outside
+    ptrdiff_t size
+
+
+def is_in_unit_range(program, unsigned char[::1] outside not None, const floating[::1] x not None):
+    """outside (1) = 0 if all elements of x are in [0, 1], else 1; NaN is outside."""
+    cdef ptrdiff_t size = x.shape[0], pieces = ceil_div(size, RANGE)
+    if outside.shape[0] != 1:
+        raise ValueError(f"outside must have 1 element, got {outside.shape[0]}")
+    cdef range_check *work = <range_check *> new_work(program, (outside, x), sizeof(range_check), pieces, 0)
+    work.table, work.size = f32 if floating is float else f64, size
+    work.outside, work.x = &outside[0], &x[0]
+    add_stage(program, check_range, work, pieces, size < SMALL_WORK)
+    add_stage(program, any_outside, work, 1, True)
+
+
+cdef void check_range(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const range_check *c = <const range_check *> work
+    shared[index] = not c.table.is_in_unit_range(c.x, index * RANGE, range_end(index, RANGE, c.size))
+
+
+cdef void any_outside(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const range_check *c = <const range_check *> work
+    c.outside[0] = memchr(shared, 1, ceil_div(c.size, RANGE)) != NULL

@@ -18,31 +18,8 @@ cdef extern from "kernels/kernels.h" nogil:
 
     int winograd_outputs(ptrdiff_t taps)
 
-    ctypedef enum update_rule:
-        SGD
-        ADAGRAD
-        RMSPROP
-        ADAM
-
-    ctypedef struct parameter_update:
-        update_rule rule
-        void *param
-        void *state
-        void *second_state
-        const double *scalars
-
-    ctypedef struct dense_gradients:
-        const void *x
-        const void *dy
-        const void *w
-        void *dx
-        void *dw
-        const parameter_update *update
-        ptrdiff_t m, n, k
-
 
 cdef enum:
-    MAX_THREADS = 4096
     MAX_STEP = 1 << 30     # so that no position in an image overflows
 
 
@@ -64,13 +41,6 @@ cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
     return (a + b - 1) // b
 
 
-cdef inline int check_threads(int n_threads) except -1:
-    """ValueError for what OpenMP would replace by another number, or end the process over."""
-    if not 1 <= n_threads <= MAX_THREADS:
-        raise ValueError(f"n_threads must be from 1 to {MAX_THREADS}, got {n_threads}")
-    return 0
-
-
 cdef inline int check_steps(const window_shape *s) except -1:
     """ValueError for a stride, dilation or padding with which no position can be computed."""
     if not 1 <= s.stride <= MAX_STEP:
@@ -81,13 +51,3 @@ cdef inline int check_steps(const window_shape *s) except -1:
             f"got {s.dilation}, {s.pad_top} and {s.pad_left}"
         )
     return 0
-
-
-cdef inline object reserve(object workspace, ptrdiff_t nbytes):
-    """At least so many bytes out of the caller's workspace (cvae/workspace.py)."""
-    nbytes = max(1, nbytes)
-    buffer = workspace.reserve(nbytes)
-    cdef unsigned char[::1] view = buffer
-    if view is None or view.shape[0] < nbytes:
-        raise ValueError(f"workspace must reserve at least {nbytes} bytes")
-    return buffer

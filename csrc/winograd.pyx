@@ -1,8 +1,8 @@
 # Stride-1 convolution by Winograd's algorithm: argument checks and the fixed split of the work.
 #
 # Letters as in kernels/kernel_list.h; images are (N, H, W, C), weights (R, S, C, K) with R and S at most MAX_KERNEL.
-# The forward pass is split into blocks of tiles or, with few channels, into bands of rows, the backward pass into groups
-# of whole images, because tiles overlap in dx.
+# The forward pass is split into blocks of tiles or, with few channels, into bands of rows; the backward pass into
+# groups of whole images, because tiles overlap in dx.
 
 from cython cimport floating
 

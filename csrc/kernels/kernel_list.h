@@ -156,6 +156,6 @@ KERNEL(void, latent_backward,
 
 /* ---- Optimizers (optimizers.h) */
 
-/* Elements first <= i < last of a parameter and its state, in place; grad is the gradient of these elements. */
-KERNEL(void, update, (const parameter_update *update, const void *grad, ptrdiff_t first, ptrdiff_t last))
+/* Elements first <= i < last of a parameter and its states, in place; grad is the gradient of these elements. */
+KERNEL(void, update_parameter, (const parameter_update *update, const void *grad, ptrdiff_t first, ptrdiff_t last))
 KERNEL(double, sum_of_squares, (const void *x, ptrdiff_t first, ptrdiff_t last))

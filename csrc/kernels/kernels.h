@@ -20,6 +20,7 @@ enum {
     FEW_CHANNELS = 4,  /* at most, for the ways that are faster with few input channels */
     INACTIVE = 255,    /* the byte of a window whose maximum is not positive, instead of its place */
     KERNEL_ROWS = 16,  /* rows of Winograd's weights evaluated at once; a multiple of the lanes of all vectors */
+    MAX_STATES = 2,    /* arrays of state that an optimizer keeps for a parameter, at most */
     MAX_WINOGRAD_KERNEL = 5 /* rows and columns of a kernel, at most, with Winograd's algorithm */
 };
 
@@ -27,18 +28,25 @@ enum {
  * longer one has it. */
 static inline int winograd_outputs(ptrdiff_t taps) { return taps <= 3 ? 6 : 4; }
 
-/* A step of an optimizer (optimizers.h), in place.  What may change from step to step is read when it is taken: scalars
- * are the learning rate, what the gradient is multiplied by, and the optimizer's constants. */
-typedef enum { SGD, ADAGRAD, RMSPROP, ADAM } update_rule;
+/* How an optimizer updates parameters (optimizers.h).  apply: `count` elements of a parameter and its states, in place;
+ * the scalars are the learning rate, the factor of the gradient, and the rule's constants. */
 typedef struct {
-    update_rule rule;
-    void *param, *state, *second_state; /* second_state: Adam's alone */
+    const char *name;
+    int n_states, n_scalars;
+    void (*apply)(void *param, void *const *states, const void *grad, const double *scalars, ptrdiff_t count);
+} update_rule;
+
+/* The update of a parameter.  What changes from one to the next, the scalars, is read when it is done. */
+typedef struct {
+    const update_rule *rule;
+    void *param;
+    void *states[MAX_STATES]; /* the rule's n_states, then NULL */
     const double *scalars;
 } parameter_update;
 
 /* The gradients of a dense layer, m examples, k inputs, n outputs: dx (m, k) = dy (m, n) times w (k, n) transposed, and
- * dw = x (m, k) transposed times dy.  Either may be NULL, and dx may be x; update, unless NULL, is the step of w along
- * its gradient. */
+ * dw = x (m, k) transposed times dy.  Either may be NULL, and dx may be x; update, unless NULL, moves w along its
+ * gradient. */
 typedef struct {
     const void *x, *dy, *w;
     void *dx, *dw;
@@ -51,6 +59,7 @@ typedef struct {
     int panel;              /* columns of a packed panel of the right matrix */
     ptrdiff_t block_scratch; /* elements of one thread's left block */
     ptrdiff_t dense_scratch; /* elements that dense_forward needs as scratch */
+    const update_rule *update_rules; /* all there are; the name of the last is NULL */
 #define KERNEL(type, name, arguments) type(*name) arguments;
 #include "kernel_list.h"
 #undef KERNEL

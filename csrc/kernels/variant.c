@@ -26,6 +26,7 @@ const kernel_table TABLE = {
     .panel = PANEL,
     .block_scratch = SCRATCH_SIZE,
     .dense_scratch = DENSE_SCRATCH,
+    .update_rules = UPDATE_RULES,
 #define KERNEL(type, name, arguments) .name = name,
 #include "kernel_list.h"
 #undef KERNEL

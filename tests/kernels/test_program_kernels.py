@@ -27,6 +27,11 @@ def sgd(program, param, velocity, grad, scalars):
     optimizers.update(program, "sgd", param, (velocity,), grad, scalars)
 
 
+def clipped_sgd(program, param, velocity, grad, scalars):
+    optimizers.clip(program, grad, scalars, 1.0)
+    sgd(program, param, velocity, grad, scalars)
+
+
 def adam(program, param, mean, variance, grad, scalars):
     optimizers.update(program, "adam", param, (mean, variance), grad, scalars)
 
@@ -62,6 +67,8 @@ KERNELS = {
     "latent_sample": (latent.sample, [ROWS, ROWS, ROWS, ROWS, CODE, ROWS], {}),
     "latent_backward": (latent.backward, [CODE, ROWS, ROWS, ROWS, ROWS, ROWS], {}),
     "sgd": (sgd, [FLAT, FLAT, FLAT, ((3,), np.float64)], {}),
+    "is_in_unit_range": (elementwise.is_in_unit_range, [((1,), np.uint8), FLAT], {}),
+    "clipped_sgd": (clipped_sgd, [FLAT, FLAT, FLAT, ((3,), np.float64)], {}),
     "adam": (adam, [FLAT, FLAT, FLAT, FLAT, ((7,), np.float64)], {}),
 }
 each_kernel = pytest.mark.parametrize(("kernel", "shapes", "options"), KERNELS.values(), ids=KERNELS.keys())
