@@ -162,7 +162,8 @@ class Stepwise(Model):
         d_hidden = dv["dDecoder_FC1_out"] = output.backward_preactivation(dlogits)
         dz = dv["dDecoder_FC1_in"] = self.decoder["FC1"].backward(d_hidden)
         dmean, dlog_var = np.empty_like(mean), np.empty_like(mean)
-        run(losses.gaussian_kl, np.empty(len(mean)), dmean, dlog_var, mean, log_var, scale=self.beta / len(mean))
+        weights = np.full(len(mean), self.beta / len(mean))
+        run(losses.gaussian_kl, np.empty(len(mean)), dmean, dlog_var, mean, log_var, weights)
         dcode = np.empty((len(mean), 2 * self.T), mean.dtype)
         run(latent.backward, dcode, dz, noise, self._deviation, dmean, dlog_var)
         # Through the decoder alone, without the direct gradients of the KL divergence.

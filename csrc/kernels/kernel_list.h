@@ -135,24 +135,25 @@ KERNEL(int, is_in_unit_range, (const void *x, ptrdiff_t first, ptrdiff_t last))
 
 /* ---- Losses (losses.h) */
 
-/* Row i of logits, y, dlogits (n, m): dlogits, unless NULL, = (sigmoid(logits) - y) * scale, and may be logits; returns
- * the row's binary cross-entropy. */
+/* The binary cross-entropy of row `row` of logits (., m) to row `target` of y (., m).  The same row of dlogits, unless it
+ * is NULL, = (sigmoid(logits) - y) * weight; dlogits may be logits. */
 KERNEL(double, bce_with_logits,
-       (void *dlogits, const void *logits, const void *y, ptrdiff_t m, double scale, ptrdiff_t row))
-/* Row i of the KL divergence of N(mean, exp(log_var)) to N(0, 1), mean and log_var (n, t), and, unless NULL, its
- * gradients times scale. */
+       (void *dlogits, const void *logits, const void *y, ptrdiff_t m, double weight, ptrdiff_t row, ptrdiff_t target))
+/* The KL divergence of N(mean, exp(log_var)) to N(0, 1) of row `row` of mean and log_var (., t).  The same row of dmean
+ * and dlog_var, unless they are NULL, = its gradients times weight. */
 KERNEL(double, gaussian_kl,
-       (void *dmean, void *dlog_var, const void *mean, const void *log_var, ptrdiff_t t, double scale, ptrdiff_t row))
+       (void *dmean, void *dlog_var, const void *mean, const void *log_var, ptrdiff_t t, double weight, ptrdiff_t row))
 
 /* ---- The latent code (latent.h) */
 
-/* Row i of code (n, 2t), the means and the log variances, and of the other arrays (n, t). */
+/* Row `row` of code (n, 2t), the means and the log variances, and of the other arrays (n, t); of z, dz and noise
+ * (n * draws, t) the `draws` rows that belong to it, one after another. */
 KERNEL(void, latent_sample,
        (void *z, void *deviation, void *mean, void *log_var, const void *code, const void *noise, ptrdiff_t t,
-        ptrdiff_t row))
+        ptrdiff_t draws, ptrdiff_t row))
 KERNEL(void, latent_backward,
        (void *dcode, const void *dz, const void *noise, const void *deviation, const void *dmean,
-        const void *dlog_var, ptrdiff_t t, ptrdiff_t row))
+        const void *dlog_var, ptrdiff_t t, ptrdiff_t draws, ptrdiff_t row))
 
 /* ---- Optimizers (optimizers.h) */
 

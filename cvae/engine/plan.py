@@ -200,12 +200,15 @@ class Plan:
         if losses_too:
             dlogits = self.decoder.grad(n) if gradients_too else None
             y = images.reshape(n, -1)
-            losses.bce_with_logits(program, self.reconstruction[:n], dlogits, self.logits[:n], y, scale=1 / n)
+            weights = np.full(n, 1 / n) if gradients_too else None
+            losses.bce_with_logits(program, self.reconstruction[:n], dlogits, self.logits[:n], y, weights)
         if kind in ("loss", "training loss"):
             gradients = self.dmean[:n], self.dlog_var[:n]
-            losses.gaussian_kl(program, self.kl[:n], *gradients, self.mean[:n], self.log_var[:n], scale=beta / n)
+            weights = np.full(n, beta / n)
+            losses.gaussian_kl(program, self.kl[:n], *gradients, self.mean[:n], self.log_var[:n], weights)
         if gradients_too:
-            losses.total(program, self.totals, self.reconstruction[:n], self.kl[:n])
+            losses.total(program, self.totals[:1], self.reconstruction[:n])
+            losses.total(program, self.totals[1:], self.kl[:n])
         return program
 
     def _record_descent(self, program: Program, n: int) -> None:

@@ -104,7 +104,7 @@ def loss(dtype, n_threads):
     rng = np.random.default_rng(RNG_SEED)
     logits, y = rng.standard_normal((33, 784)).astype(dtype), rng.random((33, 784)).astype(dtype)
     reconstruction, dlogits = np.empty(33), np.empty_like(y)
-    run_kernel(losses.bce_with_logits, reconstruction, dlogits, logits, y, scale=1 / 33, n_threads=n_threads)
+    run_kernel(losses.bce_with_logits, reconstruction, dlogits, logits, y, np.full(33, 1 / 33), n_threads=n_threads)
     return reconstruction, dlogits
 
 
