@@ -17,7 +17,8 @@ MODULES = (
     "dispatch", "program", "conv2d", "winograd", "conv_pool", "pool2d", "dense", "latent", "losses", "elementwise",
     "optimizers",
 )  # fmt: skip
-INTERFACE = [*sorted(str(path) for path in Path("csrc").glob("*.pxd")), "csrc/claim.h", "csrc/kernels/kernels.h"]
+HEADERS = ["csrc/claim.h", "csrc/kernels/kernels.h", "csrc/kernels/kernel_list.h"]
+INTERFACE = [*sorted(str(path) for path in Path("csrc").glob("*.pxd")), *HEADERS]
 KERNELS = ["csrc/cpu.h", *sorted(str(path) for path in Path("csrc/kernels").iterdir())]
 WARNINGS = ["-Wall", "-Wextra"]
 # Local to our own code, and without effect on results: sqrt need not set errno, comparisons need not trap.

@@ -6,10 +6,11 @@ from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memset
 
 from convolution cimport (
-    MAX_LANES, along_rows, check_winograd, convolution, convolution_shape, lane_count, lane_of, weight_count,
+    MAX_LANES, along_rows, check_winograd, convolution, convolution_shape, kernel_table, lane_count, lane_of,
+    weight_count,
 )
 from stages cimport new_work, whole_lines
-from tables cimport BLOCK_ROWS, INACTIVE, ceil_div, check_steps, kernel_table, window_shape
+from tables cimport BLOCK_ROWS, INACTIVE, ceil_div, check_steps, window_shape
 
 cdef enum:
     CHAIN = 4                # lanes that are added up one after the other, before the chains are

@@ -1,19 +1,20 @@
 # Convolution in its three directions: argument checks and the fixed split of the work.
 #
-# Letters as in kernels/kernels.h; images are (N, H, W, C), weights (R, S, C, K); dilation counts zeros between taps.
-# The forward pass and the weight gradient are split into blocks of BLOCK_ROWS output pixels, the input gradient into
-# images, so that results do not depend on the number of threads.
+# Letters as in kernels/kernel_list.h; images are (N, H, W, C), weights (R, S, C, K); dilation counts the zeros between
+# taps.  The forward pass and the weight gradient are split into blocks of BLOCK_ROWS output pixels, the input gradient
+# into images, so that results do not depend on the number of threads.
 
 from cython cimport floating
 
 from convolution cimport (
-    RANGE, check_bias, convolution, convolution_shape, is_small, lane_count, lane_of, pack_transposed_weights,
-    pack_weights, sum_direct_lanes, weight_count,
+    RANGE, check_bias, convolution, convolution_shape, is_small, kernel_table, lane_count, lane_of,
+    pack_transposed_weights, pack_weights, sum_direct_lanes, weight_count,
 )
 from stages cimport add_stage, new_work
-from tables cimport BLOCK_ROWS, ceil_div, import_tables, kernel_table, range_end, table_pair, window_shape
+from tables cimport BLOCK_ROWS, ceil_div, import_f32, import_f64, range_end, window_shape
 
-cdef const table_pair *tables = import_tables()
+cdef const kernel_table *f32 = <const kernel_table *> import_f32()
+cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 
 cdef enum:
     MAX_LANES = 16           # accumulators of the weight gradient
@@ -28,7 +29,7 @@ def conv2d_forward(
     *, ptrdiff_t stride, ptrdiff_t dilation, ptrdiff_t pad_top, ptrdiff_t pad_left, bint relu,
 ):
     """y = conv(x, w) + b, and then max(y, 0) if relu."""
-    cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
+    cdef const kernel_table *table = f32 if floating is float else f64
     cdef window_shape s = convolution_shape(
         (<object> y).shape, (<object> x).shape, (<object> w).shape, stride, dilation, pad_top, pad_left)
     check_bias((<object> b).shape, &s)
@@ -56,7 +57,7 @@ def conv2d_grad_input(
     *, ptrdiff_t stride, ptrdiff_t dilation, ptrdiff_t pad_top, ptrdiff_t pad_left,
 ):
     """dx = the gradient of the loss with respect to the convolution's input."""
-    cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
+    cdef const kernel_table *table = f32 if floating is float else f64
     cdef window_shape s = convolution_shape(
         (<object> dy).shape, (<object> dx).shape, (<object> w).shape, stride, dilation, pad_top, pad_left)
     cdef ptrdiff_t panels = ceil_div(s.r * s.s * s.c, table.panel)
@@ -87,7 +88,7 @@ def conv2d_grad_weight(
     The blocks of pixels are dealt out to lanes, each with an accumulator for dw and db; the lanes are then added up in
     their order.  The number of lanes depends on the shapes alone.
     """
-    cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
+    cdef const kernel_table *table = f32 if floating is float else f64
     cdef window_shape s = convolution_shape(
         (<object> dy).shape, (<object> x).shape, (<object> dw).shape, stride, dilation, pad_top, pad_left)
     check_bias((<object> db).shape, &s)

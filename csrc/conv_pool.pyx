@@ -1,7 +1,7 @@
 # The fused block: convolution, bias, ReLU and max pooling in one pass over a few images, forward and backward.  What
 # the convolution puts out, and its gradient, are never in memory as a whole: a group of images stays in cache.
 #
-# Letters as in kernels/kernels.h; the pooled output is (N, PH, PW, K).  The memory is laid out in block.pxd.
+# Letters as in kernels/kernel_list.h; the pooled output is (N, PH, PW, K).  The memory is laid out in block.pxd.
 
 from cython cimport floating
 from libc.stdint cimport int32_t, uint8_t
@@ -12,13 +12,14 @@ from block cimport (
 )
 from convolution cimport (
     RANGE, check_bias, collect_kernel, compare_weights, convolution, evaluate_kernel, evaluate_kernel_along_rows,
-    is_small, kernel_pieces, lane_of, pack_transposed_weights, pack_weights, sum_direct_lanes, sum_into_first_lane,
-    weight_count,
+    is_small, kernel_pieces, kernel_table, lane_of, pack_transposed_weights, pack_weights, sum_direct_lanes,
+    sum_into_first_lane, weight_count,
 )
 from stages cimport add_prepared_stage, add_range_stage, add_stage, new_lines
-from tables cimport BLOCK_ROWS, INACTIVE, ceil_div, import_tables, kernel_table, range_end, table_pair, window_shape
+from tables cimport BLOCK_ROWS, INACTIVE, ceil_div, import_f32, import_f64, range_end, window_shape
 
-cdef const table_pair *tables = import_tables()
+cdef const kernel_table *f32 = <const kernel_table *> import_f32()
+cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 
 cdef enum:
     CHANNELS = 16            # output channels of a piece of work
@@ -45,7 +46,7 @@ def forward(
     INACTIVE_PLACE where it is not positive and no gradient will go anywhere."""
     cdef block *work = new_block(
         program, (y, argmax, x, w, b), (<object> y).shape, (<object> argmax).shape, (<object> x).shape,
-        (<object> w).shape, tables.f32 if floating is float else tables.f64, sizeof(floating), conv, pool, winograd,
+        (<object> w).shape, f32 if floating is float else f64, sizeof(floating), conv, pool, winograd,
         False, False, False, keep_weights)
     check_bias((<object> b).shape, &work.conv.s)
     work.y, work.argmax = &y[0, 0, 0, 0], &argmax[0, 0, 0, 0]
@@ -87,7 +88,7 @@ def backward(
         )
     cdef block *work = new_block(
         program, (dx_out, dw, db, x, argmax, dy, w), (<object> dy).shape, (<object> argmax).shape, (<object> x).shape,
-        (<object> w).shape, tables.f32 if floating is float else tables.f64, sizeof(floating), conv, pool, winograd,
+        (<object> w).shape, f32 if floating is float else f64, sizeof(floating), conv, pool, winograd,
         True, dx is not None, dx is not None and &dx_out[0, 0, 0, 0] == &x[0, 0, 0, 0], False)
     cdef window_shape *s = &work.conv.s
     check_bias((<object> db).shape, s)

@@ -1,16 +1,62 @@
 # What the modules of convolution share: the geometry checked, what the pieces of work have to know, and the stages that
 # several of them record.
 
+from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memcmp, memcpy
 
-from tables cimport FEW_CHANNELS, KERNEL_ROWS, ceil_div, check_steps, kernel_table, range_end, window_shape
+from tables cimport FEW_CHANNELS, KERNEL_ROWS, MAX_WINOGRAD_KERNEL, ceil_div, check_steps, range_end, window_shape
+
+# All kernels of convolution.
+cdef extern from "kernels/kernels.h" nogil:
+    ctypedef struct kernel_table:
+        int panel
+        ptrdiff_t block_scratch
+        void (*pack_panels)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t,
+                            ptrdiff_t) noexcept nogil
+        void (*column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*add_column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*set_zero)(void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*sum_lanes)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*conv2d_forward)(void *, const void *, const void *, const void *, const window_shape *, int, ptrdiff_t,
+                               ptrdiff_t, void *) noexcept nogil
+        void (*conv2d_grad_input)(void *, const void *, const void *, const window_shape *, ptrdiff_t,
+                                  void *) noexcept nogil
+        ptrdiff_t (*conv2d_grad_input_scratch)(const window_shape *) noexcept nogil
+        void (*conv2d_grad_weight)(void *, void *, const void *, const void *, const window_shape *, ptrdiff_t,
+                                   ptrdiff_t, void *) noexcept nogil
+        ptrdiff_t (*conv2d_grad_weight_scratch)(const window_shape *) noexcept nogil
+        void (*conv_pool_grad_weight)(void *, const void *, const void *, const uint8_t *, const window_shape *,
+                                      const window_shape *, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
+        ptrdiff_t (*conv_pool_grad_weight_scratch)(const window_shape *, const window_shape *) noexcept nogil
+        ptrdiff_t (*conv_pool_patch)(const window_shape *) noexcept nogil
+        void (*conv_pool_collect)(void *, void *, const void *, const window_shape *, ptrdiff_t,
+                                  ptrdiff_t) noexcept nogil
+        void (*winograd_kernel)(void *, const void *, const window_shape *, int, ptrdiff_t, ptrdiff_t) noexcept nogil
+        ptrdiff_t (*winograd_kernel_size)(const window_shape *, int) noexcept nogil
+        ptrdiff_t (*winograd_tiles)(const window_shape *) noexcept nogil
+        ptrdiff_t (*winograd_block)(const window_shape *) noexcept nogil
+        ptrdiff_t (*winograd_scratch)(const window_shape *) noexcept nogil
+        void (*winograd_forward)(void *, const void *, const void *, const void *, const window_shape *, int, ptrdiff_t,
+                                 ptrdiff_t, void *) noexcept nogil
+        void (*winograd_backward)(void *, void *, int, const void *, const void *, const void *, const window_shape *,
+                                  ptrdiff_t, ptrdiff_t, void *) noexcept nogil
+        void (*winograd_collect_kernel)(void *, const void *, const window_shape *, ptrdiff_t) noexcept nogil
+        void (*winograd_rows_kernel)(void *, const void *, const window_shape *) noexcept nogil
+        ptrdiff_t (*winograd_rows_kernel_size)(const window_shape *) noexcept nogil
+        void (*winograd_rows_forward)(void *, const void *, const void *, const void *, const window_shape *, int,
+                                      ptrdiff_t, ptrdiff_t, void *) noexcept nogil
+        ptrdiff_t (*winograd_rows_bands)(const window_shape *) noexcept nogil
+        ptrdiff_t (*winograd_rows_scratch)(const window_shape *) noexcept nogil
+        void (*pool2d_max_forward)(void *, int32_t *, const void *, const window_shape *, ptrdiff_t) noexcept nogil
+        void (*pool2d_max_backward)(void *, const void *, const int32_t *, const window_shape *) noexcept nogil
+        void (*narrow)(uint8_t *, const int32_t *, const void *, ptrdiff_t) noexcept nogil
+        void (*widen)(int32_t *, const uint8_t *, ptrdiff_t) noexcept nogil
 
 cdef enum:
     SMALL_WORK = 100_000     # multiplications below which waking other threads costs more than it saves
     RANGE = 4096             # elements of the accumulators that are summed at once
     LANES_BYTES = 1 << 26    # memory that the accumulators may take
     MAX_LANES = 8            # accumulators of the weight gradient
-    MAX_KERNEL = 5           # rows and columns of a kernel, with Winograd's algorithm
 
 cdef struct convolution:
     const kernel_table *table
@@ -54,10 +100,10 @@ cdef inline window_shape convolution_shape(
 
 
 cdef inline int check_winograd(tuple w, ptrdiff_t stride, ptrdiff_t dilation) except -1:
-    if max(w[0], w[1]) > MAX_KERNEL or stride != 1 or dilation != 0:
+    if max(w[0], w[1]) > MAX_WINOGRAD_KERNEL or stride != 1 or dilation != 0:
         raise ValueError(
-            f"winograd must have stride 1, dilation 0 and weights (R, S, C, K) with R and S at most {MAX_KERNEL}, got "
-            f"stride {stride}, dilation {dilation} and {w}"
+            "winograd must have stride 1, dilation 0 and weights (R, S, C, K) with R and S at most "
+            f"{MAX_WINOGRAD_KERNEL}, got stride {stride}, dilation {dilation} and {w}"
         )
     return 0
 

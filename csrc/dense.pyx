@@ -3,12 +3,34 @@
 from cython cimport floating
 
 from stages cimport add_range_stage, add_stage, new_work
-from tables cimport (
-    ceil_div, dense_gradients, import_tables, kernel_table, parameter_update, range_end, table_pair,
-)
-from updates cimport fill_update
+from tables cimport ceil_div, import_f32, import_f64, range_end
+from updates cimport fill_update, parameter_update, update_rule
 
-cdef const table_pair *tables = import_tables()
+cdef extern from "kernels/kernels.h" nogil:
+    ctypedef struct dense_gradients:
+        const void *x
+        const void *dy
+        const void *w
+        void *dx
+        void *dw
+        const parameter_update *update
+        ptrdiff_t m, n, k
+
+    ctypedef struct kernel_table:
+        int panel
+        ptrdiff_t dense_scratch
+        const update_rule *update_rules
+        void (*dense_forward)(void *, const void *, const void *, const void *, ptrdiff_t, ptrdiff_t, int, ptrdiff_t,
+                              ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
+        void (*dense_backward)(const dense_gradients *, const void *, ptrdiff_t, void *) noexcept nogil
+        ptrdiff_t (*dense_backward_scratch)(ptrdiff_t) noexcept nogil
+        ptrdiff_t (*live_size)(ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*live_find)(void *, const void *, int, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*live_copy)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
+
+cdef const kernel_table *f32 = <const kernel_table *> import_f32()
+cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 
 cdef enum:
     ROWS = 256               # most examples that one piece of the forward pass covers
@@ -53,7 +75,7 @@ def dense_forward(
 ):
     """y = x w + b, and then max(y, 0) if relu."""
     check((y.shape[0], x.shape[0]), (x.shape[1], w.shape[0]), (y.shape[1], w.shape[1], b.shape[0]))
-    cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
+    cdef const kernel_table *table = f32 if floating is float else f64
     cdef product *p = <product *> new_work(
         program, (y, x, w, b), sizeof(product), 0, table.dense_scratch * sizeof(floating))
     p.table, p.m, p.n, p.k, p.relu = table, x.shape[0], w.shape[1], w.shape[0], relu
@@ -94,7 +116,7 @@ def dense_backward(
     const floating[:, ::1] dy not None,  # IN  (m, n_out), gradient of the pre-activation
     object w,                            # IN  (n_in, n_out) of the type of x; INOUT with an update
     *, bint skip_dead,                   # leave out columns of dy that are zero
-    tuple update=None,                   # a step of w along its gradient: rule, states and scalars (updates.pxd)
+    tuple update=None,                   # an update of w: rule, states and scalars (updates.pxd)
 ):
     """dx = dy times w transposed, dw = x transposed times dy, db = the column sums of dy, whichever are not None."""
     cdef floating[:, ::1] dx_out = dx, dw_out = dw, moved
@@ -102,7 +124,7 @@ def dense_backward(
     cdef floating[::1] db_out = db
     if w is None:
         raise TypeError("w must be an array, got None")
-    cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
+    cdef const kernel_table *table = f32 if floating is float else f64
     cdef ptrdiff_t m = x.shape[0], k = x.shape[1], n = dy.shape[1]
     check(
         (m, dy.shape[0], *(dx.shape[:1] if dx is not None else ())),
@@ -123,7 +145,8 @@ def dense_backward(
     if update is not None:
         rule, states, scalars = update
         moved = w
-        fill_update[floating](program, &work.update, rule, <floating[:n * k]> &moved[0, 0], states, scalars)
+        fill_update[floating](
+            program, &work.update, table.update_rules, rule, <floating[:n * k]> &moved[0, 0], states, scalars)
         g.update = &work.update
     if g.dx != NULL or g.dw != NULL or g.update != NULL:
         add_stage(program, find_live, work, 1, True)

@@ -4,17 +4,16 @@ import os
 
 from cpython.pycapsule cimport PyCapsule_New
 
-from tables cimport kernel_table, table_pair
-
 cdef extern from "cpu.h" nogil:
+    ctypedef struct kernel_table:
+        const char *name
+
     int cpu_level()
     int openmp_enabled()
     int openmp_max_threads()
     const kernel_table *const kernels_f32[]
     const kernel_table *const kernels_f64[]
     int kernel_levels
-
-cdef table_pair chosen
 
 
 def available():
@@ -24,7 +23,7 @@ def available():
 
 def instruction_set():
     """The name of the instruction set in use."""
-    return chosen.f32.name.decode()
+    return kernels_f32[chosen].name.decode()
 
 
 def has_openmp():
@@ -38,14 +37,15 @@ def omp_max_threads():
 
 
 cdef int choose() except -1:
+    """The level of the instruction set to use."""
     names = available()
     wanted = os.environ.get("CVAE_SIMD") or names[len(names) - 1]
     if wanted not in names:
         raise ImportError(f"CVAE_SIMD must be one of {', '.join(names)} on this CPU, got {wanted!r}")
-    chosen.f32 = kernels_f32[names.index(wanted)]
-    chosen.f64 = kernels_f64[names.index(wanted)]
-    return 0
+    return names.index(wanted)
 
 
-choose()
-tables = PyCapsule_New(&chosen, "cvae._kernels.dispatch.tables", NULL)
+cdef int chosen = choose()
+# For the other modules (tables.pxd).
+f32 = PyCapsule_New(<void *> kernels_f32[chosen], "cvae._kernels.dispatch.f32", NULL)
+f64 = PyCapsule_New(<void *> kernels_f64[chosen], "cvae._kernels.dispatch.f64", NULL)

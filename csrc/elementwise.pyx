@@ -1,13 +1,20 @@
 # Single passes over whole arrays.
 
 from cython cimport floating
-from cython.parallel cimport prange
-from libc.string cimport memcpy
+from libc.string cimport memchr, memcpy
 
 from stages cimport add_stage, new_work
-from tables cimport ceil_div, check_threads, import_tables, kernel_table, range_end, table_pair
+from tables cimport ceil_div, import_f32, import_f64, range_end
 
-cdef const table_pair *tables = import_tables()
+cdef extern from "kernels/kernels.h" nogil:
+    ctypedef struct kernel_table:
+        void (*relu_backward)(void *, const void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*sigmoid)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*scale_bytes)(void *, const unsigned char *, ptrdiff_t) noexcept nogil
+        int (*is_in_unit_range)(const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+
+cdef const kernel_table *f32 = <const kernel_table *> import_f32()
+cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 
 cdef enum:
     RANGE = 4096           # elements of a piece of work
@@ -29,7 +36,7 @@ def relu_backward(program, floating[::1] dz not None, const floating[::1] dy not
     if dy.shape[0] != size or y.shape[0] != size:
         raise ValueError(f"dz, dy and y must have the same size, got {size}, {dy.shape[0]} and {y.shape[0]}")
     cdef elements *work = <elements *> new_work(program, (dz, dy, y), sizeof(elements), 0, 0)
-    work.table, work.size = tables.f32 if floating is float else tables.f64, size
+    work.table, work.size = f32 if floating is float else f64, size
     work.out, work.first, work.second = &dz[0], &dy[0], &y[0]
     add_stage(program, relu_backward_range, work, ceil_div(size, RANGE), size < SMALL_WORK)
 
@@ -45,7 +52,7 @@ def sigmoid(program, floating[::1] out not None, const floating[::1] z not None)
     if out.shape[0] != size:
         raise ValueError(f"out and z must have the same size, got {out.shape[0]} and {size}")
     cdef elements *work = <elements *> new_work(program, (out, z), sizeof(elements), 0, 0)
-    work.table, work.size = tables.f32 if floating is float else tables.f64, size
+    work.table, work.size = f32 if floating is float else f64, size
     work.out, work.first = &out[0], &z[0]
     add_stage(program, sigmoid_range, work, ceil_div(size, RANGE), size < SMALL_SIGMOID)
 
@@ -85,7 +92,7 @@ def gather_bytes(
     """out = the images of these indices, divided by 255."""
     check_gather((<object> out).shape, (<object> images).shape, indices)
     cdef elements *work = <elements *> new_work(program, (out, images, indices), sizeof(elements), 0, 0)
-    work.table = tables.f32 if floating is float else tables.f64
+    work.table = f32 if floating is float else f64
     work.size, work.itemsize = out.shape[1], sizeof(floating)
     work.out, work.first, work.second = &out[0, 0], &images[0, 0], &indices[0]
     add_stage(program, gather_byte_image, work, out.shape[0], out.shape[0] * out.shape[1] < SMALL_WORK)
@@ -109,12 +116,30 @@ cdef int check_gather(tuple out, tuple images, const ptrdiff_t[::1] indices) exc
     return 0
 
 
-def is_in_unit_range(const floating[::1] x not None, *, int n_threads):
-    """Whether all elements are in [0, 1]; NaN is not."""
-    check_threads(n_threads)
-    cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
-    cdef ptrdiff_t size = x.shape[0], outside = 0, i
-    for i in prange(ceil_div(size, RANGE), num_threads=n_threads, schedule="static",
-                    use_threads_if=size >= SMALL_WORK, nogil=True):
-        outside += not table.is_in_unit_range(&x[0], i * RANGE, range_end(i, RANGE, size))
-    return outside == 0
+cdef struct range_check:
+    const kernel_table *table
+    const void *x
+    unsigned char *outside
+    ptrdiff_t size
+
+
+def is_in_unit_range(program, unsigned char[::1] outside not None, const floating[::1] x not None):
+    """outside (1) = 0 if all elements of x are in [0, 1], else 1; NaN is outside."""
+    cdef ptrdiff_t size = x.shape[0], pieces = ceil_div(size, RANGE)
+    if outside.shape[0] != 1:
+        raise ValueError(f"outside must have 1 element, got {outside.shape[0]}")
+    cdef range_check *work = <range_check *> new_work(program, (outside, x), sizeof(range_check), pieces, 0)
+    work.table, work.size = f32 if floating is float else f64, size
+    work.outside, work.x = &outside[0], &x[0]
+    add_stage(program, check_range, work, pieces, size < SMALL_WORK)
+    add_stage(program, any_outside, work, 1, True)
+
+
+cdef void check_range(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const range_check *c = <const range_check *> work
+    shared[index] = not c.table.is_in_unit_range(c.x, index * RANGE, range_end(index, RANGE, c.size))
+
+
+cdef void any_outside(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const range_check *c = <const range_check *> work
+    c.outside[0] = memchr(shared, 1, ceil_div(c.size, RANGE)) != NULL

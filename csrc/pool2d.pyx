@@ -4,9 +4,17 @@ from cython cimport floating
 from libc.stdint cimport int32_t
 
 from stages cimport add_stage, new_work
-from tables cimport MAX_STEP, check_steps, import_tables, kernel_table, table_pair, window_shape
+from tables cimport MAX_STEP, check_steps, import_f32, import_f64, window_shape
 
-cdef const table_pair *tables = import_tables()
+cdef extern from "kernels/kernels.h" nogil:
+    ctypedef struct kernel_table:
+        void (*pool2d_max_forward)(void *, int32_t *, const void *, const window_shape *, ptrdiff_t) noexcept nogil
+        void (*pool2d_max_backward)(void *, const void *, const int32_t *, const window_shape *) noexcept nogil
+        void (*pool2d_average_forward)(void *, const void *, const window_shape *, ptrdiff_t) noexcept nogil
+        void (*pool2d_average_backward)(void *, const void *, const window_shape *, ptrdiff_t) noexcept nogil
+
+cdef const kernel_table *f32 = <const kernel_table *> import_f32()
+cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 
 cdef enum:
     SMALL_WORK = 20_000     # window elements below which waking other threads costs more than it saves
@@ -66,7 +74,7 @@ def max_forward(
     cdef window_shape s = window(y, x, kernel_shape, stride, pad_top, pad_left)
     check_argmax(argmax, &s)
     cdef pooling *work = <pooling *> new_work(program, (y, argmax, x), sizeof(pooling), 0, 0)
-    work.table, work.s, work.itemsize = tables.f32 if floating is float else tables.f64, s, sizeof(floating)
+    work.table, work.s, work.itemsize = f32 if floating is float else f64, s, sizeof(floating)
     work.y, work.places, work.x = &y[0, 0, 0, 0], &argmax[0, 0, 0, 0], &x[0, 0, 0, 0]
     add_stage(program, max_forward_row, work, s.n * s.oh, is_small(&s))
 
@@ -88,7 +96,7 @@ def max_backward(
     cdef window_shape s = window(dy, dx, kernel_shape, stride, pad_top, pad_left)
     check_argmax(argmax, &s)
     cdef pooling *work = <pooling *> new_work(program, (dx, dy, argmax), sizeof(pooling), 0, 0)
-    work.table, work.s, work.itemsize = tables.f32 if floating is float else tables.f64, s, sizeof(floating)
+    work.table, work.s, work.itemsize = f32 if floating is float else f64, s, sizeof(floating)
     work.dx, work.dy, work.from_places = &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &argmax[0, 0, 0, 0]
     add_stage(program, max_backward_image, work, s.n, is_small(&s))
 
@@ -109,7 +117,7 @@ def average_forward(
     """The mean of each window, padding counted."""
     cdef window_shape s = window(y, x, kernel_shape, stride, pad_top, pad_left)
     cdef pooling *work = <pooling *> new_work(program, (y, x), sizeof(pooling), 0, 0)
-    work.table, work.s = tables.f32 if floating is float else tables.f64, s
+    work.table, work.s = f32 if floating is float else f64, s
     work.y, work.x = &y[0, 0, 0, 0], &x[0, 0, 0, 0]
     add_stage(program, average_forward_row, work, s.n * s.oh, is_small(&s))
 
@@ -128,7 +136,7 @@ def average_backward(
     """Each window's gradient is shared out equally."""
     cdef window_shape s = window(dy, dx, kernel_shape, stride, pad_top, pad_left)
     cdef pooling *work = <pooling *> new_work(program, (dx, dy), sizeof(pooling), 0, 0)
-    work.table, work.s = tables.f32 if floating is float else tables.f64, s
+    work.table, work.s = f32 if floating is float else f64, s
     work.dx, work.dy = &dx[0, 0, 0, 0], &dy[0, 0, 0, 0]
     add_stage(program, average_backward_image, work, s.n, is_small(&s))
 

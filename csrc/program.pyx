@@ -7,10 +7,15 @@ from cython.parallel cimport parallel, threadid
 from libc.stdlib cimport calloc, free
 
 from stages cimport CACHE_LINE, stage, stage_list
-from tables cimport check_threads, reserve
 
 cdef extern from "claim.h" nogil:
     ptrdiff_t claim(ptrdiff_t *next, ptrdiff_t count)
+
+
+cdef enum:
+    MOST_THREADS = 4096    # OpenMP may replace a larger number by another one, or end the process
+
+MAX_THREADS = MOST_THREADS    # for Python
 
 
 # The pieces of a stage that a thread does unless another one, which has done its own, is there before it.
@@ -61,7 +66,8 @@ cdef class Program:
 
     def run(self, *, workspace, int n_threads):
         """Do all that was recorded, on so many threads; results do not depend on their number."""
-        check_threads(n_threads)
+        if not 1 <= n_threads <= MOST_THREADS:
+            raise ValueError(f"n_threads must be from 1 to {MOST_THREADS}, got {n_threads}")
         cdef ptrdiff_t start = 0
         for position, function, arguments in self.calls:
             self.run_stages(start, position, workspace, n_threads)
@@ -91,6 +97,16 @@ cdef class Program:
                     with parallel(num_threads=n_threads):
                         work_off(now, shares, n_threads, threadid(), shared, scratch + threadid() * size)
         return 0
+
+
+cdef object reserve(object workspace, ptrdiff_t nbytes):
+    """At least so many bytes out of the caller's workspace (cvae/runtime/workspace.py)."""
+    nbytes = max(1, nbytes)
+    buffer = workspace.reserve(nbytes)
+    cdef unsigned char[::1] view = buffer
+    if view is None or view.shape[0] < nbytes:
+        raise ValueError(f"workspace must reserve at least {nbytes} bytes")
+    return buffer
 
 
 cdef void share_out(const stage *now, share *shares, ptrdiff_t parts) noexcept nogil:

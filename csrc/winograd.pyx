@@ -1,26 +1,39 @@
 # Stride-1 convolution by Winograd's algorithm: argument checks and the fixed split of the work.
 #
-# Letters as in kernels/kernels.h; images are (N, H, W, C), weights (R, S, C, K) with R and S at most 5.  The forward
-# pass is split into blocks of tiles or, of few channels, bands of rows, the backward pass into groups of whole images,
-# because tiles overlap in dx.
+# Letters as in kernels/kernel_list.h; images are (N, H, W, C), weights (R, S, C, K) with R and S at most MAX_KERNEL.
+# The forward pass is split into blocks of tiles or, with few channels, into bands of rows; the backward pass into
+# groups of whole images, because tiles overlap in dx.
 
 from cython cimport floating
 
 from convolution cimport (
     MAX_LANES, RANGE, along_rows, check_bias, check_winograd, collect_kernel, convolution, convolution_shape,
-    evaluate_kernel, evaluate_kernel_along_rows, evaluate_transposed_kernel, is_small, kernel_pieces, lane_count,
-    lane_of, sum_into_first_lane,
+    evaluate_kernel, evaluate_kernel_along_rows, evaluate_transposed_kernel, is_small, kernel_pieces, kernel_table,
+    lane_count, lane_of, sum_into_first_lane,
 )
 from stages cimport add_stage, new_work
-from tables cimport ceil_div, import_tables, kernel_table, range_end, table_pair, window_shape
-from tables cimport FEW_CHANNELS as MOST_CHANNELS_ALONG_ROWS
+from tables cimport ceil_div, import_f32, import_f64, range_end, window_shape
+from tables cimport FEW_CHANNELS as MOST_CHANNELS_ALONG_ROWS, MAX_WINOGRAD_KERNEL, winograd_outputs
 
-cdef const table_pair *tables = import_tables()
+cdef const kernel_table *f32 = <const kernel_table *> import_f32()
+cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 
 cdef enum:
     BIAS_RANGE = 16          # output channels whose gradients are summed at once
 
-FEW_CHANNELS = MOST_CHANNELS_ALONG_ROWS   # for Python
+# For Python.
+FEW_CHANNELS = MOST_CHANNELS_ALONG_ROWS   # at most, to go along rows alone
+MAX_KERNEL = MAX_WINOGRAD_KERNEL          # rows and columns of a kernel, at most
+
+
+def outputs(ptrdiff_t kernel):
+    """The outputs of a tile along an axis on which the kernel has so many elements.
+
+    With two axes, both have as many as the longer one of the kernel.
+    """
+    if not 1 <= kernel <= MAX_WINOGRAD_KERNEL:
+        raise ValueError(f"kernel must be from 1 to {MAX_WINOGRAD_KERNEL}, got {kernel}")
+    return winograd_outputs(kernel)
 
 
 cdef window_shape winograd_shape(tuple y, tuple x, tuple w, ptrdiff_t pad_top, ptrdiff_t pad_left) except *:
@@ -37,7 +50,7 @@ def forward(
     *, ptrdiff_t pad_top, ptrdiff_t pad_left, bint relu,
 ):
     """y = conv(x, w) + b, and then max(y, 0) if relu."""
-    cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
+    cdef const kernel_table *table = f32 if floating is float else f64
     cdef window_shape s = winograd_shape(
         (<object> y).shape, (<object> x).shape, (<object> w).shape, pad_top, pad_left)
     check_bias((<object> b).shape, &s)
@@ -82,7 +95,7 @@ def backward(
     Groups of images are dealt out to lanes, each with an accumulator; these are then added up in their order.  The
     number of lanes depends on the shapes alone.
     """
-    cdef const kernel_table *table = tables.f32 if floating is float else tables.f64
+    cdef const kernel_table *table = f32 if floating is float else f64
     cdef window_shape s = winograd_shape(
         (<object> dy).shape, (<object> x).shape, (<object> w).shape, pad_top, pad_left)
     # Were they arguments of this type, the first of them would decide what floating is, and None would mean float.

@@ -8,7 +8,6 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-import cvae._shim
 
 try:
     from cvae.data.minibatches import minibatch

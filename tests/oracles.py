@@ -165,16 +165,45 @@ def sigmoid(Z):
     return np.where(Z >= 0, 1.0, small) / (1.0 + small)
 
 
-def bce_with_logits(logits, y):
-    """Binary cross-entropy (N,) in nats, summed over the pixels (N, D), and its gradient (N, D)."""
+def bce_with_logits(logits, y, weights=1.0):
+    """Binary cross-entropy (N * k,) in nats, summed over the pixels of logits (N * k, D), and its gradient (N * k, D),
+    each row times its weight.
+
+    Row r of the logits belongs to row r // k of y (N, D).
+    """
+    y = np.repeat(y, len(logits) // len(y), axis=0)
     pixels = np.maximum(logits, 0.0) - logits * y + np.log1p(np.exp(-np.abs(logits)))
-    return pixels.sum(axis=1), sigmoid(logits) - y
+    return pixels.sum(axis=1), (sigmoid(logits) - y) * np.reshape(weights, (-1, 1))
 
 
-def kl_divergence(mean, log_var):
-    """KL(N(mean, exp(log_var)) || N(0, I)) (N,) in nats; its gradients dmean, dlog_var (N, T)."""
+def kl_divergence(mean, log_var, weights=1.0):
+    """KL(N(mean, exp(log_var)) || N(0, I)) (N,) in nats; its gradients dmean, dlog_var (N, T), each row times its
+    weight."""
     kl = -0.5 * (1.0 + log_var - mean**2 - np.exp(log_var)).sum(axis=1)
-    return kl, mean, 0.5 * (np.exp(log_var) - 1.0)
+    weights = np.reshape(weights, (-1, 1))
+    return kl, mean * weights, 0.5 * (np.exp(log_var) - 1.0) * weights
+
+
+# ---------------------------------------------------------------- latent code
+
+
+def latent_sample(code, noise):
+    """z (N * k, T), deviation, mean and log_var (N, T) of code (N, 2T), the means and the log variances.
+
+    Row r of z and of noise (N * k, T) belongs to row r // k of the code.
+    """
+    mean, log_var = np.split(code, 2, axis=1)
+    deviation, k = np.exp(0.5 * log_var), len(noise) // len(code)
+    z = np.repeat(mean, k, axis=0) + noise * np.repeat(deviation, k, axis=0)
+    return z, deviation, mean, log_var
+
+
+def latent_backward(dz, noise, deviation, dmean, dlog_var):
+    """The gradient (N, 2T) of the code, from those of z (N * k, T) and, not through z, of its mean and log variance."""
+    N, T = deviation.shape
+    dz, noise = dz.reshape(N, -1, T), noise.reshape(N, -1, T)
+    through_log_var = (dz * noise * 0.5 * deviation[:, np.newaxis]).sum(axis=1)
+    return np.hstack([dmean + dz.sum(axis=1), dlog_var + through_log_var])
 
 
 # --------------------------------------------------------------- optimizers

@@ -145,12 +145,12 @@ static void dense_backward(const dense_gradients *g, const void *live_memory, pt
     const parameter_update *move = g->update;
     const ptrdiff_t start = panel * PANEL, rows = smaller(PANEL, g->k - start), begin = start * g->n;
     real *packed = scratch, *sums = packed + DENSE_SCRATCH, *row = sums + PANEL * sums_row(g->n);
-    const void *second_state = move && move->rule == ADAM ? move->second_state : NULL;
-    const upcoming second = elements(second_state, begin, rows * g->n, NULL);
-    upcoming states = elements(move ? move->state : NULL, begin, rows * g->n, &second);
+    upcoming states[MAX_STATES + 1] = {elements(NULL, 0, 0, NULL)}; /* each leads to the one before it */
+    for (int i = 0; i < MAX_STATES; i++)
+        states[i + 1] = elements(move ? move->states[MAX_STATES - 1 - i] : NULL, begin, rows * g->n, &states[i]);
     upcoming w = elements(g->w, begin, rows * g->n, NULL);
     if (g->dw || move) sum_weight_gradient(sums, g, &live, start, rows, &w); /* first: dx may be x */
-    if (g->dx) input_gradient(g, &live, start, rows, &states, packed);
+    if (g->dx) input_gradient(g, &live, start, rows, &states[MAX_STATES], packed);
     for (ptrdiff_t i = 0; i < rows && (g->dw || move); i++) {
         const ptrdiff_t at = begin + i * g->n;
         const real *gradient = sums + i * sums_row(g->n);
@@ -159,7 +159,7 @@ static void dense_backward(const dense_gradients *g, const void *live_memory, pt
             gradient = row;
         }
         if (g->dw) memcpy((real *)g->dw + at, gradient, (size_t)g->n * sizeof(real));
-        if (move) update(move, gradient, at, at + g->n);
+        if (move) update_parameter(move, gradient, at, at + g->n);
     }
 }
 

@@ -1,9 +1,5 @@
 /* The interface between the Cython modules and the C kernels: one table of functions for each number type and
- * instruction set.  All of them work on buffers that the caller allocated, share nothing, and may be called from any
- * thread; the split into blocks, images and ranges is the caller's, so that it depends on the shapes alone.
- *
- * Letters: N images, H W input rows and columns, C input channels, K output channels, R S kernel rows and columns,
- * OH OW output rows and columns.  Pointers are to float or double, as the table says. */
+ * instruction set.  kernel_list.h says what each of them does, and what the letters mean. */
 #ifndef CVAE_KERNELS_H
 #define CVAE_KERNELS_H
 
@@ -23,21 +19,34 @@ enum {
     BLOCK_DEPTH = 256, /* largest part of the summed dimension handled at once */
     FEW_CHANNELS = 4,  /* at most, for the ways that are faster with few input channels */
     INACTIVE = 255,    /* the byte of a window whose maximum is not positive, instead of its place */
-    KERNEL_ROWS = 16   /* rows of Winograd's weights evaluated at once; a multiple of the lanes of all vectors */
+    KERNEL_ROWS = 16,  /* rows of Winograd's weights evaluated at once; a multiple of the lanes of all vectors */
+    MAX_STATES = 2,    /* arrays of state that an optimizer keeps for a parameter, at most */
+    MAX_WINOGRAD_KERNEL = 5 /* rows and columns of a kernel, at most, with Winograd's algorithm */
 };
 
-/* A step of an optimizer (optimizers.h), in place.  What may change from step to step is read when it is taken: scalars
- * are the learning rate, what the gradient is multiplied by, and the optimizer's constants. */
-typedef enum { SGD, ADAGRAD, RMSPROP, ADAM } update_rule;
+/* Outputs of a Winograd tile along an axis: F(6, 3) for up to 3 taps, F(4, 5) for up to 5; with two axes, both as the
+ * longer one has it. */
+static inline int winograd_outputs(ptrdiff_t taps) { return taps <= 3 ? 6 : 4; }
+
+/* How an optimizer updates parameters (optimizers.h).  apply: `count` elements of a parameter and its states, in place;
+ * the scalars are the learning rate, the factor of the gradient, and the rule's constants. */
 typedef struct {
-    update_rule rule;
-    void *param, *state, *second_state; /* second_state: Adam's alone */
+    const char *name;
+    int n_states, n_scalars;
+    void (*apply)(void *param, void *const *states, const void *grad, const double *scalars, ptrdiff_t count);
+} update_rule;
+
+/* The update of a parameter.  What changes from one to the next, the scalars, is read when it is done. */
+typedef struct {
+    const update_rule *rule;
+    void *param;
+    void *states[MAX_STATES]; /* the rule's n_states, then NULL */
     const double *scalars;
 } parameter_update;
 
 /* The gradients of a dense layer, m examples, k inputs, n outputs: dx (m, k) = dy (m, n) times w (k, n) transposed, and
- * dw = x (m, k) transposed times dy.  Either may be NULL, and dx may be x; update, unless NULL, is the step of w along
- * its gradient. */
+ * dw = x (m, k) transposed times dy.  Either may be NULL, and dx may be x; update, unless NULL, moves w along its
+ * gradient. */
 typedef struct {
     const void *x, *dy, *w;
     void *dx, *dw;
@@ -50,130 +59,10 @@ typedef struct {
     int panel;              /* columns of a packed panel of the right matrix */
     ptrdiff_t block_scratch; /* elements of one thread's left block */
     ptrdiff_t dense_scratch; /* elements that dense_forward needs as scratch */
-
-    /* packed (ceil(n / panel), k, panel) from b, whose element (i, j) is b[i * row_stride + j * column_stride], one
-     * of the strides being 1; packs the panels first <= j < last. */
-    void (*pack_panels)(void *packed, const void *b, ptrdiff_t k, ptrdiff_t n, ptrdiff_t row_stride,
-                        ptrdiff_t column_stride, ptrdiff_t first, ptrdiff_t last);
-
-    /* Output pixels first <= p < last (at most BLOCK_ROWS) of y (N, OH, OW, K) = conv(x (N, H, W, C), w) + bias (K),
-     * with max(., 0) if relu; packed_w: w (R * S * C, K) in panels; scratch: block_scratch elements. */
-    void (*conv2d_forward)(void *y, const void *x, const void *packed_w, const void *bias, const window_shape *shape,
-                           int relu, ptrdiff_t first, ptrdiff_t last, void *scratch);
-    /* One image of dx (N, H, W, C) from dy (N, OH, OW, K); packed_wt: w transposed, (K, R * S * C), in panels;
-     * scratch: conv2d_grad_input_scratch elements. */
-    void (*conv2d_grad_input)(void *dx, const void *dy, const void *packed_wt, const window_shape *shape,
-                              ptrdiff_t image, void *scratch);
-    /* Adds the part of output pixels first <= p < last (at most BLOCK_ROWS) to dw (R, S, C, K) and db (K);
-     * scratch: conv2d_grad_weight_scratch elements. */
-    void (*conv2d_grad_weight)(void *dw, void *db, const void *x, const void *dy, const window_shape *shape,
-                               ptrdiff_t first, ptrdiff_t last, void *scratch);
-    ptrdiff_t (*conv2d_grad_input_scratch)(const window_shape *shape);
-    ptrdiff_t (*conv2d_grad_weight_scratch)(const window_shape *shape);
-
-    /* The weight gradient of a convolution of few channels under ReLU and max pooling (conv_pool.h), from the gradient
-     * dp (N, OH, OW, K) of the pooled output and argmax, places as `narrow` makes them; pool->c is conv->k.
-     * sums (K, conv_pool_patch): R * S * C weights, the bias and zeros of each output channel, to which the images
-     * first <= n < last are added; scratch: conv_pool_grad_weight_scratch elements.  Positions in a padded image must
-     * fit an int32_t. */
-    void (*conv_pool_grad_weight)(void *sums, const void *x, const void *dp, const uint8_t *argmax,
-                                  const window_shape *conv, const window_shape *pool, ptrdiff_t first, ptrdiff_t last,
-                                  void *scratch);
-    ptrdiff_t (*conv_pool_grad_weight_scratch)(const window_shape *conv, const window_shape *pool);
-    ptrdiff_t (*conv_pool_patch)(const window_shape *conv);
-    /* Output channels first <= k < last of dw (R, S, C, K) and db (K) from sums. */
-    void (*conv_pool_collect)(void *dw, void *db, const void *sums, const window_shape *conv, ptrdiff_t first,
-                              ptrdiff_t last);
-
-    /* Winograd's algorithm for stride 1 without dilation and kernels up to 5x5 (winograd.h). Rows first <= i < last
-     * of the evaluated weights U, C rows for the forward pass, or K rows if transposed for the input gradient; all
-     * rows take winograd_kernel_size elements. Fastest with a multiple of KERNEL_ROWS at once. */
-    void (*winograd_kernel)(void *U, const void *w, const window_shape *shape, int transposed, ptrdiff_t first,
-                            ptrdiff_t last);
-    ptrdiff_t (*winograd_kernel_size)(const window_shape *shape, int transposed);
-    ptrdiff_t (*winograd_tiles)(const window_shape *shape); /* of one image */
-    ptrdiff_t (*winograd_block)(const window_shape *shape); /* tiles at once */
-    ptrdiff_t (*winograd_scratch)(const window_shape *shape);
-    /* Tiles first <= t < last (at most winograd_block) of y; scratch: winograd_scratch elements. */
-    void (*winograd_forward)(void *y, const void *x, const void *U, const void *bias, const window_shape *shape,
-                             int relu, ptrdiff_t first, ptrdiff_t last, void *scratch);
-    /* Adds what tiles first <= t < last give to dx and to the evaluated weight gradient dU, either of which may be
-     * NULL; without accumulate, dU is overwritten. */
-    void (*winograd_backward)(void *dx, void *dU, int accumulate, const void *x, const void *dy, const void *Ut,
-                              const window_shape *shape, ptrdiff_t first, ptrdiff_t last, void *scratch);
-    /* Input channel c of dw from dU. */
-    void (*winograd_collect_kernel)(void *dw, const void *dU, const window_shape *shape, ptrdiff_t c);
-
-    /* The same along rows alone, for FEW_CHANNELS (winograd_rows.h): all evaluated weights, winograd_rows_kernel_size
-     * elements of them, and bands of output rows first <= b < last of y, winograd_rows_bands in each image; scratch:
-     * winograd_rows_scratch elements. */
-    void (*winograd_rows_kernel)(void *U, const void *w, const window_shape *shape);
-    ptrdiff_t (*winograd_rows_kernel_size)(const window_shape *shape);
-    ptrdiff_t (*winograd_rows_bands)(const window_shape *shape);
-    ptrdiff_t (*winograd_rows_scratch)(const window_shape *shape);
-    void (*winograd_rows_forward)(void *y, const void *x, const void *U, const void *bias, const window_shape *shape,
-                                  int relu, ptrdiff_t first, ptrdiff_t last, void *scratch);
-
-    /* Dense layers, m examples, k inputs, n outputs.  Rows first_row <= i < last_row, columns of panels first <= j <
-     * last of y (m, n) = x (m, k) w (k, n) + bias (n), with max(., 0) if relu; scratch: dense_scratch elements. */
-    void (*dense_forward)(void *y, const void *x, const void *w, const void *bias, ptrdiff_t n, ptrdiff_t k, int relu,
-                          ptrdiff_t first_row, ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch);
-    /* A panel of rows of w: its part of dx, its gradient, and its update.  live: of dy; scratch:
-     * dense_backward_scratch(n) elements. */
-    void (*dense_backward)(const dense_gradients *gradients, const void *live, ptrdiff_t panel, void *scratch);
-    ptrdiff_t (*dense_backward_scratch)(ptrdiff_t n);
-
-    /* The columns of dy (m, n) that the backward pass goes through (live.h), in live_size(m, n) bytes: all of them or,
-     * if skip_dead, those that are not all zero; then rows first <= i < last are copied as far as it needs a copy. */
-    ptrdiff_t (*live_size)(ptrdiff_t m, ptrdiff_t n);
-    void (*live_find)(void *live, const void *dy, int skip_dead, ptrdiff_t m, ptrdiff_t n);
-    void (*live_copy)(void *live, const void *dy, ptrdiff_t n, ptrdiff_t first, ptrdiff_t last);
-
-    /* out (n)[first <= j < last] = column sums of x (m, n). */
-    void (*column_sums)(void *out, const void *x, ptrdiff_t m, ptrdiff_t n, ptrdiff_t first, ptrdiff_t last);
-    /* sums (n) += the column sums of x (m, n). */
-    void (*add_column_sums)(void *sums, const void *x, ptrdiff_t m, ptrdiff_t n);
-
-    /* Output row `row` (image * OH + i) of a pooling of x (N, H, W, C), y_row (OW, C); argmax: index r * S + s within
-     * the window. */
-    void (*pool2d_max_forward)(void *y_row, int32_t *argmax_row, const void *x, const window_shape *shape,
-                               ptrdiff_t row);
-    /* One image. */
-    void (*pool2d_max_backward)(void *dx, const void *dy, const int32_t *argmax, const window_shape *shape);
-    void (*pool2d_average_forward)(void *y, const void *x, const window_shape *shape, ptrdiff_t row);
-    void (*pool2d_average_backward)(void *dx, const void *dy, const window_shape *shape, ptrdiff_t image);
-
-    /* Elements first <= i < last of flat arrays. */
-    void (*relu_backward)(void *dz, const void *dy, const void *y, ptrdiff_t first, ptrdiff_t last);
-    void (*set_zero)(void *out, ptrdiff_t first, ptrdiff_t last);
-    /* out = lanes[0] + lanes[1] + ...; lane l starts at l * stride. */
-    void (*sum_lanes)(void *out, const void *lanes, ptrdiff_t count, ptrdiff_t stride, ptrdiff_t first, ptrdiff_t last);
-    void (*sigmoid)(void *out, const void *z, ptrdiff_t first, ptrdiff_t last);
-    /* out = bytes / 255. */
-    void (*scale_bytes)(void *out, const unsigned char *bytes, ptrdiff_t count);
-    /* Places of maxima in windows of at most INACTIVE pixels: as bytes, INACTIVE where y is not positive, and back. */
-    void (*narrow)(uint8_t *out, const int32_t *places, const void *y, ptrdiff_t count);
-    void (*widen)(int32_t *places, const uint8_t *in, ptrdiff_t count);
-    int (*is_in_unit_range)(const void *x, ptrdiff_t first, ptrdiff_t last);
-
-    /* Row i of logits, y, dlogits (n, m): dlogits, unless NULL, = (sigmoid(logits) - y) * scale, and may be logits;
-     * returns the row's binary cross-entropy. */
-    double (*bce_with_logits)(void *dlogits, const void *logits, const void *y, ptrdiff_t m, double scale,
-                              ptrdiff_t row);
-    /* Row i of the KL divergence of N(mean, exp(log_var)) to N(0, 1), mean and log_var (n, t), and, unless NULL, its
-     * gradients times scale. */
-    double (*gaussian_kl)(void *dmean, void *dlog_var, const void *mean, const void *log_var, ptrdiff_t t, double scale,
-                          ptrdiff_t row);
-
-    /* Row i of code (n, 2t), the means and the log variances, and of the other arrays (n, t). */
-    void (*latent_sample)(void *z, void *deviation, void *mean, void *log_var, const void *code, const void *noise,
-                          ptrdiff_t t, ptrdiff_t row);
-    void (*latent_backward)(void *dcode, const void *dz, const void *noise, const void *deviation, const void *dmean,
-                            const void *dlog_var, ptrdiff_t t, ptrdiff_t row);
-
-    /* Elements first <= i < last of a parameter and its state, in place; grad is the gradient of these elements. */
-    void (*update)(const parameter_update *update, const void *grad, ptrdiff_t first, ptrdiff_t last);
-    double (*sum_of_squares)(const void *x, ptrdiff_t first, ptrdiff_t last);
+    const update_rule *update_rules; /* all there are; the name of the last is NULL */
+#define KERNEL(type, name, arguments) type(*name) arguments;
+#include "kernel_list.h"
+#undef KERNEL
 } kernel_table;
 
 extern const kernel_table kernels_f32_baseline, kernels_f64_baseline;

@@ -6,9 +6,9 @@
 
 #include "logistic.h"
 
-static double bce_with_logits(void *dlogits, const void *logits, const void *y, ptrdiff_t m, double scale,
-                              ptrdiff_t row) {
-    const real *z = (const real *)logits + row * m, *y_row = (const real *)y + row * m;
+static double bce_with_logits(void *dlogits, const void *logits, const void *y, ptrdiff_t m, double weight,
+                              ptrdiff_t row, ptrdiff_t target_row) {
+    const real *z = (const real *)logits + row * m, *y_row = (const real *)y + target_row * m;
     real *dz = dlogits ? (real *)dlogits + row * m : NULL;
     double sums[LANES] = {0}, sum = 0; /* one for each lane, so that an addition need not wait for the one before */
     for (ptrdiff_t i = 0; i < m; i += LANES) {
@@ -21,22 +21,22 @@ static double bce_with_logits(void *dlogits, const void *logits, const void *y, 
             for (int l = 0; l < LANES; l++) sums[l] += (double)loss[l];
         else
             for (ptrdiff_t l = 0; l < count; l++) sums[l] += (double)loss[l];
-        if (dz) store_some(dz + i, (p.value - target) * (real)scale, count);
+        if (dz) store_some(dz + i, (p.value - target) * (real)weight, count);
     }
     for (int l = 0; l < LANES; l++) sum += sums[l];
     return sum;
 }
 
-static double gaussian_kl(void *dmean, void *dlog_var, const void *mean, const void *log_var, ptrdiff_t t, double scale,
-                          ptrdiff_t row) {
+static double gaussian_kl(void *dmean, void *dlog_var, const void *mean, const void *log_var, ptrdiff_t t,
+                          double weight, ptrdiff_t row) {
     const real *mu = (const real *)mean + row * t, *lv = (const real *)log_var + row * t;
     double sum = 0;
     for (ptrdiff_t i = 0; i < t; i++) {
         /* exp(lv) - 1 - lv, whose parts nearly cancel where lv is near 0: in double, and not from exp(lv) */
         const double excess = expm1((double)lv[i]);
         sum += 0.5 * ((double)mu[i] * (double)mu[i] + (excess - (double)lv[i]));
-        if (dmean) ((real *)dmean)[row * t + i] = mu[i] * (real)scale;
-        if (dlog_var) ((real *)dlog_var)[row * t + i] = (real)(0.5 * excess * scale);
+        if (dmean) ((real *)dmean)[row * t + i] = mu[i] * (real)weight;
+        if (dlog_var) ((real *)dlog_var)[row * t + i] = (real)(0.5 * excess * weight);
     }
     return sum;
 }

@@ -1,71 +1,76 @@
 /* Optimizer updates on flat arrays, in place.  The formulas are numpy-ml's, which are those of the papers: Duchi et al.
  * (2011) for AdaGrad, Tieleman & Hinton (2012) for RMSProp, Kingma & Ba (2015) for Adam; eps is added to the root.
- * s: lr, grad_scale and the constants that are named at each rule. */
+ *
+ * A new optimizer is a function and a line of UPDATE_RULES.  s: lr, the factor of the gradient, and the constants that are
+ * named at each rule. */
 #ifndef CVAE_OPTIMIZERS_H
 #define CVAE_OPTIMIZERS_H
 
+#include "kernels.h"
 #include "logistic.h"
 
 /* s[2]: momentum. */
-INLINE void sgd(real *RESTRICT p, real *RESTRICT velocity, const real *RESTRICT grad, const double *s,
-                ptrdiff_t count) {
+static void sgd(void *param, void *const *states, const void *grad, const double *s, ptrdiff_t count) {
+    real *RESTRICT p = param, *RESTRICT velocity = states[0];
+    const real *RESTRICT g = grad;
     const real rate = (real)(s[0] * s[1]), keep = (real)s[2];
     for (ptrdiff_t i = 0; i < count; i++) {
-        velocity[i] = keep * velocity[i] + rate * grad[i];
+        velocity[i] = keep * velocity[i] + rate * g[i];
         p[i] -= velocity[i];
     }
 }
 
 /* s[2]: eps. */
-INLINE void adagrad(real *RESTRICT p, real *RESTRICT sum_of_squares, const real *RESTRICT grad, const double *s,
-                    ptrdiff_t count) {
-    const real rate = (real)s[0], scale = (real)s[1], small = (real)s[2];
+static void adagrad(void *param, void *const *states, const void *grad, const double *s, ptrdiff_t count) {
+    real *RESTRICT p = param, *RESTRICT square_sum = states[0];
+    const real *RESTRICT g = grad;
+    const real rate = (real)s[0], factor = (real)s[1], eps = (real)s[2];
     for (ptrdiff_t i = 0; i < count; i++) {
-        const real g = grad[i] * scale;
-        sum_of_squares[i] += g * g;
-        p[i] -= rate * g / (real_sqrt(sum_of_squares[i]) + small);
+        const real scaled = g[i] * factor;
+        square_sum[i] += scaled * scaled;
+        p[i] -= rate * scaled / (real_sqrt(square_sum[i]) + eps);
     }
 }
 
 /* s[2], s[3]: decay, eps. */
-INLINE void rmsprop(real *RESTRICT p, real *RESTRICT mean_square, const real *RESTRICT grad, const double *s,
-                    ptrdiff_t count) {
-    const real rate = (real)s[0], scale = (real)s[1], keep = (real)s[2], add = (real)(1 - s[2]), small = (real)s[3];
+static void rmsprop(void *param, void *const *states, const void *grad, const double *s, ptrdiff_t count) {
+    real *RESTRICT p = param, *RESTRICT mean_square = states[0];
+    const real *RESTRICT g = grad;
+    const real rate = (real)s[0], factor = (real)s[1], keep = (real)s[2], add = (real)(1 - s[2]), eps = (real)s[3];
     for (ptrdiff_t i = 0; i < count; i++) {
-        const real g = grad[i] * scale;
-        mean_square[i] = keep * mean_square[i] + add * (g * g);
-        p[i] -= rate * g / (real_sqrt(mean_square[i]) + small);
+        const real scaled = g[i] * factor;
+        mean_square[i] = keep * mean_square[i] + add * (scaled * scaled);
+        p[i] -= rate * scaled / (real_sqrt(mean_square[i]) + eps);
     }
 }
 
 /* s[2] to s[6]: decay1, decay2, eps, 1 - decay1^t, 1 - decay2^t. */
-INLINE void adam(real *RESTRICT p, real *RESTRICT mean, real *RESTRICT variance, const real *RESTRICT grad,
-                 const double *s, ptrdiff_t count) {
+static void adam(void *param, void *const *states, const void *grad, const double *s, ptrdiff_t count) {
+    real *RESTRICT p = param, *RESTRICT mean = states[0], *RESTRICT variance = states[1];
+    const real *RESTRICT g = grad;
     const real keep1 = (real)s[2], add1 = (real)(1 - s[2]), keep2 = (real)s[3], add2 = (real)(1 - s[3]);
-    const real rate = (real)(s[0] / s[5]), unbias = (real)(1 / s[6]), small = (real)s[4], scale = (real)s[1];
+    const real rate = (real)(s[0] / s[5]), unbias = (real)(1 / s[6]), eps = (real)s[4], factor = (real)s[1];
     for (ptrdiff_t i = 0; i < count; i++) {
-        const real g = grad[i] * scale;
-        mean[i] = keep1 * mean[i] + add1 * g;
-        variance[i] = keep2 * variance[i] + add2 * (g * g);
-        p[i] -= rate * mean[i] / (real_sqrt(variance[i] * unbias) + small);
+        const real scaled = g[i] * factor;
+        mean[i] = keep1 * mean[i] + add1 * scaled;
+        variance[i] = keep2 * variance[i] + add2 * (scaled * scaled);
+        p[i] -= rate * mean[i] / (real_sqrt(variance[i] * unbias) + eps);
     }
 }
 
-static void update(const parameter_update *u, const void *grad, ptrdiff_t first, ptrdiff_t last) {
-    real *param = (real *)u->param + first, *state = (real *)u->state + first;
-    switch (u->rule) {
-    case SGD:
-        sgd(param, state, grad, u->scalars, last - first);
-        break;
-    case ADAGRAD:
-        adagrad(param, state, grad, u->scalars, last - first);
-        break;
-    case RMSPROP:
-        rmsprop(param, state, grad, u->scalars, last - first);
-        break;
-    case ADAM:
-        adam(param, state, (real *)u->second_state + first, grad, u->scalars, last - first);
-    }
+/* name, number of states, number of scalars, function */
+static const update_rule UPDATE_RULES[] = {
+    {"sgd", 1, 3, sgd},
+    {"adagrad", 1, 3, adagrad},
+    {"rmsprop", 1, 4, rmsprop},
+    {"adam", 2, 7, adam},
+    {NULL, 0, 0, NULL},
+};
+
+static void update_parameter(const parameter_update *u, const void *grad, ptrdiff_t first, ptrdiff_t last) {
+    void *states[MAX_STATES];
+    for (int i = 0; i < u->rule->n_states; i++) states[i] = (real *)u->states[i] + first;
+    u->rule->apply((real *)u->param + first, states, grad, u->scalars, last - first);
 }
 
 static double sum_of_squares(const void *x, ptrdiff_t first, ptrdiff_t last) {

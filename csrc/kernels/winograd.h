@@ -12,7 +12,7 @@
 
 #include "cook_toom.h"
 
-enum { FREQUENCIES = POINTS * POINTS, MAX_TAPS = 5 };
+enum { FREQUENCIES = POINTS * POINTS, MAX_TAPS = MAX_WINOGRAD_KERNEL };
 
 /* out (POINTS, POINTS)[step] = half (POINTS, columns), whose column i is row i of a square, evaluated, times matrix
  * transposed.  So every frequency is at its transposed place, and both transforms go through pixels row by row. */
@@ -32,8 +32,8 @@ INLINE ptrdiff_t frequency_step(ptrdiff_t rows, ptrdiff_t n) {
     return padded(rows * padded(n)) + 64 / (ptrdiff_t)sizeof(real);
 }
 
-/* Outputs along each axis of a tile: F(6x6, 3x3) for kernels up to 3x3, F(4x4, 5x5) up to 5x5. */
-INLINE int tile_outputs(const window_shape *s) { return s->r <= 3 && s->s <= 3 ? 6 : 4; }
+/* Outputs along each axis of a tile. */
+INLINE int tile_outputs(const window_shape *s) { return winograd_outputs(larger(s->r, s->s)); }
 
 INLINE ptrdiff_t tiles_down(const window_shape *s) { return (s->oh + tile_outputs(s) - 1) / tile_outputs(s); }
 INLINE ptrdiff_t tiles_across(const window_shape *s) { return (s->ow + tile_outputs(s) - 1) / tile_outputs(s); }

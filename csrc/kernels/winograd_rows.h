@@ -28,7 +28,7 @@ typedef struct {
 } rows_plan;
 
 static rows_plan plan_rows(const window_shape *s) {
-    rows_plan plan = {.outputs = s->s <= 3 ? 6 : 4, .width = whole_vectors(s->k)};
+    rows_plan plan = {.outputs = winograd_outputs(s->s), .width = whole_vectors(s->k)};
     plan.tiles = (s->ow + plan.outputs - 1) / plan.outputs;
     plan.columns = (plan.tiles - 1) * plan.outputs + POINTS;
     plan.block = smaller(plan.tiles, larger(1, STRIP_SIZE / (STRIP * POINTS * plan.width)));
@@ -59,7 +59,7 @@ INLINE void evaluate_kernel_rows(real *U, const real *w, const window_shape *s, 
 }
 
 static void winograd_rows_kernel(void *U, const void *w, const window_shape *s) {
-    if (s->s <= 3)
+    if (winograd_outputs(s->s) == 6)
         evaluate_kernel_rows(U, w, s, 3, &KERNEL_3[0][0]);
     else
         evaluate_kernel_rows(U, w, s, 5, &KERNEL_5[0][0]);

@@ -10,22 +10,15 @@ def bce_with_logits(
     dlogits: Real | None,
     logits: Real,
     y: Real,
-    *,
-    scale: float,
+    weights: npt.NDArray[np.float64] | None,
 ) -> None: ...
 def gaussian_kl(
     program: Program,
     kl: npt.NDArray[np.float64],
-    dmean: Real,
-    dlog_var: Real,
+    dmean: Real | None,
+    dlog_var: Real | None,
     mean: Real,
     log_var: Real,
-    *,
-    scale: float,
+    weights: npt.NDArray[np.float64] | None,
 ) -> None: ...
-def total(
-    program: Program,
-    totals: npt.NDArray[np.float64],
-    reconstruction: npt.NDArray[np.float64],
-    kl: npt.NDArray[np.float64],
-) -> None: ...
+def total(program: Program, total: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> None: ...

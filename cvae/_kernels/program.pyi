@@ -3,6 +3,8 @@ from typing import Any
 
 from cvae._kernels._types import Workspace
 
+MAX_THREADS: int
+
 class Watch:
     def add(self, dictionary: dict[Any, Any], key: object) -> None: ...
     def unchanged(self) -> bool: ...

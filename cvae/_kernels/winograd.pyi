@@ -1,8 +1,10 @@
 from cvae._kernels._types import Real
 from cvae._kernels.program import Program
 
-FEW_CHANNELS: int
+FEW_CHANNELS: int  # at most, for a forward pass along rows alone
+MAX_KERNEL: int  # rows and columns of a kernel, at most
 
+def outputs(kernel: int) -> int: ...
 def forward(
     program: Program,
     y: Real,

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from cvae._kernels import elementwise
 from cvae._kernels.program import Program
 from cvae.runtime.programs import execute, run
-from cvae.runtime.threads import get_num_threads
 
 _BLOCK_VALUES = 1 << 16  # values checked or copied at a time: few enough for a core's cache
 
@@ -156,8 +155,11 @@ def check_range(X: np.ndarray, *, name: str = "X") -> None:
     """
     if X.dtype in (np.bool_, np.uint8):
         return
-    if _is_plain(X) and elementwise.is_in_unit_range(X.reshape(-1), n_threads=get_num_threads()):
-        return
+    if _is_plain(X):
+        outside = np.empty(1, np.uint8)
+        run(elementwise.is_in_unit_range, outside, X.reshape(-1))
+        if not outside[0]:
+            return
     # A buffered iterator turns any array, be it strided or byte-swapped, into small native blocks.
     blocks = np.nditer(
         X,

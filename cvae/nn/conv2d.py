@@ -25,7 +25,6 @@ from cvae.nn.weighted import WeightedLayer
 from cvae.parsing import check_size
 
 ALGORITHMS = ("auto", "direct", "winograd")
-MAX_WINOGRAD_KERNEL = 5
 WINOGRAD_TRANSFORM = 12
 WINOGRAD_ROWS_TRANSFORM = 2
 FEW_CHANNELS = winograd.FEW_CHANNELS
@@ -151,11 +150,11 @@ class Conv2D(WeightedLayer):
 
         ValueError if it is asked for and cannot.
         """
-        possible = self.stride == 1 and self.dilation == 0 and max(self.kernel_shape) <= MAX_WINOGRAD_KERNEL
+        possible = self.stride == 1 and self.dilation == 0 and max(self.kernel_shape) <= winograd.MAX_KERNEL
         if self.algorithm == "winograd" and not possible:
             raise ValueError(
                 "algorithm 'winograd' must have stride 1, dilation 0 and a kernel of at most "
-                f"{MAX_WINOGRAD_KERNEL}x{MAX_WINOGRAD_KERNEL}, got stride {self.stride}, dilation {self.dilation} and "
+                f"{winograd.MAX_KERNEL}x{winograd.MAX_KERNEL}, got stride {self.stride}, dilation {self.dilation} and "
                 f"{self.kernel_shape}"
             )
         if self.algorithm == "auto":
@@ -200,12 +199,11 @@ def winograd_is_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int]
     Winograd: each tile of 8x8 frequencies takes 64 x in_ch x out_ch, and the transforms as much as WINOGRAD_TRANSFORM
     multiplications for each frequency and channel.  Channels count in whole vectors, of 16 for good measure.
     """
-    outputs = 6 if max(kernel_shape) <= 3 else 4
+    outputs = winograd.outputs(max(kernel_shape))
     tiles = math.ceil(out_shape[0] / outputs) * math.ceil(out_shape[1] / outputs)
     ins, outs = (math.ceil(channels / 16) * 16 for channels in (in_ch, out_ch))
     direct = math.prod(out_shape) * math.prod(kernel_shape) * in_ch * outs
-    winograd = tiles * 64 * (ins * outs + WINOGRAD_TRANSFORM * (ins + outs))
-    return winograd < direct
+    return tiles * 64 * (ins * outs + WINOGRAD_TRANSFORM * (ins + outs)) < direct
 
 
 def winograd_rows_are_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int]) -> bool:
@@ -214,6 +212,6 @@ def winograd_rows_are_faster(out_shape: tuple[int, int], kernel_shape: tuple[int
     In multiplications for each output row, input and output channel: one for each tile, point and row of the kernel,
     and WINOGRAD_ROWS_TRANSFORM for each tile and point; in the direct way one for each output and kernel element.
     """
-    outputs = 6 if kernel_shape[1] <= 3 else 4
-    winograd = math.ceil(out_shape[1] / outputs) * 8 * (kernel_shape[0] + WINOGRAD_ROWS_TRANSFORM)
-    return winograd < out_shape[1] * math.prod(kernel_shape)
+    outputs = winograd.outputs(kernel_shape[1])
+    transformed = math.ceil(out_shape[1] / outputs) * 8 * (kernel_shape[0] + WINOGRAD_ROWS_TRANSFORM)
+    return transformed < out_shape[1] * math.prod(kernel_shape)

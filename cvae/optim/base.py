@@ -1,9 +1,8 @@
 """What all optimizers share: arguments, the state of each parameter, the rate of a step, and clipping."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +12,14 @@ from cvae._kernels.program import Program
 from cvae.optim.schedulers import ConstantScheduler, SchedulerBase, make_scheduler
 from cvae.parsing import Configurable, check_number
 from cvae.runtime.programs import run
-from cvae.runtime.threads import get_num_threads
 from cvae.runtime.workspace import copy_of, zeros_like
 from cvae.snapshot import Revised
 
 Array = npt.NDArray[np.floating]
 Scalars = npt.NDArray[np.float64]
 SchedulerLike = SchedulerBase | str | Mapping[str, Any] | None
+
+_RULES = kernels.rules()
 
 
 class OptimizerBase(Configurable, Revised, ABC):
@@ -28,6 +28,9 @@ class OptimizerBase(Configurable, Revised, ABC):
     An update asks the scheduler for the rate, scales the gradient down if its L2 norm exceeds
     `clip_norm`, and moves the parameter. The state of each parameter is kept under its name, so an
     optimizer serves the parameters of one layer; another layer needs a copy.
+
+    A class of optimizers is its arguments, the name of a compiled `rule`, and `_constants`, which gives
+    the arguments in the order in which the rule takes them.
 
     Parameters
     ----------
@@ -60,6 +63,12 @@ class OptimizerBase(Configurable, Revised, ABC):
     >>> optimizer.update(np.array([1.0, 2.0]), np.array([1.0, -1.0]), "W")
     array([0.9, 2.1])
     """
+
+    rule: ClassVar[str]
+    """The compiled rule (csrc/kernels/optimizers.h)."""
+
+    state_names: ClassVar[tuple[str, ...]] = ()
+    """Names of the arrays of a parameter's state, unless it is a single array."""
 
     def __init__(self, lr: float, clip_norm: float | None, lr_scheduler: SchedulerLike) -> None:
         self._lr = check_number("lr", lr, "[0, inf)")
@@ -183,51 +192,67 @@ class OptimizerBase(Configurable, Revised, ABC):
         """The state of a parameter, a new one before its first update; TypeError or ValueError as in `update`."""
         _check_arrays(param, grad)
         state = self._new_state(param) if name not in self.cache else self.cache[name]
-        _check_state(name, state, param)
+        self._check_state(name, state, param)
         return state
 
     def scalars(self, lr: float, param: Array, state: Any) -> tuple[float, ...]:
-        """What the kernel has to know of the next update beside the arrays: the rate, what the gradient is multiplied
-        by, which is 1 until the gradient is known, and the optimizer's constants."""
+        """The scalars of the next update: the rate, the factor of the gradient, which is 1 until the gradient is known,
+        and the optimizer's constants."""
         if param.dtype.type(getattr(self, "eps", 1)) == 0:
             raise ValueError(f"eps must not vanish in {param.dtype}, got {getattr(self, 'eps', 1)}")
         return (lr, 1.0, *self._constants(state))
 
-    def count_update(self, name: str) -> None:
-        """Count an update of a parameter that has a state, if the state has a count."""
-
-    rule: str  # the kernel's name of the optimizer
-    n_scalars: int  # how many `scalars` returns
+    @property
+    def n_scalars(self) -> int:
+        """How many numbers `scalars` returns."""
+        return _RULES[self.rule][1]
 
     @abstractmethod
     def _constants(self, state: Any) -> tuple[float, ...]:
-        """The optimizer's own scalars, in the kernel's order."""
+        """The optimizer's own scalars, in the rule's order."""
+
+    def count_update(self, name: str) -> None:
+        """Count an update of a parameter that has a state, if the state has a count."""
+        if self.state_names:
+            self.cache[name]["t"] += 1
 
     def states(self, name: str) -> tuple[Array, ...]:
         """The arrays of a parameter's state."""
-        return (self.cache[name],)
+        return self._arrays(self.cache[name])
 
     def record_update(self, program: Program, param: Array, grad: Array, name: str, scalars: Scalars) -> None:
         """Record the update of a parameter that has a state; `scalars` is read when the program runs."""
+        flat = grad.reshape(-1)
         if self.clip_norm is not None:
-            program.call(self._clip, grad, scalars)
+            kernels.clip(program, flat, scalars, self.clip_norm)
         states = tuple(array.reshape(-1) for array in self.states(name))
-        kernels.update(program, self.rule, param.reshape(-1), states, grad.reshape(-1), scalars)
+        kernels.update(program, self.rule, param.reshape(-1), states, flat, scalars)
 
-    def _clip(self, grad: Array, scalars: Scalars) -> None:
-        scalars[1] = 1.0
-        if self.clip_norm is not None:
-            norm = math.sqrt(kernels.sum_of_squares(grad.reshape(-1), n_threads=get_num_threads()))
-            if norm > self.clip_norm:
-                scalars[1] = self.clip_norm / norm
+    # The state of a parameter is an array of its shape or, with `state_names`, a dict of such arrays and of t, the
+    # number of updates.
 
-    # The state of a parameter is one array of its shape, except in Adam.
+    def _arrays(self, state: Any) -> tuple[Array, ...]:
+        return tuple(state[key] for key in self.state_names) if self.state_names else (state,)
 
     def _new_state(self, param: Array) -> Any:
-        return zeros_like(param)
+        if not self.state_names:
+            return zeros_like(param)
+        return {"t": 0} | {key: zeros_like(param) for key in self.state_names}
+
+    def _check_state(self, name: str, state: Any, param: Array) -> None:
+        for kept in self._arrays(state):
+            if kept.shape != param.shape or kept.dtype != param.dtype:
+                raise ValueError(
+                    f"parameter {name!r} must stay {kept.dtype} of shape {kept.shape} as before, "
+                    f"got {param.dtype} of shape {param.shape}"
+                )
 
     def _copied_state(self, name: str, state: Any) -> Any:
-        return copied_array(name, state)
+        if not self.state_names:
+            return _copied_array(name, state)
+        if not isinstance(state, Mapping) or set(state) != {"t", *self.state_names}:
+            raise TypeError(f"cache_dict[{name!r}] must hold {', '.join(('t', *self.state_names))}, got {state!r}")
+        return {"t": int(state["t"])} | {key: _copied_array(name, state[key]) for key in self.state_names}
 
 
 def _check_arrays(param: Array, grad: Array) -> None:
@@ -245,16 +270,7 @@ def _check_arrays(param: Array, grad: Array) -> None:
         raise ValueError("param must be writable, got a read-only array")
 
 
-def _check_state(name: str, state: Any, param: Array) -> None:
-    for kept in (state["mean"], state["var"]) if isinstance(state, dict) else (state,):
-        if kept.shape != param.shape or kept.dtype != param.dtype:
-            raise ValueError(
-                f"parameter {name!r} must stay {kept.dtype} of shape {kept.shape} as before, "
-                f"got {param.dtype} of shape {param.shape}"
-            )
-
-
-def copied_array(name: str, state: Any) -> Array:
+def _copied_array(name: str, state: Any) -> Array:
     """A copy of an array out of a `cache_dict`, or TypeError if it is none."""
     if not isinstance(state, np.ndarray):
         raise TypeError(f"cache_dict[{name!r}] must hold an array, got {type(state).__name__}")

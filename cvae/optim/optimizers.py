@@ -7,12 +7,10 @@ is added outside the square root, and `clip_norm` applies to each parameter on i
 Sources: Duchi et al. 2011 (AdaGrad), Tieleman and Hinton 2012 (RMSProp), Kingma and Ba 2015 (Adam).
 """
 
-from collections.abc import Mapping
 from typing import Any
 
-from cvae.optim.base import Array, OptimizerBase, SchedulerLike, copied_array
+from cvae.optim.base import OptimizerBase, SchedulerLike
 from cvae.parsing import check_number
-from cvae.runtime.workspace import zeros_like
 
 
 class SGD(OptimizerBase):
@@ -33,6 +31,8 @@ class SGD(OptimizerBase):
     SGD(lr=0.1, momentum=0.9, clip_norm=None, lr_scheduler=ConstantScheduler(lr=0.1))
     """
 
+    rule = "sgd"
+
     def __init__(
         self,
         lr: float = 0.01,
@@ -42,8 +42,6 @@ class SGD(OptimizerBase):
     ) -> None:
         super().__init__(lr, clip_norm, lr_scheduler)
         self.momentum = check_number("momentum", momentum, "[0, 1)")
-
-    rule, n_scalars = "sgd", 3
 
     def _constants(self, state: Any) -> tuple[float, ...]:
         return (self.momentum,)
@@ -67,6 +65,8 @@ class AdaGrad(OptimizerBase):
     1e-07
     """
 
+    rule = "adagrad"
+
     def __init__(
         self,
         lr: float = 0.01,
@@ -76,8 +76,6 @@ class AdaGrad(OptimizerBase):
     ) -> None:
         super().__init__(lr, clip_norm, lr_scheduler)
         self.eps = check_number("eps", eps, "(0, inf)")
-
-    rule, n_scalars = "adagrad", 3
 
     def _constants(self, state: Any) -> tuple[float, ...]:
         return (self.eps,)
@@ -103,6 +101,8 @@ class RMSProp(OptimizerBase):
     0.9
     """
 
+    rule = "rmsprop"
+
     def __init__(
         self,
         lr: float = 0.001,
@@ -119,8 +119,6 @@ class RMSProp(OptimizerBase):
     def argument_names(cls) -> tuple[str, ...]:
         """Return the names in the order of numpy-ml's ``str()``, which is not the signature's."""
         return ("lr", "eps", "decay", "clip_norm", "lr_scheduler")
-
-    rule, n_scalars = "rmsprop", 4
 
     def _constants(self, state: Any) -> tuple[float, ...]:
         return (self.decay, self.eps)
@@ -152,6 +150,8 @@ class Adam(OptimizerBase):
     1
     """
 
+    rule, state_names = "adam", ("mean", "var")
+
     def __init__(
         self,
         lr: float = 0.001,
@@ -166,29 +166,9 @@ class Adam(OptimizerBase):
         self.decay2 = check_number("decay2", decay2, "[0, 1)")
         self.eps = check_number("eps", eps, "(0, inf)")
 
-    rule, n_scalars = "adam", 7
-
     def _constants(self, state: Any) -> tuple[float, ...]:
         t, decays = state["t"] + 1, (self.decay1, self.decay2)
         return (*decays, self.eps, *(1 - decay**t for decay in decays))
-
-    def count_update(self, name: str) -> None:
-        self.cache[name]["t"] += 1
-
-    def states(self, name: str) -> tuple[Array, ...]:
-        return self.cache[name]["mean"], self.cache[name]["var"]
-
-    def _new_state(self, param: Array) -> Any:
-        return {"t": 0, "mean": zeros_like(param), "var": zeros_like(param)}
-
-    def _copied_state(self, name: str, state: Any) -> Any:
-        if not isinstance(state, Mapping) or set(state) != {"t", "mean", "var"}:
-            raise TypeError(f"cache_dict[{name!r}] must hold t, mean and var, got {state!r}")
-        return {
-            "t": int(state["t"]),
-            "mean": copied_array(name, state["mean"]),
-            "var": copied_array(name, state["var"]),
-        }
 
 
 OPTIMIZERS: dict[str, type[OptimizerBase]] = {cls.__name__: cls for cls in (SGD, AdaGrad, RMSProp, Adam)}

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cvae._kernels import dispatch
+from cvae._kernels.program import MAX_THREADS
 
 
 def _container_cpus(root: Path = Path("/sys/fs/cgroup")) -> int | None:
@@ -99,8 +100,8 @@ def check_num_threads(n: int, name: str) -> int:
     """`n` as an int of at least 1, or TypeError or ValueError."""
     if isinstance(n, bool) or not hasattr(n, "__index__"):
         raise TypeError(f"{name} must be an int >= 1 or None, got {n!r}")
-    if not 1 <= int(n) <= 4096:
-        raise ValueError(f"{name} must be from 1 to 4096, got {n}")
+    if not 1 <= int(n) <= MAX_THREADS:
+        raise ValueError(f"{name} must be from 1 to {MAX_THREADS}, got {n}")
     return int(n)
 
 

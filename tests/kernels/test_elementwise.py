@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as hnp
 from kernel_checks import assert_margins_untouched, each_dtype, exact, normal, output, read_only
 
 from cvae._kernels import elementwise
-from cvae.runtime.programs import run
+from cvae._kernels.program import Program
+from cvae.runtime.programs import run, start
 
 # At the edges of vectors, of pieces of work (4096) and of the work that is shared out to threads (8192, 32768).
 SIZES = [0, 1, 2, 3, 15, 16, 17, 33, 4095, 4096, 4097, 8191, 8192, 32767, 32768, 40001]
@@ -158,19 +159,47 @@ def test_gather_refuses_indices_outside_and_other_shapes():
             run(elementwise.gather, *wrong, np.zeros(2, np.intp))
 
 
+def is_in_unit_range(x, n_threads):
+    outside = output((1,), np.uint8)
+    run(elementwise.is_in_unit_range, outside, x, n_threads=n_threads)
+    assert_margins_untouched(outside)
+    assert outside[0] in (0, 1)
+    return not outside[0]
+
+
 @each_dtype
 @pytest.mark.parametrize("size", [1, 7, 4096, 4097, 50_000])
 def test_is_in_unit_range(size, dtype):
     x = np.linspace(0, 1, size, dtype=dtype)
-    for n_threads in (1, 3):
-        assert elementwise.is_in_unit_range(x, n_threads=n_threads)
-        assert elementwise.is_in_unit_range(read_only(-0.0 * x), n_threads=n_threads)
+    for n_threads in (1, 3, 7) if size < 50_000 else range(1, 8):
+        assert is_in_unit_range(x, n_threads)
+        assert is_in_unit_range(read_only(-0.0 * x), n_threads)
         for place in (0, size // 2, size - 1):
             for value in (np.nextafter(dtype(1), dtype(2)), -np.finfo(dtype).tiny, np.nan, np.inf, -np.inf):
                 bad = x.copy()
                 bad[place] = value
-                assert not elementwise.is_in_unit_range(bad, n_threads=n_threads)
-    assert elementwise.is_in_unit_range(x[:0], n_threads=2)
+                assert not is_in_unit_range(bad, n_threads)
+    assert is_in_unit_range(x[:0], 2)
+
+
+@each_dtype
+def test_a_program_looks_at_the_range_again_and_again(dtype):
+    x, outside, program = np.full(40_000, 0.5, dtype), np.array([7], np.uint8), Program()
+    elementwise.is_in_unit_range(program, outside, x)
+    for value in (0.5, -1, 1, 2, 0):
+        x[39_999] = value
+        start(program, 3)
+        assert outside == [not 0 <= value <= 1]
+
+
+def test_the_arrays_of_is_in_unit_range_are_checked():
+    x, outside = np.zeros(10, np.float32), np.zeros(1, np.uint8)
+    for wrong in (np.zeros(0, np.uint8), np.zeros(2, np.uint8), np.zeros(1), None, read_only(np.zeros(1, np.uint8))):
+        with pytest.raises((TypeError, ValueError)):
+            run(elementwise.is_in_unit_range, wrong, x)
+    for wrong in (x.astype(np.int32), None, x.reshape(2, 5), x[::2]):
+        with pytest.raises((TypeError, ValueError)):
+            run(elementwise.is_in_unit_range, outside, wrong)
 
 
 # ------------------------------------------------------------------ arguments

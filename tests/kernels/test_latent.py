@@ -1,6 +1,7 @@
-"""The compiled latent code, sampling from it and the gradient back to it, held against plain NumPy in float64."""
+"""The compiled latent code, sampling from it and the gradient back to it, held against the plain reference."""
 
 import numpy as np
+import oracles
 import pytest
 from kernel_checks import assert_margins_untouched, each_dtype, exact, normal, output, read_only
 
@@ -16,11 +17,13 @@ SHAPES = [
     (9, 1200), (1, 10_001),
 ]  # fmt: skip
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
+draws = pytest.mark.parametrize("k", [1, 2, 5])  # rows of z for each code
 
 
 def sample(code, noise, n_threads=2):
     """z, deviation, mean and log_var."""
-    outputs = [output(noise.shape, code.dtype) for _ in range(4)]
+    shapes = noise.shape, *[(len(code), noise.shape[1])] * 3
+    outputs = [output(shape, code.dtype) for shape in shapes]
     run(latent.sample, *outputs, code, noise, n_threads=n_threads)
     assert_margins_untouched(*outputs)
     return outputs
@@ -28,15 +31,16 @@ def sample(code, noise, n_threads=2):
 
 def backward(dz, noise, deviation, dmean, dlog_var, n_threads=2):
     """The gradient with respect to the code."""
-    dcode = output((len(dz), 2 * dz.shape[1]), dz.dtype)
+    dcode = output((len(deviation), 2 * dz.shape[1]), dz.dtype)
     run(latent.backward, dcode, dz, noise, deviation, dmean, dlog_var, n_threads=n_threads)
     assert_margins_untouched(dcode)
     return dcode
 
 
-def random_code(rng, shape, dtype):
-    """A code and noise for it."""
-    return normal(rng, (shape[0], 2 * shape[1]), dtype), normal(rng, shape, dtype)
+def random_code(rng, shape, dtype, k=1):
+    """A code and noise for k draws of it."""
+    n, t = shape
+    return normal(rng, (n, 2 * t), dtype), normal(rng, (n * k, t), dtype)
 
 
 def assert_rounded(got, *terms):
@@ -47,39 +51,57 @@ def assert_rounded(got, *terms):
 
 
 @each_dtype
+@draws
 @shapes
-def test_sample_equals_the_reference(shape, dtype):
-    code, noise = random_code(np.random.default_rng(1), shape, dtype)
+def test_sample_equals_the_reference(shape, k, dtype):
+    code, noise = random_code(np.random.default_rng(1), shape, dtype, k)
     z, deviation, mean, log_var = sample(code, noise)
     np.testing.assert_array_equal(mean, code[:, : shape[1]])
     np.testing.assert_array_equal(log_var, code[:, shape[1] :])
-    mean, log_var, noise = exact(mean, log_var, noise)
-    assert_rounded(deviation, np.exp(log_var / 2))
-    assert_rounded(z, mean, noise * np.exp(log_var / 2))
+    expected_z, expected_deviation, _, _ = oracles.latent_sample(*exact(code, noise))
+    assert_rounded(deviation, expected_deviation)
+    means = np.repeat(mean.astype(np.float64), k, axis=0)
+    assert_rounded(z, means, expected_z - means)
 
 
 @each_dtype
+@draws
 @shapes
-def test_backward_equals_the_reference(shape, dtype):
+def test_backward_equals_the_reference(shape, k, dtype):
     rng = np.random.default_rng(2)
-    dz, noise, dmean, dlog_var = (normal(rng, shape, dtype) for _ in range(4))
+    dz, noise = (normal(rng, (shape[0] * k, shape[1]), dtype) for _ in range(2))
+    dmean, dlog_var = (normal(rng, shape, dtype) for _ in range(2))
     deviation = read_only(rng.uniform(0.1, 3, shape).astype(dtype))
     dcode = backward(dz, noise, deviation, dmean, dlog_var)
-    to_mean, to_log_var = np.ascontiguousarray(dcode[:, : shape[1]]), np.ascontiguousarray(dcode[:, shape[1] :])
-    dz, noise, deviation, dmean, dlog_var = exact(dz, noise, deviation, dmean, dlog_var)
-    assert_rounded(to_mean, dz, dmean)
-    assert_rounded(to_log_var, dz * noise * deviation / 2, dlog_var)
+    inputs = exact(dz, noise, deviation, dmean, dlog_var)
+    # Each addition rounds a sum that is at most as large as that of all sizes.
+    sizes = oracles.latent_backward(*map(np.abs, inputs))
+    assert (np.abs(dcode - oracles.latent_backward(*inputs)) <= 4 * k * EPS[dcode.dtype] * sizes).all()
 
 
-def test_backward_is_the_derivative_of_sample():
+@each_dtype
+def test_draws_are_added_in_order(dtype):
+    """The gradient of several draws is that of the first, to which the next are added one by one."""
+    rng = np.random.default_rng(6)
+    dz, noise = (normal(rng, (5 * 3, 7), dtype) for _ in range(2))
+    deviation, dmean, dlog_var = (normal(rng, (5, 7), dtype) for _ in range(3))
+    step = dmean, dlog_var
+    for draw in range(3):
+        one = backward(dz[draw::3].copy(), noise[draw::3].copy(), deviation, *step)
+        step = one[:, :7].copy(), one[:, 7:].copy()
+    np.testing.assert_array_equal(backward(dz, noise, deviation, dmean, dlog_var), one)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_backward_is_the_derivative_of_sample(k):
     """Central differences of sum(dz * z) + sum(dmean * mean) + sum(dlog_var * log_var)."""
     rng = np.random.default_rng(3)
-    code, noise = random_code(rng, (3, 4), np.float64)
-    dz, dmean, dlog_var = (normal(rng, (3, 4), np.float64) for _ in range(3))
+    code, noise = random_code(rng, (3, 4), np.float64, k)
+    dz, dmean, dlog_var = (normal(rng, (rows, 4), np.float64) for rows in (3 * k, 3, 3))
 
     def loss(code):
         z, _, mean, log_var = sample(code, noise)
-        return np.sum(dz * z + dmean * mean + dlog_var * log_var)
+        return np.sum(dz * z) + np.sum(dmean * mean + dlog_var * log_var)
 
     dcode = backward(dz, noise, sample(code, noise)[1], dmean, dlog_var)
     for i in np.ndindex(code.shape):
@@ -89,10 +111,11 @@ def test_backward_is_the_derivative_of_sample():
 
 
 @each_dtype
-def test_bits_do_not_depend_on_the_number_of_threads(dtype):
+@draws
+def test_bits_do_not_depend_on_the_number_of_threads(k, dtype):
     rng = np.random.default_rng(4)
-    code, noise = random_code(rng, (601, 17), dtype)
-    dz, dmean, dlog_var = (normal(rng, noise.shape, dtype) for _ in range(3))
+    code, noise = random_code(rng, (601, 17), dtype, k)
+    dz, dmean, dlog_var = (normal(rng, (rows, 17), dtype) for rows in (601 * k, 601, 601))
 
     def compute(n_threads):
         outputs = sample(code, noise, n_threads)
@@ -153,7 +176,7 @@ def test_every_array_is_checked(name):
         rows, columns = array.shape
         for shape in ((0, columns), (rows - 1, columns), (rows + 1, columns), (rows, 0), (rows, columns - 1),
                       (rows, columns + 1), (rows, columns // 2), (rows, 2 * columns)):  # fmt: skip
-            with pytest.raises(ValueError, match=r"for a code \(n, 2t\) the others must be \(n, t\)"):
+            with pytest.raises(ValueError, match=r"for a code \(n, 2t\) the others must be \(n, t\), z and"):
                 call(name, [*good[:i], np.zeros(shape, np.float32), *good[i + 1 :]])
         wrong = [array.astype(np.float64), array.astype(np.int32), None, array.tolist(), array[0], array[np.newaxis]]
         wrong += [np.repeat(array, 2, axis=-1)[..., ::2], array.astype(array.dtype.newbyteorder())]
@@ -162,6 +185,15 @@ def test_every_array_is_checked(name):
                 call(name, [*good[:i], value, *good[i + 1 :]])
         with pytest.raises(TypeError):
             call(name, [*good[:i], None, *good[i + 1 :]])
+
+
+@pytest.mark.parametrize(("n", "rows"), [(4, 6), (4, 2), (3, 4)])
+def test_rows_that_are_no_multiple_of_the_codes_are_refused(n, rows):
+    code, others, drawn = (np.zeros(shape, np.float32) for shape in ((n, 4), (n, 2), (rows, 2)))
+    with pytest.raises(ValueError, match=r"z and noise \(n \* k, t\)"):
+        run(latent.sample, drawn, others.copy(), others.copy(), others.copy(), code, drawn)
+    with pytest.raises(ValueError, match=r"z and noise \(n \* k, t\)"):
+        run(latent.backward, code, drawn, drawn, others, others, others)
 
 
 @kernels

@@ -8,19 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from kernel_checks import assert_close, assert_margins_untouched, each_dtype, exact, normal, output
+from kernel_checks import assert_close, assert_margins_untouched, each_dtype, exact, normal, output, read_only
 
 from cvae._kernels import losses
-from cvae.runtime.programs import run
+from cvae._kernels.program import Program
+from cvae.runtime.programs import run, start
 
 LARGEST = {np.float32: 3e38, np.float64: 1e308}
 EPS = {np.float32: 2.0**-23, np.float64: 2.0**-52}
 
 
-def bce(logits, y, scale=1.0):
-    """Loss of each row and its gradient."""
+def bce(logits, y, weights=None, n_threads=2):
+    """Loss of each row and its gradient; the weights are 1 if they are not given."""
+    weights = np.ones(len(logits)) if weights is None else weights
     reconstruction, dlogits = output(logits.shape[:1], np.float64), output(logits.shape, logits.dtype)
-    run(losses.bce_with_logits, reconstruction, dlogits, logits, y, scale=scale, n_threads=2)
+    run(losses.bce_with_logits, reconstruction, dlogits, logits, y, weights, n_threads=n_threads)
     assert_margins_untouched(reconstruction, dlogits)
     return reconstruction, dlogits
 
@@ -30,27 +32,64 @@ def bce_of_one(logit, y, dtype):
     return tuple(array.item() for array in bce(*row))
 
 
-def kl(mean, log_var, scale=1.0):
-    """Divergence of each row and its gradients."""
+def kl(mean, log_var, weights=None, n_threads=2):
+    """Divergence of each row and its gradients; the weights are 1 if they are not given."""
+    weights = np.ones(len(mean)) if weights is None else weights
     divergence = output(mean.shape[:1], np.float64)
     dmean, dlog_var = output(mean.shape, mean.dtype), output(mean.shape, mean.dtype)
-    run(losses.gaussian_kl, divergence, dmean, dlog_var, mean, log_var, scale=scale)
+    run(losses.gaussian_kl, divergence, dmean, dlog_var, mean, log_var, weights, n_threads=n_threads)
     assert_margins_untouched(divergence, dmean, dlog_var)
     return divergence, dmean, dlog_var
 
 
 @each_dtype
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (1, 784), (7, 784), (300, 16), (2, 5000)], ids=str)
-@pytest.mark.parametrize("scale", [1.0, 1 / 3])
-def test_bce_equals_the_reference(shape, scale, dtype):
+@pytest.mark.parametrize("per_target", [1, 2, 5])
+def test_bce_equals_the_reference(shape, per_target, dtype):
     rng = np.random.default_rng(1)
-    logits, y = 3 * normal(rng, shape, dtype), rng.random(shape).astype(dtype)
+    logits = 3 * normal(rng, (per_target * shape[0], shape[1]), dtype)
+    y, weights = rng.random(shape).astype(dtype), read_only(rng.uniform(-1, 2, len(logits)))
     y.reshape(-1)[::3] = rng.integers(0, 2, y.size)[::3]
-    reconstruction, dlogits = bce(logits, y, scale)
-    expected, gradient = oracles.bce_with_logits(*exact(logits, y))
+    reconstruction, dlogits = bce(logits, y, weights)
+    expected, gradient = oracles.bce_with_logits(*exact(logits, y), weights)
     # Terms are positive: their sum is as precise as they are; they are of order 1, as are the gradients.
     np.testing.assert_allclose(reconstruction, expected, rtol=max(1e-13, 8 * EPS[dtype]))
-    np.testing.assert_allclose(dlogits, scale * gradient, rtol=0, atol=2 * scale * EPS[dtype])
+    np.testing.assert_allclose(dlogits, gradient, rtol=0, atol=4 * EPS[dtype])
+
+
+@each_dtype
+def test_weights_of_one_value_scale_the_gradients(dtype):
+    rng = np.random.default_rng(6)
+    logits, y = normal(rng, (7, 300), dtype), rng.random((7, 300)).astype(dtype)
+    for values, scaled in zip(bce(logits, y), bce(logits, y, np.full(7, 0.25)), strict=True):
+        np.testing.assert_array_equal(scaled, values if values.ndim == 1 else values / 4)
+
+
+@each_dtype
+def test_bits_do_not_depend_on_the_number_of_threads(dtype):
+    rng = np.random.default_rng(7)
+    logits, y, weights = normal(rng, (39, 784), dtype), rng.random((13, 784)).astype(dtype), rng.random(39)
+    mean, log_var = normal(rng, (39, 30), dtype), normal(rng, (39, 30), dtype)
+    expected = *bce(logits, y, weights, 1), *kl(mean, log_var, weights, 1)
+    for n_threads in (2, 3, 7):
+        got = *bce(logits, y, weights, n_threads), *kl(mean, log_var, weights, n_threads)
+        for array, other in zip(got, expected, strict=True):
+            np.testing.assert_array_equal(array, other)
+
+
+@each_dtype
+def test_weights_are_read_when_the_program_runs(dtype):
+    rng = np.random.default_rng(8)
+    logits, y, weights = normal(rng, (6, 30), dtype), rng.random((3, 30)).astype(dtype), np.empty(6)
+    reconstruction, divergence, program = np.empty(6), np.empty(6), Program()
+    dlogits, dmean, dlog_var = (np.empty_like(logits) for _ in range(3))
+    losses.bce_with_logits(program, reconstruction, dlogits, logits, y, weights)
+    losses.gaussian_kl(program, divergence, dmean, dlog_var, logits, logits, weights)
+    for _ in range(3):
+        weights[:] = rng.random(6)
+        start(program)
+        np.testing.assert_array_equal(dlogits, bce(logits, y, weights)[1])
+        np.testing.assert_array_equal([dmean, dlog_var], kl(logits, logits, weights)[1:])
 
 
 @each_dtype
@@ -59,7 +98,7 @@ def test_the_gradient_may_take_the_place_of_the_logits(dtype):
     logits, y = normal(rng, (20, 301), dtype), rng.random((20, 301)).astype(dtype)
     reconstruction, dlogits = bce(logits, y)
     over, got = logits.copy(), np.empty(20)
-    run(losses.bce_with_logits, got, over, over, y, scale=1.0, n_threads=2)
+    run(losses.bce_with_logits, got, over, over, y, np.ones(20), n_threads=2)
     np.testing.assert_array_equal(got, reconstruction)
     np.testing.assert_array_equal(over, dlogits)
 
@@ -69,10 +108,14 @@ def test_gradients_may_be_left_out(dtype):
     rng = np.random.default_rng(2)
     logits, y = normal(rng, (20, 300), dtype), rng.random((20, 300)).astype(dtype)
     reconstruction, _ = bce(logits, y)
-    alone = output((20,), np.float64)
-    run(losses.bce_with_logits, alone, None, logits, y, scale=1.0, n_threads=2)
-    assert_margins_untouched(alone)
-    np.testing.assert_array_equal(alone, reconstruction)
+    divergence, _, _ = kl(logits, y)
+    for weights in (None, np.ones(20)):
+        alone, other = output((20,), np.float64), output((20,), np.float64)
+        run(losses.bce_with_logits, alone, None, logits, y, weights, n_threads=2)
+        run(losses.gaussian_kl, other, None, None, logits, y, weights, n_threads=2)
+        assert_margins_untouched(alone, other)
+        np.testing.assert_array_equal(alone, reconstruction)
+        np.testing.assert_array_equal(other, divergence)
 
 
 @each_dtype
@@ -129,15 +172,15 @@ def test_nan_in_a_row_makes_its_loss_nan_and_no_other(dtype):
 
 @each_dtype
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (300, 2), (4, 100)], ids=str)
-@pytest.mark.parametrize("scale", [1.0, 0.25])
-def test_kl_equals_the_reference(shape, scale, dtype):
+def test_kl_equals_the_reference(shape, dtype):
     rng = np.random.default_rng(4)
     mean, log_var = normal(rng, shape, dtype), 2 * normal(rng, shape, dtype)
-    divergence, dmean, dlog_var = kl(mean, log_var, scale)
-    expected, expected_dmean, expected_dlog_var = oracles.kl_divergence(*exact(mean, log_var))
-    np.testing.assert_allclose(divergence, expected, rtol=1e-13)
-    assert_close(dmean, scale * expected_dmean)
-    np.testing.assert_allclose(dlog_var, scale * expected_dlog_var, rtol=8 * EPS[dtype], atol=EPS[np.float64])
+    for weights in (np.ones(shape[0]), read_only(rng.uniform(-1, 2, shape[0]))):
+        divergence, dmean, dlog_var = kl(mean, log_var, weights)
+        expected, expected_dmean, expected_dlog_var = oracles.kl_divergence(*exact(mean, log_var), weights)
+        np.testing.assert_allclose(divergence, expected, rtol=1e-13)
+        assert_close(dmean, expected_dmean)
+        np.testing.assert_allclose(dlog_var, expected_dlog_var, rtol=8 * EPS[dtype], atol=2 * EPS[np.float64])
 
 
 @each_dtype
@@ -195,19 +238,19 @@ def test_numerical_gradients(dtype):
 
 
 def bce_arrays(n=4, m=6):
-    return [np.zeros(n), *(np.zeros((n, m), np.float32) for _ in range(3))]
+    return [np.zeros(n), *(np.zeros((n, m), np.float32) for _ in range(3)), np.zeros(n)]
 
 
 def kl_arrays(n=4, t=6):
-    return [np.zeros(n), *(np.zeros((n, t), np.float32) for _ in range(4))]
+    return [np.zeros(n), *(np.zeros((n, t), np.float32) for _ in range(4)), np.zeros(n)]
 
 
 def call_bce(arrays):
-    run(losses.bce_with_logits, *arrays, scale=1.0)
+    run(losses.bce_with_logits, *arrays)
 
 
 def call_kl(arrays):
-    run(losses.gaussian_kl, *arrays, scale=1.0)
+    run(losses.gaussian_kl, *arrays)
 
 
 @pytest.mark.parametrize(("call", "arrays"), [(call_bce, bce_arrays), (call_kl, kl_arrays)], ids=["bce", "kl"])
@@ -223,6 +266,8 @@ def test_every_array_is_checked(call, arrays):
                     call([*good[:i], np.zeros(shape, array.dtype), *good[i + 1 :]])
         other_type = array.astype(np.float32 if array.dtype == np.float64 else np.float64)
         optional = call is call_bce and i == 1
+        if i == len(good) - 1:
+            other_type = array.astype(np.float32)
         for value in [other_type, array.tolist(), array[np.newaxis], np.repeat(array, 2, -1)[..., ::2]]:
             with pytest.raises((TypeError, ValueError)):
                 call([*good[:i], value, *good[i + 1 :]])
@@ -250,18 +295,44 @@ def test_empty_arrays_give_zero(n, m):
         np.testing.assert_array_equal(arrays[0], np.zeros(n))
 
 
-# ---------------------------------------------------------------- both terms of a batch
+@pytest.mark.parametrize(("rows", "targets"), [(4, 8), (4, 3), (6, 4), (0, 4), (4, 0)])
+def test_rows_that_are_no_multiple_of_the_targets_are_refused(rows, targets):
+    arrays = bce_arrays(rows)
+    arrays[3] = np.zeros((targets, 6), np.float32)
+    with pytest.raises(ValueError, match=rf"y must fit logits of shape \({rows}, 6\), got \({targets}, 6\)"):
+        call_bce(arrays)
 
 
-@pytest.mark.parametrize("n", [1, 7, 300])
-def test_totals_are_the_sums_of_both_terms(n):
-    terms = np.random.default_rng(5).random((2, n)) * 1000
-    totals = np.full(2, np.nan)
-    run(losses.total, totals, *terms)
-    np.testing.assert_allclose(totals, terms.sum(1), rtol=n * EPS[np.float64])
+def test_gradients_need_each_other_and_weights():
+    for place in (1, 2):
+        arrays = kl_arrays()
+        arrays[place] = None
+        with pytest.raises(TypeError, match="dmean and dlog_var must both be arrays or both None"):
+            call_kl(arrays)
+    for call, arrays in ((call_bce, bce_arrays()), (call_kl, kl_arrays())):
+        arrays[-1] = None
+        with pytest.raises(TypeError, match="weights must be an array if d"):
+            call(arrays)
 
 
-@pytest.mark.parametrize(("n_totals", "n", "n_kl"), [(1, 4, 4), (3, 4, 4), (2, 4, 3)])
-def test_totals_of_wrong_sizes(n_totals, n, n_kl):
-    with pytest.raises(ValueError, match="totals must have 2 elements and kl"):
-        run(losses.total, np.zeros(n_totals), np.zeros(n), np.zeros(n_kl))
+# ---------------------------------------------------------------- the sum over a batch
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 300])
+def test_total_is_the_sum_one_after_another(n):
+    values, total = np.random.default_rng(5).random(n) * 1000, output((1,), np.float64)
+    run(losses.total, total, read_only(values))
+    assert_margins_untouched(total)
+    assert total[0] == sum(values.tolist())
+
+
+def test_the_arrays_of_total_are_checked():
+    for wrong in (np.zeros(0), np.zeros(2)):
+        with pytest.raises(ValueError, match="total must have 1 element, got"):
+            run(losses.total, wrong, np.zeros(4))
+    for wrong in (np.zeros(1, np.float32), None, np.zeros((1, 1)), read_only(np.zeros(1))):
+        with pytest.raises((TypeError, ValueError)):
+            run(losses.total, wrong, np.zeros(4))
+    for wrong in (np.zeros(4, np.float32), None, np.zeros((4, 1)), np.zeros(8)[::2]):
+        with pytest.raises((TypeError, ValueError)):
+            run(losses.total, np.zeros(1), wrong)

@@ -1,5 +1,6 @@
 """The compiled optimizer updates, held against the plain reference over several steps."""
 
+import math
 from functools import partial
 
 import numpy as np
@@ -141,16 +142,71 @@ def test_nan_stays_in_its_element(name, dtype):
     assert np.flatnonzero(np.isnan(run.param)).tolist() == [41]
 
 
+# ------------------------------------------------------------------ clipping
+
+
+def clip(grad, limit, n_threads=2):
+    """What the gradient is multiplied by."""
+    scalars = np.array([0.1, np.nan, 0.9])
+    run_kernel(optimizers.clip, grad, scalars, limit, n_threads=n_threads)
+    assert (scalars[0], scalars[2]) == (0.1, 0.9)
+    return scalars[1]
+
+
 @each_dtype
 @pytest.mark.parametrize("size", [*SIZES, 256 * 8192, 256 * 8192 + 1])
-def test_sum_of_squares(size, dtype):
-    x = normal(np.random.default_rng(6), (size,), dtype)
-    expected = np.square(exact(x)[0]).sum()  # numpy adds in pairs, which rounds little
-    assert optimizers.sum_of_squares(x, n_threads=2) == pytest.approx(expected, rel=1e-13)
+def test_clip_equals_the_reference(size, dtype):
+    grad = normal(np.random.default_rng(6), (size,), dtype)
+    norm = np.sqrt(np.square(exact(grad)[0]).sum())  # numpy adds in pairs, which rounds little
+    for limit in (norm / 3, norm / 1.001, 1.001 * norm + 1):
+        expected = oracles.clipped(exact(grad)[0], limit)
+        np.testing.assert_allclose(clip(grad, limit) * exact(grad)[0], expected, rtol=1e-13)
+    assert clip(grad, 1.001 * norm + 1) == 1
 
 
-def test_sum_of_squares_of_large_float32_numbers_does_not_overflow():
-    assert optimizers.sum_of_squares(np.full(4, 1e30, np.float32), n_threads=1) == pytest.approx(4e60)
+@each_dtype
+def test_bits_of_clip_do_not_depend_on_the_number_of_threads(dtype):
+    for size in (40_001, 256 * 8192 + 1):
+        grad = normal(np.random.default_rng(7), (size,), dtype)
+        assert len({clip(grad, 0.5, n_threads) for n_threads in range(1, 8)}) == 1
+
+
+def test_clip_sums_parts_one_after_another_in_float64():
+    grad = normal(np.random.default_rng(8), (40_001,), np.float32)
+    sums = [sum(x * x for x in part.tolist()) for part in np.split(grad, range(8192, 40_001, 8192))]
+    assert clip(grad, 0.5) == pytest.approx(0.5 / math.sqrt(sum(sums)), rel=1e-15)
+
+
+def test_clip_at_special_values():
+    for limit, grad, factor in (
+        (0, np.zeros(3), 1),
+        (0, np.ones(3), 0),
+        (1, np.array([np.nan]), 1),
+        (1, np.array([np.inf]), 0),
+        (5, np.array([3.0, -4.0]), 1),
+        (2.5, np.array([3.0, -4.0]), 0.5),
+        (1, np.full(4, 1e30, np.float32), 0.5e-30),  # whose squares overflow in float32
+    ):
+        assert clip(grad, limit) == pytest.approx(factor, rel=1e-7, abs=0)
+
+
+@each_dtype
+@each_kernel
+def test_a_program_clips_and_updates_again_and_again(name, dtype):
+    rng = np.random.default_rng(9)
+    states, constants = KERNELS[name]
+    param, grad = rng.standard_normal((2, 40_001)).astype(dtype)
+    kept, (expected,), reference = [np.zeros_like(param) for _ in range(states)], exact(param), {}
+    given, program = scalars(name, 1, 0.01, 1.0, constants), Program()
+    optimizers.clip(program, grad, given, 30.0)
+    optimizers.update(program, name, param, tuple(kept), grad, given)
+    for step, size in enumerate((1, 1e-3, 2, 0, 1), start=1):  # some are clipped, others are not
+        grad[:] = size * rng.standard_normal(grad.shape)
+        given[:] = scalars(name, step, 0.01, np.nan, constants)
+        start(program, 2)
+        arguments = constants | {"lr": 0.01, "clip_norm": 30.0}
+        expected = getattr(oracles, name)(expected, exact(grad)[0], reference, **arguments)
+    np.testing.assert_allclose(param, expected, rtol=0, atol=100 * EPS[dtype])
 
 
 # ------------------------------------------------------------------ arguments
@@ -187,10 +243,26 @@ def test_every_array_is_checked(name):
                 call(name, [*good[:i], value, *good[i + 1 :]])
 
 
-def test_the_array_of_sum_of_squares_is_checked():
-    for value in of_wrong_types(np.zeros(10, np.float32)):
+def test_the_arrays_of_clip_are_checked():
+    good = np.zeros(10, np.float32), np.zeros(3)
+    for value in of_wrong_types(good[0]):
         with pytest.raises((TypeError, ValueError)):
-            optimizers.sum_of_squares(value, n_threads=2)
+            run_kernel(optimizers.clip, value, good[1], 1.0)
+    for value in [*of_wrong_types(good[1]), good[1].astype(np.float32), read_only(np.zeros(3)), np.zeros(1)]:
+        with pytest.raises((TypeError, ValueError)):
+            run_kernel(optimizers.clip, good[0], value, 1.0)
+
+
+def test_rules_are_known_by_name():
+    expected = {name: (states, 2 + len(constants)) for name, (states, constants) in KERNELS.items()}
+    assert optimizers.rules() == expected | {"adam": (2, 7)}  # the corrections too
+    with pytest.raises(ValueError, match="rule must be one of sgd, adagrad, rmsprop, adam, got 'adamw'"):
+        run_kernel(optimizers.update, "adamw", np.zeros(1), (np.zeros(1),), np.zeros(1), np.zeros(3))
+    for name, (states, _) in KERNELS.items():
+        param, *rest = arrays(name)
+        for wrong in ((), tuple(rest[:states]) * 2):
+            with pytest.raises(ValueError, match=f"{name} must have {states} arrays of state, got {len(wrong)}"):
+                run_kernel(optimizers.update, name, param, wrong, *rest[states:])
 
 
 @each_kernel
@@ -200,9 +272,3 @@ def test_parameter_and_state_must_be_writable(name):
         good[i].flags.writeable = False
         with pytest.raises(ValueError, match="read-only"):
             call(name, good)
-
-
-def test_sum_of_squares_refuses_numbers_of_threads_out_of_range():
-    for n_threads in (0, -1, 4097, 2**31 - 1):
-        with pytest.raises(ValueError, match=f"n_threads must be from 1 to 4096, got {n_threads}"):
-            optimizers.sum_of_squares(np.zeros(100_000, np.float32), n_threads=n_threads)

@@ -61,6 +61,7 @@ def training_step(seed):
     )
     y1, pooled, y2, logits = new(8, 12, 12, 20), new(8, 6, 6, 20), new(8, 4, 4, 24), new(8, 70)
     places, loss, target = np.zeros(pooled.shape, np.int32), new(8, dtype=np.float64), rng.random((8, 70), np.float32)
+    weights = np.full(8, 1 / 8)
     dw1, db1, dw2, db2, dw3, db3 = (np.empty_like(array) for array in (w1, b1, w2, b2, w3, b3))
     dy1, dpooled, dy2, dlogits = (np.empty_like(array) for array in (y1, pooled, y2, logits))
     pool, flat_y2, flat_dy2 = POOL | {"stride": 2}, y2.reshape(8, -1), dy2.reshape(8, -1)
@@ -69,7 +70,7 @@ def training_step(seed):
         (pool2d.max_forward, [pooled, places, y1], pool),
         (winograd.forward, [y2, pooled, w2, b2], PAD | {"relu": True}),
         (dense.dense_forward, [logits, flat_y2, w3, b3], {"relu": False}),
-        (losses.bce_with_logits, [loss, dlogits, logits, target], {"scale": 1 / 8}),
+        (losses.bce_with_logits, [loss, dlogits, logits, target, weights], {}),
         (dense.dense_backward, [flat_dy2, dw3, db3, flat_y2, dlogits, w3], {"skip_dead": True}),
         (elementwise.relu_backward, [dy2.reshape(-1), dy2.reshape(-1), y2.reshape(-1)], {}),
         (winograd.backward, [dpooled, dw2, db2, pooled, dy2, w2], PAD),

@@ -20,11 +20,16 @@ POOLED = (40, 6, 5, 20)
 PLACES, BYTES = (POOLED, np.int32), (POOLED, np.uint8)
 DIRECT = {"conv": {**CONV, "out_shape": Y[1:3]}, "pool": POOL, "winograd": False}
 FAST, KEPT, MADE = DIRECT | {"winograd": True}, {"keep_weights": True}, {"keep_weights": False}
-ROWS, CODE, TOTALS, FLAT = (9, 1200), (9, 2400), ((9,), np.float64), (40_001,)
+ROWS, CODES, VALUES, FLAT = (9, 1200), (3, 1200), ((9,), np.float64), (40_001,)
 
 
 def sgd(program, param, velocity, grad, scalars):
     optimizers.update(program, "sgd", param, (velocity,), grad, scalars)
+
+
+def clipped_sgd(program, param, velocity, grad, scalars):
+    optimizers.clip(program, grad, scalars, 1.0)
+    sgd(program, param, velocity, grad, scalars)
 
 
 def adam(program, param, mean, variance, grad, scalars):
@@ -57,11 +62,13 @@ KERNELS = {
     "sigmoid": (elementwise.sigmoid, [(10_001,)] * 2, {}),
     "gather": (elementwise.gather, [(50, 701), (4, 701), ((50,), np.intp)], {}),
     "gather_bytes": (elementwise.gather_bytes, [(50, 701), ((4, 701), np.uint8), ((50,), np.intp)], {}),
-    "bce_with_logits": (losses.bce_with_logits, [TOTALS, ROWS, ROWS, ROWS], {"scale": 0.5}),
-    "gaussian_kl": (losses.gaussian_kl, [TOTALS, ROWS, ROWS, ROWS, ROWS], {"scale": 0.5}),
-    "latent_sample": (latent.sample, [ROWS, ROWS, ROWS, ROWS, CODE, ROWS], {}),
-    "latent_backward": (latent.backward, [CODE, ROWS, ROWS, ROWS, ROWS, ROWS], {}),
+    "bce_with_logits": (losses.bce_with_logits, [VALUES, ROWS, ROWS, CODES, VALUES], {}),
+    "gaussian_kl": (losses.gaussian_kl, [VALUES, ROWS, ROWS, ROWS, ROWS, VALUES], {}),
+    "latent_sample": (latent.sample, [ROWS, CODES, CODES, CODES, (3, 2400), ROWS], {}),
+    "latent_backward": (latent.backward, [(3, 2400), ROWS, ROWS, CODES, CODES, CODES], {}),
     "sgd": (sgd, [FLAT, FLAT, FLAT, ((3,), np.float64)], {}),
+    "is_in_unit_range": (elementwise.is_in_unit_range, [((1,), np.uint8), FLAT], {}),
+    "clipped_sgd": (clipped_sgd, [FLAT, FLAT, FLAT, ((3,), np.float64)], {}),
     "adam": (adam, [FLAT, FLAT, FLAT, FLAT, ((7,), np.float64)], {}),
 }
 each_kernel = pytest.mark.parametrize(("kernel", "shapes", "options"), KERNELS.values(), ids=KERNELS.keys())

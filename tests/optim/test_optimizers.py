@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from reference_cases import case_id, cases
 
+from cvae._kernels import optimizers as kernels
 from cvae.optimizers import OPTIMIZERS, SGD, AdaGrad, Adam, RMSProp
 from cvae.parsing import object_from_call
 from cvae.schedulers import (
@@ -182,6 +183,37 @@ def test_cache_layout():
     assert adam["t"] == 1
     assert_array_equal(adam["mean"], [1.5, -2])
     assert_array_equal(adam["var"], [9 / 4, 4])
+
+
+@each_class
+def test_classes_keep_and_give_what_their_rule_takes(cls):
+    n_states, n_scalars = kernels.rules()[cls.rule]
+    optimizer, param = cls(), np.ones(3)
+    state = optimizer.checked_state(param, param, "W")
+    optimizer.cache["W"] = state
+    assert len(optimizer.states("W")) == n_states
+    assert len(optimizer.scalars(0.1, param, state)) == optimizer.n_scalars == n_scalars
+
+
+def test_every_rule_has_a_class():
+    assert {cls.rule for cls in CLASSES} == set(kernels.rules())
+
+
+class Accelerating(SGD):
+    """An optimizer of a user's, whose momentum grows from step to step."""
+
+    def _constants(self, state):
+        return (1 - 1 / (self.cur_step + 1),)
+
+
+def test_a_subclass_may_compute_its_constants():
+    optimizer, (param, *grads) = Accelerating(lr=0.1, clip_norm=1.0), random_arrays(11, (4,), np.float64, 4)
+    expected, state = param, {}
+    for step, grad in enumerate(grads, start=1):
+        optimizer.step()
+        param = optimizer.update(param, grad, "W")
+        expected = oracles.sgd(expected, grad, state, lr=0.1, momentum=1 - 1 / (step + 1), clip_norm=1.0)
+    assert_allclose(param, expected, rtol=1e-14)
 
 
 # ---------------------------------------------------------------- clipping

@@ -1,0 +1,162 @@
+/* The list of kernels: KERNEL(type, name, (arguments)) declares the function `name`, which returns `type`.
+ *
+ * Whoever includes this file defines KERNEL first: kernels.h makes the list the members of kernel_table, variant.c fills
+ * a table with the functions.  The Cython modules declare those members that they call.
+ *
+ * All kernels work on buffers that the caller allocated, share nothing, and may be called from any thread; the split
+ * into blocks, images and ranges is the caller's, so that it depends on the shapes alone.  Outputs come first, then
+ * inputs, then sizes.  Letters: N images, H W input rows and columns, C input channels, K output channels, R S kernel
+ * rows and columns, OH OW output rows and columns.  Pointers are to float or double, as the table says. */
+
+/* ---- Matrices */
+
+/* packed (ceil(n / panel), k, panel) from b, whose element (i, j) is b[i * row_stride + j * column_stride], one of the
+ * strides being 1; packs the panels first <= j < last. */
+KERNEL(void, pack_panels,
+       (void *packed, const void *b, ptrdiff_t k, ptrdiff_t n, ptrdiff_t row_stride, ptrdiff_t column_stride,
+        ptrdiff_t first, ptrdiff_t last))
+/* out (n)[first <= j < last] = column sums of x (m, n). */
+KERNEL(void, column_sums, (void *out, const void *x, ptrdiff_t m, ptrdiff_t n, ptrdiff_t first, ptrdiff_t last))
+/* sums (n) += the column sums of x (m, n). */
+KERNEL(void, add_column_sums, (void *sums, const void *x, ptrdiff_t m, ptrdiff_t n))
+
+/* ---- Direct convolution (conv2d.h) */
+
+/* Output pixels first <= p < last (at most BLOCK_ROWS) of y (N, OH, OW, K) = conv(x (N, H, W, C), w) + bias (K), with
+ * max(., 0) if relu; packed_w: w (R * S * C, K) in panels; scratch: block_scratch elements. */
+KERNEL(void, conv2d_forward,
+       (void *y, const void *x, const void *packed_w, const void *bias, const window_shape *shape, int relu,
+        ptrdiff_t first, ptrdiff_t last, void *scratch))
+/* One image of dx (N, H, W, C) from dy (N, OH, OW, K); packed_wt: w transposed, (K, R * S * C), in panels; scratch:
+ * conv2d_grad_input_scratch elements. */
+KERNEL(void, conv2d_grad_input,
+       (void *dx, const void *dy, const void *packed_wt, const window_shape *shape, ptrdiff_t image, void *scratch))
+KERNEL(ptrdiff_t, conv2d_grad_input_scratch, (const window_shape *shape))
+/* Adds the part of output pixels first <= p < last (at most BLOCK_ROWS) to dw (R, S, C, K) and db (K); scratch:
+ * conv2d_grad_weight_scratch elements. */
+KERNEL(void, conv2d_grad_weight,
+       (void *dw, void *db, const void *x, const void *dy, const window_shape *shape, ptrdiff_t first, ptrdiff_t last,
+        void *scratch))
+KERNEL(ptrdiff_t, conv2d_grad_weight_scratch, (const window_shape *shape))
+
+/* ---- The weight gradient of a convolution of few channels under ReLU and max pooling (conv_pool.h) */
+
+/* From the gradient dp (N, OH, OW, K) of the pooled output and argmax, places as `narrow` makes them; pool->c is
+ * conv->k.  sums (K, conv_pool_patch): R * S * C weights, the bias and zeros of each output channel, to which the images
+ * first <= n < last are added; scratch: conv_pool_grad_weight_scratch elements.  Positions in a padded image must fit an
+ * int32_t. */
+KERNEL(void, conv_pool_grad_weight,
+       (void *sums, const void *x, const void *dp, const uint8_t *argmax, const window_shape *conv,
+        const window_shape *pool, ptrdiff_t first, ptrdiff_t last, void *scratch))
+KERNEL(ptrdiff_t, conv_pool_grad_weight_scratch, (const window_shape *conv, const window_shape *pool))
+KERNEL(ptrdiff_t, conv_pool_patch, (const window_shape *conv))
+/* Output channels first <= k < last of dw (R, S, C, K) and db (K) from sums. */
+KERNEL(void, conv_pool_collect,
+       (void *dw, void *db, const void *sums, const window_shape *conv, ptrdiff_t first, ptrdiff_t last))
+
+/* ---- Winograd's algorithm for stride 1 without dilation and kernels up to MAX_WINOGRAD_KERNEL (winograd.h) */
+
+/* Rows first <= i < last of the evaluated weights U, C rows for the forward pass, or K rows if transposed for the input
+ * gradient; all rows take winograd_kernel_size elements.  Fastest with a multiple of KERNEL_ROWS at once. */
+KERNEL(void, winograd_kernel,
+       (void *U, const void *w, const window_shape *shape, int transposed, ptrdiff_t first, ptrdiff_t last))
+KERNEL(ptrdiff_t, winograd_kernel_size, (const window_shape *shape, int transposed))
+KERNEL(ptrdiff_t, winograd_tiles, (const window_shape *shape)) /* of one image */
+KERNEL(ptrdiff_t, winograd_block, (const window_shape *shape)) /* tiles at once */
+KERNEL(ptrdiff_t, winograd_scratch, (const window_shape *shape))
+/* Tiles first <= t < last (at most winograd_block) of y; scratch: winograd_scratch elements. */
+KERNEL(void, winograd_forward,
+       (void *y, const void *x, const void *U, const void *bias, const window_shape *shape, int relu, ptrdiff_t first,
+        ptrdiff_t last, void *scratch))
+/* Adds the part of tiles first <= t < last to dx and to the evaluated weight gradient dU, either of which may be NULL;
+ * without accumulate, dU is overwritten. */
+KERNEL(void, winograd_backward,
+       (void *dx, void *dU, int accumulate, const void *x, const void *dy, const void *Ut, const window_shape *shape,
+        ptrdiff_t first, ptrdiff_t last, void *scratch))
+/* Input channel c of dw from dU. */
+KERNEL(void, winograd_collect_kernel, (void *dw, const void *dU, const window_shape *shape, ptrdiff_t c))
+
+/* ---- The same along rows alone, for FEW_CHANNELS (winograd_rows.h) */
+
+/* All evaluated weights, winograd_rows_kernel_size elements. */
+KERNEL(void, winograd_rows_kernel, (void *U, const void *w, const window_shape *shape))
+KERNEL(ptrdiff_t, winograd_rows_kernel_size, (const window_shape *shape))
+/* Bands of output rows first <= b < last of y, winograd_rows_bands in each image; scratch: winograd_rows_scratch
+ * elements. */
+KERNEL(void, winograd_rows_forward,
+       (void *y, const void *x, const void *U, const void *bias, const window_shape *shape, int relu, ptrdiff_t first,
+        ptrdiff_t last, void *scratch))
+KERNEL(ptrdiff_t, winograd_rows_bands, (const window_shape *shape))
+KERNEL(ptrdiff_t, winograd_rows_scratch, (const window_shape *shape))
+
+/* ---- Dense layers, m examples, k inputs, n outputs (dense.h, live.h) */
+
+/* Rows first_row <= i < last_row, columns of panels first <= j < last of y (m, n) = x (m, k) w (k, n) + bias (n), with
+ * max(., 0) if relu; scratch: dense_scratch elements. */
+KERNEL(void, dense_forward,
+       (void *y, const void *x, const void *w, const void *bias, ptrdiff_t n, ptrdiff_t k, int relu,
+        ptrdiff_t first_row, ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch))
+/* A panel of rows of w: its part of dx, its gradient, and its update.  live: of dy; scratch: dense_backward_scratch(n)
+ * elements. */
+KERNEL(void, dense_backward, (const dense_gradients *gradients, const void *live, ptrdiff_t panel, void *scratch))
+KERNEL(ptrdiff_t, dense_backward_scratch, (ptrdiff_t n))
+/* The columns of dy (m, n) that the backward pass goes through, in live_size(m, n) bytes: all of them or, if skip_dead,
+ * those that are not all zero; then rows first <= i < last are copied as far as it needs a copy. */
+KERNEL(ptrdiff_t, live_size, (ptrdiff_t m, ptrdiff_t n))
+KERNEL(void, live_find, (void *live, const void *dy, int skip_dead, ptrdiff_t m, ptrdiff_t n))
+KERNEL(void, live_copy, (void *live, const void *dy, ptrdiff_t n, ptrdiff_t first, ptrdiff_t last))
+
+/* ---- Pooling (pool2d.h) */
+
+/* Output row `row` (image * OH + i) of a pooling of x (N, H, W, C), y_row (OW, C); argmax: index r * S + s within the
+ * window. */
+KERNEL(void, pool2d_max_forward,
+       (void *y_row, int32_t *argmax_row, const void *x, const window_shape *shape, ptrdiff_t row))
+/* One image. */
+KERNEL(void, pool2d_max_backward, (void *dx, const void *dy, const int32_t *argmax, const window_shape *shape))
+KERNEL(void, pool2d_average_forward, (void *y, const void *x, const window_shape *shape, ptrdiff_t row))
+KERNEL(void, pool2d_average_backward, (void *dx, const void *dy, const window_shape *shape, ptrdiff_t image))
+
+/* ---- Elements first <= i < last, or `count` elements, of flat arrays (elementwise.h) */
+
+KERNEL(void, relu_backward, (void *dz, const void *dy, const void *y, ptrdiff_t first, ptrdiff_t last))
+KERNEL(void, set_zero, (void *out, ptrdiff_t first, ptrdiff_t last))
+/* out = lanes[0] + lanes[1] + ...; lane l starts at l * stride. */
+KERNEL(void, sum_lanes,
+       (void *out, const void *lanes, ptrdiff_t count, ptrdiff_t stride, ptrdiff_t first, ptrdiff_t last))
+KERNEL(void, sigmoid, (void *out, const void *z, ptrdiff_t first, ptrdiff_t last))
+/* out = bytes / 255. */
+KERNEL(void, scale_bytes, (void *out, const unsigned char *bytes, ptrdiff_t count))
+/* Places of maxima in windows of at most INACTIVE pixels: as bytes, INACTIVE where y is not positive, and back. */
+KERNEL(void, narrow, (uint8_t *out, const int32_t *places, const void *y, ptrdiff_t count))
+KERNEL(void, widen, (int32_t *places, const uint8_t *in, ptrdiff_t count))
+/* Whether all elements are in [0, 1]; NaN is not. */
+KERNEL(int, is_in_unit_range, (const void *x, ptrdiff_t first, ptrdiff_t last))
+
+/* ---- Losses (losses.h) */
+
+/* The binary cross-entropy of row `row` of logits (., m) to row `target` of y (., m).  The same row of dlogits, unless it
+ * is NULL, = (sigmoid(logits) - y) * weight; dlogits may be logits. */
+KERNEL(double, bce_with_logits,
+       (void *dlogits, const void *logits, const void *y, ptrdiff_t m, double weight, ptrdiff_t row, ptrdiff_t target))
+/* The KL divergence of N(mean, exp(log_var)) to N(0, 1) of row `row` of mean and log_var (., t).  The same row of dmean
+ * and dlog_var, unless they are NULL, = its gradients times weight. */
+KERNEL(double, gaussian_kl,
+       (void *dmean, void *dlog_var, const void *mean, const void *log_var, ptrdiff_t t, double weight, ptrdiff_t row))
+
+/* ---- The latent code (latent.h) */
+
+/* Row `row` of code (n, 2t), the means and the log variances, and of the other arrays (n, t); of z, dz and noise
+ * (n * draws, t) the `draws` rows that belong to it, one after another. */
+KERNEL(void, latent_sample,
+       (void *z, void *deviation, void *mean, void *log_var, const void *code, const void *noise, ptrdiff_t t,
+        ptrdiff_t draws, ptrdiff_t row))
+KERNEL(void, latent_backward,
+       (void *dcode, const void *dz, const void *noise, const void *deviation, const void *dmean,
+        const void *dlog_var, ptrdiff_t t, ptrdiff_t draws, ptrdiff_t row))
+
+/* ---- Optimizers (optimizers.h) */
+
+/* Elements first <= i < last of a parameter and its states, in place; grad is the gradient of these elements. */
+KERNEL(void, update_parameter, (const parameter_update *update, const void *grad, ptrdiff_t first, ptrdiff_t last))
+KERNEL(double, sum_of_squares, (const void *x, ptrdiff_t first, ptrdiff_t last))
