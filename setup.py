@@ -1,4 +1,4 @@
-"""Builds the compiled modules: one Cython module per operation, and the C kernels once per type and instruction set."""
+"""Build the compiled modules: a Cython module per operation, and the C kernels per dtype and instruction set."""
 
 import os
 import platform
@@ -21,7 +21,8 @@ HEADERS = ["csrc/claim.h", "csrc/kernels/kernels.h", "csrc/kernels/kernel_list.h
 INTERFACE = [*sorted(str(path) for path in Path("csrc").glob("*.pxd")), *HEADERS]
 KERNELS = ["csrc/cpu.h", *sorted(str(path) for path in Path("csrc/kernels").iterdir())]
 WARNINGS = ["-Wall", "-Wextra"]
-# Local to our own code, and without effect on results: sqrt need not set errno, comparisons need not trap.
+# The -fno flags, unlike -ffast-math, neither change results nor affect other code: sqrt need not set errno, and
+# comparisons need not trap.
 FLAGS = ["-O3", "-g0", "-std=gnu11", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
 X86_FLAGS = {
     "baseline": [],
@@ -31,7 +32,7 @@ X86_FLAGS = {
 
 
 class BuildExt(build_ext):
-    """Compiles in parallel, with OpenMP where the compiler has it, and the kernels with flags of their own."""
+    """Compile in parallel, with OpenMP if the compiler supports it, and the kernels once per instruction set."""
 
     def finalize_options(self) -> None:
         super().finalize_options()
@@ -50,7 +51,7 @@ class BuildExt(build_ext):
         super().build_extensions()
 
     def build_extension(self, extension: Extension) -> None:
-        """Adds the kernels' objects to the module that owns them, unless it is up to date."""
+        """Build a module; the dispatch module also links the kernels' objects."""
         target = self.get_ext_fullpath(extension.name)
         if self.force or newer_group([*extension.sources, *extension.depends], target, "newer"):
             if extension.name.endswith(".dispatch"):
@@ -60,7 +61,7 @@ class BuildExt(build_ext):
             super().build_extension(extension)
 
     def compile_variant(self, isa: str, double: int) -> str:
-        """Compiles kernels/variant.c for one instruction set and one number type, and returns the object's name."""
+        """Compile kernels/variant.c for an instruction set and a dtype, and return the object file's name."""
         folder = os.path.join(self.build_temp, f"{isa}_{'f64' if double else 'f32'}")
         macros = [("CVAE_ISA", isa), ("CVAE_DOUBLE", str(double))]
         flags = [*FLAGS, *WARNINGS, *self.variants[isa]] if self.gnu else ["/O2", "/std:c11"]
@@ -70,7 +71,7 @@ class BuildExt(build_ext):
         return name
 
     def find_openmp(self) -> list[str]:
-        """The compiler's OpenMP flag if a program that uses it links, else none."""
+        """Return the compiler's OpenMP flag if a program that uses OpenMP links, otherwise no flag."""
         flags = ["-fopenmp"] if self.gnu else ["/openmp"]
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "probe.c")
@@ -80,7 +81,7 @@ class BuildExt(build_ext):
                 link_flags = flags if self.gnu else []
                 self.compiler.link_executable(objects, "probe", output_dir=folder, extra_postargs=link_flags)
             except (CompileError, LinkError):
-                print("cvae: this compiler has no OpenMP, so the kernels will run on one thread", file=sys.stderr)
+                print("cvae: the compiler does not support OpenMP, so the kernels will use one thread", file=sys.stderr)
                 return []
         return flags
 

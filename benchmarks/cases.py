@@ -1,11 +1,11 @@
-"""What is measured: every case of the comparison, in one table."""
+"""The table of all cases of the comparison."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Model:
-    """An architecture of `cvae.BernoulliVAE`; the defaults are that class's defaults.
+    """An architecture of `cvae.BernoulliVAE`, with that class's defaults.
 
     Attributes
     ----------
@@ -15,10 +15,10 @@ class Model:
     kernel : int
         Rows and columns of both convolutions' kernels.
     same : bool
-        Whether the convolutions are padded to keep the image's size; otherwise without padding.
+        Whether the convolutions are padded to preserve the image size; otherwise they are not padded.
     dtype : {"float32", "float64"}
     n_codes, hidden : int
-        Size of the latent code (`T`) and width of the two hidden dense layers (`latent_dim`).
+        Size of the latent code (`T`) and width of both hidden dense layers (`latent_dim`).
     """
 
     image_shape: tuple[int, int, int] = (28, 28, 1)
@@ -32,24 +32,24 @@ class Model:
 
     @property
     def pad(self) -> int:
-        """Zeros on each side of a convolution's input."""
+        """The padding on each side of a convolution's input."""
         return self.kernel // 2 if self.same else 0
 
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the comparison: some work on batches of one size, with one model.
+    """A case of the comparison: an operation on batches of a fixed size with a model.
 
     Attributes
     ----------
     name : str
     work : {"train", "encode", "decode"}
-        A training step, the codes' means and log-variances, or the images' probabilities.
+        A training step, encoding to means and log-variances, or decoding to pixel probabilities.
     batch : int
-        Images at a time.
+        Images per batch.
     model : Model
     modes : set of {"quick", "default", "full"}
-        The runs that this case is part of.
+        The modes in which this case is measured.
     """
 
     name: str

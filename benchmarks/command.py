@@ -1,4 +1,4 @@
-"""The command: its arguments, and what they ask for measured, printed and written, in this order."""
+"""The command: parse the arguments, measure, print and write the results."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ REFERENCE_CASE = CASES[0]
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line, with `variants`, `cases`, `runs`, `threads` and `rounds` filled in."""
+    """Parse the command line; `variants`, `cases`, `runs`, `threads` and `rounds` are derived from it."""
     installed = [variant for variant in RIVALS if variant.is_installed]
     names = list(dict.fromkeys(variant.framework for variant in installed))
     parser = argparse.ArgumentParser(description="Compare cvae with other frameworks on this CPU.")
     mode = parser.add_mutually_exclusive_group()
     for name, text in (
-        ("quick", "about a minute: a few cases, all CPUs, few rounds"),
-        ("full", "an hour or two: all cases, import time, sizes, memory; with --mnist also the time to an ELBO"),
+        ("quick", "about a minute: a few cases on all CPUs, in few rounds"),
+        ("full", "an hour or two: all cases, import time, sizes, memory; with --mnist also the time to reach an ELBO"),
     ):
         mode.add_argument(f"--{name}", dest="mode", action="store_const", const=name, help=text)
     parser.set_defaults(mode="default")
-    text = f"the frameworks to compare with (default, all that are installed: {', '.join(names) or 'none'})"
+    text = f"the frameworks to compare with (default: all that are installed, {', '.join(names) or 'none'})"
     parser.add_argument("--peers", metavar="A,B", default=",".join(names), help=text)
-    parser.add_argument("--threads", metavar="N,M", help="the numbers of threads (default: 1 and all)")
+    parser.add_argument("--threads", metavar="N,M", help="the numbers of threads (default: 1 and all CPUs)")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of about 0.3 s each")
     parser.add_argument("--only", metavar="PATTERN", default="*", help="only some cases, such as 'train, batch*'")
-    parser.add_argument("--mnist", type=Path, metavar="DIR", help="the folder of MNIST's IDX files")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the ratios there")
+    parser.add_argument("--mnist", type=Path, metavar="DIR", help="a folder with MNIST's IDX files")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a JSON file")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="plot the ratios")
     options = parser.parse_args(arguments)
 
     wanted = [name for name in options.peers.split(",") if name]
     if unknown := set(wanted) - set(names):
-        parser.error(f"--peers must be out of {', '.join(names) or 'nothing'} here, got {', '.join(unknown)}")
+        parser.error(f"--peers must be among the installed {', '.join(names) or '(none)'}, got {', '.join(unknown)}")
     options.variants = [CVAE, *(variant for variant in installed if variant.framework in wanted)]
     options.threads = _numbers_of_threads(parser, options)
     _check_files(parser, options)
@@ -73,15 +73,15 @@ def _numbers_of_threads(parser: argparse.ArgumentParser, options: argparse.Names
     except ValueError:
         numbers = []
     if not numbers or min(numbers) < 1:
-        parser.error(f"--threads must be integers >= 1 with commas between them, got {options.threads!r}")
+        parser.error(f"--threads must be integers >= 1 separated by commas, got {options.threads!r}")
     return numbers
 
 
 def _check_files(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Refuse at once what would fail after all is measured."""
+    """Reject file arguments that would otherwise fail only after the measurements."""
     for name, file in (("--json", options.json), ("--plot", options.plot)):
         if file and not file.parent.is_dir():
-            parser.error(f"{name} must be a file in a folder that exists, got {file}")
+            parser.error(f"{name} must be a file in an existing folder, got {file}")
     if options.plot and find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib, which is not installed")
     if options.mnist:
@@ -90,11 +90,11 @@ def _check_files(parser: argparse.ArgumentParser, options: argparse.Namespace) -
         except (OSError, ValueError) as error:
             parser.error(f"--mnist: {error}")
         if options.mnist.images.dtype != np.uint8 or options.mnist.test_images is None:
-            parser.error(f"--mnist must hold training and test images of bytes, got {options.mnist}")
+            parser.error(f"--mnist must hold uint8 training and test images, got {options.mnist}")
 
 
 def suits(variant: Variant, case: Case, mode: str) -> bool:
-    """Whether a variant is measured in a case."""
+    """Return whether a variant is measured in a case."""
     if variant.reference_case_only and (mode != "full" or case is not REFERENCE_CASE):
         return False
     return variant.max_batch is None or case.batch <= variant.max_batch
@@ -102,7 +102,7 @@ def suits(variant: Variant, case: Case, mode: str) -> bool:
 
 @contextmanager
 def started(variants: Sequence[Variant], threads: int) -> Iterator[list[Worker]]:
-    """A process for each variant; all end with the block."""
+    """Start a process for each variant; all are terminated at the end of the block."""
     with ExitStack() as stack:
         workers = []
         for variant in variants:
@@ -112,7 +112,7 @@ def started(variants: Sequence[Variant], threads: int) -> Iterator[list[Worker]]
 
 
 def measure_cases(options: argparse.Namespace, folder: Path) -> tuple[list[Figures], list[str]]:
-    """All cases with all numbers of threads; prints each as it is done."""
+    """Measure all cases with all numbers of threads and print each when it is finished."""
     figures, notes = [], []
     used = [v for v in options.variants if any(suits(v, case, options.mode) for case in options.cases)]
     for threads in options.threads:
@@ -127,7 +127,7 @@ def measure_cases(options: argparse.Namespace, folder: Path) -> tuple[list[Figur
 
 
 def measure_whole_runs(options: argparse.Namespace, folder: Path) -> whole_runs.Measured:
-    """What only the full mode measures; prints each as it is done."""
+    """Measure what only the full mode does and print each result when it is available."""
     threads = max(options.threads)
     trainable = [v for v in options.variants if suits(v, REFERENCE_CASE, "default")]
     images = folder / "images.npy"
@@ -159,7 +159,7 @@ def measure_whole_runs(options: argparse.Namespace, folder: Path) -> whole_runs.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print and write; 1 if a framework could not be measured or does not agree, else 0."""
+    """Run the command; return 1 if a framework could not be measured or does not agree with cvae, otherwise 0."""
     options = parse_arguments(arguments)
     machine, versions = report.machine(), report.versions(options.variants)
     print(f"{report.describe(machine, versions)}\n\n{report.HEADER}", flush=True)
@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     summary = summarize(figures)
     for line in report.conclusions(summary):
         print(f"\n{line}")
-    for title, lines in (("The same weights, images and steps gave these losses", checks), ("Remarks", remarks)):
+    for title, lines in (("Losses with the same weights, images and training steps", checks), ("Remarks", remarks)):
         if lines:
             print(f"\n{title}:\n")
             print("\n".join(f"- {line}" for line in lines))

@@ -1,11 +1,11 @@
-"""Compares cvae with other frameworks on this machine: `python benchmarks/compare.py`.
+"""Compare cvae with other frameworks on this machine: `python benchmarks/compare.py`.
 
-README.md beside this file says what is measured and how.
+README.md describes what is measured and how.
 """
 
 import sys
 
-if __name__ == "__main__":  # the frameworks' processes import this file too, and should hold nothing but their own
+if __name__ == "__main__":  # the workers import this file too, and must not import other frameworks
     from command import main
 
     try:

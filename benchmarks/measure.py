@@ -1,4 +1,4 @@
-"""Measures one case: checks that all frameworks compute the same, then times them in turns."""
+"""Measuring a case: check that all frameworks agree, then time them in alternation."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ import cvae
 CHECK_STEPS = 10
 CHECK_IMAGES = 64
 N_RANDOM_IMAGES = 1024
-SAME_LOSS = 1e-5  # relative difference with the same weights and noise
-SIMILAR_LOSS = 0.005  # after training with different noise
+SAME_LOSS = 1e-5  # largest relative difference with the same weights and noise
+SIMILAR_LOSS = 0.005  # largest relative difference after training with different noise
 DISAGREES = "it does not compute what cvae computes"
 
 
 @dataclass
 class Figures:
-    """What was measured of one framework in one case.
+    """The measurements of one variant in one case.
 
     Attributes
     ----------
     case : str
     variant : Variant
     threads : int or None
-        None where the number does not matter.
+        None if the number has no effect.
     unit : {"images/s", "s", "ms", "MB"}
     values : list of float
-        A figure for each round, or for each starting seed.
+        A value per round, or per seed.
     ratios : list of float
-        For each value, how many times better cvae's figure was.
+        For each value, the factor by which cvae's value is better.
     """
 
     case: str
@@ -47,18 +47,18 @@ class Figures:
 
     @property
     def median(self) -> float:
-        """Median of the values."""
+        """The median of the values."""
         return float(np.median(self.values))
 
     @property
     def ratio_quartiles(self) -> tuple[float, float, float]:
-        """Lower quartile, median and upper quartile of the ratios."""
+        """The lower quartile, median and upper quartile of the ratios."""
         low, median, high = np.quantile(self.ratios, (0.25, 0.5, 0.75))
         return float(low), float(median), float(high)
 
 
 def add_ratios(figures: list[Figures]) -> list[Figures]:
-    """Fill in the ratios of figures of one case, if cvae's are among them; returns the figures."""
+    """Compute the ratios of the figures of one case, if cvae's are among them, and return the figures."""
     own = next((f.values for f in figures if f.variant.framework == "cvae"), None)
     for measured in figures:
         pairs = zip(own or (), measured.values, strict=bool(own))
@@ -68,9 +68,9 @@ def add_ratios(figures: list[Figures]) -> list[Figures]:
 
 
 def make_images(model: Model, folder: Path) -> Path:
-    """Write the images for a model to a .npy file, unless it is there, and return its path.
+    """Write the images for a model to a .npy file, unless it exists, and return its path.
 
-    Real digits for 28x28x1, uniform noise in [0, 1] for all other shapes.
+    The images are MNIST's digits for 28x28x1, and uniform noise in [0, 1] for all other shapes.
     """
     path = folder / f"{'x'.join(map(str, model.image_shape))}-{model.dtype}.npy"
     if not path.exists():
@@ -85,14 +85,14 @@ def make_images(model: Model, folder: Path) -> Path:
 
 
 def compare(case: Case, workers: Sequence[Worker], rounds: int, folder: Path) -> tuple[list[Figures], list[str]]:
-    """Measure one case with each worker; the first is cvae, the others are its rivals.
+    """Measure one case with all workers; the first is cvae, the others are its rivals.
 
     Returns
     -------
     figures : list of Figures
-        cvae's first, then those of the rivals that compute the same.
+        Those of cvae first, then those of the rivals that agree with it.
     notes : list of str
-        A line on each framework: its losses in the check, or why it was not measured.
+        A line per worker: its losses in the check, or the reason why it was not measured.
     """
     ready, notes = agreeing(case, workers, folder)
     batches: dict[Worker, int] = {}
@@ -114,11 +114,11 @@ def compare(case: Case, workers: Sequence[Worker], rounds: int, folder: Path) ->
 
 
 def agreeing(case: Case, workers: Sequence[Worker], folder: Path) -> tuple[list[Worker], list[str]]:
-    """Build the models; give cvae and the rivals that agree with it, and a note on each worker.
+    """Build the models; return the workers of cvae and of the rivals that agree with it, and a note per worker.
 
-    All start from cvae's weights.  They agree if their losses with the same noise differ by no
-    more than a small share: before training, and after the same number of steps on the same
-    batches, each with noise of its own.
+    All start from cvae's weights. A rival agrees if its loss with the same noise has a small relative difference
+    from cvae's, both before training and after the same number of training steps on the same batches, each with
+    noise of its own.
     """
     path = make_images(case.model, folder)
     images = np.load(path, mmap_mode="r")[-CHECK_IMAGES:].copy()
@@ -150,10 +150,10 @@ def agreeing(case: Case, workers: Sequence[Worker], folder: Path) -> tuple[list[
 
 
 def _losses(worker: Worker, images: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """The losses before and after training on the first batches."""
+    """Return the losses before and after training on the first batches."""
     before = worker.call("loss", images, noise)
     for _ in range(CHECK_STEPS):
-        worker.call("train", 1)  # one at a time: the batches then come in their order
+        worker.call("train", 1)  # one at a time, so that batches are not shuffled
     return np.array([before, worker.call("loss", images, noise)])
 
 

@@ -1,4 +1,4 @@
-"""What is printed and written: the machine, the Markdown tables, the JSON file, the plot."""
+"""The output: the description of the machine, the Markdown table, the JSON file and the plot."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MARKERS = "osD^"
 
 
 def machine() -> dict[str, Any]:
-    """The CPU, its instruction sets, the CPUs that this process may use, and the system."""
+    """Return a description of the CPU, its instruction sets, the number of available CPUs, and the system."""
     cpuinfo = Path("/proc/cpuinfo")
     fields: dict[str, str] = {}
     if cpuinfo.exists():
@@ -46,7 +46,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions(variants: Sequence[Variant]) -> dict[str, str]:
-    """The versions of Python, NumPy and the packages that are compared."""
+    """Return the versions of Python, NumPy and the compared packages."""
     distributions = metadata.packages_distributions()
     found = {"python": platform.python_version()}
     for package in ("numpy", *(package for variant in variants for package in variant.packages)):
@@ -56,7 +56,7 @@ def versions(variants: Sequence[Variant]) -> dict[str, str]:
 
 
 def describe(machine: dict[str, Any], versions: dict[str, str]) -> str:
-    """Machine and versions as two lines of text."""
+    """Format machine and versions as two lines of text."""
     sets = ", ".join(machine["instruction_sets"]) or "unknown"
     load = machine["load_average_before"]
     return (
@@ -68,7 +68,7 @@ def describe(machine: dict[str, Any], versions: dict[str, str]) -> str:
 
 
 def rows(figures: Sequence[Figures]) -> str:
-    """Lines of the Markdown table for one case, the strongest rival first; cvae alone if it has none."""
+    """Format the rows of the Markdown table for one case, the strongest rival first; cvae alone if it has none."""
     own = next((f for f in figures if f.variant.framework == "cvae"), None)
     rivals = [f for f in figures if f is not own]
     if own is None or not rivals:
@@ -90,13 +90,13 @@ def _factor(figures: Figures) -> str:
 
 
 def _three_digits(value: float) -> str:
-    """Three significant digits, but all those before the point, with thousands separated."""
+    """Format with three significant digits, or as an integer with separated thousands if it has more."""
     decimals = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
     return f"{value:,.{decimals}f}"
 
 
 def conclusions(summary: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """The findings of `summary.summarize`, a line for each kind."""
+    """Format the findings of `summary.summarize`, a line for each kind."""
     texts = {
         f"Training but {REFERENCE!r}, against PyTorch's better mode in each case": [
             f"{_three_digits(s['geometric_mean'])}x with {_threads(s['threads'])} (geometric mean of {s['cases']} "
@@ -130,7 +130,7 @@ def as_json(
     figures: Sequence[Figures],
     summary: dict[str, list[dict[str, Any]]],
 ) -> str:
-    """All that was measured, each round's figures included; the notes are lists of lines by subject."""
+    """Format all measurements, including the figures of each round, as JSON; `notes` has lists of lines by subject."""
     results = [
         {
             "case": f.case,
@@ -157,9 +157,9 @@ def as_json(
 
 
 def plot(figures: Sequence[Figures], path: Path) -> None:
-    """Draw how many times better cvae is than the strongest variant of each framework.
+    """Plot the ratios of cvae to the strongest variant of each framework.
 
-    A row for each case, a panel for each number of threads.
+    There is a row per case and a panel per number of threads.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

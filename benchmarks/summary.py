@@ -1,4 +1,4 @@
-"""What the figures of a run add up to: training on the whole, scaling with threads, one image there and back."""
+"""The findings of a run: training overall, scaling with threads, and the latency of a single image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ONE_IMAGE = frozenset(case.name for case in CASES if case.work != "train" and ca
 
 
 def strongest(figures: Sequence[Figures]) -> list[Figures]:
-    """The variant of each framework that comes nearest to cvae, for each case and number of threads."""
+    """Return the figures of each framework's variant closest to cvae, for each case and number of threads."""
     best: dict[tuple[str, int | None, str], Figures] = {}
     for f in sorted((f for f in figures if f.ratios), key=lambda f: f.ratio_quartiles[1]):
         if f.variant.framework != "cvae":
@@ -26,15 +26,15 @@ def strongest(figures: Sequence[Figures]) -> list[Figures]:
 
 
 def summarize(figures: Sequence[Figures]) -> dict[str, list[dict[str, Any]]]:
-    """All of this module's findings; a list is empty where the run did not measure what it needs."""
+    """Return all findings by kind; a list is empty if the run did not measure what it requires."""
     return {"training": training(figures), "scaling": scaling(figures), "one_image": one_image(figures)}
 
 
 def training(figures: Sequence[Figures]) -> list[dict[str, Any]]:
-    """For each number of threads the geometric mean and the smallest of the training cases' median ratios.
+    """Return the geometric mean and the smallest of the training cases' median ratios, by number of threads.
 
-    Each case but the reference, which stands for itself, counts once, against the variant of PyTorch that comes nearest
-    to cvae in it.
+    Each case, except for the reference case, which is reported by itself, counts once, against the variant of PyTorch
+    that is closest to cvae in it.
     """
     ratios: dict[int | None, dict[str, float]] = defaultdict(dict)
     for f in strongest(figures):
@@ -54,9 +54,9 @@ def training(figures: Sequence[Figures]) -> list[dict[str, Any]]:
 
 
 def scaling(figures: Sequence[Figures]) -> list[dict[str, Any]]:
-    """How many times faster each framework trains the default model with the most threads than with the fewest.
+    """Return the speed-up of training the default model from the fewest to the most threads.
 
-    The fastest variant with either number counts.  Only cvae and PyTorch are told.
+    Each number of threads is represented by its fastest variant. Only cvae and PyTorch are included.
     """
     rates: dict[str, dict[int, float]] = defaultdict(dict)
     for f in figures:
@@ -71,9 +71,9 @@ def scaling(figures: Sequence[Figures]) -> list[dict[str, Any]]:
 
 
 def one_image(figures: Sequence[Figures]) -> list[dict[str, Any]]:
-    """For each number of threads the seconds to encode one image and decode one code, added up.
+    """Return the total seconds to encode one image and decode one code, by number of threads.
 
-    The rival is the variant of PyTorch with the smaller sum.
+    The rival is the variant of PyTorch with the smallest total.
     """
     medians: dict[tuple[int | None, str], list[float]] = defaultdict(list)
     for f in figures:

@@ -1,4 +1,4 @@
-"""What takes processes of its own: import time, sizes, peak memory, seconds to a test ELBO."""
+"""Measurements of whole processes: import time, sizes, peak memory and seconds to a test ELBO."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ BUILD_TOOLS = ("pip", "setuptools", "Cython")
 NOT_SOURCE = (".*", "build", "dist", "*.egg-info", "*.so", "__pycache__")
 ELBO_SEEDS = (0, 1, 2)
 ELBO_STEPS = 100  # training steps between evaluations
-ELBO_EPOCHS = 50  # what has not arrived by then is too late
-ELBO_IMAGES = 1000  # evaluated at a time
+ELBO_EPOCHS = 50  # of training at most
+ELBO_IMAGES = 1000  # images evaluated at a time
 
 Measured = tuple[list[Figures], list[str]]
-"""Figures, and a note on each thing that is missing among them."""
+"""Figures, and a note for each figure that is missing."""
 
 
 def one_of_each(variants: Sequence[Variant]) -> list[Variant]:
-    """The first variant of each framework."""
+    """Return the first variant of each framework."""
     first: dict[str, Variant] = {}
     for variant in variants:
         first.setdefault(variant.framework, variant)
@@ -47,7 +47,7 @@ def one_of_each(variants: Sequence[Variant]) -> list[Variant]:
 
 
 def import_times(variants: Sequence[Variant]) -> Measured:
-    """Milliseconds that `import` takes in a new process, less those of `import numpy`, in turns."""
+    """Measure the milliseconds of an import in a new process, less those of `import numpy`, in alternation."""
     frameworks = one_of_each(variants)
     figures = [Figures(IMPORT, variant, None, "ms") for variant in frameworks]
     for _ in range(IMPORT_ROUNDS):
@@ -65,7 +65,7 @@ def _process_milliseconds(statement: str) -> float:
 
 
 def installed_sizes(variants: Sequence[Variant]) -> Measured:
-    """MB of the packages on the disk, without byte code and without what they depend on."""
+    """Measure the installed packages in MB, without byte code and dependencies."""
     figures = []
     for variant in one_of_each(variants):
         size = sum(_megabytes(package) for package in variant.packages)
@@ -83,9 +83,9 @@ def _megabytes(package: str) -> float:
 
 
 def wheel_size(source: Path, folder: Path) -> Measured:
-    """MB of the wheel built from cvae's source tree; those of the others would have to be downloaded.
+    """Measure the wheel built from cvae's source tree in MB; those of others would have to be downloaded.
 
-    It is built from a copy: nothing in the tree changes, and nothing compiled before gets into it.
+    It is built from a copy, so that the tree is not changed and existing build products are not included.
     """
     if missing := [tool for tool in BUILD_TOOLS if util.find_spec(tool) is None]:
         return [], [f"{WHEEL}: left out, because {', '.join(missing)} cannot be imported"]
@@ -102,15 +102,15 @@ def wheel_size(source: Path, folder: Path) -> Measured:
 
 
 def peak_memories(variants: Sequence[Variant], threads: int, images: Path) -> Measured:
-    """The most MB that a process held in one epoch of training on the images of a .npy file, all in memory.
+    """Measure the peak memory, in MB, of a process that trains for an epoch on the images of a .npy file in memory.
 
-    The first variant is cvae.
+    The first variant must be cvae.
     """
     n_steps = len(np.load(images, mmap_mode="r")) // BATCH
     figures, notes = [], []
     parameters = None
     for variant in variants:
-        # Without the environment with which some are faster, for it is one in which freed memory is kept.
+        # The environment that makes some variants faster keeps freed memory, so it is not used here.
         worker = Worker(replace(variant, environment={}), threads)
         try:
             worker.build(Model(), BATCH, images, parameters)
@@ -126,22 +126,22 @@ def peak_memories(variants: Sequence[Variant], threads: int, images: Path) -> Me
 
 
 def seconds_to_elbo(workers: Sequence[Worker], images: Path, test_images: np.ndarray) -> Measured:
-    """Seconds of training until the ELBO of the test images reaches `TARGET_ELBO`, for several starting seeds.
+    """Measure the seconds of training until the ELBO of the test images reaches `TARGET_ELBO`, for several seeds.
 
-    The first worker is cvae's.  A framework that never arrives is left out; a seed that one of the
-    others does not arrive with counts for none, so that all medians are over the same seeds.
+    The first worker must be cvae's. A framework that never reaches it is left out; a seed with which one of the others
+    does not reach it is discarded for all, so that all medians are over the same seeds.
     """
     seconds, notes = {}, []
     for seed in ELBO_SEEDS:
         seconds[seed], failures = _race(workers, seed, images, test_images)
         notes += failures
     arrived = [worker for worker in workers if any(worker in times for times in seconds.values())]
-    too_late = f"did not arrive within {ELBO_EPOCHS} epochs"
-    notes += [f"{ELBO}: {w.variant.label} is left out, it {too_late}" for w in workers if w not in arrived]
+    too_late = f"did not reach it within {ELBO_EPOCHS} epochs"
+    notes += [f"{ELBO}: {w.variant.label} is left out, as it {too_late}" for w in workers if w not in arrived]
     figures = {worker: Figures(ELBO, worker.variant, worker.threads, "s") for worker in arrived}
     for seed, times in seconds.items():
         if late := [worker.variant.label for worker in arrived if worker not in times]:
-            notes.append(f"{ELBO}: seed {seed} counts for none, because {' and '.join(late)} {too_late}")
+            notes.append(f"{ELBO}: seed {seed} is discarded, as {' and '.join(late)} {too_late}")
             continue
         for worker, measured in figures.items():
             measured.values.append(times[worker])
@@ -151,9 +151,10 @@ def seconds_to_elbo(workers: Sequence[Worker], images: Path, test_images: np.nda
 def _race(
     workers: Sequence[Worker], seed: int, images: Path, test_images: np.ndarray
 ) -> tuple[dict[Worker, float], list[str]]:
-    """Seconds of those that arrive, and a note on each that fails; all start from cvae's weights, and take turns.
+    """Return the seconds of the workers that reach the ELBO, and a note for each that fails.
 
-    The clock runs neither for the first step, which compiles, nor while the ELBO is estimated.
+    All start from cvae's weights and train in alternation. The first training step, which compiles, and the estimation
+    of the ELBO are not timed.
     """
     running: dict[Worker, float] = {}
     arrived: dict[Worker, float] = {}
@@ -182,7 +183,7 @@ def _race(
 
 
 def elbo(worker: Worker, images: np.ndarray) -> float:
-    """The mean ELBO in nats per image, with one draw of each code, always the same."""
+    """Return the mean ELBO in nats per image, with one draw per code, which is the same in every call."""
     rng = np.random.default_rng(3)
     total = 0.0
     for start in range(0, len(images), ELBO_IMAGES):

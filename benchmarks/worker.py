@@ -1,7 +1,7 @@
-"""A framework in a process of its own, driven through a pipe.
+"""A framework in a process of its own, controlled through a pipe.
 
-Two thread pools in one process slow each other, so no process holds two frameworks.  While one
-works, the others block on their pipes and use no CPU.
+Two thread pools in one process slow each other down, so no process contains two frameworks. While one works, the
+others block on their pipes without using the CPU.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 
 class WorkerError(Exception):
-    """What a framework raised in its process, as one line."""
+    """An exception in a worker's process, described in one line."""
 
 
 class Worker:
-    """The parent's handle of a process that holds one framework.
+    """The parent's handle of a process that runs one framework.
 
     Parameters
     ----------
     variant : Variant
     threads : int
-        Threads that the framework may use; OMP_NUM_THREADS in its process, beside the variant's own environment.
+        Number of threads that the framework may use; also OMP_NUM_THREADS in its process.
     """
 
     def __init__(self, variant: Variant, threads: int) -> None:
@@ -46,15 +46,15 @@ class Worker:
         other_end.close()
 
     def build(self, model: Model, batch: int, images: Path, parameters: dict[str, Any] | None, seed: int = 0) -> None:
-        """Make the framework's model for the images in a .npy file; the one before is dropped.
+        """Build the framework's model for the images in a .npy file, in place of the previous one.
 
-        It starts from the parameters, which come from cvae; cvae itself draws them from the seed.
+        Its initial weights are `parameters`, which come from cvae; cvae itself draws them from the seed.
         """
-        start = () if self.variant.framework == "cvae" else (parameters,)
-        self.call("build", model, batch, self.threads, images, seed, *start)
+        initial = () if self.variant.framework == "cvae" else (parameters,)
+        self.call("build", model, batch, self.threads, images, seed, *initial)
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the framework's `Peer` and wait for its result.
+        """Call a method of the framework's `Peer` and return its result.
 
         Raises
         ------
@@ -73,7 +73,7 @@ class Worker:
         return result
 
     def close(self) -> None:
-        """End the process."""
+        """Terminate the process."""
         self._pipe.close()
         self._process.join(10)
         if self._process.is_alive():
@@ -82,7 +82,7 @@ class Worker:
 
 
 def _serve(pipe: Connection, variant: Variant) -> None:
-    """The loop of the process: receive (method, arguments), send (result, error), until the pipe is closed."""
+    """Receive (method, arguments) and send (result, error) until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # after Ctrl-C the parent closes the pipe
     peer: Peer | None = None
     with contextlib.suppress(EOFError, OSError):
@@ -91,7 +91,7 @@ def _serve(pipe: Connection, variant: Variant) -> None:
             result, error = None, ""
             try:
                 if method == "build":
-                    peer = None  # frees the memory of the one before
+                    peer = None  # frees the previous model's memory first
                     peer = _build(variant, *arguments)
                 elif method == "peak_memory":
                     result = peak_memory()
@@ -108,9 +108,9 @@ def _build(variant: Variant, model: Model, batch: int, threads: int, images: Pat
 
 
 def peak_memory() -> float:
-    """The most memory that this process has held, in MB."""
+    """Return the peak memory of this process in MB."""
     status = Path("/proc/self/status")
-    if status.exists():  # on Linux getrusage counts the parent's memory at the time of the start
+    if status.exists():  # on Linux, getrusage includes the parent's memory at the fork
         for line in status.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1000 * 1.024
@@ -122,7 +122,7 @@ def peak_memory() -> float:
 
 @contextlib.contextmanager
 def _environment(**variables: str) -> Iterator[None]:
-    """Set environment variables for the processes that are started in the block."""
+    """Set environment variables for processes started within the block."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

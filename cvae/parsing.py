@@ -1,8 +1,7 @@
-"""Call strings such as ``"RMSProp(lr=0.0001)"`` and the objects that they describe.
+"""Call strings such as ``"RMSProp(lr=0.0001)"`` and the objects they describe.
 
-Activations, schedulers and optimizers are given as text on the command line, in saved models and
-in numpy-ml's interface. This is the one place that reads such text, checks the arguments in it
-and writes it back.
+The command line, saved models and numpy-ml's interface specify activations, schedulers and optimizers
+as text. Such text is parsed, checked and written back only here.
 """
 
 import ast
@@ -10,18 +9,14 @@ import copy
 import inspect
 import numbers
 import operator
-import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple, Self, TypeVar
 
 T = TypeVar("T")
 
-# A name (letters, digits, spaces, "_" and "-"), then perhaps arguments in parentheses.
-_CALL = re.compile(r"\s*([A-Za-z][\w -]*?)\s*(?:\((.*)\))?\s*", re.DOTALL)
-
 
 class Call(NamedTuple):
-    """A call string taken apart: the name, positional and keyword arguments."""
+    """A parsed call string: the name, the positional and the keyword arguments."""
 
     name: str
     args: tuple[Any, ...]
@@ -29,26 +24,27 @@ class Call(NamedTuple):
 
 
 def parse_call(text: str) -> Call:
-    """Take a call string apart.
+    """Parse a call string.
 
     Parameters
     ----------
     text : str
-        A name alone, or a name with arguments in parentheses. The arguments are Python literals
-        or further calls.
+        A name, optionally followed by arguments in parentheses. The name starts with an ASCII letter and
+        consists of letters, digits, spaces, ``_`` and ``-``. The arguments are Python literals or nested
+        calls.
 
     Returns
     -------
     Call
-        ``name``, ``args`` and ``kwargs``. A nested call comes back as its text: whatever takes
-        the argument parses it in turn.
+        ``name``, ``args`` and ``kwargs``. A nested call is returned as text, to be parsed by whatever
+        takes the argument.
 
     Raises
     ------
     TypeError
         If `text` is not a string.
     ValueError
-        If `text` is not a call string, to its last character.
+        If `text` as a whole is not a call string.
 
     Examples
     --------
@@ -59,18 +55,22 @@ def parse_call(text: str) -> Call:
     """
     if not isinstance(text, str):
         raise TypeError(f"a call string must be a str, got {text!r}")
-    match = _CALL.fullmatch(text)
-    if match is None:
-        raise _not_a_call(text)
-    name, arguments = match.groups()
-    source = f"call({arguments or ''})"
+    message = f"a call string must look like 'Name' or 'Name(argument=1)', got {text!r}"
+    name, parenthesis, arguments = text.strip().partition("(")
+    name = name.rstrip()
+    first = name[:1]
+    if not (first.isascii() and first.isalpha() and all(c.isalnum() or c in " _-" for c in name)):
+        raise ValueError(message)
+    if parenthesis and not arguments.endswith(")"):
+        raise ValueError(message)
+    source = f"call({arguments[:-1]})"
     try:
         node = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise _not_a_call(text) from None
-    # "f(1)(2)" and "f(1) + (2)" also end in parentheses, but are not one call by name.
+        raise ValueError(message) from None
+    # "f(1)(2)" and "f(1) + (2)" also end in a parenthesis, but are not a single call by name.
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
-        raise _not_a_call(text)
+        raise ValueError(message)
     args = tuple(_value(argument, source) for argument in node.args)
     kwargs: dict[str, Any] = {}
     for keyword in node.keywords:
@@ -80,20 +80,16 @@ def parse_call(text: str) -> Call:
     return Call(name, args, kwargs)
 
 
-def _not_a_call(text: str) -> ValueError:
-    return ValueError(f"a call string must look like 'Name' or 'Name(argument=1)', got {text!r}")
-
-
 def _value(node: ast.expr, source: str) -> Any:
-    written = ast.get_source_segment(source, node)
+    """Return the value of a literal, or the text of a nested call."""
     if isinstance(node, ast.Call):
-        return written
+        return ast.get_source_segment(source, node)
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         raise ValueError(
             "an argument must be a number, a quoted string, True, False, None or a call such as "
-            f"'Name(argument=1)', got {written}"
+            f"'Name(argument=1)', got {ast.get_source_segment(source, node)}"
         ) from None
 
 
@@ -103,11 +99,11 @@ def object_from_call(text: str, table: Mapping[str, type[T]], kind: str) -> T:
     Parameters
     ----------
     text : str
-        The call string, see `parse_call`.
+        A call string, see `parse_call`.
     table : mapping of str to class
-        The classes to choose from, by name. Case, spaces, ``_`` and ``-`` do not matter.
+        The available classes by name. Case, whitespace, ``_`` and ``-`` are ignored.
     kind : str
-        What the classes are ("optimizer"), for the error messages.
+        What the classes are, such as "optimizer", for error messages.
 
     Returns
     -------
@@ -119,7 +115,7 @@ def object_from_call(text: str, table: Mapping[str, type[T]], kind: str) -> T:
     TypeError
         If `text` is not a string.
     ValueError
-        If the text is malformed, the name or an argument is unknown, or a value is not allowed.
+        If `text` is malformed, the name or an argument is unknown, or a value is invalid.
 
     Examples
     --------
@@ -137,7 +133,7 @@ def object_from_hyperparameters(hyperparameters: Mapping[str, Any], table: Mappi
     Parameters
     ----------
     hyperparameters : mapping
-        The name of the class under ``"id"`` and its arguments by name, all of them optional.
+        The name of the class under ``"id"`` and, optionally, its arguments by name.
     table, kind
         As in `object_from_call`.
 
@@ -149,7 +145,7 @@ def object_from_hyperparameters(hyperparameters: Mapping[str, Any], table: Mappi
     Raises
     ------
     ValueError
-        If ``"id"`` is missing, the id or an argument is unknown, or a value is not allowed.
+        If ``"id"`` is missing, the id or an argument is unknown, or a value is invalid.
 
     Examples
     --------
@@ -179,7 +175,7 @@ def subclasses_by_name(base: type) -> dict[str, type[Any]]:
 
 
 def _normalized(name: str) -> str:
-    return re.sub(r"[\s_-]", "", name).lower()
+    return "".join(name.split()).replace("_", "").replace("-", "").lower()
 
 
 def _find_class(name: str, table: Mapping[str, type[T]], kind: str) -> type[T]:
@@ -198,33 +194,33 @@ def _construct(cls: type[T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
         raise ValueError(f"{cls.__name__} takes {allowed}: {error}") from None
     try:
         return cls(*args, **kwargs)
-    except TypeError as error:  # in text and dicts, a value of the wrong type is a wrong value
+    except TypeError as error:  # the text or dict itself has the right type; a value inside it is wrong
         raise ValueError(str(error)) from error
 
 
 def check_number(name: str, value: Any, interval: str = "(-inf, inf)") -> float:
-    """Return `value` as a Python number, if it is a real number in `interval`.
+    """Return `value` as a Python number after checking that it is a real number in `interval`.
 
     Parameters
     ----------
     name : str
-        The argument's name, for the error message.
+        The argument's name, for error messages.
     value : real number
-        Python or NumPy; bool does not count as a number.
+        A Python or NumPy number; a bool does not count.
     interval : str
         Bounds in the usual notation: ``"[0, 1)"`` includes 0 and excludes 1.
 
     Returns
     -------
     int or float
-        An int for integers, a float otherwise, so that `repr` is plain Python.
+        An int for integers, otherwise a float; its `repr` is a Python literal.
 
     Raises
     ------
     TypeError
         If `value` is not a real number.
     ValueError
-        If it lies outside the interval, or is NaN.
+        If `value` is outside the interval, NaN or too large for a float.
 
     Examples
     --------
@@ -237,7 +233,7 @@ def check_number(name: str, value: Any, interval: str = "(-inf, inf)") -> float:
         number = int(value) if isinstance(value, numbers.Integral) else float(value)
         float(number)
     except OverflowError:
-        raise ValueError(f"{name} must be a number in {interval}, got one that no float can hold") from None
+        raise ValueError(f"{name} must be a number in {interval}, got one too large for a float") from None
     low, high = (float(bound) for bound in interval[1:-1].split(","))
     above = number >= low if interval.startswith("[") else number > low
     below = number <= high if interval.endswith("]") else number < high
@@ -247,7 +243,20 @@ def check_number(name: str, value: Any, interval: str = "(-inf, inf)") -> float:
 
 
 def check_size(value: Any, name: str) -> int:
-    """`value` as an int of at least 1, or TypeError or ValueError."""
+    """Return `value` as an int after checking that it is at least 1.
+
+    Raises
+    ------
+    TypeError
+        If `value` is not an integer; a bool does not count.
+    ValueError
+        If it is less than 1.
+
+    Examples
+    --------
+    >>> check_size(128, "batchsize")
+    128
+    """
     message = f"{name} must be an int >= 1, got {value!r}"
     try:
         if isinstance(value, bool):
@@ -261,12 +270,12 @@ def check_size(value: Any, name: str) -> int:
 
 
 def check_bool(name: str, value: Any) -> bool:
-    """Return `value` if it is True or False.
+    """Return `value` after checking that it is True or False.
 
     Raises
     ------
     TypeError
-        If it is anything else.
+        If `value` is not a Python bool.
 
     Examples
     --------
@@ -279,16 +288,16 @@ def check_bool(name: str, value: Any) -> bool:
 
 
 class Parsable:
-    """Base of the objects whose ``str()`` is a call string that builds an equal object.
+    """Base class of objects whose ``str()`` is a call string that builds an equal object.
 
-    A subclass keeps every argument of its constructor in an attribute of the same name, and
-    stands in the table that its call strings are looked up in. Two objects are equal if they have
-    the same class and equal arguments; state that grows with use does not count.
+    A subclass stores each constructor argument in an attribute of the same name and is listed in the table
+    in which its call strings are looked up. Two objects are equal if they have the same class and equal
+    arguments; state that accumulates with use is ignored.
 
     Attributes
     ----------
-    label : str
-        The name in ``str()``, if that is not the name of the class.
+    label : str or None
+        The name used by ``str()``; the name of the class if None.
 
     Examples
     --------
@@ -303,12 +312,12 @@ class Parsable:
 
     @classmethod
     def argument_names(cls) -> tuple[str, ...]:
-        """Return the names of the constructor's arguments, in the order of ``str()``."""
+        """Return the names of the constructor arguments, in the order used by ``str()``."""
         return tuple(inspect.signature(cls).parameters)
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The constructor's arguments by name."""
+        """The constructor arguments by name."""
         return {name: getattr(self, name) for name in self.argument_names()}
 
     def __str__(self) -> str:
@@ -330,7 +339,7 @@ class Configurable(Parsable):
     Attributes
     ----------
     hyperparameters : Hyperparameters
-        The arguments and the name of the class (``"id"``), live.
+        A live view of the arguments and the name of the class (``"id"``).
 
     Examples
     --------
@@ -345,16 +354,16 @@ class Configurable(Parsable):
 
     @property
     def hyperparameters(self) -> "Hyperparameters":
-        """The arguments and the name of the class, live: writing an item calls `set_params`."""
+        """A live view of the arguments and the name of the class; assigning an item calls `set_params`."""
         return Hyperparameters(self)
 
     def set_params(self, hparam_dict: Mapping[str, Any] | None = None) -> Self:
-        """Change some arguments, under the same checks as in the constructor.
+        """Change some arguments, with the constructor's checks.
 
         Parameters
         ----------
         hparam_dict : mapping, optional
-            New values by name; ``"id"``, if there, must be the name of this class.
+            New values by name; ``"id"``, if present, must be the name of this class.
 
         Returns
         -------
@@ -363,7 +372,7 @@ class Configurable(Parsable):
         Raises
         ------
         ValueError
-            If a name is unknown or a value is not allowed; nothing has changed then.
+            If a name is unknown or a value is invalid; nothing is changed in that case.
         """
         changes = dict(hparam_dict or {})
         own_id = type(self).__name__
@@ -375,15 +384,15 @@ class Configurable(Parsable):
         return self
 
     def copy(self) -> Self:
-        """Return a deep copy: arguments and state, sharing nothing."""
+        """Return a deep copy of the object, including its state."""
         return copy.deepcopy(self)
 
 
 class Hyperparameters(MutableMapping[str, Any]):
-    """The arguments of a `Configurable` as a mapping: reads and writes go to the object.
+    """A live view of the arguments of a `Configurable`: reads and writes go to the object.
 
-    The items are the name of the class under ``"id"`` and the arguments; an argument that is
-    itself `Parsable` appears as its call string. ``dict(hyperparameters)`` takes a snapshot.
+    The items are the name of the class under ``"id"`` and the arguments; an argument that is itself
+    `Parsable` appears as its call string. ``dict(hyperparameters)`` takes a snapshot.
     """
 
     def __init__(self, owner: Configurable) -> None:

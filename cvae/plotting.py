@@ -1,9 +1,9 @@
-"""Pictures of what a model does: reconstructions, samples, the latent space, the loss.
+"""Plots of a model: reconstructions, samples, the latent space and the training history.
 
-Needs matplotlib (``pip install "cvae-cpu[plot]"``), of which only figures on an Agg canvas are
-used: pyplot, its windows and its global state stay as they are. Images are enlarged by a whole
-number, so that each of their pixels is a square. The class colours are Petroff's ten,
-https://arxiv.org/abs/2107.02270, chosen so that the colour-blind can tell them apart.
+Requires matplotlib (``pip install "cvae-cpu[plot]"``). Figures are drawn on an Agg canvas without pyplot, so
+that its windows and global state are unaffected. Images are enlarged by an integer factor to keep their pixels
+square. The class colours are the ten of Petroff, https://arxiv.org/abs/2107.02270, which are accessible to
+colour-blind readers.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy.typing as npt
 from cvae.data.images import as_images, check_range
 from cvae.io.files import replaced_file
 
-_DPI = 128  # a power of two: the size in inches times it is exactly the size in pixels
-_WIDTH = 1000  # of a picture, pixels, about
+_DPI = 128  # a power of two, so that the conversion of pixels to inches is exact
+_WIDTH = 1000  # approximate width of a picture, pixels
 _MARGIN = 14  # around a grid, pixels
 _TITLE_HEIGHT = 34  # above a grid, pixels
 _ROW_LABEL_WIDTH = 106  # left of a grid with labelled rows, pixels
@@ -35,19 +35,19 @@ _CLASS_COLORS = (
 
 
 def check_can_plot(path: str | os.PathLike[str]) -> None:
-    """Check, before any long work, that matplotlib is there and can write a picture's format.
+    """Check that a picture can be written, for use before any long work.
 
     Parameters
     ----------
     path : str or path
-        Where the picture will go; its ending says the format.
+        File to write; its suffix determines the format.
 
     Raises
     ------
     ImportError
-        If matplotlib is missing.
+        If matplotlib is not installed.
     ValueError
-        If matplotlib cannot write files with that ending.
+        If the suffix is not that of a supported format.
 
     Examples
     --------
@@ -69,22 +69,22 @@ def reconstructions(
     path: str | os.PathLike[str],
     title: str = "Reconstructions",
 ) -> None:
-    """Draw images, each above what the model made of it.
+    """Draw images above their reconstructions.
 
     Parameters
     ----------
     images, reconstructions : array_like, shape (n, rows, cols[, channels])
-        In [0, 1], or uint8 0..255; 1 (grey) or 3 (RGB) channels.
+        Values in [0, 1], or uint8 in 0..255; 1 (grey) or 3 (RGB) channels.
     path : str or path
-        File to write, in the format that its ending says.
+        File to write; its suffix determines the format.
     title : str
 
     Raises
     ------
     ValueError
-        If the images are not as above, the shapes differ or `path` has not a picture's ending.
+        If the images are invalid, the shapes differ, or the suffix of `path` is not that of a supported format.
     ImportError
-        If matplotlib is missing.
+        If matplotlib is not installed.
     """
     originals, results = _as_rgb(images, "images"), _as_rgb(reconstructions, "reconstructions")
     if originals.shape != results.shape:
@@ -98,20 +98,25 @@ def reconstructions(
 
 
 def samples(images: npt.ArrayLike, path: str | os.PathLike[str], title: str = "Samples") -> None:
-    """Draw images in a grid that is about square.
+    """Draw images in an approximately square grid.
 
     Parameters
     ----------
     images : array_like, shape (n, rows, cols[, channels])
-        In [0, 1], or uint8 0..255; 1 (grey) or 3 (RGB) channels.
+        As in `reconstructions`.
     path, title
-        As in `reconstructions`, with its errors.
+        As in `reconstructions`.
+
+    Raises
+    ------
+    ValueError, ImportError
+        As in `reconstructions`.
     """
     pixels = _as_rgb(images, "images")
     n, rows, cols, _ = pixels.shape
     columns = min(n, math.ceil(math.sqrt(n * rows / cols)))
     gap = 6 if columns <= 16 else 2
-    cell_width = (_WIDTH - 2 * _MARGIN) // max(columns, 6) - gap  # few images are not blown up
+    cell_width = (_WIDTH - 2 * _MARGIN) // max(columns, 6) - gap  # do not enlarge a few images to the full width
     _save_grid(_enlarge(pixels, max(1, cell_width // cols)), columns, gap, path, title)
 
 
@@ -123,13 +128,13 @@ def latent(
 ) -> None:
     """Draw the latent means of images, coloured by class.
 
-    For T = 1 a histogram, for T = 2 a scatter plot, for T > 2 a scatter plot of the first two
-    principal components; the axis labels then tell how much of the variance each one holds.
+    The plot is a histogram for T = 1, a scatter plot for T = 2, and a scatter plot of the first two principal
+    components for T > 2, whose axis labels give the share of the variance that each explains.
 
     Parameters
     ----------
     means : array_like of finite floats, shape (n, T)
-        As `BernoulliVAE.transform` gives them.
+        As returned by `BernoulliVAE.transform`.
     labels : array_like, shape (n,), or None
         Classes, as numbers or strings.
     path, title
@@ -138,9 +143,9 @@ def latent(
     Raises
     ------
     ValueError
-        If the means or labels are not as above or `path` has not a picture's ending.
+        If `means` or `labels` is invalid or the suffix of `path` is not that of a supported format.
     ImportError
-        If matplotlib is missing.
+        If matplotlib is not installed.
     """
     points = np.asarray(means, dtype=np.float64)
     if points.ndim != 2 or points.size == 0 or not np.isfinite(points).all():
@@ -167,7 +172,7 @@ def history(history: Mapping[str, Sequence[float]], path: str | os.PathLike[str]
     Parameters
     ----------
     history : mapping of str to sequence of floats
-        `BernoulliVAE.history_`: ``reconstruction`` and ``kl`` in nats per image, an entry an epoch;
+        `BernoulliVAE.history_`: ``reconstruction`` and ``kl`` in nats per image, with an entry per epoch, and
         ``val_reconstruction`` and ``val_kl`` if there were validation images.
     path
         As in `reconstructions`.
@@ -175,9 +180,9 @@ def history(history: Mapping[str, Sequence[float]], path: str | os.PathLike[str]
     Raises
     ------
     ValueError
-        If `path` has not a picture's ending.
+        If the suffix of `path` is not that of a supported format.
     ImportError
-        If matplotlib is missing.
+        If matplotlib is not installed.
     """
     figure = _new_figure(_WIDTH, 420)
     panels = (("Negative ELBO", ("reconstruction", "kl")), ("KL divergence", ("kl",)))
@@ -197,7 +202,7 @@ def history(history: Mapping[str, Sequence[float]], path: str | os.PathLike[str]
 
 
 def _draw_histogram(axes: Any, points: np.ndarray, members: np.ndarray, colors: list[str]) -> None:
-    """Draw the histogram of one latent dimension (n, 1), the classes stacked."""
+    """Draw a histogram of one latent dimension (n, 1), stacked by class."""
     groups = [points[members == i, 0] for i in range(len(colors))]
     bins = min(80, max(10, round(math.sqrt(len(points)))))
     axes.hist(groups, bins=bins, stacked=True, color=colors)
@@ -206,31 +211,31 @@ def _draw_histogram(axes: Any, points: np.ndarray, members: np.ndarray, colors: 
 
 
 def _draw_scatter(axes: Any, points: np.ndarray, members: np.ndarray, colors: list[str]) -> None:
-    """Scatter two latent dimensions (n, 2), or the first two principal components of more."""
+    """Draw a scatter plot of two latent dimensions (n, 2), or of the first two principal components of more."""
     names = ["latent mean 1", "latent mean 2"]
     if points.shape[1] > 2:
         points, shares = _principal_components(points)
         names = [f"principal component {i + 1} ({shares[i]:.0%} of the variance)" for i in range(2)]
-    order = np.random.default_rng(0).permutation(len(points))  # no class lies above the others
+    order = np.random.default_rng(0).permutation(len(points))  # so that no class covers the others
     size = min(30.0, max(2.0, 40_000 / len(points)))
     color = np.array(colors)[members[order]]
     axes.scatter(*points[order].T, s=size, c=color, alpha=0.8, linewidths=0)
     axes.set_xlabel(names[0], color=_TEXT)
     axes.set_ylabel(names[1], color=_TEXT)
-    axes.set_aspect("equal", adjustable="datalim")  # a distance is the same in all directions
+    axes.set_aspect("equal", adjustable="datalim")  # the same scale on both axes
 
 
 def _principal_components(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Project (n, T) onto the two directions of most variance; also give each one's share of it."""
+    """Project (n, T) onto the two directions of largest variance; return the projections and shares of variance."""
     centred = points - points.mean(axis=0)
     directions, variances, _ = np.linalg.svd(centred.T @ centred)  # (T, T), (T,)
     largest = np.abs(directions).argmax(axis=0)
-    directions *= np.sign(directions[largest, range(len(largest))])  # the sign is arbitrary: fix it
+    directions *= np.sign(directions[largest, range(len(largest))])  # makes the sign deterministic
     return centred @ directions[:, :2], variances[:2] / (variances.sum() or 1.0)
 
 
 def _class_colors(n: int) -> list[str]:
-    """Give a colour for each of n classes; more than ten get shades from blue to yellow."""
+    """Return a colour for each of n classes; more than ten get shades from blue to yellow."""
     if n <= len(_CLASS_COLORS):
         return list(_CLASS_COLORS[:n])
     stops = np.array([[0, 80, 180], [150, 60, 150], [210, 70, 60], [250, 200, 60]])
@@ -240,9 +245,9 @@ def _class_colors(n: int) -> list[str]:
 
 
 def _add_legend(axes: Any, classes: np.ndarray, colors: list[str]) -> None:
-    """List the classes right of the axes; of more than 40 every second, third, ... one."""
-    step = math.ceil(len(classes) / 40)
-    for name, color in zip(classes[::step], colors[::step], strict=True):
+    """Add a legend to the right of the axes, thinned out evenly to at most 40 classes."""
+    every = math.ceil(len(classes) / 40)
+    for name, color in zip(classes[::every], colors[::every], strict=True):
         axes.scatter([], [], s=40, color=color, label=str(name))
     legend = axes.legend(
         loc="upper left",
@@ -250,7 +255,7 @@ def _add_legend(axes: Any, classes: np.ndarray, colors: list[str]) -> None:
         frameon=False,
         labelcolor=_TEXT,
         fontsize=9,
-        ncols=math.ceil(len(classes[::step]) / 20),
+        ncols=math.ceil(len(classes[::every]) / 20),
         title="class",
     )
     legend.get_title().set_color(_TEXT)
@@ -259,7 +264,7 @@ def _add_legend(axes: Any, classes: np.ndarray, colors: list[str]) -> None:
 
 
 def _as_rgb(images: npt.ArrayLike, name: str) -> np.ndarray:
-    """Give images as (n, rows, cols, 3) uint8."""
+    """Convert images to (n, rows, cols, 3) uint8."""
     pixels = as_images(images, name=name)
     check_range(pixels, name=name)
     if pixels.dtype != np.uint8:
@@ -283,7 +288,7 @@ def _save_grid(
     title: str,
     row_labels: tuple[str, ...] = (),
 ) -> None:
-    """Save cells (n, rows, cols, 3) side by side; `row_labels` stand left of the parts of each."""
+    """Save a grid of cells (n, rows, cols, 3), with a label left of each of the cells' equally high parts."""
     mosaic = _mosaic(cells, columns, gap)
     left = _ROW_LABEL_WIDTH if row_labels else _MARGIN
     width = max(left + mosaic.shape[1] + _MARGIN, _WIDTH // 2)
@@ -301,7 +306,7 @@ def _save_grid(
 
 
 def _mosaic(cells: np.ndarray, columns: int, gap: int) -> np.ndarray:
-    """Lay cells (n, rows, cols, 3) out on white, line by line, `gap` pixels between them."""
+    """Arrange cells (n, rows, cols, 3) line by line on white, `gap` pixels apart."""
     n, rows, cols, _ = cells.shape
     lines = math.ceil(n / columns)
     shape = (lines * (rows + gap) - gap, columns * (cols + gap) - gap, 3)
@@ -313,7 +318,7 @@ def _mosaic(cells: np.ndarray, columns: int, gap: int) -> np.ndarray:
 
 
 def _matplotlib() -> tuple[Any, Any]:
-    """Import the two classes of matplotlib that are used."""
+    """Return matplotlib's Figure and FigureCanvasAgg."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -323,7 +328,7 @@ def _matplotlib() -> tuple[Any, Any]:
 
 
 def _new_figure(width: int, height: int) -> Any:
-    """Make a white figure of width x height pixels."""
+    """Return a white figure of width x height pixels."""
     figure_class, canvas_class = _matplotlib()
     figure = figure_class(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor="white", layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # inches
@@ -341,7 +346,7 @@ def _new_axes(figure: Any, title: str, place: tuple[int, int, int] = (1, 1, 1)) 
 
 
 def _save(figure: Any, path: str | os.PathLike[str]) -> None:
-    """Write a figure; a file that is there already is replaced only when all is written."""
+    """Write a figure; an existing file is replaced only by a complete one."""
     check_can_plot(path)
     with replaced_file(path) as file:
         figure.savefig(file, format=Path(path).suffix[1:].lower(), dpi=_DPI, facecolor="white")

@@ -1,4 +1,4 @@
-"""Random numbers: where they come from, and in which precision they are drawn."""
+"""Random number generators, and normal deviates of a given dtype."""
 
 from typing import Any
 
@@ -9,12 +9,15 @@ Array = npt.NDArray[Any]
 
 
 def standard_normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-    """Standard normal numbers in float32 or float64, each drawn in its own precision."""
+    """Draw standard normal deviates of dtype float32 or float64, in that precision."""
     return rng.standard_normal(shape, np.float32) if np.dtype(dtype) == np.float32 else rng.standard_normal(shape)
 
 
 def make_rng(random_state: int | np.random.Generator | np.random.RandomState | None) -> np.random.Generator:
-    """A generator from a seed, from a generator (which is then shared), or from fresh entropy."""
+    """Return a generator for a seed, the given generator itself, or a new one with fresh entropy for None.
+
+    A legacy RandomState seeds a new generator, which advances its state.
+    """
     if isinstance(random_state, np.random.RandomState):
         return np.random.default_rng(random_state.randint(2**31, size=4))
     try:

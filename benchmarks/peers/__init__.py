@@ -1,6 +1,6 @@
-"""The frameworks that are compared: a module for each, all with the interface of `Peer`.
+"""The compared frameworks: a module for each, which implements the interface `Peer`.
 
-This module imports none of them, so that each can run in a process that holds no other.
+This module imports none of them, so that each can run in a process without the others.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ ROUND_SECONDS = 0.3
 
 @dataclass(frozen=True)
 class Variant:
-    """A framework with one choice of its settings.
+    """A framework with a choice of its settings.
 
     Attributes
     ----------
     framework : str
-        What `--peers` calls it.
+        The name used by `--peers`.
     label : str
-        What the tables call it.
+        The name used in tables.
     packages : tuple of str
-        The import names of what it consists of; the first is the one to import.
+        The import names of its packages, the one to import first.
     implementation : str
         "module:class" of its `Peer`.
     options : dict
-        Keyword arguments of the class: the settings.
+        The settings, as keyword arguments of the class.
     max_batch : int or None
-        Only cases with batches of at most so many images are measured.
+        The largest batch that is measured.
     reference_case_only : bool
-        Only the case "train, batch 128" is measured, for comparison or because each takes minutes to compile.
+        Whether to measure only the case "train, batch 128", for comparison or because compilation takes minutes.
     in_race : bool
-        The seconds to a test ELBO are measured nevertheless.
+        Whether to measure the seconds to a test ELBO even so.
     before_import : str
-        Statements without which the import fails.
+        Statements that the import requires.
     environment : mapping of str to str
-        Environment variables of its process.
+        Environment variables of the process.
     """
 
     framework: str
@@ -63,11 +63,11 @@ class Variant:
 
     @property
     def is_installed(self) -> bool:
-        """Whether all of its packages can be found; nothing is imported."""
+        """Whether all packages can be found, without importing them."""
         return all(util.find_spec(package) is not None for package in self.packages)
 
     def load(self) -> type[Peer]:
-        """Import the framework and return its class."""
+        """Import the framework and return its `Peer`."""
         module, name = self.implementation.split(":")
         peer: type[Peer] = getattr(import_module(module), name)
         return peer
@@ -79,8 +79,8 @@ _TORCH = ("torch",), "peers.pytorch_peer:PyTorchPeer"
 _KERAS = ("tensorflow", "keras"), "peers.keras_peer:KerasPeer"
 _ALIAS = "import collections.abc; collections.Hashable = collections.abc.Hashable; "
 
-# PyTorch allocates its tensors anew in every step.  As it is installed, the C library hands the large ones back to the
-# system each time, and the page faults take a fifth to a quarter of a training step.
+# PyTorch allocates new tensors in every training step. By default, glibc returns the memory of large ones to the system
+# each time, and the resulting page faults take a fifth to a quarter of a training step.
 _KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
 
 RIVALS = (
@@ -88,7 +88,7 @@ RIVALS = (
     Variant("pytorch", "PyTorch, channels_last", *_TORCH, {"channels_last": True}, environment=_KEEP_MEMORY),
     Variant(
         "pytorch",
-        "PyTorch, channels_last, malloc as installed",
+        "PyTorch, channels_last, default malloc",
         *_TORCH,
         {"channels_last": True},
         reference_case_only=True,
@@ -123,14 +123,14 @@ class Peer(ABC):
     ----------
     model : Model
     batch : int
-        Images in a batch.
+        Images per batch.
     threads : int
-        Threads that the framework may use.
+        Number of threads that the framework may use.
     images : array, shape (n, rows, cols, channels)
-        Of the model's dtype, with values in [0, 1]; or uint8, which means 0..255, stays so in
-        memory and is scaled batch by batch.  At least one batch.
+        At least one batch, in the model's dtype with values in [0, 1], or uint8 in 0..255, which is kept in
+        memory and scaled batch by batch.
     seed : int
-        Start of the order of the images and of the noise; cvae also draws its weights from it.
+        Seed of the order of the images and the noise, and in cvae of the weights.
     """
 
     def __init__(self, model: Model, batch: int, threads: int, images: Images, seed: int) -> None:
@@ -142,41 +142,41 @@ class Peer(ABC):
 
     @abstractmethod
     def train(self, n_steps: int) -> None:
-        """Take training steps; each image window of `windows` is passed over in random order."""
+        """Do training steps, on each range of `windows` in random order."""
 
     @abstractmethod
     def encode(self) -> Any:
-        """Give the means and log-variances of the codes of the first batch of images."""
+        """Return the means and log-variances of the codes of the first batch of images."""
 
     @abstractmethod
     def decode(self) -> Any:
-        """Give the pixel probabilities for a batch of codes."""
+        """Return the pixel probabilities for a batch of codes."""
 
     @abstractmethod
     def loss(self, images: Array, noise: Array) -> float:
-        """Give the loss in nats per image, with the noise (n, T) that is to be used."""
+        """Return the loss in nats per image with the given noise (n, T)."""
 
     def describe(self) -> str:
-        """Give the settings that the framework chose for itself, if any."""
+        """Return settings that the peer chose by measurement, if any."""
         return ""
 
     def windows(self, n_steps: int) -> Iterator[tuple[int, int]]:
-        """Split steps into ranges (first, last + 1) of images that lie side by side.
+        """Yield ranges (start, end) of consecutive images for the given number of training steps.
 
-        A call goes on where the last one ended, so that in the end all images are seen.  A single
-        step is one batch: all frameworks then train on the same images, whatever their order.
+        Each call continues where the last one ended, so that all images are used. With `n_steps` = 1 the range
+        is one batch, so that all frameworks train on the same images in spite of their random order.
         """
         while n_steps > 0:
             if self._next_image + self.batch > self.n_images:
                 self._next_image = 0
-            first = self._next_image
-            steps = min(n_steps, (self.n_images - first) // self.batch)
-            self._next_image += steps * self.batch
-            n_steps -= steps
-            yield first, self._next_image
+            start = self._next_image
+            n_batches = min(n_steps, (self.n_images - start) // self.batch)
+            self._next_image += n_batches * self.batch
+            n_steps -= n_batches
+            yield start, self._next_image
 
     def repeat(self, work: str, times: int) -> None:
-        """Do some work ("train", "encode" or "decode") on so many batches."""
+        """Do some work ("train", "encode" or "decode") on the given number of batches."""
         if work == "train":
             self.train(times)
             return
@@ -185,7 +185,7 @@ class Peer(ABC):
             call()
 
     def calibrate(self, work: str) -> int:
-        """Warm up, and give the number of batches that take about `ROUND_SECONDS`."""
+        """Warm up, and return the number of batches that take about `ROUND_SECONDS`."""
         self.repeat(work, 2)
         times = 1
         while (seconds := self.seconds(work, times)) < ROUND_SECONDS / 2:
@@ -193,7 +193,7 @@ class Peer(ABC):
         return max(1, round(times * ROUND_SECONDS / seconds))
 
     def seconds(self, work: str, times: int) -> float:
-        """Time some work, after one batch of it that wakes up threads and caches."""
+        """Return the duration of some work, after one untimed batch that wakes threads and warms caches."""
         self.repeat(work, 1)
         start = time.perf_counter()
         self.repeat(work, times)

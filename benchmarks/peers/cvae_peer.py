@@ -1,4 +1,4 @@
-"""cvae, used through its public interface."""
+"""cvae, through its public interface."""
 
 import numpy as np
 from cases import Model
@@ -36,10 +36,10 @@ class CvaePeer(Peer):
             random_state=seed,
             verbose=False,
         )
-        self.vae.forward(images[:1], retain_derived=False)  # draws the starting weights
+        self.vae.forward(images[:1], retain_derived=False)  # draws the initial weights
 
     def parameters(self) -> dict[str, Array]:
-        """Give copies of the weights and biases by "layer.name", in cvae's layout."""
+        """Return copies of the weights and biases by "layer.name", in cvae's layout."""
         components = self.vae.parameters["components"]
         return {
             f"{layer}.{name}": np.array(components[part][layer][name])
@@ -49,8 +49,8 @@ class CvaePeer(Peer):
         }
 
     def train(self, n_steps: int) -> None:
-        for first, end in self.windows(n_steps):
-            self.vae.partial_fit(self.images[first:end])
+        for start, end in self.windows(n_steps):
+            self.vae.partial_fit(self.images[start:end])
 
     def encode(self) -> tuple[Array, Array]:
         codes: tuple[Array, Array] = self.vae.encode(self.images[: self.batch])

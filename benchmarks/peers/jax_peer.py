@@ -1,4 +1,4 @@
-"""JAX: the whole training step as one compiled function, which takes over the parameters' memory."""
+"""JAX, with the whole training step as one compiled function that reuses the parameters' memory."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ Parameters = dict[str, jax.Array]
 
 
 class JaxPeer(Peer):
-    """The model as functions of a dict of parameters, in cvae's layout (NHWC) throughout.
+    """The model as functions of a dict of parameters, in cvae's layout (NHWC).
 
     Parameters
     ----------
     model, batch, threads, images, seed
         See `Peer`.
     parameters : dict of arrays
-        The starting weights, as `CvaePeer.parameters` gives them.
+        The initial weights, as returned by `CvaePeer.parameters`.
     """
 
     def __init__(
         self, model: Model, batch: int, threads: int, images: Images, seed: int, parameters: Mapping[str, Array]
     ) -> None:
         super().__init__(model, batch, threads, images, seed)
-        if hasattr(os, "sched_setaffinity"):  # the only way to limit the threads of JAX
+        if hasattr(os, "sched_setaffinity"):  # the only way to limit JAX's threads
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
         jax.config.update("jax_enable_x64", model.dtype == "float64")
         self.rng = np.random.default_rng(seed)
@@ -49,8 +49,8 @@ class JaxPeer(Peer):
         self.first_batch = scaled(model, self.images[:batch])
 
     def train(self, n_steps: int) -> None:
-        for first, end in self.windows(n_steps):
-            order = self.rng.permutation(np.arange(first, end, dtype=np.int32))
+        for start, end in self.windows(n_steps):
+            order = self.rng.permutation(np.arange(start, end, dtype=np.int32))
             for indices in order.reshape(-1, self.batch):
                 self.parameters, self.mean_squares, self.key = self._step(
                     self.parameters, self.mean_squares, self.key, self.images, indices
@@ -75,7 +75,7 @@ def step(
     images: jax.Array,
     indices: jax.Array,
 ) -> tuple[Parameters, Parameters, jax.Array]:
-    """One training step with RMSprop on some of the images; gives the new state."""
+    """Do a training step with RMSprop on the images at `indices` and return the new state."""
     key, subkey = jax.random.split(key)
     noise = jax.random.normal(subkey, (len(indices), model.n_codes), model.dtype)
     gradients = jax.grad(elbo_loss, argnums=1)(model, parameters, scaled(model, images[indices]), noise)
@@ -85,12 +85,12 @@ def step(
 
 
 def scaled(model: Model, images: jax.Array) -> jax.Array:
-    """Images in [0, 1]: bytes are converted and divided by 255."""
+    """Scale uint8 images to [0, 1]; return others unchanged."""
     return images.astype(model.dtype) / 255 if images.dtype == jnp.uint8 else images
 
 
 def elbo_loss(model: Model, parameters: Parameters, images: jax.Array, noise: jax.Array) -> jax.Array:
-    """The negative ELBO in nats per image."""
+    """Return the negative ELBO in nats per image."""
     mean, log_var = encode(model, parameters, images)
     x = logits(parameters, mean + noise * jnp.exp(0.5 * log_var))
     y = images.reshape(len(images), -1)
@@ -100,7 +100,7 @@ def elbo_loss(model: Model, parameters: Parameters, images: jax.Array, noise: ja
 
 
 def encode(model: Model, parameters: Parameters, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The means and log-variances of the codes."""
+    """Return the means and log-variances of the codes."""
     x = images
     for layer, stride, pool_stride in (("Conv1", model.strides[0], 2), ("Conv2", model.strides[1], 1)):
         x = lax.conv_general_dilated(
@@ -117,13 +117,13 @@ def encode(model: Model, parameters: Parameters, images: jax.Array) -> tuple[jax
 
 
 def max_pool(x: jax.Array, stride: int) -> jax.Array:
-    """Max-pooling with 2x2 windows; with `lax.reduce_window` a training step takes twice as long."""
-    rows, cols = ((size - 2) // stride * stride + 1 for size in x.shape[1:3])  # where windows start
+    """Pool 2x2 windows; with `lax.reduce_window` a training step takes twice as long."""
+    rows, cols = ((size - 2) // stride * stride + 1 for size in x.shape[1:3])  # range of the windows' origins
     corners = [x[:, r : r + rows : stride, c : c + cols : stride] for r in (0, 1) for c in (0, 1)]
     return jnp.maximum(jnp.maximum(corners[0], corners[1]), jnp.maximum(corners[2], corners[3]))
 
 
 def logits(parameters: Parameters, codes: jax.Array) -> jax.Array:
-    """The pixels' logits."""
+    """Return the pixels' logits."""
     hidden = jax.nn.relu(codes @ parameters["FC1.W"] + parameters["FC1.b"])
     return hidden @ parameters["FC2.W"] + parameters["FC2.b"]

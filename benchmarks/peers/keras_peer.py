@@ -1,4 +1,4 @@
-"""Keras on TensorFlow: the training step as one graph, with or without XLA."""
+"""Keras on TensorFlow, with the training step as one graph, optionally compiled by XLA."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from cases import Model
 
 from peers import Array, Images, Peer
 
-# Keras adds epsilon under the square root: with the square of 1e-7 there, both start alike.
+# Keras adds epsilon inside the square root, so 1e-7 outside corresponds to its square.
 RMSPROP = {"learning_rate": 1e-4, "rho": 0.9, "epsilon": 1e-14}
 
 
 class KerasPeer(Peer):
-    """The model of Keras' layers, in cvae's layout (NHWC) throughout.
+    """The model built from Keras layers, in cvae's layout (NHWC).
 
     Parameters
     ----------
     model, batch, threads, images, seed
         See `Peer`.
     parameters : dict of arrays
-        The starting weights, as `CvaePeer.parameters` gives them.
+        The initial weights, as returned by `CvaePeer.parameters`.
     xla : bool
-        Whether XLA compiles the functions.
+        Whether to compile the functions with XLA.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class KerasPeer(Peer):
         self._decode = tf.function(lambda codes: tf.sigmoid(self.decoder(codes)), jit_compile=xla)
 
     def train(self, n_steps: int) -> None:
-        for first, end in self.windows(n_steps):
-            order = tf.constant(self.rng.permutation(np.arange(first, end, dtype=np.int32)))
-            for indices in tf.split(order, (end - first) // self.batch):
+        for start, end in self.windows(n_steps):
+            order = tf.constant(self.rng.permutation(np.arange(start, end, dtype=np.int32)))
+            for indices in tf.split(order, (end - start) // self.batch):
                 loss = self._step(indices)
         loss.numpy()
 
@@ -89,7 +89,7 @@ class KerasPeer(Peer):
         return loss
 
     def _scaled(self, images: tf.Tensor) -> tf.Tensor:
-        """Images in [0, 1]: bytes are converted and divided by 255."""
+        """Scale uint8 images to [0, 1]; return others unchanged."""
         return tf.cast(images, self.model.dtype) / 255 if images.dtype == tf.uint8 else images
 
     def _elbo_loss(self, images: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
@@ -106,7 +106,7 @@ class KerasPeer(Peer):
 
 
 def networks(model: Model) -> tuple[keras.Sequential, keras.Sequential]:
-    """The encoder and the decoder, whose last layers are linear."""
+    """Return the encoder and the decoder, whose last layers are linear."""
     layers = keras.layers
     keras.config.set_floatx(model.dtype)
     padding = "same" if model.same else "valid"

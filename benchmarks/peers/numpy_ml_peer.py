@@ -1,4 +1,4 @@
-"""numpy-ml, which cvae's interface comes from.  It always computes in float64."""
+"""numpy-ml, whose interface cvae keeps. It always computes in float64."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cases import Model
 
 from peers import Array, Peer
 
-collections.Hashable = collections.abc.Hashable  # type: ignore[attr-defined]  # it needs the alias of Python < 3.10
+collections.Hashable = collections.abc.Hashable  # type: ignore[attr-defined]  # removed in Python 3.10
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from numpy_ml.neural_nets.losses import VAELoss
@@ -20,14 +20,14 @@ with warnings.catch_warnings():
 
 
 class NumpyMlPeer(Peer):
-    """numpy-ml's `BernoulliVAE`, driven like its `fit` does.
+    """numpy-ml's `BernoulliVAE`, trained in the same way as by its `fit`.
 
     Parameters
     ----------
     model, batch, threads, images, seed
-        See `Peer`; the images must be floats, and the seed does not reach the noise.
+        See `Peer`; the images must be floats, and the seed does not determine the noise.
     parameters : dict of arrays
-        The starting weights, as `CvaePeer.parameters` gives them.
+        The initial weights, as returned by `CvaePeer.parameters`.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class NumpyMlPeer(Peer):
             enc_conv2_kernel_shape=(model.kernel, model.kernel),
         )
         self.vae.N = int(np.prod(model.image_shape))
-        self.vae.forward(images[:1])  # makes the parameters
+        self.vae.forward(images[:1])  # creates the parameters
         self.vae.flush_gradients()
         layers = self.vae.encoder | self.vae.decoder
         for name, array in parameters.items():
@@ -60,8 +60,8 @@ class NumpyMlPeer(Peer):
             own[...] = array.reshape(own.shape)
 
     def train(self, n_steps: int) -> None:
-        for first, end in self.windows(n_steps):
-            order = self.rng.permutation(np.arange(first, end))
+        for start, end in self.windows(n_steps):
+            order = self.rng.permutation(np.arange(start, end))
             for indices in order.reshape(-1, self.batch):
                 images = self.images[indices]
                 self.vae.backward(images, self.vae.forward(images))
@@ -74,7 +74,7 @@ class NumpyMlPeer(Peer):
         return self._probabilities(self.codes)
 
     def loss(self, images: Array, noise: Array) -> float:
-        # Not by `forward`: it takes the variance for the standard deviation.
+        # `forward` uses the variance as the standard deviation.
         mean, log_var = self._codes(images)
         probabilities = self._probabilities(mean + noise * np.exp(log_var / 2))
         return float(VAELoss()(images.reshape(len(images), -1), probabilities, mean, log_var))

@@ -1,7 +1,7 @@
-"""PyTorch with the settings that are fastest on a CPU.
+"""PyTorch, with its fastest settings on a CPU.
 
-The layers are functional, the first convolution's input needs no gradient, ReLU works in place,
-gradients are set to None, and the tensors are in memory before the clock starts.
+The layers are functional, the first convolution does not compute its input's gradient, ReLU works in place,
+gradients are reset to None, and the images are tensors before the clock starts.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class PyTorchPeer(Peer):
     model, batch, threads, images, seed
         See `Peer`.
     parameters : dict of arrays
-        The starting weights, as `CvaePeer.parameters` gives them.
+        The initial weights, as returned by `CvaePeer.parameters`.
     channels_last : bool
-        Whether images and activations are NHWC in memory, and with them the pixels' order in the
-        dense layers; otherwise NCHW.  No tensor changes its layout in a step.
+        Whether images and activations are NHWC in memory, otherwise NCHW. The dense layers' weights are in the
+        same order, so that a training step does not change any tensor's layout.
     compiled : bool
-        Whether the loss and the inference functions go through `torch.compile`.
+        Whether to compile the loss and the inference functions with `torch.compile`.
     """
 
     def __init__(
@@ -72,8 +72,8 @@ class PyTorchPeer(Peer):
         return f"RMSprop({setting[0]}={setting[1]})"
 
     def train(self, n_steps: int) -> None:
-        for first, end in self.windows(n_steps):
-            for indices in torch.randperm(end - first).add_(first).split(self.batch):
+        for start, end in self.windows(n_steps):
+            for indices in torch.randperm(end - start).add_(start).split(self.batch):
                 images = self._scaled(self.images.index_select(0, indices))
                 noise = torch.randn(self.batch, self.model.n_codes, dtype=self.dtype)
                 self.optimizer.zero_grad(set_to_none=True)
@@ -106,7 +106,7 @@ class PyTorchPeer(Peer):
         return mean, log_var
 
     def _features(self, images: Tensor) -> Tensor:
-        """The output of the second pooling, flattened in the order of its memory."""
+        """Return the output of the second pooling layer, flattened in memory order."""
         p, strides, pad = self.parameters, self.model.strides, self.model.pad
         x = images.permute(0, 3, 1, 2) if self.channels_last else images
         x = F.conv2d(x, p["Conv1.W"], p["Conv1.b"], strides[0], pad).relu_()
@@ -124,16 +124,16 @@ class PyTorchPeer(Peer):
         return F.linear(hidden, p["FC2.W"], p["FC2.b"])
 
     def _scaled(self, images: Tensor) -> Tensor:
-        """Images in [0, 1]: bytes are converted and divided by 255."""
+        """Scale uint8 images to [0, 1]; return others unchanged."""
         return images.to(self.dtype).div_(255) if images.dtype == torch.uint8 else images
 
     def _as_stored(self, images: Images) -> Tensor:
-        """The images in the order that the convolutions read them in."""
+        """Convert images to tensors in the layout that the convolutions read."""
         tensor = torch.from_numpy(images)
         return tensor if self.channels_last else tensor.permute(0, 3, 1, 2).contiguous()
 
     def _converted(self, parameters: Mapping[str, Array]) -> dict[str, Tensor]:
-        """The parameters in PyTorch's layout, the dense ones in the pixels' order of this layout."""
+        """Convert parameters to PyTorch's layouts, dense ones to the pixel order of the images' layout."""
         weights = dict(parameters)
         if not self.channels_last:
             channels = self.model.channels[1]
@@ -157,7 +157,7 @@ class PyTorchPeer(Peer):
 
 
 def fastest_implementation(parameters: list[Tensor]) -> dict[str, Any]:
-    """The setting of RMSprop with which a step takes least; gradients of 0 change no parameter."""
+    """Return the fastest setting of RMSprop's implementation, measured with zero gradients."""
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
     seconds = {}
@@ -165,7 +165,7 @@ def fastest_implementation(parameters: list[Tensor]) -> dict[str, Any]:
         try:
             optimizer = torch.optim.RMSprop(parameters, **RMSPROP, **setting)
             optimizer.step()
-        except (TypeError, RuntimeError):  # this version of PyTorch has no such implementation
+        except (TypeError, RuntimeError):  # not available in this version of PyTorch
             continue
         start = time.perf_counter()
         for _ in range(20):

@@ -1,1 +1,1 @@
-"""The `cvae` command."""
+"""The command `cvae`."""

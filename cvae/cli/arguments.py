@@ -1,4 +1,4 @@
-"""The arguments of the command `cvae`: its subcommands and their flags."""
+"""The argument parser of the command `cvae`: its subcommands and their flags."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import cvae
 
 
 class _Setting(NamedTuple):
-    """How an argument of BernoulliVAE is given on the command line."""
+    """The command-line flag of an argument of BernoulliVAE."""
 
     flag: str
     metavar: str
@@ -21,7 +21,7 @@ class _Setting(NamedTuple):
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser that reports errors in one line."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
@@ -41,7 +41,7 @@ def _int_from(lowest: int) -> Callable[[str], int]:
 
 
 def _ints(text: str) -> tuple[int, ...]:
-    """Read "28x28" as (28, 28)."""
+    """Parse ints joined by x: "28x28" is (28, 28)."""
     try:
         return tuple(int(number) for number in text.lower().split("x"))
     except ValueError:
@@ -55,29 +55,29 @@ def _int_or_ints(text: str) -> int | tuple[int, ...]:
 
 
 def _pad(text: str) -> str | int | tuple[int, ...]:
-    # Words go to the constructor as they are: it knows which ones there are.
+    # The constructor checks words such as "same".
     return text if text.isalpha() else _int_or_ints(text)
 
 
 _COUNT = _int_from(1)
 _SEED = _int_from(0)
-DEFAULT_SEED = 2  # so that a command gives the same model each time
+DEFAULT_SEED = 2  # makes each run of a command train the same model
 
 _SETTINGS = {
     "T": _Setting("--T", "N", _COUNT, "size of the latent code"),
     "latent_dim": _Setting("--latent-dim", "N", _COUNT, "width of the hidden dense layers"),
-    "optimizer": _Setting("--optimizer", "CALL", str, "optimizer and its arguments"),
-    "init": _Setting("--init", "NAME", str, "how the weights start"),
+    "optimizer": _Setting("--optimizer", "CALL", str, "optimizer with its arguments"),
+    "init": _Setting("--init", "NAME", str, "initialization of the weights"),
     "n_epochs": _Setting("--epochs", "N", _COUNT, "passes over the images"),
-    "batchsize": _Setting("--batchsize", "N", _COUNT, "images in a batch"),
+    "batchsize": _Setting("--batchsize", "N", _COUNT, "images per batch"),
     "beta": _Setting("--beta", "X", float, "weight of the KL divergence"),
     "image_shape": _Setting("--image-shape", "RxC[xCH]", _ints, "shape of the images"),
-    "algorithm": _Setting("--algorithm", "NAME", str, "how to convolve: auto, direct or winograd"),
+    "algorithm": _Setting("--algorithm", "NAME", str, "convolution algorithm: auto, direct or winograd"),
     "dtype": _Setting("--dtype", "TYPE", str, "float32 or float64"),
-    "random_state": _Setting("--seed", "N", _SEED, f"start of the random numbers (default: {DEFAULT_SEED})"),
+    "random_state": _Setting("--seed", "N", _SEED, f"seed of the random numbers (default: {DEFAULT_SEED})"),
 }
 _LAYER_SETTINGS = {  # --enc-conv1-pad, ...
-    "pad": ("PAD", _pad, "zeros around the input of {}: N, RxC, TxBxLxR, same or valid"),
+    "pad": ("PAD", _pad, "zero padding of {}: N, RxC, TxBxLxR, same or valid"),
     "out_ch": ("N", _COUNT, "output channels of {}"),
     "stride": ("N", _COUNT, "stride of {}"),
     "kernel_shape": ("RxC", _int_or_ints, "kernel shape of {}"),
@@ -85,7 +85,7 @@ _LAYER_SETTINGS = {  # --enc-conv1-pad, ...
 
 
 def settings() -> dict[str, _Setting]:
-    """The arguments of BernoulliVAE that have a flag, the encoder's layers last."""
+    """Return the flags by argument of BernoulliVAE, those of the encoder's layers last."""
     found = dict(_SETTINGS)
     for name in inspect.signature(cvae.BernoulliVAE).parameters:
         if name.startswith("enc_"):
@@ -97,7 +97,7 @@ def settings() -> dict[str, _Setting]:
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    """Add a flag for each setting; what is not given is left to the constructor."""
+    """Add a flag for each setting; one that is not given is absent from the parsed arguments."""
     parameters = inspect.signature(cvae.BernoulliVAE).parameters
     for name, setting in settings().items():
         default = parameters[name].default
@@ -113,6 +113,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all subcommands."""
     parser = _Parser(prog="cvae", description="Convolutional variational autoencoders on the CPU.")
     parser.add_argument("--version", action="version", version=f"cvae {cvae.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -123,27 +124,24 @@ def make_parser() -> argparse.ArgumentParser:
         added.add_argument("--threads", type=_COUNT, metavar="N", help="number of threads")
         return added
 
-    demo = command("demo", "train on the built-in digits; writes a model, its history and pictures")
+    demo = command("demo", "train on the built-in digits and write a model, its history and pictures")
     demo.add_argument("--out", metavar="DIR", default="cvae-demo", help="default: %(default)s")
     demo.add_argument("--epochs", type=_COUNT, metavar="N", default=25, help="default: %(default)s")
     demo.add_argument("--seed", type=_SEED, metavar="N", default=DEFAULT_SEED, help="default: %(default)s")
 
-    train = command("train", "train a model; Ctrl-C saves what was trained")
+    train = command("train", "train a model; Ctrl-C stops the training and saves the model")
     _add_data(train)
     _add_output(train, "MODEL", "file to write, .safetensors")
     train.add_argument("--history", metavar="FILE", help="also write the history, .csv")
-    train.add_argument("--resume", metavar="MODEL", help="go on training this model")
-    train.add_argument("--quiet", action="store_true", help="show no progress")
+    train.add_argument("--resume", metavar="MODEL", help="continue training this model")
+    train.add_argument("--quiet", action="store_true", help="do not show progress")
     _add_settings(train)
 
-    evaluate = command("evaluate", "print the ELBO of the test images, or of all if there are none")
+    evaluate = command("evaluate", "print the ELBO of the test images, or of all images if there are none")
     _add_model(evaluate)
     _add_data(evaluate)
     evaluate.add_argument(
-        "--log-likelihood",
-        type=_COUNT,
-        metavar="N",
-        help="also estimate log p(x) from N samples of each code",
+        "--log-likelihood", type=_COUNT, metavar="N", help="also estimate log p(x) from N samples of each code"
     )
     evaluate.add_argument("--json", action="store_true", help="print JSON")
 
@@ -151,7 +149,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_model(sample)
     _add_output(sample, "PICTURE", "picture to write, .png")
     sample.add_argument("-n", type=_COUNT, metavar="N", default=64, help="default: %(default)s")
-    sample.add_argument("--seed", type=_SEED, metavar="N", help="makes results repeatable")
+    sample.add_argument("--seed", type=_SEED, metavar="N", help="seed of the random numbers (default: none)")
 
     reconstruct = command("reconstruct", "draw the first test images above their reconstructions")
     _add_model(reconstruct)
@@ -159,12 +157,12 @@ def make_parser() -> argparse.ArgumentParser:
     _add_output(reconstruct, "PICTURE", "picture to write, .png")
     reconstruct.add_argument("-n", type=_COUNT, metavar="N", default=40, help="default: %(default)s")
 
-    encode = command("encode", "write the latent means of the images, not of test images, as .npy")
+    encode = command("encode", "write the latent means of the images, test images excluded, as .npy")
     _add_model(encode)
     _add_data(encode)
     _add_output(encode, "FILE", "array to write, (n, T), .npy")
 
-    info = command("info", "print versions and what the CPU offers, and a model's settings")
+    info = command("info", "print versions, instruction sets, threads and a model's settings")
     info.add_argument("model", metavar="MODEL", nargs="?", help="a model file")
     return parser
 
@@ -174,7 +172,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
-    known = ", ".join(cvae.data.loading.names())
+    known = ", ".join(cvae.datasets.names())
     parser.add_argument("data", metavar="DATA", help=f"images: {known}, a file or a folder")
 
 

@@ -1,7 +1,7 @@
-"""The command `cvae`: train, evaluate and use a model without writing Python.
+"""The command `cvae`: train, evaluate and use a model from the shell.
 
-Results go to standard output, progress and errors to standard error. The exit code is 0 for
-success, 2 for an error of the user's (one line says which), 130 after Ctrl-C.
+Results are written to standard output, progress and errors to standard error. A user error is reported in one
+line; `main` documents the exit codes.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        The arguments after the command's name; those of the process if None.
+        The command-line arguments without the program's name. Default: those of the process.
 
     Returns
     -------
     int
-        The exit code: 0, 2 after an error, 130 after Ctrl-C, 141 if nobody reads the output.
+        The exit code: 0 for success, 2 for an error, 130 after Ctrl-C, 141 for a broken pipe.
 
     Raises
     ------
     SystemExit
-        After --help and --version (0) and for arguments that cannot be parsed (2).
+        With code 0 after --help and --version, with code 2 for invalid arguments.
     """
     try:
         try:
@@ -63,12 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # What is left in the buffer would raise again when the interpreter flushes it at its end.
+        # The interpreter flushes standard output again at exit, which would raise another BrokenPipeError.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, OSError, FloatingPointError, MemoryError, ImportError) as error:
         if isinstance(error, ImportError) and error.name is not None:
-            raise  # no message about an extra that is missing, but a module of our own
+            raise  # a failed import of our own, not the message about a missing extra
         print(f"cvae: error: {_one_line(error)}", file=sys.stderr)
         return 2
     return 0
@@ -80,7 +80,7 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-# The commands
+# The subcommands
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -95,7 +95,7 @@ def _demo(args: argparse.Namespace) -> None:
     except ImportError as error:
         _log(f"no {', '.join(_DEMO_PICTURES)}: {error}")
         pictures = []
-    dataset = cvae.data.loading.load("mnist-sample")
+    dataset = cvae.datasets.load("mnist-sample")
     vae = cvae.BernoulliVAE(**_DEMO_SETTINGS, n_epochs=args.epochs, random_state=args.seed)
     results = _train_and_save(vae, dataset, model, history)
     if pictures:
@@ -139,7 +139,7 @@ def _train(args: argparse.Namespace) -> None:
             raise ValueError(f"{', '.join(fixed)} cannot be changed with --resume")
         vae = cvae.load(args.resume).set_params(**given)
         shape = vae._require_fitted()
-    dataset = cvae.data.loading.load(args.data, image_shape=shape)
+    dataset = cvae.datasets.load(args.data, image_shape=shape)
     results = _train_and_save(vae, dataset, args.output, args.history, quiet=args.quiet)
     _print_table(results)
     _print_written(*outputs)
@@ -152,9 +152,9 @@ def _train_and_save(
     history: str | Path | None,
     quiet: bool = False,
 ) -> dict[str, str]:
-    """Train, write the model and its history, also after Ctrl-C; returns results to be printed."""
-    first = len(vae.history_.get("loss", ()))
-    is_terminal = sys.stderr.isatty()  # tqdm's bar there, in a log file a line for each epoch
+    """Train, write the model and its history, also after Ctrl-C, and return the results to print."""
+    n_before = _n_epochs(vae)
+    is_terminal = sys.stderr.isatty()  # show a progress bar there, elsewhere log a line per epoch
     try:
         vae.fit(
             dataset.images,
@@ -166,15 +166,14 @@ def _train_and_save(
     except KeyboardInterrupt:
         if vae.__sklearn_is_fitted__():
             _write_model(vae, model, history)
-            n_epochs = len(vae.history_.get("loss", ()))
-            _log(f"interrupted after {n_epochs} complete epochs; what was trained is in {model}")
+            _log(f"interrupted after {_n_epochs(vae)} complete epochs; the model was saved to {model}")
         raise
     except FloatingPointError:
-        if len(vae.history_.get("loss", ())) > first:  # not where training never got under way
+        if _n_epochs(vae) > n_before:  # an older file is worth more than a model that never trained
             _write_model(vae, model, history)
-            _log(f"what was trained before that is in {model}")
+            _log(f"training failed after {_n_epochs(vae)} complete epochs; the model was saved to {model}")
         raise
-    seconds = vae.history_["seconds"][first:]
+    seconds = vae.history_["seconds"][n_before:]
     elbos = _negative_elbos({name: values[-1] for name, values in vae.history_.items()})
     return {
         **{f"{name} negative ELBO": f"{value:.2f} {_NATS}" for name, value in elbos.items()},
@@ -189,11 +188,11 @@ def _log_epoch(vae: cvae.VAE, epoch: int, entry: Mapping[str, float]) -> None:
 
 
 def _negative_elbos(entry: Mapping[str, float]) -> dict[str, float]:
-    """The negative ELBOs of one epoch; unlike the loss they do not depend on `beta`."""
+    """Return the negative ELBOs of an epoch; unlike the loss they do not depend on `beta`."""
     elbos = {}
     for name, prefix in (("training", ""), ("test", "val_")):
         value = entry.get(f"{prefix}reconstruction", math.nan) + entry.get(f"{prefix}kl", math.nan)
-        if not math.isnan(value):  # NaN stands for an epoch without test images
+        if not math.isnan(value):  # NaN if there were no test images
             elbos[name] = value
     return elbos
 
@@ -201,11 +200,15 @@ def _negative_elbos(entry: Mapping[str, float]) -> dict[str, float]:
 def _write_model(vae: cvae.VAE, model: str | Path, history: str | Path | None) -> None:
     vae.save(model)
     if history is not None:
-        n_epochs = len(vae.history_.get("loss", ()))
         with replaced_file(history) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
             writer = csv.writer(text)
             writer.writerow(["epoch", *vae.history_])
-            writer.writerows(zip(range(1, n_epochs + 1), *vae.history_.values(), strict=True))
+            writer.writerows(zip(range(1, _n_epochs(vae) + 1), *vae.history_.values(), strict=True))
+
+
+def _n_epochs(vae: cvae.BernoulliVAE) -> int:
+    """Return the number of epochs that a model was trained for."""
+    return len(vae.history_.get("loss", ()))
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -283,24 +286,24 @@ def _info(args: argparse.Namespace) -> None:
                 "model": args.model,
                 "images": "x".join(map(str, vae._require_fitted())),
                 "parameters": f"{sum(sizes):,}",
-                "epochs trained": len(vae.history_.get("loss", ())),
+                "epochs trained": _n_epochs(vae),
                 **vae.get_params(),
             }
         )
 
 
-# What the commands share
+# Shared by the subcommands
 
 
 def _load(args: argparse.Namespace) -> tuple[cvae.VAE, Dataset]:
-    """Load the model and the data, which may be flat: the model knows the images' shape."""
+    """Load the model and the data; flat images get the image shape of the model."""
     _set_threads(args)
     vae = cvae.load(args.model)
-    return vae, cvae.data.loading.load(args.data, image_shape=vae._require_fitted())
+    return vae, cvae.datasets.load(args.data, image_shape=vae._require_fitted())
 
 
 def _evaluation_images(dataset: Dataset) -> tuple[np.ndarray, str]:
-    """The test images if there are any, otherwise all images, and what to call them."""
+    """Return the test images if there are any, otherwise all images, and their description."""
     name = Path(dataset.name).name
     if dataset.test_images is not None:
         return dataset.test_images, f"test images of {name}"
@@ -313,14 +316,14 @@ def _set_threads(args: argparse.Namespace) -> None:
 
 
 def _check_output(path: str | Path, inputs: Sequence[str | None] = (), picture: bool = False) -> None:
-    """Check before any long work that a file can be written, and that none of the others would be lost by it."""
+    """Check, before any long work, that an output can be written and would not overwrite an input."""
     if picture:
         plotting.check_can_plot(path)
     if os.path.exists(path) and not os.path.isfile(path):
-        raise ValueError(f"the output must be a file, got {os.fspath(path)!r}, which is none")
+        raise ValueError(f"the output must be a regular file, got {os.fspath(path)!r}")
     for other in inputs:
         if other is not None and os.path.realpath(other) == os.path.realpath(path):
-            raise ValueError(f"an output must be a file of its own, got {os.fspath(path)!r} twice")
+            raise ValueError(f"inputs and outputs must be different files, got {os.fspath(path)!r} twice")
     folder = os.path.dirname(os.path.realpath(path))
     try:
         tempfile.TemporaryFile(dir=folder).close()
@@ -329,7 +332,7 @@ def _check_output(path: str | Path, inputs: Sequence[str | None] = (), picture: 
 
 
 def _log(message: str) -> None:
-    with contextlib.suppress(BrokenPipeError):  # nobody reads it: no reason to stop training
+    with contextlib.suppress(BrokenPipeError):  # a closed log is no reason to stop training
         print(f"cvae: {message}", file=sys.stderr)
 
 

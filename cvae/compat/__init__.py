@@ -1,1 +1,1 @@
-"""numpy-ml's other names."""
+"""numpy-ml's helper functions and loss, under numpy-ml's names."""

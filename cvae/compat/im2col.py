@@ -1,7 +1,7 @@
 """numpy-ml's convolution helpers in NumPy: padding, dilating, `im2col`, `col2im` and `conv2D`.
 
-They are for study and for other code, and keep numpy-ml's names and orders; the layers run compiled
-kernels instead. The sizes come from `cvae.nn.geometry`.
+They keep numpy-ml's names and axis orders, for study and for code that uses them; the layers run compiled
+kernels instead. Sizes are computed by `cvae.nn.geometry`.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def pad2D(
     stride: IntOrPair | None = None,
     dilation: SupportsIndex = 0,
 ) -> tuple[FloatArray, Pad4]:
-    """Put rows and cols of zeros around each image.
+    """Pad each image with rows and cols of zeros.
 
     Parameters
     ----------
@@ -40,17 +40,17 @@ def pad2D(
     pad
         As in `resolve_pad`.
     kernel_shape, stride, dilation
-        As in `resolve_pad`; `pad="same"` needs the first two.
+        As in `resolve_pad`; `pad="same"` requires `kernel_shape` and `stride`.
 
     Returns
     -------
-    X_pad : array, shape (n, top + rows + bottom, left + cols + right, ch), dtype of X
+    X_pad : array, shape (n, top + rows + bottom, left + cols + right, ch), dtype of `X`
     pad4 : (top, bottom, left, right)
 
     Raises
     ------
     ValueError
-        If X is not 4-D, `pad` is wrong, or `pad` is "same" without a kernel_shape and a stride.
+        If `X` is not 4-D, `pad` is invalid, or `pad` is "same" without `kernel_shape` or `stride`.
 
     Examples
     --------
@@ -71,24 +71,24 @@ def pad2D(
 
 
 def dilate(X: npt.ArrayLike, d: SupportsIndex) -> FloatArray:
-    """Put d rows and cols of zeros between neighbouring rows and cols of each image.
+    """Insert d rows and cols of zeros between adjacent rows and cols of each image.
 
     Parameters
     ----------
     X : array, shape (n, rows, cols, ch)
     d : int
-        >= 0.
+        Number of zeros, >= 0.
 
     Returns
     -------
-    X_dilated : array, shape (n, rows + d * (rows - 1), cols + d * (cols - 1), ch), dtype of X
+    X_dilated : array, shape (n, rows + d * (rows - 1), cols + d * (cols - 1), ch), dtype of `X`
 
     Raises
     ------
     TypeError
         If `d` is not an integer.
     ValueError
-        If X is not 4-D, or `d` is negative.
+        If `X` is not 4-D or `d` is negative.
 
     Examples
     --------
@@ -113,27 +113,26 @@ def im2col(
     stride: IntOrPair,
     dilation: SupportsIndex = 0,
 ) -> tuple[FloatArray, Pad4]:
-    """Lay the windows of all images out as the columns of a matrix.
+    """Arrange the windows of all images as the columns of a matrix.
 
     Parameters
     ----------
     X : array, shape (n, rows, cols, in_ch)
     W_shape : (kernel_rows, kernel_cols, in_ch, out_ch)
-        Shape of the weights that the matrix is meant for.
+        Shape of the weights that the matrix is to be multiplied by.
     pad, stride, dilation
         As in `resolve_pad`, `resolve_stride` and `resolve_dilation`.
 
     Returns
     -------
-    X_col : array, shape (in_ch * kernel_rows * kernel_cols, out_rows * out_cols * n), dtype of X
-        Rows are ordered by channel, kernel row, kernel col; columns by output row, output col,
-        example.
+    X_col : array, shape (in_ch * kernel_rows * kernel_cols, out_rows * out_cols * n), dtype of `X`
+        Rows are ordered by channel, kernel row, kernel col; columns by output row, output col, image.
     pad4 : (top, bottom, left, right)
 
     Raises
     ------
     ValueError
-        If X is not 4-D, the channels differ, or the kernel does not fit.
+        If `X` is not 4-D, the channels differ, or the kernel does not fit.
 
     Examples
     --------
@@ -158,34 +157,34 @@ def col2im(
     stride: IntOrPair,
     dilation: SupportsIndex = 0,
 ) -> FloatArray:
-    """Add columns as `im2col` makes them back into images: the transposed map of `im2col`.
+    """Add the columns of a matrix into images; the transpose of `im2col` as a linear map.
 
     Parameters
     ----------
     X_col : array, shape (in_ch * kernel_rows * kernel_cols, out_rows * out_cols * n)
     X_shape : (n, rows, cols, in_ch)
-        Shape of the images, which is NHWC here too.
+        Shape of the images in NHWC, unlike the result.
     W_shape : (kernel_rows, kernel_cols, in_ch, out_ch)
     pad : (top, bottom, left, right)
         The second result of `im2col`.
     stride, dilation
-        As they were given to `im2col`.
+        As passed to `im2col`.
 
     Returns
     -------
-    X : array, shape (n, in_ch, rows, cols), dtype of X_col
-        **NCHW**, as in numpy-ml. What falls on the padding is dropped.
+    X : array, shape (n, in_ch, rows, cols), dtype of `X_col`
+        **NCHW**, as in numpy-ml. Values that fall on the padding are discarded.
 
     Raises
     ------
     TypeError
         If `pad` is not a tuple of 4.
     ValueError
-        If the shapes do not go together.
+        If the shapes do not match.
 
     Examples
     --------
-    How many windows each pixel of a 3x3 image is part of:
+    Count the windows that contain each pixel of a 3x3 image:
 
     >>> col2im(np.ones((4, 4)), (1, 3, 3, 1), (2, 2, 1, 1), (0, 0, 0, 0), stride=1)[0, 0]
     array([[1., 2., 1.],
@@ -204,18 +203,18 @@ def col2im(
     columns = columns.reshape(in_ch, kernel_rows, kernel_cols, out_rows, out_cols, n)
 
     top, bottom, left, right = pad
-    step, tap = resolve_stride(stride), resolve_dilation(dilation) + 1
+    stride, spacing = resolve_stride(stride), resolve_dilation(dilation) + 1
     images = np.zeros((in_ch, top + rows + bottom, left + cols + right, n), dtype=columns.dtype)
     for r in range(kernel_rows):
         for c in range(kernel_cols):
-            to_rows = slice(r * tap, r * tap + step * out_rows, step)
-            to_cols = slice(c * tap, c * tap + step * out_cols, step)
+            to_rows = slice(r * spacing, r * spacing + stride * out_rows, stride)
+            to_cols = slice(c * spacing, c * spacing + stride * out_cols, stride)
             images[:, to_rows, to_cols] += columns[:, r, c]
     return images[:, top : top + rows, left : left + cols].transpose(3, 0, 1, 2)
 
 
 def conv2D(X: npt.ArrayLike, W: npt.ArrayLike, stride: IntOrPair, pad: Pad, dilation: SupportsIndex = 0) -> FloatArray:
-    """Cross-correlate images with kernels (the kernel is not flipped), without a bias.
+    """Convolve images with kernels, without flipping the kernels or adding a bias.
 
     Parameters
     ----------
@@ -226,12 +225,12 @@ def conv2D(X: npt.ArrayLike, W: npt.ArrayLike, stride: IntOrPair, pad: Pad, dila
 
     Returns
     -------
-    Z : array, shape (n, out_rows, out_cols, out_ch), the common dtype of X and W
+    Z : array, shape (n, out_rows, out_cols, out_ch), common dtype of `X` and `W`
 
     Raises
     ------
     ValueError
-        If X or W is not 4-D, the channels differ, or the kernel does not fit.
+        If `X` or `W` is not 4-D, the channels differ, or the kernel does not fit.
 
     Examples
     --------
@@ -251,14 +250,13 @@ def _windows(
     stride: IntOrPair,
     dilation: SupportsIndex,
 ) -> tuple[FloatArray, Pad4]:
-    """View all windows: (n, out_rows, out_cols, in_ch, kernel_rows, kernel_cols)."""
+    """View all windows as (n, out_rows, out_cols, in_ch, kernel_rows, kernel_cols)."""
     images = _as_nhwc(X)
-    # Called for its checks that X and W go together.
-    calc_conv_out_dims(images.shape, W_shape, stride, pad, dilation)
+    calc_conv_out_dims(images.shape, W_shape, stride, pad, dilation)  # for its checks
     X_pad, pad4 = pad2D(images, pad, W_shape[:2], stride, dilation)
     windows = sliding_window_view(X_pad, kernel_span(W_shape[:2], dilation), axis=(1, 2))
-    step, tap = resolve_stride(stride), resolve_dilation(dilation) + 1
-    return windows[:, ::step, ::step, :, ::tap, ::tap], pad4
+    stride, spacing = resolve_stride(stride), resolve_dilation(dilation) + 1
+    return windows[:, ::stride, ::stride, :, ::spacing, ::spacing], pad4
 
 
 def _as_nhwc(X: npt.ArrayLike) -> FloatArray:

@@ -1,7 +1,7 @@
-"""The loss of a Bernoulli VAE from probabilities: the negative evidence lower bound (ELBO).
+"""The negative evidence lower bound (ELBO) of a Bernoulli VAE, computed from probabilities.
 
-Source: Kingma and Welling 2014, "Auto-encoding variational Bayes", with the weight on the
-divergence of Higgins et al. 2017 (beta-VAE).
+Sources: Kingma and Welling 2014, "Auto-encoding variational Bayes"; Higgins et al. 2017 (beta-VAE) for the
+weight of the KL divergence.
 """
 
 import numpy as np
@@ -11,19 +11,18 @@ from cvae.parsing import check_number
 
 FloatArray = npt.NDArray[np.floating]
 
-# Probabilities are kept this far from 0 and 1.
-_EPS = np.finfo(np.float64).eps
+_EPS = np.finfo(np.float64).eps  # probabilities are clipped to [_EPS, 1 - _EPS]
 
 
 class VAELoss:
     """Negative ELBO in nats per image, and its gradient.
 
-    For each image, the binary cross-entropy of the pixels plus ``beta`` times the KL divergence
-    of the code's distribution N(mean, exp(log_var)) from N(0, I); averaged over the images.
-    Everything is computed in float64 whatever the dtypes.
+    The loss of an image is the binary cross-entropy summed over its pixels plus ``beta`` times the KL
+    divergence of the code's distribution N(mean, exp(log_var)) from N(0, I). The result is the mean over the
+    images, computed in float64 for inputs of any dtype.
 
-    Training does not go through this class: from logits, the same loss has no clipping, and its
-    gradient does not vanish where a probability has rounded to 0 or 1.
+    Training does not use this class: it computes the same loss from logits, which requires no clipping and
+    whose gradient does not vanish where a probability rounds to 0 or 1.
 
     Examples
     --------
@@ -42,7 +41,7 @@ class VAELoss:
         *,
         beta: float = 1.0,
     ) -> float:
-        """Do the same as `loss`."""
+        """Return the loss; see `loss`."""
         return self.loss(y, y_pred, t_mean, t_log_var, beta=beta)
 
     def __str__(self) -> str:
@@ -62,9 +61,9 @@ class VAELoss:
         Parameters
         ----------
         y : array (n, N)
-            The images' pixels, in [0, 1].
+            Pixels of the images, in [0, 1].
         y_pred : array (n, N)
-            Predicted probabilities, in [0, 1]; cut off at 2.2e-16 from either end.
+            Predicted probabilities, in [0, 1]; clipped to at least 2.2e-16 from 0 and 1.
         t_mean, t_log_var : array (n, T)
             Mean and log variance of the code's distribution.
         beta : float
@@ -73,12 +72,12 @@ class VAELoss:
         Returns
         -------
         float
-            In nats per image.
+            Nats per image.
 
         Raises
         ------
         ValueError
-            If the shapes do not fit together, there are no images, or `beta` is out of range.
+            If the shapes do not match, there are no images, or `beta` is out of range.
 
         Examples
         --------
@@ -87,7 +86,7 @@ class VAELoss:
         """
         y, p, mean, log_var = _checked(y, y_pred, t_mean, t_log_var)
         beta = check_number("beta", beta, "[0, inf)")
-        with np.errstate(over="ignore"):  # exp(log_var) may be infinite; so is the loss then
+        with np.errstate(over="ignore"):  # if exp(log_var) overflows, the loss is infinite
             cross_entropy = -float((y * np.log(p) + (1 - y) * np.log1p(-p)).sum())
             divergence = -0.5 * float((1 + log_var - mean**2 - np.exp(log_var)).sum())
         return (cross_entropy + beta * divergence) / len(y)
@@ -103,7 +102,7 @@ class VAELoss:
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return the gradient of the loss.
 
-        Where a probability is cut off, the gradient is that at the cut-off value.
+        Where a probability is clipped, the gradient is evaluated at the clipped value.
 
         Parameters
         ----------
@@ -116,7 +115,8 @@ class VAELoss:
             With respect to `y_pred`.
         dLogVar, dMean : array (n, T)
             With respect to `t_log_var` and `t_mean`, in this order.
-            Each has the dtype of what it belongs to, if that is a float array.
+
+            Each gradient has the dtype of its argument if that is a float dtype, otherwise float64.
 
         Raises
         ------
@@ -136,7 +136,7 @@ class VAELoss:
             grad_y_pred = ((1 - target) / (1 - p) - target / p) / n
             grad_log_var = beta * (np.exp(log_var) - 1) / (2 * n)
             grad_mean = beta * mean / n
-            # A float32 may overflow where the float64 did not: infinity is its value, too.
+            # Inside errstate, as the conversion to float32 may overflow to infinity too.
             return (
                 _like(grad_y_pred, y_pred),
                 _like(grad_log_var, t_log_var),
@@ -147,16 +147,16 @@ class VAELoss:
 def _checked(
     y: npt.ArrayLike, y_pred: npt.ArrayLike, t_mean: npt.ArrayLike, t_log_var: npt.ArrayLike
 ) -> list[npt.NDArray[np.float64]]:
-    """Return the four as float64 arrays, the probabilities clipped, if their shapes fit."""
+    """Return the four arrays as float64, with clipped probabilities, after checking their shapes."""
     arrays = [np.asarray(array, dtype=np.float64) for array in (y, y_pred, t_mean, t_log_var)]
     y_shape, y_pred_shape, mean_shape, log_var_shape = (array.shape for array in arrays)
-    fitting = (
+    match = (
         len(y_shape) == len(mean_shape) == 2
         and y_shape == y_pred_shape
         and mean_shape == log_var_shape
         and y_shape[0] == mean_shape[0] > 0
     )
-    if not fitting:
+    if not match:
         raise ValueError(
             "y and y_pred must both be (n, N), t_mean and t_log_var both (n, T), with n > 0, got "
             f"{y_shape}, {y_pred_shape}, {mean_shape} and {log_var_shape}"

@@ -1,1 +1,1 @@
-"""Images: reading them, checking them, taking batches."""
+"""Reading and validating images, and drawing batches from them."""

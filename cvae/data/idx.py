@@ -1,6 +1,7 @@
-"""IDX, the format of MNIST's files (http://yann.lecun.com/exdb/mnist/).
+"""A reader for IDX, the format of MNIST's files (http://yann.lecun.com/exdb/mnist/).
 
-00 00, a type code, the number of dimensions, each of them as a big-endian uint32, the values.
+An IDX file consists of two zero bytes, a type code, the number of dimensions (a byte each), the dimensions
+as big-endian uint32, and the values.
 """
 
 import gzip
@@ -14,18 +15,28 @@ import numpy as np
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _CHUNK_BYTES = 1 << 20
-_DEFLATE_MAX_RATIO = 1032  # 258 bytes from 2 bits: no gzip file holds more than this times its size
+_DEFLATE_MAX_RATIO = 1032  # deflate's upper bound on compression: 258 bytes from 2 bits
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Read an IDX file, gzipped or not, into one array in native byte order.
+    """Read an IDX file, gzipped or not, into an array in native byte order.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    ndarray
+        With the dimensions and the dtype given in the file.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     ValueError
-        If it is not a sound IDX file; nothing larger than the file can hold is made before.
+        If it is not a valid IDX file. A header that announces more than the file can contain is rejected
+        before any memory is allocated.
     """
     with path.open("rb") as file:
         is_gzip = file.read(2) == b"\x1f\x8b"
@@ -35,11 +46,11 @@ def read_idx(path: Path) -> np.ndarray:
             with gzip.GzipFile(fileobj=file) if is_gzip else file as stream:
                 return _parse_idx(stream, max_bytes)
         except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{path}: not a sound IDX file: {error}") from None
+            raise ValueError(f"{path}: not a valid IDX file: {error}") from None
 
 
 def _parse_idx(stream: io.BufferedReader | gzip.GzipFile, max_bytes: int) -> np.ndarray:
-    """Read from a stream that can hold `max_bytes` at most, in chunks: only the result is large."""
+    """Parse a stream of at most `max_bytes` bytes, in chunks, so that only the result is large."""
     magic = stream.read(4)
     if len(magic) < 4:
         raise ValueError(f"it is truncated in its header, after {len(magic)} bytes")
@@ -55,7 +66,7 @@ def _parse_idx(stream: io.BufferedReader | gzip.GzipFile, max_bytes: int) -> np.
     shape = struct.unpack(f">{n_dims}I", sizes)
     n_bytes = math.prod(shape) * dtype.itemsize
     truncated = f"it is truncated: its header, shape {shape}, announces {n_bytes} bytes of values"
-    if n_bytes > max_bytes:  # before any memory is asked for
+    if n_bytes > max_bytes:
         raise ValueError(truncated)
     array = np.empty(shape, dtype)
     buffer = array.reshape(-1).view(np.uint8).data
@@ -63,8 +74,8 @@ def _parse_idx(stream: io.BufferedReader | gzip.GzipFile, max_bytes: int) -> np.
     while filled < n_bytes:
         n_read = stream.readinto(buffer[filled : filled + _CHUNK_BYTES])
         if n_read == 0:
-            raise ValueError(f"{truncated}, it holds {filled}")
+            raise ValueError(f"{truncated}, but it holds {filled}")
         filled += n_read
     if stream.read(1):
-        raise ValueError(f"bytes follow after the values that its header, shape {shape}, announces")
+        raise ValueError(f"bytes follow the values that its header, shape {shape}, announces")
     return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))

@@ -1,9 +1,9 @@
-"""The one place where image arrays are validated, and where batches are taken from them.
+"""Validation of image arrays, and gathering of batches from them.
 
-A set of images is an array ``(n, rows, cols, channels)`` with values in [0, 1]; ``uint8`` alone
-means 0..255. Sets can be larger than memory (memory maps), so nothing here makes a temporary of the
-size of the set: shapes are views, values are checked block by block, and the scaling to [0, 1] is
-done batch by batch.
+A set of images is an array ``(n, rows, cols, channels)`` with values in [0, 1], or of dtype ``uint8`` with
+values in 0..255. A set may be a memory map larger than RAM, so no function here allocates a temporary of the
+set's size: shapes are changed by views, values are checked block by block, and images are scaled batch by
+batch.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from cvae._kernels import elementwise
 from cvae._kernels.program import Program
 from cvae.runtime.programs import execute, run
 
-_BLOCK_VALUES = 1 << 16  # values checked or copied at a time: few enough for a core's cache
+_BLOCK_VALUES = 1 << 16  # values checked or copied at a time, so that they stay in cache
 
 
 def resolve_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
-    """Give the shape of one image as (rows, cols, channels).
+    """Return the shape of an image as (rows, cols, channels).
 
     Parameters
     ----------
     image_shape : sequence of 2 or 3 ints >= 1
-        (rows, cols), which means one channel, or (rows, cols, channels).
+        (rows, cols) for one channel, or (rows, cols, channels).
 
     Returns
     -------
@@ -38,7 +38,7 @@ def resolve_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
     TypeError
         If `image_shape` is not a sequence of ints.
     ValueError
-        If it does not have 2 or 3 entries, or one of them is less than 1.
+        If it does not have 2 or 3 entries, or an entry is less than 1.
 
     Examples
     --------
@@ -57,21 +57,21 @@ def resolve_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def as_images(X: npt.ArrayLike, image_shape: Sequence[int] | None = None, *, name: str = "X") -> np.ndarray:
-    """View an array as images ``(n, rows, cols, channels)``, after checking its dtype and shape.
+    """View an array as images ``(n, rows, cols, channels)`` after checking its dtype and shape.
 
-    No value is read and no array is copied: the result is a view with the dtype, strides and byte
-    order of `X`, be that in memory, read-only or memory-mapped. `check_range` checks the values.
+    The values of an array are neither read nor copied: the result is a view with the dtype and byte order of
+    `X`, which may be strided, read-only or memory-mapped. Use `check_range` to check the values.
 
     Parameters
     ----------
-    X : array_like of bool, integers or floats
-        ``(n, rows, cols, channels)``, ``(n, rows, cols)`` for one channel, or ``(n, features)``
-        with `image_shape`, the features in the order row, column, channel.
+    X : array_like of bool, int or float
+        ``(n, rows, cols, channels)``, ``(n, rows, cols)`` for one channel, or ``(n, features)`` with
+        `image_shape`, the features in row, column, channel order.
     image_shape : sequence of 2 or 3 ints, optional
-        (rows, cols), which means one channel, or (rows, cols, channels). Needed for
-        ``(n, features)``; otherwise `X` must match it.
+        (rows, cols) for one channel, or (rows, cols, channels). Required for ``(n, features)``; otherwise the
+        images must match it.
     name : str
-        What error messages call the array.
+        The name of the array in error messages.
 
     Returns
     -------
@@ -80,9 +80,9 @@ def as_images(X: npt.ArrayLike, image_shape: Sequence[int] | None = None, *, nam
     Raises
     ------
     TypeError
-        If the dtype is not bool, an integer or a float.
+        If the dtype is not bool, int or float.
     ValueError
-        If the shape is none of the above, does not match `image_shape` or holds no value.
+        If the shape is none of the above or does not match `image_shape`, or the array is empty.
 
     Examples
     --------
@@ -113,12 +113,12 @@ def as_images(X: npt.ArrayLike, image_shape: Sequence[int] | None = None, *, nam
 
 
 def _unflatten(array: np.ndarray, wanted: tuple[int, int, int] | None, name: str) -> np.ndarray:
-    """View (n, features) as (n, rows, cols, channels); splitting an axis never copies."""
+    """View (n, features) as (n, rows, cols, channels), which never copies."""
     n, features = array.shape
     if wanted is None:
         raise ValueError(
             f"{name} of shape (n, features) needs image_shape, (rows, cols) or "
-            f"(rows, cols, channels), got {array.shape} and no image_shape"
+            f"(rows, cols, channels), got {array.shape} without image_shape"
         )
     if features != wanted[0] * wanted[1] * wanted[2]:
         raise ValueError(
@@ -128,22 +128,22 @@ def _unflatten(array: np.ndarray, wanted: tuple[int, int, int] | None, name: str
 
 
 def check_range(X: np.ndarray, *, name: str = "X") -> None:
-    """Check that every value of a set of images lies in [0, 1].
+    """Check that all values of a set of images lie in [0, 1].
 
-    Arrays of bool, and of ``uint8``, which means 0..255, can hold nothing else and are not read.
-    All others are read once, in blocks: no temporary grows with the set.
+    Arrays of bool and of ``uint8`` (0..255) are valid by their dtype and are not read. All others are read
+    once, in blocks of constant size.
 
     Parameters
     ----------
     X : ndarray, shape (n, rows, cols, channels)
-        Images as `as_images` gives them.
+        Images as returned by `as_images`.
     name : str
-        What the error message calls the array.
+        The name of the array in the error message.
 
     Raises
     ------
     ValueError
-        If a value is less than 0, greater than 1 or NaN; it tells the first one and its place.
+        If a value is less than 0, greater than 1 or NaN; the message gives the first one and its position.
 
     Examples
     --------
@@ -160,7 +160,7 @@ def check_range(X: np.ndarray, *, name: str = "X") -> None:
         run(elementwise.is_in_unit_range, outside, X.reshape(-1))
         if not outside[0]:
             return
-    # A buffered iterator turns any array, be it strided or byte-swapped, into small native blocks.
+    # A buffered iterator yields small native blocks of any array, strided and byte-swapped ones included.
     blocks = np.nditer(
         X,
         flags=["external_loop", "buffered"],
@@ -185,15 +185,15 @@ def check_range(X: np.ndarray, *, name: str = "X") -> None:
 def gather(X: np.ndarray, indices: np.ndarray | slice, out: np.ndarray) -> np.ndarray:
     """Write the images ``X[indices]`` to `out`, scaled to [0, 1].
 
-    ``uint8`` values are divided by 255, all others only change their dtype. Besides `out` at most
-    65,536 values, or one image if it has more, are held at a time.
+    ``uint8`` values are divided by 255; all others are only converted to the dtype of `out`. Temporaries hold
+    at most 65,536 values, or one image if that is larger.
 
     Parameters
     ----------
     X : ndarray, shape (n, rows, cols, channels)
-        Images as `as_images` gives them.
+        Images as returned by `as_images`.
     indices : ndarray of ints, shape (m,), or slice
-        The images to take, in this order. Each index lies in 0..n-1.
+        The images to take, in this order; each index in 0..n-1.
     out : ndarray, shape (m, rows, cols, channels)
         float32 or float64, C-contiguous, in native byte order. Overwritten.
 
@@ -207,9 +207,9 @@ def gather(X: np.ndarray, indices: np.ndarray | slice, out: np.ndarray) -> np.nd
     TypeError
         If `indices` are not ints, or `out` is neither float32 nor float64.
     ValueError
-        If `out` has another shape or is not C-contiguous.
+        If `out` has the wrong shape or is not C-contiguous.
     IndexError
-        If an index lies outside 0..n-1.
+        If an index is outside 0..n-1.
 
     Examples
     --------
@@ -244,27 +244,28 @@ def gather(X: np.ndarray, indices: np.ndarray | slice, out: np.ndarray) -> np.nd
 
 
 class Gatherer:
-    """`gather` from the same images to the same array again and again, recorded once.
+    """Repeated calls of `gather` with the same images and output, recorded once for each batch size.
 
     Parameters
     ----------
-    X, out : arrays
-        As of `gather`; `out` has room for the largest batch.
+    X : ndarray, shape (n, rows, cols, channels)
+        Images as returned by `as_images`.
+    out : ndarray, shape (m, rows, cols, channels)
+        As in `gather`, for batches of up to m images.
     """
 
     def __init__(self, X: np.ndarray, out: np.ndarray) -> None:
         self._images, self._out = X, out
         self._indices = np.zeros(len(out), np.intp)
-        self._programs: dict[int, Program] = {}  # by the number of images
+        self._programs: dict[int, Program] = {}  # by batch size
 
     def load(self, indices: np.ndarray) -> None:
-        """Write the images of these indices, which are known to be valid, to the start of `out`."""
+        """Write the images ``X[indices]`` to the start of `out`; the indices are not checked."""
         n = len(indices)
         self._indices[:n] = indices
-        program = self._programs.get(n)
-        if program is None:
-            program = self._programs[n] = self._record(n)
-        execute(program)
+        if n not in self._programs:
+            self._programs[n] = self._record(n)
+        execute(self._programs[n])
 
     def _record(self, n: int) -> Program:
         X, out, indices, program = self._images, self._out[:n], self._indices[:n], Program()
@@ -277,14 +278,14 @@ class Gatherer:
 
 
 def _gather_kernel(X: np.ndarray, out: np.ndarray) -> Callable[..., None] | None:
-    """The kernel that gathers from X to `out`, if there is one."""
+    """Return the kernel that gathers from `X` to `out`, or None if there is none."""
     if X.dtype == np.uint8 and X.flags.c_contiguous:
         return elementwise.gather_bytes
     return elementwise.gather if X.dtype == out.dtype and _is_plain(X) else None
 
 
 def _is_plain(X: np.ndarray) -> bool:
-    """Whether the kernels can read an array as it is."""
+    """Return whether the kernels can read an array without conversion."""
     return X.dtype in (np.float32, np.float64) and X.dtype.isnative and X.flags.c_contiguous and X.flags.aligned
 
 
@@ -296,7 +297,7 @@ def _check_out(out: np.ndarray, shape: tuple[int, ...]) -> None:
 
 
 def _scale(images: np.ndarray, out: np.ndarray) -> None:
-    """Write images to `out` in its dtype, uint8 divided by 255."""
+    """Convert images to the dtype of `out`, dividing uint8 by 255."""
     if images.dtype == np.uint8:
         np.divide(images, 255, out=out, dtype=out.dtype)
     else:

@@ -1,7 +1,6 @@
-"""Sets of images: a sample of MNIST inside the package, and readers for the files images come in.
+"""Loading of image sets: a built-in sample of MNIST, IDX files, .npy, .npz and pictures.
 
-Reads MNIST's IDX files, NumPy's .npy and .npz, and pictures. Nothing is downloaded and nothing is
-unpickled. A file that is not what it should be gives a ValueError that names it.
+Nothing is downloaded or unpickled. An invalid file raises a ValueError that names it.
 """
 
 from __future__ import annotations
@@ -23,43 +22,43 @@ from cvae.data.images import as_images, resolve_image_shape
 _SAMPLE = "mnist-sample"
 _TORCHVISION_FOLDERS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 
-_IDX_FILES = {  # by the prefix of Dataset's fields
+_IDX_FILES = {  # images and labels, by prefix of Dataset's fields
     "": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test_": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 
-_NPZ_KEYS = {  # compared in lower case: X_train is x_train
+_NPZ_KEYS = {  # by field of Dataset; compared in lower case
     "images": ("images", "x_train", "train_images", "x", "arr_0"),
     "labels": ("labels", "y_train", "train_labels", "y"),
     "test_images": ("test_images", "x_test"),
     "test_labels": ("test_labels", "y_test"),
 }
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
-# What NumPy raises for a .npy header that is damaged.
+# What NumPy raises for a damaged .npy header.
 _NPY_ERRORS = (ValueError, TypeError, OverflowError, SyntaxError, tokenize.TokenError)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """A set of images, with labels and test images if there are any.
+    """A set of images, optionally with labels and test images.
 
     Attributes
     ----------
     name : str
-        The built-in name or the path that it was loaded from.
+        The built-in name or the path that the set was loaded from.
     images : ndarray, shape (n, rows, cols, channels)
-        With the dtype of the source; uint8 means 0..255. May be a read-only memory map.
+        In the dtype of the source, where uint8 means 0..255; possibly a read-only memory map.
     labels : ndarray, shape (n,), or None
     test_images : ndarray, shape (n_test, rows, cols, channels), or None
     test_labels : ndarray, shape (n_test,), or None
     class_names : tuple of str, or None
-        For a folder with a subfolder for each class: ``class_names[i]`` is the one of label i.
+        For a folder with a subfolder per class: ``class_names[i]`` is the name of label i.
 
     Raises
     ------
     ValueError
-        If labels and images differ in number, there are test labels without test images, or the
-        test images have another shape.
+        If the numbers of labels and images differ, there are test labels without test images, or the shapes
+        of training and test images differ.
     """
 
     name: str
@@ -74,7 +73,7 @@ class Dataset:
         _check_labels(f"{self.name} (test)", self.test_images, self.test_labels)
         if self.test_images is not None and self.test_images.shape[1:] != self.images.shape[1:]:
             raise ValueError(
-                f"{self.name}: test images must have the shape of the training images "
+                f"{self.name}: test images must have the shape of the training images, "
                 f"{self.images.shape[1:]}, got {self.test_images.shape[1:]}"
             )
 
@@ -103,7 +102,7 @@ def _check_labels(name: str, images: np.ndarray | None, labels: np.ndarray | Non
 
 
 def names() -> tuple[str, ...]:
-    """Give the names that `load` knows.
+    """Return the built-in names that `load` accepts.
 
     Examples
     --------
@@ -120,32 +119,32 @@ def load(source: str | os.PathLike[str], *, image_shape: Sequence[int] | None = 
     source               what is loaded
     ==================== =========================================================================
     "mnist-sample"       5,000 training and 1,000 test digits of MNIST, uint8 ``(n, 28, 28, 1)``,
-                         with labels; part of the package
-    "mnist",             the four IDX files, or MNIST's ``.npz`` of Keras, from the folder that the
-    "fashion-mnist"      environment variable CVAE_DATA names, where Debian's package
-                         dataset-fashion-mnist puts them, or where Keras keeps them
-    a folder with        all of ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``,
-    MNIST's IDX files    ``t10k-images-idx3-ubyte``, ``t10k-labels-idx1-ubyte`` that are there,
-                         at least the first; gzipped or not; -idx may be .idx
-    a folder of pictures png, jpg, bmp, gif, ppm, pgm or tif, sorted by name, all of one size, all
-                         grey or all RGB; or a subfolder of them for each class, sorted by name, the
-                         labels 0, 1, ...; needs Pillow
-    a picture            that picture alone
+                         with labels; included in the package
+    "mnist",             the four IDX files or Keras's ``.npz`` file, from the folder named by the
+    "fashion-mnist"      environment variable CVAE_DATA, the folder of Debian's package
+                         dataset-fashion-mnist, or Keras's download folder
+    a folder with        ``train-images-idx3-ubyte`` and, if present,
+    MNIST's IDX files    ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and
+                         ``t10k-labels-idx1-ubyte``; gzipped or not; -idx may be .idx
+    a folder of pictures png, jpg, bmp, gif, ppm, pgm or tif, sorted by name, all of the same size
+                         and all grey or all RGB; or a subfolder of these for each class, sorted by
+                         name, with the labels 0, 1, ...; requires Pillow
+    a picture            a set of that one picture
     ``.npy`` file        an array of images, memory-mapped
     ``.npz`` file        images, named ``images``, ``x_train``, ``train_images``, ``x`` or
                          ``arr_0``; optionally labels (``labels``, ``y_train``, ``train_labels``,
                          ``y``), test images (``test_images``, ``x_test``) and test labels
-                         (``test_labels``, ``y_test``); upper or lower case; nothing else
-    any other file       one IDX file of images, gzipped or not
+                         (``test_labels``, ``y_test``); in upper or lower case; no other arrays
+    any other file       an IDX file of images, gzipped or not
     ==================== =========================================================================
 
     Parameters
     ----------
     source : str or path
-        A built-in name goes before a file of that name: write "./mnist" for the file.
+        A built-in name takes precedence over a file of that name; write "./mnist" for the file.
     image_shape : sequence of 2 or 3 ints, optional
-        (rows, cols) or (rows, cols, channels). Needed for flat images ``(n, features)`` in a .npy,
-        .npz or IDX file; otherwise the images must match it.
+        (rows, cols) or (rows, cols, channels). Required for flat images ``(n, features)`` in a .npy, .npz or
+        IDX file; otherwise the images must match it.
 
     Returns
     -------
@@ -153,12 +152,14 @@ def load(source: str | os.PathLike[str], *, image_shape: Sequence[int] | None = 
 
     Raises
     ------
+    TypeError
+        If `source` is neither a str nor a path.
     FileNotFoundError
-        If there is no such name, file or folder, or "mnist" or "fashion-mnist" is not installed.
+        If there is no such name, file or folder, or "mnist" or "fashion-mnist" is not on this machine.
     ValueError
-        If a file is damaged, or does not hold images or as many labels as images.
+        If a file is damaged or does not contain images, or the numbers of labels and images differ.
     ImportError
-        If Pillow is needed and missing.
+        If Pillow is required but not installed.
 
     Examples
     --------
@@ -183,13 +184,13 @@ def load(source: str | os.PathLike[str], *, image_shape: Sequence[int] | None = 
     for key in [key for key in ("images", "test_images") if key in parts]:
         try:
             parts[key] = as_images(parts[key], image_shape, name=f"{source}: {key}")
-        except TypeError as error:  # of the file's dtype: the arguments are right
+        except TypeError as error:  # the file has the wrong dtype, not the caller's argument
             raise ValueError(str(error)) from None
     return Dataset(str(source), **parts)
 
 
 def _find_known(name: str) -> Path:
-    """Find the folder or .npz file of "mnist" or "fashion-mnist" on this machine."""
+    """Return the folder or .npz file of "mnist" or "fashion-mnist" on this machine."""
     places = (os.environ.get("CVAE_DATA"), "/usr/share/datasets", "~/.keras/datasets")
     roots = [Path(os.path.expanduser(place)) for place in places if place]
     for root in roots:
@@ -201,13 +202,13 @@ def _find_known(name: str) -> Path:
     debian = " (or install Debian's package dataset-fashion-mnist)" * (name == "fashion-mnist")
     raise FileNotFoundError(
         f"{name} is not in {', '.join(map(str, roots))}: put its four IDX files "
-        f"(train-images-idx3-ubyte.gz, ...) in a folder {name!r} and let the environment variable "
-        f"CVAE_DATA name the folder around it{debian}"
+        f"(train-images-idx3-ubyte.gz, ...) in a folder {name!r} and set the environment variable "
+        f"CVAE_DATA to its parent folder{debian}"
     )
 
 
 def _read_path(path: Path) -> dict[str, Any]:
-    """Read any file or folder; the keys are fields of Dataset, the values not yet checked."""
+    """Read a file or folder into fields of Dataset, whose values are not validated yet."""
     suffix = path.suffix.lower()
     if path.is_dir():
         is_idx = any(_find_idx(path, name) for split in _IDX_FILES.values() for name in split)
@@ -224,11 +225,11 @@ def _read_path(path: Path) -> dict[str, Any]:
     return {"images": images}
 
 
-# MNIST's folders
+# Folders of IDX files
 
 
 def _find_idx(folder: Path, name: str) -> Path | None:
-    """Find an IDX file, gzipped or not, also in the spelling train-images.idx3-ubyte."""
+    """Return the path of an IDX file, gzipped or not, also spelled like train-images.idx3-ubyte."""
     for spelling in (name, name.replace("-idx", ".idx")):
         for path in (folder / spelling, folder / f"{spelling}.gz"):
             if path.is_file():
@@ -250,32 +251,32 @@ def _read_idx_folder(folder: Path) -> dict[str, Any]:
     return parts
 
 
-# NumPy's files
+# NumPy files
 
 
 def _read_npy(path: Path) -> np.ndarray:
     try:
         array = np.lib.format.open_memmap(path, mode="r")
-    except _NPY_ERRORS as error:  # also for an array of objects, which would have to be unpickled
-        raise ValueError(f"{path}: not a sound .npy file: {error}") from None
+    except _NPY_ERRORS as error:  # arrays of objects, which require unpickling, included
+        raise ValueError(f"{path}: not a valid .npy file: {error}") from None
     if array.offset + array.nbytes != path.stat().st_size:
-        raise ValueError(f"{path}: bytes follow after the array of shape {array.shape}")
+        raise ValueError(f"{path}: bytes follow the array of shape {array.shape}")
     return array
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path}: not a sound .npz file: it is no complete zip archive")
+        raise ValueError(f"{path}: not a valid .npz file: it is not a complete zip archive")
     try:
         with np.load(path, allow_pickle=False) as archive:
             keys = _npz_keys(archive.files)
             return {field: archive[key] for field, key in keys.items()}
     except (*_NPY_ERRORS, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: not a sound .npz file of images: {error}") from None
+        raise ValueError(f"{path}: not a valid .npz file of images: {error}") from None
 
 
 def _npz_keys(found: list[str]) -> dict[str, str]:
-    """Map fields of Dataset to the keys of an .npz file."""
+    """Return the key in an .npz file for each field of Dataset that it contains."""
     keys = {}
     for key in found:
         for field, known in _NPZ_KEYS.items():
@@ -283,7 +284,7 @@ def _npz_keys(found: list[str]) -> dict[str, str]:
                 keys[field] = key
     if "images" not in keys or len(keys) != len(found):
         allowed = "; ".join(f"{field}: {' '.join(known)}" for field, known in _NPZ_KEYS.items())
-        raise ValueError(f"its arrays must be named ({allowed}), one of each at most, got {found}")
+        raise ValueError(f"its arrays must be named ({allowed}), at most one of each, got {found}")
     return keys
 
 
@@ -294,7 +295,7 @@ def _read_picture_folder(folder: Path) -> dict[str, Any]:
     subfolders = [path for path in _visible(folder) if path.is_dir()]
     groups = [(path, _picture_files(path)) for path in subfolders or [folder]]
     if subfolders and _picture_files(folder):
-        raise ValueError(f"{folder}: holds pictures and subfolders; either is read, not both")
+        raise ValueError(f"{folder}: must hold pictures or subfolders, got pictures and subfolders")
     for path, files in groups:
         if not files:
             raise ValueError(f"{path}: holds no pictures ({' '.join(_PICTURES)})")
@@ -316,7 +317,7 @@ def _picture_files(folder: Path) -> list[Path]:
 
 
 def _read_pictures(files: list[Path]) -> np.ndarray:
-    """Read pictures of one size and mode: (n, rows, cols) grey or (n, rows, cols, 3) RGB, uint8."""
+    """Read pictures of the same size and mode as uint8: (n, rows, cols) grey or (n, rows, cols, 3) RGB."""
     first = _read_picture(files[0])
     images = np.empty((len(files), *first.shape), np.uint8)
     images[0] = first
@@ -339,7 +340,7 @@ def _read_picture(path: Path) -> np.ndarray:
         try:
             picture = Image.open(stream)
             mode, n_frames = picture.mode, getattr(picture, "n_frames", 1)
-            if mode == "P":  # a palette of greys or of colours, as in every GIF: nothing is lost
+            if mode == "P":  # a palette of 8-bit greys or colours, which converts without loss
                 palette = np.array(picture.getpalette() or []).reshape(-1, 3)
                 mode = "L" if (palette == palette[:, :1]).all() else "RGB"
             elif mode == "1":
@@ -347,7 +348,7 @@ def _read_picture(path: Path) -> np.ndarray:
             if mode in ("L", "RGB") and n_frames == 1 and "transparency" not in picture.info:
                 return np.asarray(picture.convert(mode))
         except Exception as error:  # Pillow's decoders raise anything from OSError to struct.error
-            raise ValueError(f"{path}: not a sound picture: {error}") from None
+            raise ValueError(f"{path}: not a valid picture: {error}") from None
     raise ValueError(
-        f"{path}: must be one grey or RGB picture of 8 bits without transparency, got {n_frames} of mode {picture.mode}"
+        f"{path}: must be one 8-bit grey or RGB picture without transparency, got {n_frames} of mode {picture.mode}"
     )

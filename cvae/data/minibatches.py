@@ -11,31 +11,31 @@ from cvae.parsing import check_size
 def minibatch(
     X: Sized, batchsize: int = 256, shuffle: bool = True, rng: np.random.Generator | None = None
 ) -> tuple[Iterator[npt.NDArray[np.intp]], int]:
-    """Split the examples of X into minibatches of indices.
+    """Split the indices of the examples in `X` into minibatches.
 
     Parameters
     ----------
-    X : anything with a length
-        Only its length, the number of examples, is used.
+    X : sized
+        The examples; only their number, ``len(X)``, is used.
     batchsize : int
-        Examples in a batch, >= 1. The last batch may be shorter.
+        Examples per batch, >= 1. The last batch may be smaller.
     shuffle : bool
-        Whether the indices are in random order; otherwise they ascend.
+        Whether the indices are in random order; otherwise they are ascending.
     rng : numpy.random.Generator, optional
-        Draws the order, at once, not when the first batch is taken. Default: a new one with fresh
-        entropy.
+        Generator of the random order, which is drawn by the call itself, not by the first iteration.
+        Default: a new generator with fresh entropy.
 
     Returns
     -------
     batches : iterator of arrays of shape (<= batchsize,), dtype intp
-        Every index from 0 to ``len(X) - 1`` once. It can be run through once.
+        Each index from 0 to ``len(X) - 1`` exactly once.
     n_batches : int
-        ``ceil(len(X) / batchsize)``; 0 for an empty X.
+        ``ceil(len(X) / batchsize)``; 0 for an empty `X`.
 
     Raises
     ------
     TypeError
-        If X has no length, `batchsize` is not an integer or `rng` is not a Generator.
+        If `X` has no length, `batchsize` is not an integer or `rng` is not a Generator.
     ValueError
         If `batchsize` is less than 1.
 

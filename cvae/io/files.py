@@ -1,4 +1,4 @@
-"""Writing files so that nothing is lost: an older file is replaced only by a complete new one."""
+"""Atomic writing of files: an existing file is replaced only by a complete new one."""
 
 import contextlib
 import errno
@@ -12,7 +12,24 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def replaced_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a new binary file that takes the place of `path` when the block ends without error."""
+    """Open a binary file for writing that replaces `path` when the block ends without an exception.
+
+    The new file keeps the permissions of the old one. An exception leaves the old file unchanged.
+
+    Parameters
+    ----------
+    path : str or path
+        The file to replace or create; a symbolic link is followed.
+
+    Yields
+    ------
+    binary file
+
+    Raises
+    ------
+    OSError
+        If `path` is a folder or not a regular file, or cannot be written.
+    """
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))

@@ -1,4 +1,4 @@
-"""Model files: named arrays and a JSON description in one safetensors file, without pickle."""
+"""Model files: named arrays and a JSON description in a safetensors file, without pickle."""
 
 import json
 import os
@@ -12,19 +12,28 @@ from safetensors.numpy import save
 
 from cvae.io.files import replaced_file
 
-KEY = "cvae"  # where the description stands in the file's metadata
-FORMAT = 2  # of the description; a reader takes its own and older ones
+KEY = "cvae"  # the description's key in the file's metadata
+FORMAT = 2  # version of the description's format; older versions can be read, newer ones cannot
 
 Array = npt.NDArray[Any]
 
 
 def write(path: str | os.PathLike[str], arrays: Mapping[str, Array], description: Mapping[str, Any]) -> None:
-    """Write a model file; an older file of that name is replaced only when the new one is complete.
+    """Write a model file; an existing file is replaced only by a complete new one.
+
+    Parameters
+    ----------
+    path : str or path
+    arrays : mapping of str to ndarray
+    description : mapping
+        Numbers, text, lists and dicts, as JSON can represent them; NumPy values are converted.
 
     Raises
     ------
     OSError
         If the file cannot be written.
+    TypeError
+        If the description contains anything else.
     """
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     metadata = {KEY: json.dumps({"format": FORMAT, **description}, default=_plain)}
@@ -33,32 +42,41 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, Array], description
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's scalars and arrays as JSON has them."""
+    """Convert NumPy scalars and arrays to types that JSON can represent."""
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
-    raise TypeError(f"a model file can hold numbers, text, lists and dicts, got {value!r}")
+    raise TypeError(f"description must consist of numbers, text, lists and dicts, got {value!r}")
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The arrays and the description of a model file.
+    """Read the arrays and the description of a model file.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    arrays : dict of str to ndarray
+    description : dict
 
     Raises
     ------
-    FileNotFoundError, OSError
+    OSError
         If the file cannot be read.
     ValueError
-        If it is not a model file of cvae, or one of a newer version.
+        If it is not a model file of cvae or has a newer format.
     """
-    with open(path, "rb"):  # the errors of a missing or unreadable file, as Python words them
+    with open(path, "rb"):  # raises Python's own errors for a missing or unreadable file
         pass
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         description = json.loads(metadata[KEY])
-        found = description["format"]
+        version = description["format"]
     except (SafetensorError, KeyError, AttributeError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{os.fspath(path)} is not a model file of cvae: {error}") from None
-    if not isinstance(found, int) or found > FORMAT:
-        raise ValueError(f"{os.fspath(path)} has the model format {found}, but this cvae reads up to {FORMAT}")
+    if not isinstance(version, int) or version > FORMAT:
+        raise ValueError(f"{os.fspath(path)} has the model format {version}, but this cvae reads up to {FORMAT}")
     return arrays, description

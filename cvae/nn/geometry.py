@@ -1,8 +1,8 @@
-"""Convolution geometry: the one padding rule and the one output-size rule.
+"""Convolution geometry: padding and output sizes.
 
-The notation is that of Dumoulin and Visin, "A guide to convolution arithmetic for deep learning"
-(2016), except that `dilation` counts the zeros between two neighbouring taps of a kernel, as in
-numpy-ml: 0 is an ordinary convolution, and PyTorch's dilation is `dilation + 1`.
+The notation follows Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016), except
+that `dilation` counts the zeros between adjacent taps of a kernel, as in numpy-ml: 0 is an ordinary
+convolution, and PyTorch's dilation is `dilation + 1`.
 """
 
 import operator
@@ -21,7 +21,7 @@ def resolve_kernel_shape(kernel_shape: IntOrPair, name: str = "kernel_shape") ->
     Parameters
     ----------
     kernel_shape : int or 2 ints
-        Rows and cols of the kernel, each >= 1; one int stands for both.
+        Rows and cols of the kernel, each >= 1; a single int is used for both.
     name : str
         What error messages call it.
 
@@ -32,9 +32,9 @@ def resolve_kernel_shape(kernel_shape: IntOrPair, name: str = "kernel_shape") ->
     Raises
     ------
     TypeError
-        If it is not made of integers (a bool is not one).
+        If `kernel_shape` contains anything but integers; a bool does not count.
     ValueError
-        If there are not 2 of them, or one is less than 1.
+        If it is a sequence of other than 2 integers, or an integer is less than 1.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def resolve_kernel_shape(kernel_shape: IntOrPair, name: str = "kernel_shape") ->
 
 
 def resolve_stride(stride: IntOrPair, name: str = "stride") -> int:
-    """Return the step between two neighbouring windows, one int for both axes.
+    """Return the distance between adjacent windows, one int for both axes.
 
     Parameters
     ----------
@@ -63,9 +63,9 @@ def resolve_stride(stride: IntOrPair, name: str = "stride") -> int:
     Raises
     ------
     TypeError
-        If it is not made of integers (a bool is not one).
+        If `stride` contains anything but integers; a bool does not count.
     ValueError
-        If it is less than 1, or a pair of two different ints.
+        If it is less than 1, or not the same for rows and cols.
 
     Examples
     --------
@@ -80,12 +80,12 @@ def resolve_stride(stride: IntOrPair, name: str = "stride") -> int:
 
 
 def resolve_dilation(dilation: SupportsIndex) -> int:
-    """Return the number of zeros between two neighbouring taps of a kernel.
+    """Return the number of zeros between adjacent taps of a kernel.
 
     Parameters
     ----------
     dilation : int
-        >= 0; 0 is an ordinary convolution.
+        Number of zeros, >= 0; 0 is an ordinary convolution.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def resolve_dilation(dilation: SupportsIndex) -> int:
     Raises
     ------
     TypeError
-        If it is not an integer (a bool is not one).
+        If `dilation` is not an integer; a bool does not count.
     ValueError
         If it is negative.
 
@@ -112,12 +112,17 @@ def kernel_span(kernel_shape: IntOrPair, dilation: SupportsIndex) -> Shape2D:
     Parameters
     ----------
     kernel_shape, dilation
-        As in `resolve_kernel_shape` and `resolve_dilation`, with their errors.
+        As in `resolve_kernel_shape` and `resolve_dilation`.
 
     Returns
     -------
     (rows, cols) : tuple of 2 ints
         ``k * (dilation + 1) - dilation`` for k taps.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `resolve_kernel_shape` and `resolve_dilation`.
 
     Examples
     --------
@@ -143,14 +148,14 @@ def resolve_pad(
     Parameters
     ----------
     pad : int, 2 ints, 4 ints, "same" or "valid"
-        p: p rows or cols on all four sides. (p_rows, p_cols): p_rows above and below, p_cols left
-        and right. (top, bottom, left, right): as it is. "same": the output is as large as the input
-        **whatever the stride**; an odd row or col goes to the bottom or right. "valid": none. Upper
-        and lower case are equal.
+        An int p pads all four sides by p, (p_rows, p_cols) pads above and below by p_rows and left and right
+        by p_cols, and (top, bottom, left, right) pads each side separately. "same" makes the output as large
+        as the input **for any stride**; an odd row or col is added at the bottom or right. "valid" does not
+        pad. Words may be in upper or lower case.
     in_shape : (rows, cols)
         Size of the image.
     kernel_shape, stride, dilation
-        As in `resolve_kernel_shape`, `resolve_stride` and `resolve_dilation`; used by "same" alone.
+        As in `resolve_kernel_shape`, `resolve_stride` and `resolve_dilation`; used only for "same".
     name : str
         What error messages call `pad`.
 
@@ -161,14 +166,13 @@ def resolve_pad(
     Raises
     ------
     ValueError
-        If `pad` is anything else: a negative number, a float, a bool, None, another length or word;
-        as it can be of several types, this is never a TypeError.
+        If `pad` is anything else. As `pad` may be of several types, a wrong type is a ValueError too.
 
     Notes
     -----
     For a kernel that spans k pixels, "same" adds ``stride * (size - 1) + k - size`` to an axis of
-    that size. For stride 1 this is the "same" of PyTorch and TensorFlow; for larger strides
-    TensorFlow's is another one, with which the output is smaller by the stride.
+    that size. For stride 1 this agrees with "same" in PyTorch and TensorFlow; for larger strides,
+    TensorFlow's "same" instead divides the size by the stride.
 
     Examples
     --------
@@ -203,23 +207,23 @@ def conv_output_shape(
     *,
     operation: str = "convolution",
 ) -> Shape2D:
-    """Return how many windows fit into the padded image along each axis.
+    """Return the number of windows that fit into the padded image along each axis.
 
     Parameters
     ----------
     in_shape : (rows, cols)
-        Size of the image without its padding.
+        Size of the image without padding.
     kernel_shape, stride, dilation
         As in `resolve_kernel_shape`, `resolve_stride` and `resolve_dilation`.
     pad4 : (top, bottom, left, right)
-        As `resolve_pad` returns it.
+        As returned by `resolve_pad`.
     operation : str
-        What the error message calls the operation.
+        The name of the operation in the error message.
 
     Returns
     -------
     (out_rows, out_cols) : tuple of 2 ints >= 1
-        ``floor((size + before + after - span) / stride) + 1`` per axis, with the span of
+        ``floor((size + before + after - span) / stride) + 1`` per axis, where span is the result of
         `kernel_span`. Rows and cols left over at the bottom and right are unused.
 
     Raises
@@ -233,11 +237,11 @@ def conv_output_shape(
     (24, 24)
     """
     span = kernel_span(kernel_shape, dilation)
-    step = resolve_stride(stride)
+    stride = resolve_stride(stride)
     top, bottom, left, right = pad4
     rows, cols = in_shape[0] + top + bottom, in_shape[1] + left + right
-    out_rows = (rows - span[0]) // step + 1
-    out_cols = (cols - span[1]) // step + 1
+    out_rows = (rows - span[0]) // stride + 1
+    out_cols = (cols - span[1]) // stride + 1
     if out_rows <= 0 or out_cols <= 0:
         raise ValueError(
             f"Dimension mismatch during {operation}: out_rows = {out_rows}, out_cols = {out_cols}, "
@@ -299,19 +303,19 @@ def calc_pad_dims_2D(
     ----------
     X_shape : (n, rows, cols, in_ch)
     out_dim : (out_rows, out_cols)
-        The size wanted, each >= 1.
+        The required size, each >= 1.
     kernel_shape, stride, dilation
         As in `resolve_kernel_shape`, `resolve_stride` and `resolve_dilation`.
 
     Returns
     -------
     (top, bottom, left, right) : tuple of 4 ints
-        An odd row or col is at the bottom or right.
+        An odd row or col is added at the bottom or right.
 
     Raises
     ------
     ValueError
-        If `X_shape` is not 4 ints, `out_dim` is not 2, or the output is larger than `out_dim` even
+        If `X_shape` is not 4 ints, `out_dim` is not 2 ints, or the output is larger than `out_dim` even
         without padding.
 
     Examples
@@ -332,12 +336,11 @@ def _pad_to_reach(
     dilation: SupportsIndex,
 ) -> Pad4:
     span = kernel_span(kernel_shape, dilation)
-    step = resolve_stride(stride)
+    stride = resolve_stride(stride)
     pad: list[int] = []
     for size, out_size, kernel in zip(in_shape, out_shape, span, strict=True):
-        missing = step * (out_size - 1) + kernel - size
-        # Up to step - 1 rows or cols too many are no error: they are left over at the end.
-        if missing <= -step:
+        missing = stride * (out_size - 1) + kernel - size
+        if missing <= -stride:  # fewer than `stride` excess rows or cols are left over at the end
             raise ValueError(
                 f"out_dim must be at least the output size without padding, got {out_shape} for an "
                 f"input of {in_shape[0]}x{in_shape[1]}"
@@ -356,7 +359,7 @@ def _repeated(value: Any, count: int) -> Sequence[Any]:
 
 
 def _integers(values: Sequence[Any], count: int, least: int, message: str) -> list[int]:
-    """Return `values` as ints if they are `count` integers >= `least`; a bool is none here."""
+    """Return `values` as ints after checking that they are `count` integers >= `least`; a bool does not count."""
     try:
         if any(isinstance(value, bool) for value in values):
             raise TypeError

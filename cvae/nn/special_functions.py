@@ -1,4 +1,4 @@
-"""Functions that activations are made of: the logistic function, its derivatives, and the normal distribution."""
+"""Building blocks of activations: the logistic function, its derivatives, and the normal distribution."""
 
 import math
 
@@ -14,7 +14,7 @@ _erfc = np.frompyfunc(math.erfc, 1, 1)
 
 
 def logistic(x: Array) -> Array:
-    """1 / (1 + exp(-x)) by the kernel that training uses; it knows float32 and float64."""
+    """Return 1 / (1 + exp(-x)), computed in float32 or float64 by the same kernel as in training."""
     z: Array = np.ascontiguousarray(x, np.float32 if x.dtype == np.float32 else np.float64)
     out: Array = np.empty_like(z)
     run(elementwise.sigmoid, out.reshape(-1), z.reshape(-1))
@@ -22,23 +22,23 @@ def logistic(x: Array) -> Array:
 
 
 def logistic_grad(x: Array) -> Array:
-    """The first derivative of `logistic`."""
+    """Return the first derivative of `logistic`."""
     e: Array = np.exp(-np.abs(x))
     return e / (1 + e) ** 2
 
 
 def logistic_grad2(x: Array) -> Array:
-    """The second derivative of `logistic`."""
+    """Return the second derivative of `logistic`."""
     return -logistic_grad(x) * np.tanh(x / 2)
 
 
 def normal_cdf(x: Array) -> Array:
-    """The standard normal distribution function, computed in float64."""
-    # erfc, not 1 + erf: the left tail keeps its digits.
+    """Return the standard normal distribution function, computed in float64."""
+    # 1 + erf would cancel in the left tail.
     erfc = _erfc(x.astype(np.float64) * -math.sqrt(0.5))
     return np.asarray(erfc, dtype=x.dtype) / 2
 
 
 def normal_density(x: Array) -> Array:
-    """The standard normal density."""
+    """Return the standard normal density."""
     return np.exp(x**2 / -2) / math.sqrt(2 * math.pi)

@@ -1,7 +1,7 @@
-"""Learning-rate schedulers: the rate as a function of the step number or of the loss.
+"""Learning-rate schedulers: the learning rate as a function of the step number or the loss.
 
 Sources: Vaswani et al. 2017, "Attention is all you need", section 5.3 (Noam); D. King 2018,
-"Automatic learning rate scheduling that really works", the dlib blog (King).
+"Automatic learning rate scheduling that really works", dlib's blog (King).
 """
 
 import math
@@ -22,11 +22,11 @@ from cvae.parsing import (
 
 
 class SchedulerBase(Configurable, ABC):
-    """Base of the schedulers.
+    """Base class of schedulers.
 
-    A scheduler is called with the step number and the loss and returns the learning rate. Its
-    ``str()`` builds an equal scheduler, `hyperparameters` and `set_params` read and change its
-    arguments, `copy` returns an independent scheduler.
+    A scheduler is called with the step number and the loss and returns the learning rate. Its ``str()`` is a
+    call string that builds an equal scheduler, `hyperparameters` and `set_params` read and change its
+    arguments, and `copy` returns an independent scheduler.
 
     Examples
     --------
@@ -44,16 +44,21 @@ class SchedulerBase(Configurable, ABC):
         Parameters
         ----------
         step : int, optional
-            Updates so far, this one included: the first update of a training is step 1.
+            Number of the optimizer's step, counted from 1.
         cur_loss : float, optional
-            The current loss; any unit.
+            The current loss, in any unit.
+
+        Returns
+        -------
+        float
+            The learning rate.
 
         Raises
         ------
         TypeError
-            If `step` or `cur_loss` is used here and not a number.
+            If the scheduler depends on `step` or `cur_loss` and it is not a number.
         ValueError
-            If it is out of range, or None.
+            If the scheduler depends on `step` or `cur_loss` and it is None or out of range.
         """
 
 
@@ -64,7 +69,7 @@ def _required(name: str, value: float | None, interval: str) -> float:
 
 
 class ConstantScheduler(SchedulerBase):
-    """The same rate at every step.
+    """A constant learning rate.
 
     Parameters
     ----------
@@ -81,7 +86,7 @@ class ConstantScheduler(SchedulerBase):
         self.lr = check_number("lr", lr, "[0, inf)")
 
     def __call__(self, step: int | None = None, cur_loss: float | None = None) -> float:
-        """Return `lr`, whatever the arguments."""
+        """Return `lr`; the arguments are ignored."""
         return self.lr
 
 
@@ -91,13 +96,13 @@ class ExponentialScheduler(SchedulerBase):
     Parameters
     ----------
     initial_lr : float
-        Rate at step 0, >= 0.
+        Learning rate at step 0, >= 0.
     stage_length : float
-        Steps in which the rate is multiplied by `decay`, > 0.
+        Number of steps per stage, > 0.
     staircase : bool
-        Whether the rate changes at whole stages only (the exponent is rounded down).
+        Whether to change the rate between stages only, by rounding the exponent down.
     decay : float
-        Factor per stage, > 0.
+        Factor on the rate per stage, > 0.
 
     Examples
     --------
@@ -126,7 +131,7 @@ class ExponentialScheduler(SchedulerBase):
 
 
 class NoamScheduler(SchedulerBase):
-    """Linear warm-up, then decay with the inverse square root of the step.
+    """Linear warm-up, followed by decay with the inverse square root of the step number.
 
     The rate is scale_factor * model_dim^-0.5 * min(step^-0.5, step * warmup_steps^-1.5).
 
@@ -135,9 +140,9 @@ class NoamScheduler(SchedulerBase):
     model_dim : float
         Width of the model, > 0.
     scale_factor : float
-        Factor on the whole, >= 0.
+        Overall factor, >= 0.
     warmup_steps : float
-        Step of the highest rate, > 0.
+        Step at which the rate is highest, > 0.
 
     Examples
     --------
@@ -160,29 +165,29 @@ class NoamScheduler(SchedulerBase):
 
 
 class KingScheduler(SchedulerBase):
-    """Lower the rate when the loss has stopped falling.
+    """Decay whenever the loss stops decreasing.
 
-    A line is fitted to the last ``patience + 1`` losses, and another to those that remain without
-    the highest tenth. When neither has a probability of at least 0.51 of sloping down, the rate is
-    multiplied by `decay` and the losses are forgotten, so that the new rate is judged by its own.
+    A line is fitted to the last ``patience + 1`` losses, and another to the last ``patience + 1`` that remain
+    when the highest tenth is removed. If neither slopes down with a probability of at least 0.51, the rate is
+    multiplied by `decay` and the losses are discarded, so that the new rate is judged by its own losses.
 
     Parameters
     ----------
     initial_lr : float
-        Rate at the start, >= 0.
+        Initial learning rate, >= 0.
     patience : int
-        Steps without progress before the rate is lowered, >= 3.
+        Number of steps without progress before the rate decays, >= 3.
     decay : float
         Factor on the rate, in (0, 1].
 
     Attributes
     ----------
     current_lr : float
-        The rate now.
+        The current learning rate.
     loss_history : list of float
-        The losses of the last steps, at most `max_history`.
+        The losses of up to `max_history` most recent steps.
     last_step : int or None
-        Number of the last step whose loss was taken.
+        Number of the last step whose loss was recorded.
 
     Examples
     --------
@@ -203,11 +208,11 @@ class KingScheduler(SchedulerBase):
 
     @property
     def max_history(self) -> int:
-        """Losses kept: just enough to have ``patience + 1`` without the highest tenth."""
+        """The number of losses kept: just enough to leave ``patience + 1`` without the highest tenth."""
         return math.ceil(10 * self.patience / 9) + 1
 
     def set_params(self, hparam_dict: Mapping[str, Any] | None = None) -> Self:
-        """Change some arguments; a new `initial_lr` is the current rate at once.
+        """Change some arguments; a new `initial_lr` becomes the current rate immediately.
 
         See `Configurable.set_params`.
         """
@@ -218,10 +223,10 @@ class KingScheduler(SchedulerBase):
         return self
 
     def __call__(self, step: int | None = None, cur_loss: float | None = None) -> float:
-        """Take in the loss of this step and return the rate; see `SchedulerBase.__call__`.
+        """Record the loss of this step and return the rate; see `SchedulerBase.__call__`.
 
-        The loss counts once per step number, however often the rate is asked for: a layer asks
-        for each of its parameters. Without a step number every call counts.
+        A loss is recorded once per step number, although the rate is requested for each parameter. Without a
+        step number, every call records its loss.
         """
         loss = _required("cur_loss", cur_loss, "(-inf, inf)")
         if step is None or step != self.last_step:
@@ -246,8 +251,8 @@ class KingScheduler(SchedulerBase):
 def _probability_of_fall(y: npt.NDArray[np.float64]) -> float:
     """Return the probability that the line through equally spaced values y (n,) slopes down.
 
-    The least-squares slope is normally distributed around the true one with variance
-    12 s^2 / (n^3 - n), s^2 the residual variance.
+    The least-squares slope is normally distributed around the true slope with variance
+    12 s^2 / (n^3 - n), where s^2 is the residual variance.
     """
     n = len(y)
     x = np.arange(n) - (n - 1) / 2
@@ -255,7 +260,7 @@ def _probability_of_fall(y: npt.NDArray[np.float64]) -> float:
     slope = (x * y).sum() / (x * x).sum()
     residuals = y - slope * x
     variance = 12 * (residuals * residuals).sum() / (n - 2) / (n**3 - n)
-    # The tiny term decides for "level", probability 1/2, when all values are equal.
+    # The epsilon avoids 0/0 when all values are equal; the probability is then 1/2.
     return 0.5 * math.erfc(slope / math.sqrt(2 * (variance + np.finfo(float).eps)))
 
 
@@ -277,10 +282,14 @@ def make_scheduler(param: SchedulerBase | str | Mapping[str, Any] | None, lr: fl
     Parameters
     ----------
     param : SchedulerBase, str, mapping or None
-        A scheduler (returned as it is), a call string, a mapping that holds ``"hyperparameters"``,
-        or None for a constant rate.
+        A scheduler (returned unchanged), a call string, a mapping with the key ``"hyperparameters"``, or None
+        for a constant rate.
     lr : float, optional
         The constant rate, >= 0; used only if `param` is None.
+
+    Returns
+    -------
+    SchedulerBase
 
     Raises
     ------

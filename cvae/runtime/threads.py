@@ -1,7 +1,7 @@
-"""How many threads the kernels use.
+"""The number of threads that the kernels use.
 
-The default is what OpenMP would use (OMP_NUM_THREADS, limits set by threadpoolctl, the CPUs this process may run on),
-but not more than the container's CPU limit.  Results do not depend on the number.
+The default is that of OpenMP (OMP_NUM_THREADS, threadpoolctl's limits, the CPUs available to this process), but at most
+the container's CPU limit. Results do not depend on the number of threads.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from cvae._kernels.program import MAX_THREADS
 
 
 def _container_cpus(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """The CPU limit of the control group, rounded up; None where there is none (cgroup v2, then v1)."""
+    """Return the CPU limit of the control group (v2 or v1), rounded up, or None if there is none."""
     try:
         quota, period = (root / "cpu.max").read_text().split()
     except (OSError, ValueError):
@@ -33,7 +33,7 @@ def _container_cpus(root: Path = Path("/sys/fs/cgroup")) -> int | None:
 
 
 class _Local(threading.local):
-    """What `limit_threads` set for this Python thread."""
+    """The limit that `limit_threads` set in the current Python thread."""
 
     threads: int | None = None
 
@@ -46,24 +46,32 @@ _local = _Local()
 
 
 def set_num_threads(n: int | None) -> None:
-    """Set the number of threads for the whole process; None goes back to the default.
+    """Set the number of threads for the whole process.
 
     Parameters
     ----------
     n : int or None
-        At least 1.  More threads than CPUs are allowed, and slow.
+        Number of threads, from 1 to 4096; None restores the default. More threads than CPUs are slow.
 
     Raises
     ------
-    TypeError, ValueError
-        If `n` is not an integer of at least 1 or None.
+    TypeError
+        If `n` is neither an integer nor None.
+    ValueError
+        If it is out of range.
     """
     global _requested
     _requested = None if n is None else check_num_threads(n, "n")
 
 
 def get_num_threads() -> int:
-    """The number of threads that the next kernel will use; always 1 in a forked process and without OpenMP.
+    """Return the number of threads that kernels use when called from this Python thread.
+
+    It is always 1 in a forked process and without OpenMP.
+
+    Returns
+    -------
+    int
 
     Examples
     --------
@@ -77,16 +85,16 @@ def get_num_threads() -> int:
         return 1
     if _local.threads is not None:
         return _local.threads
-    now = dispatch.omp_max_threads()
+    omp_now = dispatch.omp_max_threads()
     if _requested is not None:
-        # A limit that threadpoolctl has set since the import also holds for a number asked for.
-        return min(_requested, now) if now < _omp_at_import else _requested
-    return min(now, _container) if _container else now
+        # A limit that threadpoolctl has set since the import takes precedence over `set_num_threads`.
+        return min(_requested, omp_now) if omp_now < _omp_at_import else _requested
+    return min(omp_now, _container) if _container else omp_now
 
 
 @contextlib.contextmanager
 def limit_threads(n: int | None) -> Iterator[None]:
-    """Within the block, kernels called from this Python thread use `n` threads; None changes nothing."""
+    """Make kernels called from this Python thread use `n` threads within the block; None has no effect."""
     before = _local.threads
     if n is not None:
         _local.threads = check_num_threads(n, "n_threads")
@@ -97,7 +105,15 @@ def limit_threads(n: int | None) -> Iterator[None]:
 
 
 def check_num_threads(n: int, name: str) -> int:
-    """`n` as an int of at least 1, or TypeError or ValueError."""
+    """Return `n` as an int after checking that it is from 1 to 4096.
+
+    Raises
+    ------
+    TypeError
+        If `n` is not an integer; a bool does not count.
+    ValueError
+        If it is out of range.
+    """
     if isinstance(n, bool) or not hasattr(n, "__index__"):
         raise TypeError(f"{name} must be an int >= 1 or None, got {n!r}")
     if not 1 <= int(n) <= MAX_THREADS:
@@ -106,7 +122,7 @@ def check_num_threads(n: int, name: str) -> int:
 
 
 def _after_fork_in_child() -> None:
-    # GNU's OpenMP cannot use its threads in a process that was forked from one that had used them: it would hang.
+    # GNU OpenMP would hang in a child whose parent used OpenMP threads before the fork.
     global _forked
     _forked = True
 

@@ -1,4 +1,4 @@
-"""The command line: every command as a real process, its outputs, its errors, Ctrl-C."""
+"""The command line: every subcommand as a process, its output, its errors and Ctrl-C."""
 
 import csv
 import inspect
@@ -19,13 +19,13 @@ from PIL import Image
 import cvae
 from cvae.cli import main as cli
 
-# One thread: processes that share the cores with others do not wait for each other.
+# One thread, so that threads of processes that share the cores do not wait for each other.
 ENVIRONMENT = {
     **os.environ,
     "OMP_NUM_THREADS": "1",
     "PYTHONPATH": str(Path(cvae.__file__).parents[1]),
 }
-SMALL = (  # settings of a model that trains at once
+SMALL = (  # settings of a model that trains within moments
     *("--latent-dim", "16", "--enc-conv1-out-ch", "4", "--enc-conv2-out-ch", "4"),
     *("--enc-conv1-kernel-shape", "3x3", "--enc-conv2-kernel-shape", "3", "--seed", "1"),
 )
@@ -40,7 +40,7 @@ def start(*arguments, cwd, **options):
 
 
 def run(*arguments, cwd, **options):
-    """Run a command that must succeed; returns its standard output and standard error."""
+    """Run a command that must succeed and return its standard output and standard error."""
     process = start(*arguments, cwd=cwd, **options)
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
@@ -49,7 +49,7 @@ def run(*arguments, cwd, **options):
 
 
 def refuse(*arguments, cwd, **options):
-    """Run a command that must fail; returns the line that says why, without its beginning."""
+    """Run a command that must fail and return its error message."""
     process = start(*arguments, cwd=cwd, **options)
     out, err = process.communicate(timeout=100)
     assert process.returncode == 2, (out, err)
@@ -61,7 +61,7 @@ def refuse(*arguments, cwd, **options):
 
 
 def table(out):
-    """The rows of a table: names to texts."""
+    """Parse a printed table into a dict."""
     return dict(re.split(r"  +", line, maxsplit=1) for line in out.splitlines() if "  " in line)
 
 
@@ -73,7 +73,7 @@ def nats(text):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with data and a model that was trained on it, which no test changes."""
+    """A folder with data and a model trained on it; tests must not change it."""
     folder = tmp_path_factory.mktemp("cli")
     np.savez(folder / "data.npz", x_train=IMAGES[:32], x_test=IMAGES[32:])
     np.save(folder / "grey.npy", IMAGES[:32])
@@ -123,7 +123,7 @@ def test_history_has_a_row_for_each_epoch(folder, vae):
     assert {name: [float(row[name]) for row in rows] for name in rows[0]} == vae.history_
 
 
-SETTINGS = {  # of the constructor: what is written on the command line, what the model gets
+SETTINGS = {  # by argument of the constructor: the text on the command line, the expected value
     "T": ("2", 2),
     "latent_dim": ("5", 5),
     "enc_conv1_pad": ("1x2", [1, 2]),
@@ -148,7 +148,7 @@ SETTINGS = {  # of the constructor: what is written on the command line, what th
     "dtype": ("float64", "float64"),
     "random_state": ("3", 3),
 }
-NOT_SETTINGS = {"n_threads", "verbose"}  # --threads and --quiet are the run's, not the model's
+NOT_SETTINGS = {"n_threads", "verbose"}  # --threads and --quiet belong to the run, not to the model
 
 
 def flag(name):
@@ -202,7 +202,7 @@ def test_evaluate_agrees_with_the_model(folder, vae):
     results = json.loads(out)
     assert (results["data"], results["images"]) == ("data.npz", 16)
     assert results["elbo"] == pytest.approx(vae.elbo(IMAGES[32:]).mean(), rel=1e-6)
-    history = vae.history_  # its last entry was computed in another way, in float32
+    history = vae.history_  # computed differently, in float32
     assert results["reconstruction"] == pytest.approx(history["val_reconstruction"][-1], rel=1e-5)
     assert results["kl"] == pytest.approx(history["val_kl"][-1], rel=1e-3)
     assert "log_likelihood" not in results
@@ -304,12 +304,12 @@ def test_version(folder):
         ("train flat.npy -o x", "needs image_shape"),
         ("train large.npy -o x", "must hold values in [0, 1]"),
         ("train missing.npy -o x", "'missing.npy', which does not exist"),
-        ("train damaged.safetensors -o x", "damaged.safetensors: not a sound IDX file"),
+        ("train damaged.safetensors -o x", "damaged.safetensors: not a valid IDX file"),
         ("train folder -o x", "folder: holds no pictures"),
         ("train grey.npy -o missing/x", "cannot write to the folder"),
         ("train grey.npy -o x --history missing/x", "cannot write to the folder"),
-        ("train grey.npy -o folder", "the output must be a file, got 'folder'"),
-        ("train grey.npy -o /dev/null", "the output must be a file, got '/dev/null'"),
+        ("train grey.npy -o folder", "the output must be a regular file, got 'folder'"),
+        ("train grey.npy -o /dev/null", "the output must be a regular file, got '/dev/null'"),
         ("train grey.npy -o grey.npy/x", "cannot write to the folder"),
         ("train grey.npy -o /proc/x", "cannot write to the folder /proc"),
         ("train grey.npy -o x --resume missing", "missing: No such file or directory"),
@@ -324,7 +324,7 @@ def test_version(folder):
         ("sample missing -o x.png", "missing: No such file or directory"),
         ("sample model.safetensors -o x.png -n 0", "-n: must be an int >= 1, got '0'"),
         ("reconstruct model.safetensors grey.npy -o x", "a picture's name must end in .png"),
-        ("encode model.safetensors grey.npy -o folder", "the output must be a file"),
+        ("encode model.safetensors grey.npy -o folder", "the output must be a regular file"),
         ("info missing", "missing: No such file or directory"),
         ("demo --out grey.npy", "grey.npy: File exists"),
         ("demo --out /proc/x", "/proc/x: No such file or directory"),
@@ -389,7 +389,7 @@ def test_interrupt_saves_what_was_trained(command, tmp_path):
     assert (process.returncode, out) == (130, "")
     last = err.splitlines()[-1]
     n_epochs = int(re.match(r"cvae: interrupted after (\d+) complete epochs; ", last)[1])
-    assert last.endswith(f"what was trained is in {model}")
+    assert last.endswith(f"; the model was saved to {model}")
     vae = cvae.load(tmp_path / model)
     assert len(vae.history_["loss"]) == n_epochs >= 1
     rows = (tmp_path / model).with_name("history.csv").read_text().splitlines()
@@ -470,7 +470,7 @@ def test_no_output_takes_the_place_of_an_input_or_of_another_output(folder):
         "encode model.safetensors grey.npy -o ./model.safetensors",
         "encode model.safetensors grey.npy -o grey.npy",
     ):
-        assert "an output must be a file of its own" in refuse(*arguments.split(), cwd=folder)
+        assert "inputs and outputs must be different files" in refuse(*arguments.split(), cwd=folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 
 
@@ -483,5 +483,5 @@ def test_a_loss_that_diverges_later_keeps_what_was_trained(folder, tmp_path, mon
     monkeypatch.setattr(cvae.BernoulliVAE, "fit", diverge)
     model = tmp_path / "model"
     assert cli.main(["train", str(folder / "grey.npy"), "-o", str(model), "--quiet", *SMALL]) == 2
-    assert f"what was trained before that is in {model}" in capsys.readouterr().err
+    assert f"training failed after 20 complete epochs; the model was saved to {model}" in capsys.readouterr().err
     assert cvae.load(model).history_["loss"]

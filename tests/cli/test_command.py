@@ -1,4 +1,4 @@
-"""The command where the package cannot be imported: a sentence and exit code 2, as for every mistake of a user's."""
+"""The command when the package cannot be imported: a one-line error and exit code 2, as for any user error."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ REFUSED = f"CVAE_SIMD must be one of {', '.join(dispatch.available())} on this C
 
 @pytest.fixture
 def script(tmp_path):
-    """A console script as installers write it."""
+    """A console script as installers generate it."""
     module, function = tomllib.loads(PROJECT.read_text())["project"]["scripts"]["cvae"].split(":")
     path = tmp_path / "cvae"
     path.write_text(f"import sys\nfrom {module} import {function}\nsys.exit({function}())\n")

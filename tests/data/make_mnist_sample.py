@@ -1,13 +1,12 @@
-"""Make cvae/data/mnist_sample.npz, the digits that come with the package.
+"""Make cvae/data/mnist_sample.npz, the sample of MNIST included in the package.
 
-The sample is a random subset, in random order, of MNIST: 5,000 of the 60,000 training and 1,000 of
-the 10,000 test digits with their labels, drawn without replacement from
-numpy.random.default_rng(0), so the classes are as frequent as in MNIST. Pixels are unchanged.
+The sample consists of 5,000 of MNIST's 60,000 training digits and 1,000 of its 10,000 test digits, with their
+labels, drawn in random order without replacement by numpy.random.default_rng(0). The pixels are unchanged.
 
     python tests/data/make_mnist_sample.py FOLDER [OUTPUT]
 
-FOLDER holds MNIST's four IDX files, gzipped or not; OUTPUT defaults to cvae/data/mnist_sample.npz
-of this repository. `cvae` must be importable.
+FOLDER contains MNIST's four IDX files, gzipped or not; OUTPUT defaults to cvae/data/mnist_sample.npz in this
+repository. `cvae` must be importable.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ OUTPUT = Path(__file__).parents[2] / "cvae" / "data" / "mnist_sample.npz"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Make the sample of MNIST in the package.")
-    parser.add_argument("folder", type=Path, help="the folder of MNIST's four IDX files")
+    parser = argparse.ArgumentParser(description="Make the sample of MNIST included in the package.")
+    parser.add_argument("folder", type=Path, help="a folder with MNIST's four IDX files")
     parser.add_argument("output", type=Path, nargs="?", default=OUTPUT)
     arguments = parser.parse_args()
 

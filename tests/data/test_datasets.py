@@ -1,4 +1,4 @@
-"""Loading of images: the built-in sample, IDX, .npy, .npz, pictures, and every damaged file."""
+"""Loading of images: the built-in sample, IDX, .npy, .npz and pictures, and damaged files of each kind."""
 
 import dataclasses
 import gzip
@@ -48,7 +48,7 @@ def assert_is_mnist(dataset):
 
 
 def assert_refused(source, *words, file=None):
-    """Loading gives a ValueError of one line that names the file and says all the words."""
+    """Assert that loading raises a one-line ValueError that contains the file's name and all `words`."""
     with pytest.raises(ValueError, match=re.escape(str(file or source))) as caught:
         load(source)
     message = str(caught.value)
@@ -168,7 +168,7 @@ def test_a_file_called_like_a_built_in_name(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_installed_data(tmp_path, monkeypatch):
-    """Hide what this machine has: only CVAE_DATA counts, and it names an empty folder."""
+    """Hide datasets installed on this machine and point CVAE_DATA to an empty folder."""
     data = tmp_path / "data"
     data.mkdir()
     find_idx = datasets._find_idx
@@ -343,7 +343,7 @@ PACKED = gzip.compress(IDX, mtime=0)
 def test_damaged_gzip_files(tmp_path, content, words):
     path = tmp_path / "images.gz"
     path.write_bytes(content)
-    assert_refused(path, "not a sound IDX file", *words)
+    assert_refused(path, "not a valid IDX file", *words)
 
 
 def test_truncated_gzip_says_how_much_is_missing(tmp_path):
@@ -420,12 +420,12 @@ NPY = npy_bytes(IMAGES)
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", ["not a sound .npy file"]),
-        (NPY[:20], ["not a sound .npy file"]),
-        (NPY[:-1], ["not a sound .npy file"]),
+        (b"", ["not a valid .npy file"]),
+        (NPY[:20], ["not a valid .npy file"]),
+        (NPY[:-1], ["not a valid .npy file"]),
         (NPY + NPY, ["bytes follow"]),
-        (b"a text, not an array", ["not a sound .npy file", "magic"]),
-        (npy_bytes(np.array([[[None, 1]]], object)), ["not a sound .npy file", "objects"]),
+        (b"a text, not an array", ["not a valid .npy file", "magic"]),
+        (npy_bytes(np.array([[[None, 1]]], object)), ["not a valid .npy file", "objects"]),
         (npy_bytes(IMAGES.astype(complex)), ["bool, int or float", "complex128"]),
         (npy_bytes(IMAGES.astype(str)), ["bool, int or float", "<U"]),
         (npy_bytes(LABELS), ["(3,)"]),
@@ -476,14 +476,14 @@ def test_flat_npz_needs_image_shape(tmp_path):
     [
         ({"pictures": IMAGES, "labels": LABELS}, ["['pictures', 'labels']", "x_train"]),
         ({"images": IMAGES, "extra": LABELS}, ["['images', 'extra']"]),
-        ({"images": IMAGES, "arr_0": IMAGES}, ["one of each at most", "['images', 'arr_0']"]),
+        ({"images": IMAGES, "arr_0": IMAGES}, ["at most one of each", "['images', 'arr_0']"]),
         ({"labels": LABELS}, ["['labels']"]),
         ({}, ["[]"]),
         ({"images": IMAGES, "labels": LABELS[:2]}, ["each of the 3 images", "(2,)"]),
         ({"images": IMAGES, "labels": LABELS[:, None]}, ["each of the 3 images", "(3, 1)"]),
         ({"images": IMAGES, "test_labels": LABELS}, ["labels but no images"]),
         ({"images": IMAGES, "test_images": IMAGES[:, 1:]}, ["(4, 5, 1), got (3, 5, 1)"]),
-        ({"images": IMAGES.astype(object)}, ["not a sound .npz file", "allow_pickle"]),
+        ({"images": IMAGES.astype(object)}, ["not a valid .npz file", "allow_pickle"]),
         ({"images": IMAGES, "labels": LABELS.astype(object)}, ["allow_pickle"]),
         ({"images": IMAGES.astype(complex)}, ["bool, int or float", "complex"]),
         ({"images": IMAGES, "test_images": LABELS}, ["test_images must have the shape", "(3,)"]),
@@ -497,16 +497,16 @@ def test_npz_files_that_do_not_fit(tmp_path, arrays, words):
 def test_damaged_npz_files(tmp_path):
     path = tmp_path / "x.npz"
     for content in (b"", b"a text", NPY):
-        assert_refused(write(path, content), "no complete zip archive")
+        assert_refused(write(path, content), "not a complete zip archive")
     np.savez(path, images=IMAGES)
     content = path.read_bytes()
-    assert_refused(write(path, content[:-30]), "no complete zip archive")
+    assert_refused(write(path, content[:-30]), "not a complete zip archive")
     pixels = content.index(IMAGES.tobytes())
     damaged = content[:pixels] + b"\xff" + content[pixels + 1 :]
-    assert_refused(write(path, damaged), "not a sound .npz file", "CRC")
+    assert_refused(write(path, damaged), "not a valid .npz file", "CRC")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("images.npy", NPY[:-1])
-    assert_refused(path, "not a sound .npz file")
+    assert_refused(path, "not a valid .npz file")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("images", "no array")
     assert_refused(path, "bool, int or float")
@@ -598,9 +598,9 @@ def test_folders_without_pictures(tmp_path, save_picture):
     [
         (GREY[1][:, 1:], None, ["size and mode of a.png, (6, 5), got (6, 4)"]),
         (RGB[1], None, ["size and mode of a.png, (6, 5), got (6, 5, 3)"]),
-        (RGB[1], "RGBA", ["must be one grey or RGB picture", "without transparency", "mode RGBA"]),
-        (GREY[1], "LA", ["must be one grey or RGB picture", "without transparency", "mode LA"]),
-        (GREY[1], "I;16", ["must be one grey or RGB picture of 8 bits", "mode I;16"]),
+        (RGB[1], "RGBA", ["must be one 8-bit grey or RGB picture", "without transparency", "mode RGBA"]),
+        (GREY[1], "LA", ["must be one 8-bit grey or RGB picture", "without transparency", "mode LA"]),
+        (GREY[1], "I;16", ["must be one 8-bit grey or RGB picture", "mode I;16"]),
         (RGB[1], "P", ["size and mode of a.png, (6, 5), got (6, 5, 3)"]),
     ],
 )
@@ -628,14 +628,14 @@ def test_moving_pictures(tmp_path, save_picture):
     image_module = pytest.importorskip("PIL.Image", reason="pictures need Pillow")
     frames = [image_module.fromarray(pixels) for pixels in GREY]
     frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
-    assert_refused(tmp_path / "film.gif", "must be one grey or RGB picture", "got 4")
+    assert_refused(tmp_path / "film.gif", "must be one 8-bit grey or RGB picture", "got 4")
 
 
 def test_damaged_pictures(tmp_path, save_picture):
     path = save_picture("a.png", GREY[0])
     content = path.read_bytes()
     for damaged in (b"", b"a text", content[:60], content[:20], NPY):
-        assert_refused(write(path, damaged), "not a sound picture")
+        assert_refused(write(path, damaged), "not a valid picture")
 
 
 def test_pictures_without_pillow(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Files are replaced only by complete new ones."""
+"""Atomic replacement of files."""
 
 import contextlib
 import os

@@ -15,7 +15,7 @@ DTYPES += ["longdouble", ">f4", ">f8", ">i2", "<f4"]
 
 
 def peak_memory(function, *arguments):
-    """Bytes that a call has allocated at its highest point."""
+    """Return the peak memory, in bytes, that a call allocates."""
     tracemalloc.start()
     try:
         function(*arguments)
@@ -189,7 +189,7 @@ def test_floats_outside(dtype, value):
     with pytest.raises(ValueError, match=message):
         check_range(X)
     with pytest.raises(ValueError, match=message.replace("301", "97")):
-        check_range(X[398::-1])  # the order is the view's, not the memory's
+        check_range(X[398::-1])  # the view's order counts, not the memory's
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", ">i4", "int64", "uint16", "uint64"])

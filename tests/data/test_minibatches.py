@@ -17,7 +17,7 @@ def test_the_batches_equal_numpy_ml():
     batches = list(batches)
     assert n_batches == arrays["n_batches"]
     assert [len(batch) for batch in batches] == arrays["sizes"].tolist()
-    # numpy-ml's order came from the legacy generator; what counts is that it is a permutation.
+    # numpy-ml's order comes from NumPy's legacy generator, so only the set of indices can be compared.
     assert sorted(arrays["order"]) == np.concatenate(batches).tolist()
 
 

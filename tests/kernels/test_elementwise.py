@@ -12,7 +12,7 @@ from kernel_checks import assert_margins_untouched, each_dtype, exact, normal, o
 
 from cvae._kernels import elementwise
 from cvae._kernels.program import Program
-from cvae.runtime.programs import run, start
+from cvae.runtime.programs import execute, run
 
 # At the edges of vectors, of pieces of work (4096) and of the work that is shared out to threads (8192, 32768).
 SIZES = [0, 1, 2, 3, 15, 16, 17, 33, 4095, 4096, 4097, 8191, 8192, 32767, 32768, 40001]
@@ -188,7 +188,7 @@ def test_a_program_looks_at_the_range_again_and_again(dtype):
     elementwise.is_in_unit_range(program, outside, x)
     for value in (0.5, -1, 1, 2, 0):
         x[39_999] = value
-        start(program, 3)
+        execute(program, 3)
         assert outside == [not 0 <= value <= 1]
 
 

@@ -12,7 +12,7 @@ from kernel_checks import assert_close, assert_margins_untouched, each_dtype, ex
 
 from cvae._kernels import losses
 from cvae._kernels.program import Program
-from cvae.runtime.programs import run, start
+from cvae.runtime.programs import execute, run
 
 LARGEST = {np.float32: 3e38, np.float64: 1e308}
 EPS = {np.float32: 2.0**-23, np.float64: 2.0**-52}
@@ -87,7 +87,7 @@ def test_weights_are_read_when_the_program_runs(dtype):
     losses.gaussian_kl(program, divergence, dmean, dlog_var, logits, logits, weights)
     for _ in range(3):
         weights[:] = rng.random(6)
-        start(program)
+        execute(program)
         np.testing.assert_array_equal(dlogits, bce(logits, y, weights)[1])
         np.testing.assert_array_equal([dmean, dlog_var], kl(logits, logits, weights)[1:])
 

@@ -203,7 +203,7 @@ def test_a_program_clips_and_updates_again_and_again(name, dtype):
     for step, size in enumerate((1, 1e-3, 2, 0, 1), start=1):  # some are clipped, others are not
         grad[:] = size * rng.standard_normal(grad.shape)
         given[:] = scalars(name, step, 0.01, np.nan, constants)
-        start(program, 2)
+        execute(program, 2)
         arguments = constants | {"lr": 0.01, "clip_norm": 30.0}
         expected = getattr(oracles, name)(expected, exact(grad)[0], reference, **arguments)
     np.testing.assert_allclose(param, expected, rtol=0, atol=100 * EPS[dtype])

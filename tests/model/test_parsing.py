@@ -1,4 +1,4 @@
-"""Call strings, the checks of arguments, and objects described by their arguments."""
+"""Call strings, argument checks, and objects described by their arguments."""
 
 import math
 
@@ -26,7 +26,7 @@ class Point(Parsable):
 
 
 class Place(Point):
-    """Not equal to a Point, though its arguments are."""
+    """Never equal to a Point, even with equal arguments."""
 
 
 class SpacedName(Parsable):
@@ -84,6 +84,18 @@ def test_parse_call(text, expected):
 def test_text_that_is_not_a_call(text):
     with pytest.raises(ValueError, match=r"must look like 'Name' or 'Name\(argument=1\)', got"):
         parse_call(text)
+
+
+@pytest.mark.parametrize("ending", ["!", "(", "(1) g", ")"])
+def test_many_blanks_before_a_malformed_ending(ending):
+    """A backtracking parser takes minutes for these texts; this one reads them once."""
+    with pytest.raises(ValueError, match=r"^a call string must look like 'Name'"):
+        parse_call("A" + 100_000 * " " + ending)
+
+
+def test_many_blanks_in_a_call():
+    blanks = 100_000 * " "
+    assert parse_call(f"{blanks}A{blanks}({blanks}1,{blanks}x=2{blanks}){blanks}") == Call("A", (1,), {"x": 2})
 
 
 @pytest.mark.parametrize("text", ["f(a=b)", "f(none)", "f(a=1+1)", "f(*[1])", "f(a=[x for x in y])"])

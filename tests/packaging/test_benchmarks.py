@@ -1,4 +1,4 @@
-"""The comparison with other frameworks: it runs, and compares only what computes the same."""
+"""The comparison with other frameworks: it runs, and compares only frameworks that agree with cvae."""
 
 import importlib
 import json
@@ -30,7 +30,7 @@ def run(*arguments):
 
 
 def run_smallest(tmp_path, peers):
-    """Run the smallest training case; the table's rows as lists of cells, and the JSON document."""
+    """Run the smallest training case; return the table's rows as lists of cells, and the JSON document."""
     file = tmp_path / "results.json"
     case = ["--quick", "--only", "train, batch 1", "--threads", 1, "--rounds", 2]
     process = run(*case, "--peers", peers, "--json", file, "--plot", tmp_path / "ratios.png")
@@ -93,7 +93,7 @@ def test_wrong_arguments_are_refused(arguments, named):
 
 
 class FakeWorker:
-    """Stands for a framework whose losses, or errors, are given in their order."""
+    """A stand-in for a framework with predefined losses or errors."""
 
     def __init__(self, variant, *losses):
         self.variant = variant
@@ -114,7 +114,7 @@ class FakeWorker:
 
 @pytest.fixture
 def modules(monkeypatch):
-    """Gives the modules of the command by their names."""
+    """A function that imports modules of the command by name."""
     monkeypatch.syspath_prepend(BENCHMARKS)
     return lambda *names: [importlib.import_module(name) for name in names]
 
@@ -164,7 +164,7 @@ def test_bytes_train_like_the_same_images_as_floats(tmp_path, modules):
 
 
 def race(modules, tmp_path, monkeypatch, *losses_of_each):
-    """Let frameworks race to an ELBO of -145 with two seeds; one epoch is two evaluations."""
+    """Measure the seconds to an ELBO of -145 for two seeds, with at most two evaluations each."""
     whole_runs, peers = modules("whole_runs", "peers")
     for name, value in {"ELBO_SEEDS": (0, 1), "ELBO_STEPS": 1, "ELBO_EPOCHS": 1}.items():
         monkeypatch.setattr(whole_runs, name, value)
@@ -190,7 +190,7 @@ def test_a_seed_that_one_arrives_too_late_with_counts_for_none(tmp_path, modules
     assert [len(f.values) for f in figures.values()] == [1, 1]
     late, dropped = notes
     assert "PyTorch, channels_last is left out" in late
-    assert "seed 0 counts for none, because PyTorch did not arrive" in dropped
+    assert "seed 0 is discarded, as PyTorch did not reach it" in dropped
 
 
 def test_a_framework_that_fails_in_the_race_is_named(tmp_path, modules, monkeypatch):
