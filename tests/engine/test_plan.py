@@ -1,4 +1,4 @@
-"""Plans: what they watch, so that they are made anew when layers have changed."""
+"""Plans: they are rebuilt when layers have changed."""
 
 import copy
 
@@ -27,7 +27,7 @@ def test_using_a_model_keeps_its_plans():
     vae.elbo(random_images(7))
     vae.sample(10)
     vae.fit(random_images(), validation_data=random_images(3))
-    vae.decoder["FC2"].W[:] = 0  # what is in the arrays is read when programs run
+    vae.decoder["FC2"].W[:] = 0  # programs read the arrays when they run
     vae.encoder["Conv1"].optimizer = SGD()
     assert is_current(vae, plan)
     assert vae._plan(1, training=False) is plan

@@ -1,4 +1,4 @@
-"""The compiled latent code, sampling from it and the gradient back to it, held against plain NumPy in float64."""
+"""The compiled sampling of latent codes and its gradient, compared with plain NumPy in float64."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ from cvae.runtime.programs import run
 
 EPS = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float64): 2.0**-52}
 
-# n and T at the edges of vectors, and of the work that is shared out to threads: from 200 numbers on in `sample`, from
-# 10,000 on in `backward`.
+# n and T around multiples of vectors, and around the least work for several threads: 200 numbers in `sample`, 10,000 in
+# `backward`.
 SHAPES = [
     (1, 1), (7, 1), (1, 3), (3, 5), (2, 17), (5, 33), (199, 1), (10, 20), (128, 5), (43, 93), (9999, 1), (1000, 10),
     (9, 1200), (1, 10_001),
@@ -19,7 +19,7 @@ shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 
 def sample(code, noise, n_threads=2):
-    """z, deviation, mean and log_var."""
+    """Return z, deviation, mean and log_var."""
     outputs = [output(noise.shape, code.dtype) for _ in range(4)]
     run(latent.sample, *outputs, code, noise, n_threads=n_threads)
     assert_margins_untouched(*outputs)
@@ -27,7 +27,7 @@ def sample(code, noise, n_threads=2):
 
 
 def backward(dz, noise, deviation, dmean, dlog_var, n_threads=2):
-    """The gradient with respect to the code."""
+    """Return the gradient with respect to the code."""
     dcode = output((len(dz), 2 * dz.shape[1]), dz.dtype)
     run(latent.backward, dcode, dz, noise, deviation, dmean, dlog_var, n_threads=n_threads)
     assert_margins_untouched(dcode)
@@ -35,12 +35,12 @@ def backward(dz, noise, deviation, dmean, dlog_var, n_threads=2):
 
 
 def random_code(rng, shape, dtype):
-    """A code and noise for it."""
+    """Return a random code and noise."""
     return normal(rng, (shape[0], 2 * shape[1]), dtype), normal(rng, shape, dtype)
 
 
 def assert_rounded(got, *terms):
-    """Hold each number to four rounding errors of the largest that it was summed from."""
+    """Assert that each number is within four rounding errors of the largest of its terms."""
     assert got.shape == terms[0].shape
     error = np.abs(got - sum(terms))
     assert (error <= 4 * EPS[got.dtype] * np.max(np.abs(terms), axis=0)).all()
@@ -72,7 +72,7 @@ def test_backward_equals_the_reference(shape, dtype):
 
 
 def test_backward_is_the_derivative_of_sample():
-    """Central differences of sum(dz * z) + sum(dmean * mean) + sum(dlog_var * log_var)."""
+    """Compare with central differences of sum(dz * z) + sum(dmean * mean) + sum(dlog_var * log_var)."""
     rng = np.random.default_rng(3)
     code, noise = random_code(rng, (3, 4), np.float64)
     dz, dmean, dlog_var = (normal(rng, (3, 4), np.float64) for _ in range(3))
@@ -114,7 +114,7 @@ def test_large_log_variances_give_infinity_and_small_ones_zero(dtype):
     np.testing.assert_array_equal(deviation, [[np.inf, np.inf, 0, 0, np.inf, 0]])
     np.testing.assert_array_equal(z, [[np.inf, np.inf, 0.5, 0.5, np.inf, 0.5]])
     np.testing.assert_array_equal(sample(code, -noise)[0], [[-np.inf, -np.inf, 0.5, 0.5, -np.inf, 0.5]])
-    # As large as the deviation can be.
+    # The largest possible deviation.
     edge = 2 * np.floor(np.log(largest, dtype=np.float64))
     deviation = sample(np.array([[0, edge]], dtype), np.ones((1, 1), dtype))[1]
     assert deviation.item() == pytest.approx(np.exp(edge / 2), rel=4 * EPS[np.dtype(dtype)])
