@@ -8,7 +8,6 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-
 try:
     from cvae.data.minibatches import minibatch
     from cvae.estimator import NotFittedError

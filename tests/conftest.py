@@ -1,4 +1,4 @@
-"""How hypothesis runs in all tests: without time limits, and on CI always with the same examples."""
+"""The settings of hypothesis for all tests: no deadline, and the same examples in every run on CI."""
 
 import os
 

@@ -1,11 +1,11 @@
-"""The layers that the tests of their common interface run through, and how these tests train and compare them."""
+"""The layers used in tests of their common interface, and helpers that train and compare them."""
 
 import numpy as np
 import pytest
 
 from cvae.layers import Conv2D, Flatten, FullyConnected, Pool2D
 
-# Each layer with the shape of an input; it is built anew for each test, always with the same weights.
+# For each layer, a function that builds it with fixed weights, and the shape of an input.
 LAYERS = {
     "Conv2D": (lambda **k: Conv2D(4, (3, 2), act_fn="Tanh", **{"random_state": 0} | k), (2, 6, 5, 3)),
     "FullyConnected": (lambda **k: FullyConnected(4, act_fn="Tanh", **{"random_state": 0} | k), (3, 5)),
@@ -49,6 +49,6 @@ def assert_same_arrays(got, expected):
 
 
 def state(layer):
-    """All that a layer remembers, in a form that can be compared."""
+    """Return the state of a layer in a comparable form."""
     lists = {name: len(values) for name, values in layer.derived_variables.items()}
     return repr((layer.hyperparameters, lists, len(layer.X), arrays_of(layer), layer.gradients))

@@ -1,12 +1,11 @@
 """Plain reference implementations in NumPy: short, slow, float64, and independent of the package.
 
-The compiled kernels, the layers and the model are held against these; test_oracles.py holds these
-against PyTorch, test_reference_oracles.py against the figures of numpy-ml. Loops run over the taps
-of a kernel only.
+The compiled kernels, the layers and the model are compared with these, which test_oracles.py compares with
+PyTorch and test_reference_oracles.py with the results of numpy-ml. Only the taps of a kernel are looped over.
 
-Letters: N images, H W rows and cols, C input channels, K output channels, R S kernel rows and cols,
-OH OW output rows and cols, T latent size, D pixels of an image. Padding is always
-(top, bottom, left, right), dilation the number of zeros between two taps.
+Letters: N images, H W rows and cols, C input channels, K output channels, R S kernel rows and cols, OH OW
+output rows and cols, T latent size, D pixels of an image. Padding is (top, bottom, left, right), dilation the
+number of zeros between adjacent taps.
 """
 
 import re
@@ -17,7 +16,7 @@ NO_PAD = (0, 0, 0, 0)
 
 
 def assert_equal_to_rounding(got, expected):
-    """Hold all numbers to 1e-10 of the largest one."""
+    """Assert that all numbers agree to 1e-10 of the largest one."""
     got, expected = np.asarray(got), np.asarray(expected)
     assert got.shape == expected.shape
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
@@ -42,13 +41,13 @@ def output_shape(X, kernel_shape, stride, pad, dilation=0):
 
 
 def same_pad(in_shape, kernel_shape, stride):
-    """Return the padding with which the output is as large as the input, the odd one at the end."""
+    """Return the padding with which the output is as large as the input, with an odd row or col at the end."""
     rows, cols = (stride * (size - 1) + k - size for size, k in zip(in_shape, kernel_shape, strict=True))
     return rows // 2, rows - rows // 2, cols // 2, cols - cols // 2
 
 
 def padded(X, pad):
-    """Return X (N, H, W, C) with zeros around each image."""
+    """Return X (N, H, W, C) padded with zeros."""
     top, bottom, left, right = pad
     return np.pad(X, ((0, 0), (top, bottom), (left, right), (0, 0)))
 
@@ -64,7 +63,7 @@ def tap(X_pad, r, s, out_shape, stride, dilation=0):
     (OH, OW), first_row, first_col = out_shape, r * (dilation + 1), s * (dilation + 1)
     rows = slice(first_row, first_row + stride * OH, stride)
     cols = slice(first_col, first_col + stride * OW, stride)
-    # A slice may end beyond the image: its last window does not.
+    # The slice may end beyond the image, but its last element is in the last window.
     return X_pad[:, rows, cols]
 
 
@@ -72,7 +71,7 @@ def tap(X_pad, r, s, out_shape, stride, dilation=0):
 
 
 def conv2d_forward(X, W, b, stride=1, pad=NO_PAD, dilation=0):
-    """Z (N, OH, OW, K): X (N, H, W, C) cross-correlated with W (R, S, C, K), plus b (..., K)."""
+    """Return Z (N, OH, OW, K): X (N, H, W, C) cross-correlated with W (R, S, C, K), plus b (..., K)."""
     R, S, _, K = W.shape
     out_shape = output_shape(X, (R, S), stride, pad, dilation)
     X_pad = padded(X, pad)
@@ -83,7 +82,7 @@ def conv2d_forward(X, W, b, stride=1, pad=NO_PAD, dilation=0):
 
 
 def conv2d_grad_input(dZ, W, X_shape, stride=1, pad=NO_PAD, dilation=0):
-    """dX (N, H, W, C) from dZ (N, OH, OW, K)."""
+    """Return dX (N, H, W, C) from dZ (N, OH, OW, K)."""
     R, S, _, _ = W.shape
     dX_pad = padded(np.zeros(X_shape), pad)
     for r, s in np.ndindex(R, S):
@@ -92,7 +91,7 @@ def conv2d_grad_input(dZ, W, X_shape, stride=1, pad=NO_PAD, dilation=0):
 
 
 def conv2d_grad_weight(dZ, X, W_shape, stride=1, pad=NO_PAD, dilation=0):
-    """dW (R, S, C, K) and db (1, 1, 1, K) from dZ (N, OH, OW, K)."""
+    """Return dW (R, S, C, K) and db (1, 1, 1, K) from dZ (N, OH, OW, K)."""
     R, S, _, _ = W_shape
     X_pad = padded(X, pad)
     dW = np.zeros(W_shape)
@@ -106,17 +105,17 @@ def conv2d_grad_weight(dZ, X, W_shape, stride=1, pad=NO_PAD, dilation=0):
 
 
 def pool2d_max_forward(X, kernel_shape, stride=1, pad=NO_PAD):
-    """Y (N, OH, OW, C) and argmax (N, OH, OW, C): which tap, r * S + s, holds the maximum.
+    """Return Y (N, OH, OW, C) and argmax (N, OH, OW, C), the tap r * S + s of the maximum.
 
-    The zeros of the padding take part. The first maximum in row-major order wins; NaN is larger
-    than any number.
+    The zeros of the padding are included. The first maximum in row-major order counts, and NaN is larger than
+    any number.
     """
     windows = _pool_windows(X, kernel_shape, stride, pad)
     return windows.max(axis=0), windows.argmax(axis=0)
 
 
 def pool2d_max_backward(dY, argmax, X_shape, kernel_shape, stride=1, pad=NO_PAD):
-    """dX (N, H, W, C): each gradient goes to its window's maximum, or is lost on the padding."""
+    """Return dX (N, H, W, C); each gradient goes to its window's maximum, and is lost if that is padding."""
     dX_pad = padded(np.zeros(X_shape), pad)
     for t, (r, s) in enumerate(np.ndindex(*kernel_shape)):
         tap(dX_pad, r, s, dY.shape[1:3], stride)[...] += np.where(argmax == t, dY, 0.0)
@@ -124,12 +123,12 @@ def pool2d_max_backward(dY, argmax, X_shape, kernel_shape, stride=1, pad=NO_PAD)
 
 
 def pool2d_average_forward(X, kernel_shape, stride=1, pad=NO_PAD):
-    """Y (N, OH, OW, C); the zeros of the padding count."""
+    """Return Y (N, OH, OW, C); the zeros of the padding are included."""
     return _pool_windows(X, kernel_shape, stride, pad).mean(axis=0)
 
 
 def pool2d_average_backward(dY, X_shape, kernel_shape, stride=1, pad=NO_PAD):
-    """dX (N, H, W, C): each gradient is shared equally by its window."""
+    """Return dX (N, H, W, C); each gradient is distributed equally over its window."""
     dX_pad = padded(np.zeros(X_shape), pad)
     for r, s in np.ndindex(*kernel_shape):
         tap(dX_pad, r, s, dY.shape[1:3], stride)[...] += dY / np.prod(kernel_shape)
@@ -147,12 +146,12 @@ def _pool_windows(X, kernel_shape, stride, pad):
 
 
 def dense_forward(X, W, b):
-    """Z (N, n_out) from X (N, n_in), W (n_in, n_out), b (1, n_out)."""
+    """Return Z (N, n_out) from X (N, n_in), W (n_in, n_out), b (1, n_out)."""
     return X @ W + b
 
 
 def dense_backward(dZ, X, W):
-    """dX (N, n_in), dW (n_in, n_out), db (1, n_out) from dZ (N, n_out)."""
+    """Return dX (N, n_in), dW (n_in, n_out), db (1, n_out) from dZ (N, n_out)."""
     return dZ @ W.T, X.T @ dZ, dZ.sum(axis=0, keepdims=True)
 
 
@@ -207,11 +206,11 @@ def latent_backward(dz, noise, deviation, dmean, dlog_var):
 
 
 # --------------------------------------------------------------- optimizers
-# Each returns the new parameter and keeps its memory in `state`, a dictionary that starts empty.
+# Each returns the new parameter and keeps its state in the dictionary `state`, which is initially empty.
 
 
 def clipped(grad, clip_norm):
-    """Return grad, scaled down to the L2 norm clip_norm if it is longer."""
+    """Return grad, scaled down to the L2 norm clip_norm if its norm is larger."""
     norm = np.sqrt((grad**2).sum())
     return grad if clip_norm is None or norm <= clip_norm else grad * (clip_norm / norm)
 
@@ -246,7 +245,7 @@ OPTIMIZERS = {"SGD": sgd, "AdaGrad": adagrad, "RMSProp": rmsprop, "Adam": adam}
 
 
 class Updates:
-    """Updates of all parameters with an optimizer written as a call, such as "Adam(lr=0.01)"."""
+    """The update of all parameters by the optimizer that a call string describes."""
 
     def __init__(self, call):
         name, arguments = re.fullmatch(r"(\w+)\((.*)\)", call).groups()
@@ -266,11 +265,11 @@ class Updates:
 
 
 def vae_forward(X, params, noise, architecture, log_var_scale=0.5):
-    """All values of a forward pass, by name.
+    """Return all values of a forward pass by name.
 
-    X (N, H, W, C); params maps "encoder/Conv1/W" and the like to arrays; noise (N, T); architecture
-    has BernoulliVAE's arguments enc_conv1_stride and so on. The standard deviation of the code is
-    exp(log_var_scale * log_var); a scale of 1 instead of 1/2 is numpy-ml's (wrong) sampling.
+    X is (N, H, W, C) and noise (N, T); params maps paths such as "encoder/Conv1/W" to arrays; architecture
+    contains BernoulliVAE's arguments such as enc_conv1_stride. The standard deviation of the code is
+    exp(log_var_scale * log_var); a scale of 1 instead of 1/2 reproduces numpy-ml's incorrect sampling.
     """
     v = {"X": X, "noise": noise, "log_var_scale": log_var_scale}
     A = X
@@ -297,11 +296,11 @@ def vae_forward(X, params, noise, architecture, log_var_scale=0.5):
 
 
 def vae_step(X, params, noise, architecture, beta=1.0, log_var_scale=0.5):
-    """Loss and all gradients of a step, by name; the arguments are those of `vae_forward`.
+    """Return the loss and all gradients of a training step by name, for the arguments of `vae_forward`.
 
-    Returns the values of the forward pass and loss (mean over images, nats), grads (by the names of
-    params), dX (N, H, W, C; through the encoder only) and, under numpy-ml's names, the gradients
-    between the layers, such as dEncoder_Pool1_out.
+    The result contains the values of the forward pass, loss (mean over images, nats), grads (by the paths of
+    params), dX (N, H, W, C; through the encoder only) and the gradients between the layers under numpy-ml's
+    names, such as dEncoder_Pool1_out.
     """
     v = vae_forward(X, params, noise, architecture, log_var_scale)
     N = len(X)
@@ -314,7 +313,7 @@ def vae_step(X, params, noise, architecture, beta=1.0, log_var_scale=0.5):
     dZ = v["dDecoder_FC1_out"] * (v["FC1_Z"] > 0)
     dz = v["dDecoder_FC1_in"] = _dense_backward(dZ, v["FC1_in"], params, "decoder/FC1", grads)
 
-    # What comes through the decoder alone has names of its own; the encoder gets the KL term's too.
+    # The encoder's gradient is the sum of the decoder's and the KL divergence's; numpy-ml also names the former.
     v["dDecoder_t_mean"] = dz
     v["dDecoder_t_log_var"] = dz * noise * log_var_scale * np.exp(log_var_scale * v["t_log_var"])
     dmean, dlog_var = beta * dmean / N, beta * dlog_var / N
@@ -330,7 +329,7 @@ def vae_step(X, params, noise, architecture, beta=1.0, log_var_scale=0.5):
 
 
 def _convolutions_backward(dA, v, params, architecture):
-    """Go back from the gradient of Pool2's output to the images', adding what is passed to v."""
+    """Return the images' gradient from that of Pool2's output, adding intermediate gradients to v."""
     for i in ("2", "1"):
         conv_in, conv_out, W = v[f"Conv{i}_in"], v[f"Conv{i}_out"], params[f"encoder/Conv{i}/W"]
         v[f"dEncoder_Pool{i}_out"] = dA

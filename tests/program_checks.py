@@ -1,4 +1,4 @@
-"""What the tests of programs share: options of kernels, recording, comparing."""
+"""Helpers for tests of programs: kernel options, recording and comparison."""
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def record(steps):
 
 
 def recorded_sigmoid(x):
-    """A program that writes sigmoid(x) to an array, and that array."""
+    """Return a program that writes sigmoid(x) to an array, and that array."""
     program, out = Program(), np.full_like(x, np.nan)
     elementwise.sigmoid(program, out, x)
     return program, out

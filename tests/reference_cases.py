@@ -1,8 +1,8 @@
-"""The reference figures of numpy-ml 0.1.2 and PyTorch, in a form to parametrise tests with.
+"""The reference results of numpy-ml 0.1.2 and PyTorch, as parameters of tests.
 
-`tests/data/numpy_ml_reference.npz` holds 129 cases in 12 groups. A case is a set of float64 arrays
-that numpy-ml computed, the arguments they were computed with, and the right values (from PyTorch in
-float64, or from a closed form) wherever numpy-ml is wrong.
+`tests/data/numpy_ml_reference.npz` contains 129 cases in 12 groups. A case consists of float64 arrays computed
+by numpy-ml, the arguments they were computed with, and the correct values (from PyTorch in float64 or from a
+closed form) wherever numpy-ml is wrong.
 """
 
 import functools
@@ -15,7 +15,7 @@ import numpy as np
 
 REFERENCE_FILE = Path(__file__).parent / "data" / "numpy_ml_reference.npz"
 
-# The test modules that visit every case of a group; test_reference_cases.py checks that they do.
+# The test modules that use all cases of a group, as test_reference_cases.py checks.
 TESTED_IN = {
     "activation": ("nn/test_activations",),
     "conv2d": ("kernels/test_reference_oracles", "nn/test_reference_layers"),
@@ -35,11 +35,11 @@ Case = tuple[str, dict[str, Any], dict[str, np.ndarray]]
 
 
 def cases(group: str) -> list[Case]:
-    """Return the cases of one group as `(name, meta, arrays)`, in the order of the file.
+    """Return the cases of a group as `(name, meta, arrays)`, in the order of the file.
 
-    `name` is such as "conv2d/03"; `meta` holds the arguments, with tuples where JSON had lists of
-    numbers; `arrays` maps the rest of the path, such as "dX" or "step1/grad/encoder/Conv1/W", to a
-    read-only array.
+    `name` is, for example, "conv2d/03"; `meta` contains the arguments, with lists of numbers converted to
+    tuples; `arrays` maps the rest of each path, such as "dX" or "step1/grad/encoder/Conv1/W", to a read-only
+    array.
 
     Use: `@pytest.mark.parametrize(("name", "meta", "arrays"), cases("conv2d"), ids=case_id)`.
     """
@@ -50,23 +50,23 @@ def cases(group: str) -> list[Case]:
 
 
 def case_id(value: object) -> str:
-    """Show the case's name, and nothing for its dictionaries, in the test's id."""
+    """Return a case's name for the test's id, and nothing for its dictionaries."""
     return value if isinstance(value, str) else ""
 
 
 def groups() -> list[str]:
-    """Return the names of all groups that the file holds, sorted."""
+    """Return the names of all groups in the file, sorted."""
     return sorted({name.split("/")[0] for name, _, _ in _all_cases()})
 
 
 def index() -> dict[str, Any]:
-    """Return the file's own index: the names of all cases, and what numpy-ml gets wrong."""
+    """Return the file's index: the names of all cases and numpy-ml's known errors."""
     with np.load(REFERENCE_FILE) as file:
         return json.loads(str(file["index/meta_json"]))
 
 
 def right_array(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """Return the array called `name`, or the documented right one where numpy-ml's is wrong."""
+    """Return the array called `name`, or its documented correction if numpy-ml's is wrong."""
     if name not in meta["numpy_ml_is_wrong"]:
         return arrays[name]
     for suffix in ("_torch", "_correct"):
@@ -76,7 +76,7 @@ def right_array(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], name:
 
 
 def below(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """Return the arrays below a path, by the rest of their names."""
+    """Return the arrays below a path by the rest of their names."""
     return {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
 
 
@@ -95,7 +95,7 @@ def _all_cases() -> list[Case]:
 
 
 def _with_tuples(value: Any) -> Any:
-    """Turn every list of numbers inside a value from JSON back into the tuple that it was."""
+    """Convert the lists of numbers in a value from JSON to tuples."""
     if isinstance(value, dict):
         return {key: _with_tuples(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""A model small enough to be trained in every test, its images, and its state in comparable form."""
+"""A model small enough to train in every test, its images, and comparisons of its state."""
 
 import os
 import sys
@@ -35,18 +35,18 @@ def random_images(n=10, image_shape=IMAGE_SHAPE, seed=1, dtype=np.float32):
 
 
 def initialized(vae, image_shape=IMAGE_SHAPE):
-    """Give a model its parameters, as `fit` does before its first batch, and return it."""
+    """Initialize a model's parameters, as `fit` does before its first batch, and return it."""
     vae.forward(np.zeros((1, *image_shape)), retain_derived=False, noise=np.zeros((1, vae.T)))
     return vae
 
 
 def architecture(vae):
-    """Return the arguments that the plain reference in `oracles` takes."""
+    """Return the arguments of the plain reference in `oracles`."""
     return {name: value for name, value in vae.get_params().items() if name.startswith("enc_")}
 
 
 def by_path(components):
-    """Copy the nested dictionaries of `parameters` or `gradients` to one with keys "encoder/FC4/b"."""
+    """Copy the nested dictionaries of `parameters` or `gradients` to one with paths such as "encoder/FC4/b"."""
     return {
         f"{part}/{layer}/{name}": np.array(array)
         for part, layers in components["components"].items()
@@ -56,7 +56,7 @@ def by_path(components):
 
 
 def parameters(vae):
-    """Copy all parameters, by path."""
+    """Copy all parameters by path."""
     return by_path(vae.parameters)
 
 
@@ -74,7 +74,7 @@ def set_parameters(vae, arrays):
 
 
 def assert_same_bits(got, expected):
-    """Hold one dictionary of arrays against another, bit for bit."""
+    """Assert that two dictionaries of arrays are equal bit for bit."""
     assert got.keys() == expected.keys()
     for name, array in expected.items():
         assert got[name].dtype == array.dtype, name
@@ -82,16 +82,16 @@ def assert_same_bits(got, expected):
 
 
 def assert_same_model(got, expected, X):
-    """Hold parameters, optimizers and random numbers of two models against each other."""
+    """Assert that the parameters, optimizers and random numbers of two models are equal."""
     assert_same_bits(parameters(got), parameters(expected))
     one_more = {"n_epochs": 1, "batchsize": 3, "verbose": False}
     assert_same_bits(parameters(got.fit(X, **one_more)), parameters(expected.fit(X, **one_more)))
 
 
 def steps_by_hand(vae, X, rng, *, batchsize, n_epochs):
-    """Train with forward, backward and update, as `fit` does, a batch for each item that is taken.
+    """Train with forward, backward and update, as `fit` does, and yield the loss of each batch.
 
-    `rng` must be the generator that the model got as its random_state.
+    `rng` must be the generator that is the model's random_state.
     """
     initialized(vae, X.shape[1:])
     for _ in range(n_epochs):
@@ -107,7 +107,7 @@ def steps_by_hand(vae, X, rng, *, batchsize, n_epochs):
 
 
 def mean_is_enough(vae):
-    """Make the codes' deviation e^-40, so that the loss of an image does not depend on the noise."""
+    """Set the codes' standard deviation to e^-40, so that the loss of an image does not depend on the noise."""
     b = np.zeros((1, 2 * vae.T))
     b[:, vae.T :] = -80
     W = parameters(vae)["encoder/FC5/W"]
@@ -117,5 +117,5 @@ def mean_is_enough(vae):
 
 
 def subprocess_environment():
-    """Return an environment in which another Python finds cvae and the tests' modules as this one does."""
+    """Return an environment in which a subprocess imports cvae and the tests' modules from the same paths."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

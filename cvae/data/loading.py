@@ -308,12 +308,11 @@ def _read_picture_folder(folder: Path) -> dict[str, Any]:
 
 def _visible(folder: Path) -> list[Path]:
     paths = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return sorted(paths, key=lambda path: path.name)
+    return sorted(paths, key=lambda path: path.name)  # paths themselves compare differently on Windows
 
 
 def _picture_files(folder: Path) -> list[Path]:
-    paths = (path for path in _visible(folder) if path.suffix.lower() in _PICTURES)
-    return [path for path in paths if path.is_file()]
+    return [path for path in _visible(folder) if path.suffix.lower() in _PICTURES and path.is_file()]
 
 
 def _read_pictures(files: list[Path]) -> np.ndarray:

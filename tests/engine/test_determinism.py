@@ -1,4 +1,4 @@
-"""The same seed gives the same model file, whatever the number of threads and whenever it runs."""
+"""The same seed gives the same model file, regardless of the number of threads and of earlier work."""
 
 import subprocess
 import sys
@@ -9,8 +9,8 @@ from small_vae import assert_same_bits, parameters, random_images, small_vae, su
 
 from cvae._kernels import dispatch
 
-# The layers are wide enough, and the images large enough, for most of the work to be shared by threads, and the last
-# batch is short. The times in the history are set to 0: they are all that may differ.
+# The layers and images are large enough for threads to share most of the work, and the last batch is smaller. The times
+# in the history are the only entries that may differ, so they are set to 0.
 TRAIN = """
 import sys
 import cvae
@@ -32,7 +32,7 @@ print(cvae.get_num_threads())
 
 
 def model_file(folder, *, seed=0, threads=1, dtype="float32", name="model", **environment):
-    """Train in a process of its own, with OMP_NUM_THREADS set, and return the bytes of its model file."""
+    """Train in a subprocess with OMP_NUM_THREADS set, and return the bytes of its model file."""
     path = folder / f"{name}-{seed}-{threads}-{dtype}.safetensors"
     run = subprocess.run(
         [sys.executable, "-c", TRAIN, str(seed), str(path), dtype],
@@ -75,7 +75,7 @@ def test_no_seed_gives_another_model_each_time():
 
 
 def test_each_epoch_has_its_own_noise_and_order():
-    """At a learning rate of 0 nothing else changes from epoch to epoch."""
+    """At a learning rate of 0, nothing else differs between epochs."""
     vae = small_vae(optimizer="SGD(lr=0)").fit(random_images(), n_epochs=5)
     assert len(set(vae.history_["loss"])) == 5
     assert vae.history_["kl"] == [pytest.approx(vae.history_["kl"][0])] * 5
@@ -92,7 +92,7 @@ def test_numpys_global_generator_is_neither_used_nor_moved():
 
 
 def test_earlier_work_of_other_shapes_leaves_no_trace():
-    """Buffers and work space are shared and grow; what they held before must not matter."""
+    """Buffers and the workspace are shared and grow; their previous contents must not have any effect."""
     X = random_images()
     fresh = parameters(small_vae().fit(X))
     vae = small_vae()

@@ -1,4 +1,4 @@
-"""Threads: the same bits with any number of them, who decides how many there are, forks, and calls at the same time."""
+"""Threads: equal bits for any number, the choice of the number, forks, and concurrent calls."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def default_number_of_threads():
 
 
 def run(code, **environment):
-    """What a Python program prints, in a process of its own."""
+    """Return what a Python program prints when run as a subprocess."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_", "KMP_"))}
     env |= {"PYTHONPATH": os.pathsep.join(sys.path), **environment}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)

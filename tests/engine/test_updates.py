@@ -1,4 +1,4 @@
-"""The steps of all optimizers as one program: when it is recorded anew, and that a step is taken as a whole or not."""
+"""The update of all parameters as one program: when it is recorded again, and that a step is atomic."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def arrays(layers):
 
 
 def states(layers):
-    """Copy all that the optimizers know."""
+    """Copy the state of the optimizers."""
     return [(layer.optimizer.cur_step, layer.optimizer.copy().cache) for layer in layers]
 
 
@@ -71,7 +71,7 @@ def clipping(layer):
     "change", [nothing, new_optimizer, new_parameters, new_gradient, new_state, no_state, another_rate, clipping]
 )
 def test_steps_go_on_with_what_is_there(change):
-    """The updates of an optimizer by itself, one parameter after the other, are the reference."""
+    """The reference is the update of one parameter after another by the optimizer itself."""
     together, alone, updates = dense_layers(), dense_layers(), Updates()
     for step in range(4):
         if step == 2:
@@ -110,7 +110,7 @@ def test_a_step_is_recorded_only_if_something_is_another_object(monkeypatch):
 
 
 class Failing(SchedulerBase):
-    """A scheduler that knows the rate of the first steps only."""
+    """A scheduler that fails after a given number of steps."""
 
     def __init__(self, good_steps=0):
         self.good_steps = good_steps
@@ -194,7 +194,7 @@ def test_training_stops_within_an_epoch_if_a_scheduler_fails(good_steps):
     for _ in zip(range(good_steps), steps_by_hand(by_hand, X, rngs[0], batchsize=4, n_epochs=2), strict=False):
         pass
     initialized(stopped).encoder["FC5"].optimizer.lr_scheduler = Failing(good_steps)
-    for layer in layers(stopped).values():  # the same rate as the one that fails
+    for layer in layers(stopped).values():  # the same rate as that of the failing scheduler
         layer.optimizer.lr = 0.01
     with pytest.raises(ArithmeticError, match="no rate"):
         stopped.fit(X, n_epochs=2, batchsize=4)
@@ -203,7 +203,7 @@ def test_training_stops_within_an_epoch_if_a_scheduler_fails(good_steps):
 
 
 class AsksForThreads(SchedulerBase):
-    """Tells how many threads it finds, and asks for another number of them."""
+    """A scheduler that records the number of threads and sets another one."""
 
     def __init__(self, found):
         self.found = found

@@ -1,4 +1,4 @@
-"""Memory that starts at a cache line, and the scratch memory of the kernels."""
+"""Memory aligned to cache lines, and the kernels' workspace."""
 
 from concurrent.futures import ThreadPoolExecutor
 

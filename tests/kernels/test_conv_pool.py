@@ -1,4 +1,4 @@
-"""The fused block of convolution, ReLU and max pooling, held against the separate kernels."""
+"""The fused block of convolution, ReLU and max pooling, compared with the separate kernels."""
 
 from functools import partial
 from typing import NamedTuple
@@ -16,12 +16,12 @@ from cvae.layers import Conv2D, Pool2D
 from cvae.nn.conv_pool import LARGEST_OUTPUT, ConvPool
 from cvae.runtime.programs import execute, run
 
-# Relative rms error of sums in another order.
+# Largest relative rms error of sums in a different order.
 TOLERANCE = {np.float32: 2e-6, np.float64: 1e-14}
 
 
 class Case(NamedTuple):
-    """Sizes by their letters (kernels.h); padding is (top, bottom, left, right)."""
+    """The sizes of a case by the letters of kernels.h; padding is (top, bottom, left, right)."""
 
     n: int
     h: int
@@ -64,7 +64,7 @@ class Case(NamedTuple):
 
 
 class Data:
-    """Random input of a case; what is summed for the weight gradients is positive, so that sums do not cancel."""
+    """Return the random input of a case; the terms of weight gradients are positive, so that sums do not cancel."""
 
     def __init__(self, case, dtype, seed=0, *, drawing=False):
         rng = np.random.default_rng(seed)
@@ -102,7 +102,7 @@ class Data:
     def fused(self, n_threads=2, *, with_dx=True):
         case, dtype = self.case, self.dtype
         y, argmax = output(case.y_shape, dtype), output(case.y_shape, np.uint8)
-        argmax.fill(0)  # no place is to be left as it is
+        argmax.fill(0)  # all elements must be overwritten
         dx = output(self.x.shape, dtype) if with_dx else None
         dw, db = output(self.w.shape, dtype), output(self.b.shape, dtype)
         how = case.how() | {"n_threads": n_threads}
@@ -113,7 +113,7 @@ class Data:
 
 
 def rectangles(rng, n, h, w, dtype):
-    """Ones in a random rectangle of each image, zeros around it; the first image is empty."""
+    """Return images of zeros with a random rectangle of ones each, except for the first."""
     mask = np.zeros((n, h, w, 1), dtype)
     for i in range(1, n):
         top, bottom = np.sort(rng.integers(0, h + 1, 2))
@@ -123,7 +123,7 @@ def rectangles(rng, n, h, w, dtype):
 
 
 def assert_close(got, expected, tolerance):
-    """Hold the rms error to a share of what is summed: terms of order 1, also where all that count are zero."""
+    """Assert that the rms error is small relative to the sum of terms of order 1, of which some may be zero."""
     error = np.sqrt(np.mean(np.square(got.astype(np.float64) - expected)))
     assert error <= tolerance * (1 + np.sqrt(np.mean(np.square(expected.astype(np.float64)))))
 
@@ -288,7 +288,7 @@ def test_every_array_is_checked():
         for i, array in enumerate(arrays):
             for axis in range(array.ndim):
                 if record is forward and ((array is x and axis in (1, 2)) or (array is w and axis < 2)):
-                    continue  # images and kernels of any size go with any output: what lies outside is zero
+                    continue  # any image and kernel sizes are valid: pixels outside are zero
                 shape = list(array.shape)
                 shape[axis] += 1
                 with pytest.raises(ValueError, match="must"):

@@ -1,4 +1,4 @@
-"""The compiled dense products, held against the plain reference."""
+"""The compiled dense products, compared with the plain reference."""
 
 import itertools
 
@@ -12,13 +12,13 @@ from kernel_checks import assert_close, assert_margins_untouched, each_dtype, ex
 from cvae._kernels import dense, optimizers
 from cvae.runtime.programs import run
 
-WORK = 400_000  # multiplications of a random case
+WORK = 400_000  # largest number of multiplications of a random case
 KERNEL_ARGUMENTS = {"n_threads": 2}
 
 
 @st.composite
 def shapes(draw):
-    """(m examples, n_in, n_out)."""
+    """The sizes of a case: (m examples, n_in, n_out)."""
     sizes = st.integers(1, 20) | st.integers(1, 700)
     m, n_in = draw(st.integers(1, 20) | st.integers(1, 300)), draw(sizes)
     return m, n_in, draw(st.integers(1, max(1, min(700, WORK // (m * n_in)))))
@@ -27,7 +27,7 @@ def shapes(draw):
 CORNERS = [
     (1, 1, 1),
     *[(5, 9, n) for n in (3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)],  # panels, pieces of work
-    *[(5, n, 9) for n in (63, 64, 65, 96, 97)],  # and the same for the gradient of the input
+    *[(5, n, 9) for n in (63, 64, 65, 96, 97)],  # the same in the gradient of the input
     *[(m, 7, 10) for m in (2, 3, 4, 5, 6, 7, 11, 12, 13, 167, 168, 169, 300, 336, 337)],  # tiles and blocks of examples
     *[(m, 20, 70) for m in (255, 256, 257, 512, 513, 1009)],  # pieces of work of at most 256 examples
     *[(1, n, 20) for n in (7, 8, 9, 257, 513)],  # a single example
@@ -68,7 +68,7 @@ def with_zeros(dy, columns):
 
 
 def check_backward(shape, dtype, rng, dead=None):
-    """`dead`: how many of the units have a gradient of zero; None to not even look for them."""
+    """Compare all gradients, those of `dead` units being zero; None disables the search for such units."""
     m, n_in, n_out = shape
     x, w, dy = positive(rng, (m, n_in), dtype), positive(rng, (n_in, n_out), dtype), positive(rng, (m, n_out), dtype)
     dy = with_zeros(dy, rng.permutation(n_out)[: dead or 0])
@@ -262,7 +262,7 @@ def test_nan_and_infinity_stay_in_their_rows(dtype):
 
 # ------------------------------------------------------------------ arguments
 
-# Each pass with the sizes of its arrays' axes, by letter.
+# The axes of each pass's arrays, by letter.
 PASSES = {
     "dense_forward": (("m", "o"), ("m", "i"), ("i", "o"), ("o",)),
     "dense_backward": (("m", "i"), ("i", "o"), ("o",), ("m", "i"), ("m", "o"), ("i", "o")),

@@ -1,4 +1,4 @@
-"""Every instruction set that this CPU has: the same results to rounding, and a clear error for a name that is none."""
+"""All instruction sets of this CPU: equal results up to rounding, and a clear error for an unknown name."""
 
 import os
 import subprocess
@@ -11,9 +11,9 @@ import pytest
 from cvae._kernels import dispatch
 
 TESTS = Path(__file__).parents[1]
-KERNEL_TESTS = ["conv2d", "winograd", "dense", "pool2d"]  # those whose inner loops depend on the width of the vectors
+KERNEL_TESTS = ["conv2d", "winograd", "dense", "pool2d"]  # those whose inner loops depend on the vector width
 
-# A fixed set of computations, at sizes that end inside vectors, panels, tiles and blocks; writes an .npz file.
+# Computations with sizes that end within vectors, panels, tiles and blocks, written to an .npz file.
 COMPUTE = """
 import sys
 import numpy as np
@@ -86,7 +86,7 @@ def test_results_agree_to_rounding(instruction_set, baseline, tmp_path):
     assert results.pop("name") == instruction_set
     assert results.keys() == baseline.keys() - {"name"}
     for name, array in results.items():
-        # In units of the largest element; Winograd's algorithm rounds more than the rest.
+        # Relative to the largest element; Winograd's algorithm has larger rounding errors than the others.
         tolerance = {"float32": 3e-5, "float64": 5e-14}[name.split("/")[0]]
         limit = tolerance * np.abs(baseline[name]).max()
         np.testing.assert_allclose(array, baseline[name], rtol=0, atol=limit, err_msg=name)
@@ -96,7 +96,7 @@ def test_results_agree_to_rounding(instruction_set, baseline, tmp_path):
     "instruction_set", [name for name in dispatch.available() if name != dispatch.instruction_set()]
 )
 def test_the_other_instruction_sets_pass_the_tests_of_the_kernels(instruction_set):
-    """At the sizes at the corners: those of panels and tiles are different ones for each instruction set."""
+    """Corner cases, because the sizes of panels and tiles depend on the instruction set."""
     files = [TESTS / "kernels" / f"test_{name}.py" for name in KERNEL_TESTS]
     selected = ["-k", "corners or all_passes", "-q", "-p", "no:cacheprovider"]
     done = run_with(instruction_set, "-m", "pytest", *selected, *files)

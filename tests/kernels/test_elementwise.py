@@ -1,4 +1,4 @@
-"""The compiled single passes: the ReLU's derivative, the logistic function, gathering images, their range."""
+"""The compiled elementwise kernels: ReLU's derivative, the logistic function, gathering and range of images."""
 
 import math
 
@@ -14,7 +14,7 @@ from cvae._kernels import elementwise
 from cvae._kernels.program import Program
 from cvae.runtime.programs import execute, run
 
-# At the edges of vectors, of pieces of work (4096) and of the work that is shared out to threads (8192, 32768).
+# Around multiples of vectors, of pieces (4096) and of the least work for several threads (8192, 32768).
 SIZES = [0, 1, 2, 3, 15, 16, 17, 33, 4095, 4096, 4097, 8191, 8192, 32767, 32768, 40001]
 EPS = {np.float32: 2.0**-23, np.float64: 2.0**-52}
 
@@ -50,7 +50,7 @@ def test_relu_backward_at_special_values(dtype):
     tiny = np.finfo(dtype).smallest_subnormal
     y = np.array([0, -0.0, -1, np.nan, np.inf, -np.inf, tiny, -tiny], dtype)
     np.testing.assert_array_equal(relu_backward(np.ones_like(y), y), [0, 0, 0, 0, 1, 0, 1, 0])
-    # What is not passed on is 0 even if it was not finite.
+    # Gradients that are not passed on are 0 even if they are not finite.
     np.testing.assert_array_equal(relu_backward(np.full_like(y, np.inf), y)[:2], [0, 0])
 
 
@@ -76,7 +76,7 @@ def test_sigmoid_keeps_its_relative_precision_down_to_the_smallest_number(dtype)
 def test_sigmoid_at_special_values(dtype):
     largest = np.finfo(dtype).max
     np.testing.assert_array_equal(sigmoid(np.array([0, -0.0, 1e-40, largest, np.inf], dtype)), [0.5, 0.5, 0.5, 1, 1])
-    # Instead of a number that is not normal, or 0, it is about the smallest normal one.
+    # The result is about the smallest normal number instead of a subnormal number or 0.
     p = sigmoid(np.array([-90 if dtype == np.float32 else -710, -largest, -np.inf], dtype))
     assert ((p >= 0) & (p <= 2 * np.finfo(dtype).smallest_normal)).all()
     assert np.isnan(sigmoid(np.array([np.nan], dtype))).all()
@@ -100,7 +100,7 @@ def gather_bytes(images, indices, dtype):
     return out
 
 
-# Images of odd sizes, none, empty ones, and more than what one thread does alone (32768 pixels).
+# Images of odd sizes, no images, empty images, and more pixels than one thread handles alone (32768).
 @each_dtype
 @pytest.mark.parametrize(
     ("n", "m"), [(0, 5), (5, 0), (1, 1), (3, 7), (2, 17), (8, 33), (41, 784), (42, 784), (1, 32769), (40_000, 1)]

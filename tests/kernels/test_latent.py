@@ -10,8 +10,8 @@ from cvae.runtime.programs import run
 
 EPS = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float64): 2.0**-52}
 
-# n and T at the edges of vectors, and of the work that is shared out to threads: from 200 numbers on in `sample`, from
-# 10,000 on in `backward`.
+# n and T around multiples of vectors, and around the least work for several threads: 200 numbers in `sample`, 10,000 in
+# `backward`.
 SHAPES = [
     (1, 1), (7, 1), (1, 3), (3, 5), (2, 17), (5, 33), (199, 1), (10, 20), (128, 5), (43, 93), (9999, 1), (1000, 10),
     (9, 1200), (1, 10_001),
@@ -44,7 +44,7 @@ def random_code(rng, shape, dtype, k=1):
 
 
 def assert_rounded(got, *terms):
-    """Hold each number to four rounding errors of the largest that it was summed from."""
+    """Assert that each number is within four rounding errors of the largest of its terms."""
     assert got.shape == terms[0].shape
     error = np.abs(got - sum(terms))
     assert (error <= 4 * EPS[got.dtype] * np.max(np.abs(terms), axis=0)).all()
@@ -137,7 +137,7 @@ def test_large_log_variances_give_infinity_and_small_ones_zero(dtype):
     np.testing.assert_array_equal(deviation, [[np.inf, np.inf, 0, 0, np.inf, 0]])
     np.testing.assert_array_equal(z, [[np.inf, np.inf, 0.5, 0.5, np.inf, 0.5]])
     np.testing.assert_array_equal(sample(code, -noise)[0], [[-np.inf, -np.inf, 0.5, 0.5, -np.inf, 0.5]])
-    # As large as the deviation can be.
+    # The largest possible deviation.
     edge = 2 * np.floor(np.log(largest, dtype=np.float64))
     deviation = sample(np.array([[0, edge]], dtype), np.ones((1, 1), dtype))[1]
     assert deviation.item() == pytest.approx(np.exp(edge / 2), rel=4 * EPS[np.dtype(dtype)])

@@ -1,4 +1,4 @@
-"""The compiled loss, its gradients, and both where naive formulas overflow or cancel."""
+"""The compiled loss and its gradients, also where naive formulas overflow or cancel."""
 
 import math
 
@@ -129,9 +129,9 @@ def test_bce_is_right_for_every_size_of_logit(target, sign, dtype):
         small = math.exp(-abs(z))
         expected = (1 - target if z > 0 else -target) * z + math.log1p(small)
         probability = (1 if z >= 0 else small) / (1 + small)
-        least = 2 * float(np.finfo(dtype).smallest_normal)  # what the kernels take for a smaller exp(-|z|)
+        least = 2 * float(np.finfo(dtype).smallest_normal)  # the kernels' lower bound on exp(-|z|)
         assert reconstruction == pytest.approx(expected, rel=4 * EPS[dtype], abs=least)
-        # Where the target is 0 nothing is subtracted from the probability, and all of its digits are kept.
+        # With target 0, nothing is subtracted from the probability, which keeps all of its digits.
         error = 2 * EPS[dtype] if target else least
         assert dlogit == pytest.approx(probability - target, rel=4 * EPS[dtype], abs=error)
 
@@ -153,10 +153,10 @@ def test_bce_and_its_gradient_are_finite_for_every_finite_logit(data, dtype):
     finite = st.floats(-largest, largest, width=width)
     logits = data.draw(hnp.arrays(dtype, (2, 3), elements=finite))
     y = data.draw(hnp.arrays(dtype, (2, 3), elements=st.floats(0, 1, width=width)))
-    reconstruction, dlogits = bce(logits / 3, y)  # a sum of three terms, too, can be represented
+    reconstruction, dlogits = bce(logits / 3, y)  # so that a sum of three terms does not overflow either
     assert np.isfinite(reconstruction).all()
     assert (reconstruction >= 0).all()
-    assert ((dlogits >= -y) & (dlogits <= 1 - y)).all()  # the probability lies in [0, 1]
+    assert ((dlogits >= -y) & (dlogits <= 1 - y)).all()  # i.e. the probability is in [0, 1]
 
 
 @each_dtype
@@ -191,7 +191,7 @@ def test_kl_keeps_its_digits_near_zero(log_var, sign, dtype):
     (divergence,), _, ((dlog_var,),) = kl(np.zeros((1, 1), dtype), np.array([[x]]))
     x = float(x)
     series = sum(x**k / math.factorial(k) for k in range(2, 12)) / 2
-    # exp(x) - 1 carries a relative rounding error in float64, of which x^2 / 2 is left after subtracting x.
+    # The relative rounding error of exp(x) - 1 in float64 is amplified when x is subtracted, which leaves x^2 / 2.
     assert divergence == pytest.approx(series, rel=max(1e-13, 4 * EPS[np.float64] / abs(x)))
     assert divergence >= 0
     assert dlog_var == pytest.approx(math.expm1(x) / 2, rel=2 * EPS[dtype])
@@ -215,7 +215,7 @@ def test_kl_is_finite_as_long_as_float64_can_hold_it(dtype):
 
 @each_dtype
 def test_numerical_gradients(dtype):
-    """Central differences of the loss in float64 against the gradients in either type."""
+    """Compare the gradients in each dtype with central differences of the loss in float64."""
     rng = np.random.default_rng(5)
     logits, y = normal(rng, (2, 3), dtype), rng.random((2, 3)).astype(dtype)
     mean, log_var = normal(rng, (2, 3), dtype), normal(rng, (2, 3), dtype)

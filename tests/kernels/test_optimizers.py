@@ -1,4 +1,4 @@
-"""The compiled optimizer updates, held against the plain reference over several steps."""
+"""The compiled optimizer updates, compared with the plain reference over several steps."""
 
 import math
 from functools import partial
@@ -15,10 +15,10 @@ from cvae._kernels.program import Program
 from cvae.runtime.programs import execute
 from cvae.runtime.programs import run as run_kernel
 
-# At the edges of vectors, of pieces of work (8192) and of the work that is shared out to threads (32768).
+# Around multiples of vectors, of pieces (8192) and of the least work for several threads (32768).
 SIZES = [0, 1, 3, 15, 16, 17, 33, 8191, 8192, 8193, 32767, 32768, 40001]
 EPS = {np.float32: 2.0**-23, np.float64: 2.0**-52}
-# Each kernel with its number of states and its own constants, in the order in which it takes them.
+# Each kernel with its number of state arrays and its constants, in the order of its arguments.
 KERNELS = {
     "sgd": (1, {"momentum": 0.9}),
     "adagrad": (1, {"eps": 1e-7}),
@@ -35,18 +35,18 @@ def guarded(array):
 
 
 def update(name, program, param, *rest):
-    """Record an update; the rest: the states, the gradient and the scalars."""
+    """Record an update with the given state arrays, gradient and scalars."""
     optimizers.update(program, name, param, rest[:-2], *rest[-2:])
 
 
 def scalars(name, step, lr, grad_scale, constants):
-    """What a kernel reads at this step, counted from 1."""
+    """Return the scalars that a kernel reads at this step, counted from 1."""
     corrections = [1 - constants[key] ** step for key in ("decay1", "decay2")] if name == "adam" else []
     return np.array([lr, grad_scale, *constants.values(), *corrections])
 
 
 class Run:
-    """A parameter and its state, moved by a kernel that was recorded once."""
+    """A parameter and its state, updated by a kernel recorded once."""
 
     def __init__(self, name, param, lr=0.01, grad_scale=1.0, **changes):
         states, constants = KERNELS[name]
@@ -74,7 +74,7 @@ def check(name, size, dtype, seed, grad_scale=1.0, **changes):
         run(grad)
         arguments = KERNELS[name][1] | {"lr": 0.01} | changes
         before, expected = expected, getattr(oracles, name)(expected, grad_scale * exact(grad)[0], state, **arguments)
-    # Each of the steps rounds the parameter, which is of order 1, and a move of at most its size.
+    # Each step rounds the parameter, which is of order 1, and a change of at most that size.
     scale = np.maximum(np.abs(expected), np.abs(before))
     np.testing.assert_array_less(np.abs(run.param - expected), 8 * EPS[dtype] * (scale + 1))
     for kept, wanted in zip(run.states, [value for key, value in state.items() if key != "t"], strict=True):
@@ -213,7 +213,7 @@ def test_a_program_clips_and_updates_again_and_again(name, dtype):
 
 
 def arrays(name):
-    """Parameter, state, gradient and scalars."""
+    """Return valid arguments: parameter, state, gradient and scalars."""
     states, constants = KERNELS[name]
     return [*(np.zeros(10, np.float32) for _ in range(states + 2)), scalars(name, 1, 0.1, 1.0, constants)]
 
@@ -223,7 +223,7 @@ def call(name, arguments):
 
 
 def of_wrong_types(array):
-    """The same numbers as no kernel takes them."""
+    """Return the same numbers in forms that no kernel accepts."""
     wrong = [array.astype(np.int32), array.astype(np.float16), None, array.tolist(), array[np.newaxis]]
     return [*wrong, np.repeat(array, 2)[::2], array.astype(array.dtype.newbyteorder())]
 

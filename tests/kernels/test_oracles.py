@@ -1,4 +1,4 @@
-"""The plain reference implementations, held against PyTorch in float64."""
+"""The plain reference implementations, compared with PyTorch in float64."""
 
 import itertools
 import math
@@ -31,7 +31,7 @@ def torch():
 
 
 def torch_images(torch, X):
-    """Return X (N, H, W, C) as PyTorch's (N, C, H, W), ready for gradients."""
+    """Convert X (N, H, W, C) to a PyTorch tensor (N, C, H, W) that requires gradients."""
     return torch.tensor(X.transpose(0, 3, 1, 2).copy(), requires_grad=True)
 
 
@@ -214,7 +214,7 @@ STRIDED = SMALL | {
 }
 
 
-# The paddings of the two convolutions in full, and the size of Flatten3's output, for 12x11 images.
+# The padding of both convolutions on all sides, and the size of Flatten3's output, for 12x11 images.
 ARCHITECTURES = [
     pytest.param(SMALL, (0, 0, 0, 0), (1, 0, 0, 2), 36, id="small"),
     pytest.param(STRIDED, (1, 1, 2, 2), (3, 3, 3, 3), 64, id="strided"),

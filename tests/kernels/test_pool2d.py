@@ -1,4 +1,4 @@
-"""The compiled pooling, held against the plain reference; the maximum has to be equal to the last bit."""
+"""The compiled pooling, compared with the plain reference; maxima must be equal bit for bit."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from cvae.runtime.programs import run
 
 
 class Case(NamedTuple):
-    """Sizes by their letters (kernels.h); padding is (top, bottom, left, right)."""
+    """The sizes of a case by the letters of kernels.h; padding is (top, bottom, left, right)."""
 
     n: int
     h: int
@@ -110,7 +110,7 @@ def check_average(case, x, dy):
 
 
 def with_ties(rng, shape, dtype):
-    """Few different numbers, about 0, so that windows hold their maximum more than once."""
+    """Return numbers around 0 with few distinct values, so that maxima occur several times in a window."""
     return rng.integers(-2, 2, shape).astype(dtype)
 
 
@@ -155,7 +155,7 @@ def test_max_of_windows_with_nan_and_infinities(case, seed, share, dtype):
 
 
 def one_window(values, pad=oracles.NO_PAD, dtype=np.float32):
-    """Maximum, its place, and where a gradient of 1 goes, of a single window over the rows of `values`."""
+    """Return the maximum of a single window over the rows of `values`, its argmax, and the gradient for dy = 1."""
     x = np.array(values, dtype)[np.newaxis, :, :, np.newaxis]
     case = Case(*x.shape, x.shape[1] + pad[0] + pad[1], x.shape[2] + pad[2] + pad[3], 1, pad)
     y, argmax = max_forward(case, x)
@@ -195,7 +195,7 @@ def test_minus_infinity_is_a_number_like_others(dtype):
 def test_zeros_of_the_padding_win_against_negatives_and_their_gradient_is_dropped(dtype):
     assert one_window([[-1, -2]], pad=(0, 0, 0, 1), dtype=dtype) == (0, 2, [[0, 0]])
     assert one_window([[-1, -2]], pad=(1, 0, 0, 0), dtype=dtype) == (0, 0, [[0, 0]])
-    # Of equal values the first counts, padding or not.
+    # Of equal values, the first counts, even if it is padding.
     assert one_window([[0, -2]], pad=(0, 1, 0, 0), dtype=dtype) == (0, 0, [[1, 0]])
     assert one_window([[0, -2]], pad=(1, 0, 0, 0), dtype=dtype) == (0, 0, [[0, 0]])
     assert one_window([[1, -2]], pad=(1, 1, 1, 1), dtype=dtype) == (1, 5, [[1, 0]])
@@ -310,7 +310,7 @@ def test_empty_arrays_are_left_alone(name, axis):
 def test_the_largest_steps_reach_only_padding(name):
     good = [array + 1 for array in arrays(name)]
     call(name, good, stride=2**30, pad_top=2**30, pad_left=2**30)
-    # Only tap (0, 0) of window (1, 1) and its right and lower neighbours meet the image.
+    # Only tap (0, 0) of window (1, 1) and of its right and lower neighbours are in the image.
     output_array = good[0]
     if name.endswith("forward"):
         assert (output_array[:, 1, 1] == 1).all()
@@ -318,6 +318,6 @@ def test_the_largest_steps_reach_only_padding(name):
     elif name == "average_backward":
         assert (output_array[:, :2, :2] == 0.25).all()
         assert np.count_nonzero(output_array) == 2 * 2 * 2 * 3
-    else:  # argmax is 1 everywhere: the upper right pixel of the window
+    else:  # argmax is 1 everywhere, the upper right pixel of the window
         assert (output_array[:, 0, 1] == 1).all()
         assert np.count_nonzero(output_array) == 2 * 3

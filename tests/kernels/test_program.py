@@ -1,4 +1,4 @@
-"""Programs: what kernels record, in which order and with which memory it runs, and what an error leaves behind."""
+"""Programs: recording, the order of execution, memory, and the state after an error."""
 
 import gc
 import itertools
@@ -50,7 +50,7 @@ def test_a_hundred_kernels_run_in_their_order():
 
 
 def training_step(seed):
-    """The kernels of a small network, forward and backward, each with its arrays and options."""
+    """Return the kernels of a small network, forward and backward, each with its arrays and options."""
     rng = np.random.default_rng(seed)
 
     def new(*shape, dtype=np.float32):
@@ -160,7 +160,7 @@ def test_an_exception_of_a_call_comes_out_and_the_program_runs_again():
 
 def test_a_call_may_use_the_same_workspace_and_more_of_it():
     class Renewed:
-        """A workspace whose memory is somewhere else at each call; what it gave before is lost."""
+        """A workspace that returns different memory in each call and invalidates the previous."""
 
         memories = ()
 
@@ -218,7 +218,7 @@ def test_numbers_of_threads_out_of_range_are_refused():
         with pytest.raises((TypeError, OverflowError)):
             program.run(workspace=workspace, n_threads=n_threads)
     assert np.isnan(out).all()
-    program.run(workspace=workspace, n_threads=4096)  # as there is little to do, it does not start them
+    program.run(workspace=workspace, n_threads=4096)  # starts few threads, as there is little work
     assert (out == 0.5).all()
 
 

@@ -1,4 +1,4 @@
-"""The file of reference figures is whole, and no case of it is left out by the tests."""
+"""The file of reference results is complete, and the tests use all of its cases."""
 
 import ast
 from pathlib import Path
@@ -9,7 +9,7 @@ from reference_cases import TESTED_IN, cases, groups, index, right_array
 
 
 def groups_visited_by(module: str) -> set[str]:
-    """Return the groups that a test module asks for: the literals in its calls `cases("...")`."""
+    """Return the groups that a test module uses: the literals in its calls `cases("...")`."""
     tree = ast.parse((Path(__file__).parents[1] / f"{module}.py").read_text(encoding="utf-8"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     named = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "cases"]
@@ -23,7 +23,7 @@ def test_the_groups_together_hold_every_case_of_the_index():
 
 def test_the_file_holds_no_array_outside_of_its_cases():
     arrays = sum(len(arrays) + 1 for group in groups() for _, _, arrays in cases(group))
-    assert arrays + 1 == 1519  # a meta_json in each case, and the index
+    assert arrays + 1 == 1519  # including the meta_json of each case and the index
 
 
 def test_every_group_has_a_test_module():
@@ -58,5 +58,5 @@ def test_an_unknown_group_is_an_error():
 
 
 def index_groups() -> list[str]:
-    """Return the groups in the order in which the index names them."""
+    """Return the groups in the order of the index."""
     return list(dict.fromkeys(name.split("/")[0] for name in index()["cases"]))

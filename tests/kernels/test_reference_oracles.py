@@ -1,7 +1,7 @@
-"""The plain reference implementations, held against the figures of numpy-ml.
+"""The plain reference implementations, compared with the results of numpy-ml.
 
-Where numpy-ml is wrong, the documented right figures count. Its sampling is wrong too, hence all
-figures of the whole model; the plain VAE step can sample that way, so that they too are used.
+Where numpy-ml is wrong, they are compared with the documented corrections. numpy-ml's sampling is wrong too, which
+affects all results of the whole model; the plain VAE step can reproduce it, so that these results can be used.
 """
 
 import math

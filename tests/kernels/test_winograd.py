@@ -1,4 +1,4 @@
-"""Winograd's algorithm in all three passes, held against the plain reference, and its matrices against their points."""
+"""All three passes of Winograd's algorithm, compared with the plain reference, and its matrices with their points."""
 
 import re
 from fractions import Fraction
@@ -18,7 +18,7 @@ from cvae.runtime.programs import run as run_kernel
 
 SOURCE = Path(__file__).parents[2] / "csrc" / "kernels" / "cook_toom.h"
 POINTS = [Fraction(p) for p in (0, 1, -1, 2, -2, "1/2", "-1/2")]  # and infinity
-# Largest error and its rms, see assert_accurate: the transforms multiply by up to 5.25 and cancel.
+# Largest and rms error, see assert_accurate; the transforms multiply by up to 5.25 and cancel.
 TOLERANCE = {np.dtype(np.float32): 4e-5, np.dtype(np.float64): 1e-13}
 RMS_TOLERANCE = {np.dtype(np.float32): 6e-6, np.dtype(np.float64): 2e-14}
 
@@ -33,7 +33,7 @@ SHAPES = [
     (4, 4, 9, 6, 2, (5, 1), (6, 7, 0, 3)),  # whole tiles of padding
     (70, 6, 6, 8, 8, (3, 3), (1, 1, 1, 1)),  # more groups than lanes
     (1, 40, 30, 20, 33, (3, 3), (0, 0, 0, 0)),  # an image of more tiles than a block
-    # Few channels: the forward pass goes along rows alone.
+    # Few channels: the forward pass transforms along rows only.
     (3, 28, 28, 1, 32, (5, 5), (0, 0, 0, 0)),  # the default model's first convolution
     (2, 31, 70, 3, 100, (3, 3), (1, 1, 1, 1)),  # more tiles than a strip holds
     (2, 7, 33, 4, 17, (4, 2), (20, 3, 25, 9)),  # whole bands and tiles of padding
@@ -42,7 +42,7 @@ SHAPES = [
 
 
 def matrix(name):
-    """A matrix of the source as fractions."""
+    """Return a matrix of the source as fractions."""
     text = re.search(rf"real {name}\[[^=]*= {{(.*?)}};", SOURCE.read_text(), re.DOTALL).group(1)
     rows = re.findall(r"{([^{}]*)}", text)
     return [[quotient(entry) for entry in row.split(",")] for row in rows]
@@ -68,7 +68,7 @@ def test_matrices_follow_from_the_points():
         assert matrix(name) == expected, name
     rows = []
     for p in [*POINTS, None]:
-        coefficients = [Fraction(1)]  # of the product of x - q, from the lowest power
+        coefficients = [Fraction(1)]  # of the product of x - q, lowest power first
         for q in POINTS:
             if q != p:
                 shifted, scaled = [Fraction(0), *coefficients], [*(-q * c for c in coefficients), Fraction(0)]
@@ -78,7 +78,7 @@ def test_matrices_follow_from_the_points():
 
 
 def run(shape, dtype, seed=0, n_threads=2, relu=False):
-    """Outputs of the kernels and of the reference, each as y, dx, dw, db."""
+    """Return the outputs y, dx, dw, db of the kernels and of the reference."""
     n, rows, cols, in_ch, out_ch, kernel_shape, pad = shape
     rng = np.random.default_rng(seed)
     x, w = normal(rng, (n, rows, cols, in_ch), dtype), normal(rng, (*kernel_shape, in_ch, out_ch), dtype)
@@ -103,7 +103,7 @@ def run(shape, dtype, seed=0, n_threads=2, relu=False):
 
 
 def assert_accurate(shape, got, expected):
-    """Errors count relative to the rms that a sum of so many products of standard normal numbers has."""
+    """Assert that errors are small relative to the rms of a sum of as many products of standard normal numbers."""
     _, _, _, in_ch, out_ch, kernel_shape, _ = shape
     taps, pixels = np.prod(kernel_shape), np.prod(got[0].shape[:3])
     for a, b, terms in zip(got, expected, (taps * in_ch, taps * out_ch, pixels, pixels), strict=True):

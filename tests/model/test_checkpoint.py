@@ -1,4 +1,4 @@
-"""save and load, pickle and copies: nothing is lost, nothing is half written, wrong files are named."""
+"""save and load, pickle and copies: complete state, atomic writing, and errors that name the file."""
 
 import copy
 import json
@@ -63,7 +63,7 @@ def test_training_goes_on_with_the_same_bits(path, optimizer, dtype):
     for one, other in zip(layers(loaded).values(), layers(vae).values(), strict=True):
         assert one.optimizer == other.optimizer
     assert_same_model(loaded, vae, X)
-    # King's losses and lowered rates, Noam's and Exponential's steps: still the same after some more.
+    # King's losses and rates, and Noam's and Exponential's steps, must still agree after further training.
     loaded.fit(X, n_epochs=5, validation_data=X)
     vae.fit(X, n_epochs=5, validation_data=X)
     assert_same_bits(parameters(loaded), parameters(vae))
@@ -80,7 +80,7 @@ def test_a_loaded_model_gives_the_same_results(path):
         (loaded.reconstruct(X), vae.reconstruct(X)),
         (loaded.elbo(X), vae.elbo(X)),
         (loaded.log_likelihood(X[:3]), vae.log_likelihood(X[:3])),
-        (loaded.sample(4), vae.sample(4)),  # the stream of samples goes on, too
+        (loaded.sample(4), vae.sample(4)),  # the stream of samples continues as well
         (loaded.forward(X), vae.forward(X)),
     ):
         np.testing.assert_array_equal(result, expected)
@@ -114,7 +114,7 @@ def test_all_arguments_are_kept(path):
     found = loaded.get_params()
     assert str(layers(loaded)["encoder/FC4"].optimizer) == str(layers(vae)["encoder/FC4"].optimizer)
     assert found == expected
-    assert "[" not in repr(loaded)  # tuples stay tuples
+    assert "[" not in repr(loaded)  # tuples have not become lists
     assert_same_model(loaded, vae, random_images())
 
 
@@ -159,7 +159,7 @@ def test_frozen_layers_stay_frozen(path):
 
 
 def test_changes_to_single_layers_are_kept(path):
-    """A layer may have got another activation, pooling, optimizer or rate than the model's arguments say."""
+    """A layer's activation, pooling, optimizer or rate may have been changed since the model's construction."""
     vae = small_vae().fit(random_images())
     vae.encoder["Conv1"].set_params({"act_fn": "Leaky ReLU(alpha=0.25)"})
     vae.encoder["Pool2"].set_params({"mode": "average"})
@@ -177,7 +177,7 @@ def test_a_model_that_only_went_forward_can_be_saved(path):
 
 
 def test_an_epoch_that_ended_can_be_resumed(path):
-    """Saved in a callback after the second of five epochs, a model reaches the same end."""
+    """A model saved by a callback after the second of five epochs reaches the same state when it continues."""
 
     def save(vae, epoch, entry):
         if epoch == 2:
@@ -267,7 +267,7 @@ def test_a_failed_save_leaves_the_older_file_and_no_other(path, monkeypatch):
 
 
 def test_a_full_disk_is_an_os_error_and_leaves_the_older_file(path):
-    """A limit on the size of files stands for the full disk."""
+    """A limit on the size of files simulates a full disk."""
     vae = small_vae().fit(random_images())
     vae.save(path)
     before = path.read_bytes()
@@ -345,7 +345,7 @@ def test_a_file_of_a_newer_version_is_named(path, version):
 
 
 def tampered(path, change):
-    """Save a model, let `change` alter its arrays and description, and write it again."""
+    """Save a model, modify its arrays and description with `change`, and write it again."""
     small_vae().fit(random_images()).save(path)
     with safe_open(path, framework="numpy") as file:
         description = json.loads(file.metadata()["cvae"])
@@ -397,7 +397,7 @@ def test_parts_that_do_not_fit_together_are_noticed(path, change):
 
 
 def test_an_untouched_description_loads(path):
-    """So that the tests above fail for their change and not for the writing."""
+    """This shows that the tests above fail because of the change, not of the writing."""
     tampered(path, lambda arrays, description: None)
     assert_same_model(cvae.load(path), small_vae().fit(random_images()), random_images())
 
@@ -443,7 +443,7 @@ def test_an_untrained_model_can_be_copied(kind, tmp_path):
 
 
 def test_buffers_are_not_pickled():
-    """A large batch must not make the file large."""
+    """The size of a batch must not affect that of the file."""
     vae = small_vae().fit(random_images())
     before = len(pickle.dumps(vae))
     vae.fit(random_images(2000), batchsize=2000, n_epochs=1)

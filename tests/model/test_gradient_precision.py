@@ -1,7 +1,7 @@
-"""How precise the gradients of the default model are in float32, on real digits, with either algorithm.
+"""The precision of the default model's gradients in float32, on real digits, with both algorithms.
 
-Rounding alone makes errors of about 1e-6.  In some batches a maximum or a ReLU lies so near a tie that rounding decides
-it, and a gradient goes another way; so it is the median over batches that is held to 1e-5.
+Rounding alone causes errors of about 1e-6. In some batches, a maximum or a ReLU is so close to a tie that rounding
+decides it, and a gradient takes a different path; therefore, the median over batches is required to be below 1e-5.
 """
 
 import numpy as np
@@ -14,13 +14,13 @@ BATCHES, BATCH = 5, 64
 
 @pytest.fixture(scope="module")
 def trained():
-    """A model after a few steps: before them all biases are 0, and so are the outputs for black patches: ties."""
+    """A model after a few steps; initially, biases and outputs for black patches are 0, which are ties."""
     digits = cvae.datasets.load("mnist-sample").images
     return cvae.BernoulliVAE(random_state=0, verbose=False).fit(digits[:2560], n_epochs=1), digits
 
 
 def gradients(trained, images, dtype, algorithm):
-    """The gradients of a batch from the same weights, pixels and noise for all."""
+    """Return the gradients of a batch for given weights, pixels and noise."""
     vae = cvae.BernoulliVAE(algorithm=algorithm, dtype=dtype, random_state=0, verbose=False)
     vae._initialize(images.shape[1:])
     for path, layer in vae._layers().items():

@@ -1,4 +1,4 @@
-"""encode, decode, sample, elbo and their relatives: shapes, types, determinism and values."""
+"""encode, decode, sample, elbo and related methods: shapes, types, determinism and values."""
 
 import threading
 
@@ -27,7 +27,7 @@ def trained(request):
 
 @pytest.fixture(scope="module")
 def wide():
-    """A model whose layers are wide enough for every fast path, and for work to be shared by threads."""
+    """Return a model whose layers are wide enough for all fast paths and for several threads."""
     vae = small_vae(T=20, latent_dim=70, enc_conv1_out_ch=17, enc_conv2_out_ch=33, enc_pool1_stride=1)
     return vae.fit(random_images(40, (19, 23, 3)), batchsize=20)
 
@@ -39,7 +39,7 @@ def expected_pass(vae, X, noise):
 
 
 def close(dtype):
-    """Return how near to the float64 reference the numbers of a model of this dtype must come."""
+    """Return the tolerance of a model of this dtype relative to the float64 reference."""
     return {"rtol": 2e-5, "atol": 2e-6} if dtype == "float32" else {"rtol": 1e-11, "atol": 1e-12}
 
 
@@ -100,7 +100,7 @@ def test_the_relations_between_the_methods(trained):
 
 
 def test_results_are_the_callers_own(trained):
-    """They must not be views of buffers that the next call writes to."""
+    """Results must not be views of buffers that the next call overwrites."""
     X = random_images(7)
     for compute in (lambda: trained.encode(X)[1], lambda: trained.reconstruct(X), lambda: trained.elbo(X)):
         first = compute()
@@ -160,7 +160,7 @@ def test_the_number_of_threads_does_not_matter(wide):
 
 
 def test_several_python_threads_may_use_one_model(wide):
-    """Each must get the results of its own images."""
+    """Each thread must get the results of its own images."""
     sets = [random_images(150, (19, 23, 3), seed=seed) for seed in range(3)]
     expected = [(wide.encode(X)[0], wide.elbo(X)) for X in sets]
     wrong = []
@@ -242,7 +242,7 @@ def test_log_likelihood_equals_the_reference_with_the_same_noise(trained, n_samp
 
 
 def test_log_likelihood_is_above_the_elbo_and_rises_with_the_samples():
-    """On a model with a wide posterior, where there is a gap to close."""
+    """The model has a wide posterior, so that there is a gap to close."""
     X = random_images(200)
     vae = initialized(small_vae(dtype="float64", random_state=3))
     for path in ("decoder/FC1", "encoder/FC5"):
@@ -251,7 +251,7 @@ def test_log_likelihood_is_above_the_elbo_and_rises_with_the_samples():
     means = [vae.elbo(X).mean(), *(vae.log_likelihood(X, n_samples=n).mean() for n in (1, 10, 100))]
     assert means[0] + 0.1 < means[3]
     assert means[1] + 0.1 < means[2] < means[3] - 0.01
-    assert abs(means[1] - means[0]) < 0.5  # one sample estimates the ELBO
+    assert abs(means[1] - means[0]) < 0.5  # with one sample, the estimate is that of the ELBO
 
 
 def test_elbo_does_not_depend_on_beta():

@@ -1,4 +1,4 @@
-"""Pictures: what is in their pixels and texts, their sizes, and that nothing else is touched."""
+"""Plots: their pixels, texts and sizes, and the absence of side effects."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ def has_color(path, color):
 
 
 def find(picture, image):
-    """Where an image, enlarged by a whole number, stands in a picture: (scale, top, left)."""
+    """Return (scale, top, left) of an image within a picture, enlarged by an integer factor."""
     image = np.broadcast_to(image, (*image.shape[:2], 3))
     for scale in range(1, 41):
         block = image.repeat(scale, axis=0).repeat(scale, axis=1)
@@ -110,7 +110,7 @@ def test_latent_without_labels_has_no_legend(tmp_path, T):
 
 
 def texts(path):
-    """The texts of an SVG picture: matplotlib draws glyphs and leaves each text in a comment."""
+    """Return the texts of an SVG picture, which matplotlib draws as glyphs and repeats in comments."""
     lines = path.read_text().splitlines()
     return [line.strip()[5:-4] for line in lines if line.strip().startswith("<!-- ")]
 
@@ -133,7 +133,7 @@ def test_two_dimensions_are_drawn_as_they_are(tmp_path):
 
 
 def test_the_first_component_is_where_two_classes_lie_apart(tmp_path):
-    """Two narrow classes apart in some direction of 5-D: the picture shows them along x alone."""
+    """Two narrow clusters, separated in an arbitrary direction of 5-D, must be separated along x only."""
     direction = np.array([1.0, -2.0, 3.0, 1.0, -1.0]) / 4
     means = np.repeat([-5.0, 5.0], 20)[:, np.newaxis] * direction
     means += RNG.normal(scale=0.1, size=means.shape)
@@ -148,7 +148,7 @@ def test_the_first_component_is_where_two_classes_lie_apart(tmp_path):
 
 def test_latent_takes_names_many_classes_and_few_points(tmp_path):
     means = RNG.normal(size=(300, 3))
-    not_math = r"100 % $\frac$"  # as TeX it would be an error
+    not_math = r"100 % $\frac$"  # an error if parsed as TeX
     plotting.latent(means, np.array(["cat", not_math])[np.arange(300) % 2], tmp_path / "z.svg")
     assert {"cat", not_math, "class"} <= set(texts(tmp_path / "z.svg"))
     plotting.latent(means, np.arange(300) % 30, tmp_path / "z.svg", not_math)
@@ -214,7 +214,7 @@ import numpy as np
 from cvae import plotting
 assert "matplotlib" not in sys.modules
 import matplotlib
-before = dict(dict.items(matplotlib.rcParams))  # without looking up "backend", which loads pyplot
+before = dict(dict.items(matplotlib.rcParams))  # bypasses the look-up of "backend", which loads pyplot
 plotting.latent(np.eye(3), [0, 1, 2], {str(tmp_path / "z.png")!r})
 plotting.samples(np.zeros((2, 3, 3)), {str(tmp_path / "s.pdf")!r})
 assert dict(dict.items(matplotlib.rcParams)) == before

@@ -1,6 +1,6 @@
-"""The whole model against PyTorch: outputs, loss terms, all gradients, and the parameters after several steps.
+"""The whole model, compared with PyTorch: outputs, loss terms, all gradients, and parameters after several steps.
 
-float64 must agree to 1e-10 and float32 (against PyTorch in float64) to 1e-5, of the largest value of each array.
+Relative to the largest value of each array, float64 must agree to 1e-10, and float32 to 1e-5 with PyTorch in float64.
 """
 
 import copy
@@ -69,7 +69,7 @@ TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 
 
 def made(name, dtype, **more):
-    """Return an architecture's model, images and noise; the biases are drawn, too, for none to be 0."""
+    """Return an architecture's model, images and noise, with random biases so that none is 0."""
     arguments, image_shape, n = ARCHITECTURES[name]
     vae = BernoulliVAE(**{"random_state": 0, **arguments, **more}, dtype=dtype, verbose=False)
     X = random_images(n, image_shape, seed=2, dtype=np.dtype(dtype))
@@ -93,7 +93,7 @@ def same_pad(size, kernel, stride):
 
 
 def convolution(A, params, i, vae):
-    """Convolve A (N, C, H, W) as the model's i-th convolution does, and apply ReLU."""
+    """Apply the model's i-th convolution and ReLU to A (N, C, H, W)."""
     kernel = params[f"encoder/Conv{i}/W"].permute(3, 2, 0, 1)
     pad, stride = (getattr(vae, f"enc_conv{i}_{what}") for what in ("pad", "stride"))
     if pad == "same":
@@ -125,7 +125,7 @@ def torch_forward(params, X, noise, vae):
 
 
 def torch_terms(params, X, target, noise, vae):
-    """Return the terms of the loss of each image, (n,), and what they were computed from."""
+    """Return the terms of each image's loss, (n,), and the values that they are computed from."""
     logits, mean, log_var = torch_forward(params, X, noise, vae)
     reconstruction = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(1)
     posterior = torch.distributions.Normal(mean, torch.exp(log_var / 2))
@@ -172,7 +172,7 @@ def test_outputs_loss_and_all_gradients_equal_autograd(name, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_terms_of_the_elbo_equal_pytorchs(name, dtype):
-    """Through the buffers of inference, with the noise of random_state 7; beta does not count."""
+    """The ELBO uses the buffers of inference and the noise of random_state 7, and ignores beta."""
     vae, X, _ = made(name, dtype)
     noise = np.random.default_rng(7).standard_normal((len(X), vae.T), dtype=dtype)
     with torch.no_grad():
@@ -187,7 +187,7 @@ def test_the_terms_of_the_elbo_equal_pytorchs(name, dtype):
 
 @pytest.mark.parametrize("optimizer", ["RMSProp", "Adam", "AdaGrad", "SGD"])
 def test_fit_equals_pytorchs_training(optimizer):
-    """Five steps of fit in float64 against torch.optim, with the noise and the order that fit draws."""
+    """Five steps of fit in float64, compared with torch.optim for the same noise and order of images."""
     call, torch_class, arguments = {
         "RMSProp": ("RMSProp(lr=0.01)", torch.optim.RMSprop, {"lr": 0.01, "alpha": 0.9, "eps": 1e-7}),
         "Adam": ("Adam(lr=0.01)", torch.optim.Adam, {"lr": 0.01, "eps": 1e-7}),

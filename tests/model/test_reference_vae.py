@@ -1,8 +1,8 @@
-"""BernoulliVAE in float64, step by step, on the models, images and noise of numpy-ml's figures.
+"""BernoulliVAE in float64, step by step, on the models, images and noise of numpy-ml's reference results.
 
-numpy-ml samples wrongly, so its own figures of the whole model cannot be met. The first step is
-held against PyTorch's figures for the right sampling, all steps against the plain reference step
-and optimizers, which test_reference_oracles.py in turn holds against numpy-ml's figures.
+numpy-ml's sampling is wrong, so that its results for the whole model cannot be reproduced. The first step is compared
+with PyTorch's results for correct sampling, all steps with the plain reference step and optimizers, which
+test_reference_oracles.py compares with numpy-ml's results.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ GRADIENTS_BETWEEN_LAYERS = (
 
 
 def build(constructor, params):
-    """Return a model with these parameters, given by paths such as "encoder/Conv1/W"."""
+    """Return a model with the given parameters by path, such as "encoder/Conv1/W"."""
     vae = BernoulliVAE(**constructor, dtype="float64", verbose=False)
     for layer in {path.rpartition("/")[0] for path in params}:
         side, name = layer.split("/")
@@ -38,7 +38,7 @@ def build(constructor, params):
 
 
 def by_path(components):
-    """Turn the model's nested dictionaries into one with paths such as "encoder/FC4/b"."""
+    """Flatten the model's nested dictionaries to one with paths such as "encoder/FC4/b"."""
     return {
         f"{side}/{layer}/{key}": array
         for side, layers in components["components"].items()
@@ -48,7 +48,7 @@ def by_path(components):
 
 
 def step(vae, X, noise):
-    """Run a step up to the update and return its figures under the oracle's names."""
+    """Run a step up to the update and return its values under the oracle's names."""
     X_recon = vae.forward(X, noise=noise)
     dX = vae.backward(X, X_recon)
     derived = vae.derived_variables
@@ -74,7 +74,7 @@ def test_the_first_step_equals_the_right_figures(name, meta, arrays):
 
 
 def assert_training_equals_the_oracle(vae, params, batches, constructor):
-    """Train on batches of (images, noise) and compare every figure of every step."""
+    """Train on batches of (images, noise) and compare all values of every step."""
     updates = Updates(constructor["optimizer"])
     for X, noise in batches:
         got, expected = step(vae, X, noise), vae_step(X, params, noise, constructor)

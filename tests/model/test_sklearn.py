@@ -1,4 +1,4 @@
-"""BernoulliVAE as one of scikit-learn's estimators."""
+"""BernoulliVAE as a scikit-learn estimator."""
 
 import inspect
 
@@ -167,13 +167,13 @@ def test_a_pipeline_scales_trains_and_inverts():
     pipeline.set_params(vae__T=3)
     assert pipeline.fit(flat, vae__n_epochs=1).transform(flat).shape == (20, 3)
     assert pipeline.fit_transform(flat, vae__n_epochs=1).shape == (20, 3)
-    assert len(pipeline["vae"].history_["loss"]) == 2  # a second fit goes on
+    assert len(pipeline["vae"].history_["loss"]) == 2  # a second fit continues
     with pytest.raises(ValueError, match="set_params must get arguments of BernoulliVAE, got 'depth'"):
         pipeline.set_params(vae__depth=3)
 
 
 def test_codes_of_digits_tell_the_digits_apart(digits):
-    """Four numbers a digit are enough for more than half; guessing gets a tenth. Seeds 0 to 4 reach 0.54 to 0.62."""
+    """Codes of size 4 suffice to classify more than half of the digits; seeds 0 to 4 reach 0.54 to 0.62."""
     vae = small_vae(
         T=4, latent_dim=64, optimizer="Adam(lr=0.003)", image_shape=(28, 28), n_epochs=4, batchsize=32, n_threads=1
     )
@@ -183,7 +183,7 @@ def test_codes_of_digits_tell_the_digits_apart(digits):
 
 
 def test_grid_search_finds_the_code_size_with_the_best_elbo(digits):
-    """A code of 8 describes digits better than one of 1, by 18 to 23 nats; the search refits it on all images."""
+    """Codes of size 8 beat those of size 1 by 18 to 23 nats; the search refits the best model on all images."""
     X = digits.images[:600]
     vae = small_vae(latent_dim=64, optimizer="Adam(lr=0.003)", n_epochs=8, batchsize=16, n_threads=1)
     search = GridSearchCV(vae, {"T": [1, 8]}, cv=2).fit(X)

@@ -1,4 +1,4 @@
-"""numpy-ml's way to train: forward, backward and update, the properties, and their equality with fit."""
+"""Training as in numpy-ml by forward, backward and update: properties, and equality with fit."""
 
 from collections import OrderedDict
 
@@ -36,7 +36,7 @@ OPTIMIZERS = [
 
 
 def assert_by_hand_equals_fit(X, prepare=lambda vae: None, **changes):
-    """Train twice, each model with a generator of its own, and return the models."""
+    """Train by fit and by hand, each model with its own generator, and return the models."""
     rngs = [np.random.default_rng(7) for _ in range(2)]
     by_hand, fitted = (initialized(small_vae(random_state=rng, **changes), X.shape[1:]) for rng in rngs)
     for vae in (by_hand, fitted):
@@ -64,7 +64,7 @@ def test_king_lowers_the_same_rates_by_hand_as_in_fit():
     rates = [[layer.optimizer.lr_scheduler.current_lr for layer in layers(vae).values()] for vae in models]
     assert rates[0] == rates[1]
     weighted = [layer.optimizer.lr_scheduler.current_lr for layer in layers(models[1]).values() if layer.parameters]
-    assert len(set(weighted)) == 1  # one loss a step, whatever the number of a layer's parameters
+    assert len(set(weighted)) == 1  # one loss per step, for any number of parameters
     assert weighted[0] < 0.01
 
 
@@ -92,7 +92,7 @@ def test_steps_by_hand_give_the_bits_of_fit_over_many_batches():
 
 
 class Alternating(SchedulerBase):
-    """Two rates in turns."""
+    """Two alternating rates."""
 
     def __call__(self, step=None, cur_loss=None):
         return (0.01, 0.03)[step % 2]
@@ -106,7 +106,7 @@ def test_a_rate_may_change_at_every_step():
 
 
 class Accelerating(SGD):
-    """An optimizer of somebody else's, whose momentum grows from step to step."""
+    """A third-party optimizer whose momentum increases with each step."""
 
     def _constants(self, state):
         return (self.cur_step / (self.cur_step + 1),)
@@ -166,7 +166,7 @@ def test_a_block_below_a_convolution_of_another_kind_trains_as_by_hand():
         vae.encoder["Conv2"].set_params({"act_fn": "Tanh"})
         vae.encoder["Pool2"].set_params({"mode": "average"})
 
-    # Winograd's backward pass clears the gradient of its input before it has read the input.
+    # Winograd's backward pass clears the gradient of its input before reading the input.
     assert_by_hand_equals_fit(random_images(), prepare=change, algorithm="winograd")
 
 
@@ -357,7 +357,7 @@ def test_derived_variables_have_numpy_mls_names_and_their_shapes():
     after = vae.derived_variables
     assert {name: after[name].shape for name in DERIVED_SHAPES} == DERIVED_SHAPES
     vae.update()
-    assert vae.derived_variables["t_mean"] is after["t_mean"]  # they stay until the next step
+    assert vae.derived_variables["t_mean"] is after["t_mean"]  # valid until the next step
 
 
 def test_hyperparameters_are_there_before_and_after_the_first_forward():

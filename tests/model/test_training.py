@@ -1,4 +1,4 @@
-"""fit: history, validation, callbacks, progress, going on, and whether it learns."""
+"""fit: history, validation, callbacks, progress, continued training, and learning."""
 
 import math
 
@@ -35,7 +35,7 @@ def test_history_has_an_entry_for_each_epoch():
 
 
 def test_an_epochs_loss_weights_a_short_last_batch_by_its_images():
-    """Three like images and a fourth that costs more, in batches of 3 and 1, at a learning rate of 0."""
+    """Three equal images and a fourth with a higher loss, in batches of 3 and 1, at a learning rate of 0."""
     vae = mean_is_enough(initialized(small_vae(optimizer="SGD(lr=0)", dtype="float64")))
     vae.decoder["FC2"].set_params({"parameters": {"b": np.full((1, 72), -2.0)}})
     X = np.zeros((4, 9, 8, 1))
@@ -44,12 +44,12 @@ def test_an_epochs_loss_weights_a_short_last_batch_by_its_images():
     each = -vae.elbo(X)
     assert each[3] > each[0] + 50
     assert vae.history_["loss"] == [pytest.approx(each.mean(), rel=1e-12)]
-    vae.fit(X, n_epochs=5, batchsize=3)  # the odd image in other batches
+    vae.fit(X, n_epochs=5, batchsize=3)  # with the odd image in different batches
     assert vae.history_["loss"] == pytest.approx([each.mean()] * 6, rel=1e-12)
 
 
 def test_the_loss_of_an_epoch_is_that_before_each_step():
-    """One batch: the epoch's loss is the loss of the parameters that it started with."""
+    """With a single batch, the epoch's loss is that of the initial parameters."""
     vae = mean_is_enough(initialized(small_vae(dtype="float64")))
     X = random_images()
     before = -vae.score(X)
@@ -144,7 +144,7 @@ def test_only_true_stops_the_training(answer, epochs):
     callbacks = [lambda *_: answer, lambda *_: called.append(1)]
     vae = small_vae().fit(random_images(), n_epochs=4, callbacks=callbacks)
     assert len(vae.history_["loss"]) == epochs
-    assert len(called) == epochs  # the others are still called
+    assert len(called) == epochs  # all callbacks are called
     assert_same_model(vae, small_vae().fit(random_images(), n_epochs=epochs), random_images())
 
 
@@ -165,7 +165,7 @@ def test_using_the_model_in_a_callback_changes_no_bit_of_the_training():
 
 
 def after_an_epoch(change):
-    """Return a callback that changes the model after its first epoch."""
+    """Return a callback that changes the model after the first epoch."""
     return lambda vae, epoch, entry: change(vae) if epoch == 1 else None
 
 
@@ -303,18 +303,18 @@ def digits():
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_training_learns_digits(digits, seed):
-    """A second's training must beat, by far, the best model that ignores the code.
+    """A second of training must clearly beat the best model that ignores the code.
 
-    That model predicts each pixel's mean over the training digits and has a negative ELBO of 207 nats per test digit;
-    so has this one if its encoder does not learn. An untrained model has 543 = 784 log 2. Seeds 0 to 9 reach 146.5
-    to 152.9, and 158 if only the decoder's first layer does not learn.
+    The latter predicts each pixel's mean over the training digits, with a negative ELBO of 207 nats per test digit,
+    which is also the result of training without learning in the encoder. An untrained model has 543 = 784 log 2. Seeds
+    0 to 9 reach 146.5 to 152.9, or 158 if only the decoder's first layer does not learn.
     """
     p = np.clip(digits.images.mean(0, dtype=np.float64) / 255, 1e-3, 1 - 1e-3)
     y = digits.test_images / 255
     ignoring_the_code = -(y * np.log(p) + (1 - y) * np.log1p(-p)).sum((1, 2, 3)).mean()
     assert 200 < ignoring_the_code < 215
 
-    # One thread: several wait long for one another where the machine is busy with other things.
+    # One thread, because several wait for one another if the machine is busy.
     vae = small_vae(
         T=8,
         latent_dim=128,

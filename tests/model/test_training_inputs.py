@@ -1,4 +1,4 @@
-"""What fit takes and refuses: images however they are stored, and everything wrong by name."""
+"""The inputs of fit: images in all storage formats, and errors that name what is wrong."""
 
 import numpy as np
 import pytest

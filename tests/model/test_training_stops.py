@@ -1,4 +1,4 @@
-"""How a training ends early: by Ctrl-C, or because the loss is no longer finite."""
+"""Early ends of training: Ctrl-C, and a loss that is not finite."""
 
 import signal
 import subprocess
@@ -26,7 +26,7 @@ from cvae.schedulers import SchedulerBase
 
 
 class ActsAtStep(SchedulerBase):
-    """A constant rate; at one step, in the middle of the update, it does something else as well."""
+    """A constant rate that also calls a function at one step, in the middle of the update."""
 
     def __init__(self, lr=0.01, action=None, at=0):
         self.lr, self.action, self.at = lr, action, at
@@ -40,7 +40,7 @@ class ActsAtStep(SchedulerBase):
 
 @pytest.fixture
 def ctrl_c_raises():
-    """Give Ctrl-C its usual effect: in a process started in the background it has none."""
+    """Restore the usual effect of Ctrl-C, which background processes ignore."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -51,7 +51,7 @@ def press_ctrl_c():
 
 
 def interrupted_at(step, X, action=press_ctrl_c, **arguments):
-    """Press Ctrl-C while the step's update is under way; return the model."""
+    """Simulate Ctrl-C during the update of a step and return the model."""
     vae = small_vae()
     vae.encoder["Conv2"].optimizer = Adam(lr_scheduler=ActsAtStep(action=action, at=step))
     before = signal.getsignal(signal.SIGINT)
@@ -64,7 +64,7 @@ def interrupted_at(step, X, action=press_ctrl_c, **arguments):
 @pytest.mark.usefixtures("ctrl_c_raises")
 @pytest.mark.parametrize("step", [1, 4, 6, 9])
 def test_ctrl_c_stops_after_the_batch_under_way(step):
-    """In batches of 4, 4 and 2: in the middle of an epoch, at the end of one, and at the very end."""
+    """Batches of 4, 4 and 2: within an epoch, at the end of one, and at the end of the training."""
     X, rng = random_images(), np.random.default_rng(0)
     vae = interrupted_at(step, X, n_epochs=3)
     assert {layer.optimizer.cur_step for layer in layers(vae).values()} == {step}
@@ -73,7 +73,7 @@ def test_ctrl_c_stops_after_the_batch_under_way(step):
     for _, _ in zip(range(step), steps_by_hand(by_hand, X, rng, batchsize=4, n_epochs=3), strict=False):
         pass
     assert_same_bits(parameters(vae), parameters(by_hand))
-    # All else is consistent: the model can be used, and goes on with whole epochs.
+    # The model is consistent: it can be used, and continues with whole epochs.
     assert np.isfinite(vae.fit(X).score(X))
     assert np.isfinite(vae.history_["loss"]).all()
 
@@ -171,7 +171,7 @@ def test_ctrl_c_at_any_moment_leaves_what_whole_batches_give(tmp_path):
 
 
 class GrowsAtStep(SchedulerBase):
-    """A small rate, and from one step on a huge one."""
+    """A small rate that becomes huge at one step."""
 
     def __init__(self, at=0, lr=0.01, huge=1e30):
         self.at, self.lr, self.huge = at, lr, huge
@@ -208,7 +208,7 @@ def test_the_failed_batch_is_named():
 @pytest.mark.parametrize("optimizer", ["SGD", "SGD(momentum=0.9)", "AdaGrad", "RMSProp", "Adam"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_parameters_stay_finite_however_large_the_rate(optimizer, dtype):
-    """The gradients may overflow while the loss is still a number; no such step may be taken."""
+    """Gradients may overflow while the loss is still finite; such a step must not be taken."""
     X, failed = random_images(20), 0
     for seed, exponent in np.ndindex(6, 10):
         vae = small_vae(optimizer=optimizer, random_state=seed, dtype=dtype, n_epochs=20, batchsize=7)
@@ -223,7 +223,7 @@ def test_parameters_stay_finite_however_large_the_rate(optimizer, dtype):
 
 
 def test_a_divergence_that_beta_hides_is_found():
-    """With beta = 0 an infinite KL divergence is not in the loss, but the code is broken."""
+    """With beta = 0 the loss excludes an infinite KL divergence, but the code is useless."""
     vae = initialized(small_vae(beta=0.0))
     vae.encoder["FC5"].set_params({"parameters": {"b": np.array([[0.0, 0.0, 1e4, 1e4]])}})
     before = parameters(vae)

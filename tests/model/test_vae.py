@@ -182,7 +182,7 @@ def test_the_learning_rate_can_be_changed_between_fits():
 def test_all_six_weighted_layers_obey_init():
     vae = initialized(small_vae(init="std_normal", latent_dim=64, random_state=3))
     for path, W in parameters(vae).items():
-        if path.endswith("/W"):  # glorot_uniform's weights would all be below 1.4
+        if path.endswith("/W"):  # the weights of glorot_uniform would all be below 1.4
             assert np.abs(W).max() > 1.5, path
     other = initialized(small_vae(latent_dim=64, random_state=3))
     assert max(np.abs(W).max() for path, W in parameters(other).items()) < 1.5
@@ -212,7 +212,7 @@ STEP = 1e-6
 
 
 def loss_of(vae, X, noise, y):
-    """Return the loss for images X against targets y (n, N), through the public interface."""
+    """Return the loss of images X for targets y (n, N), through the public interface."""
     X_recon = vae.forward(X, noise=noise)
     derived = vae.derived_variables
     vae.flush_gradients()
@@ -222,7 +222,7 @@ def loss_of(vae, X, noise, y):
 @pytest.mark.parametrize("beta", [0.0, 1.0, 3.5])
 def test_all_gradients_are_the_central_differences_of_the_loss(beta):
     vae = initialized(BernoulliVAE(**TINY, beta=beta), (5, 6, 2))
-    # Biases of 0 would leave units at ReLU's kink where all of their inputs are 0.
+    # With biases of 0, units whose inputs are all 0 would be at ReLU's kink.
     biases = {path: b for path, b in parameters(vae).items() if path.endswith("/b")}
     set_parameters(vae, {path: np.full_like(b, 0.05) for path, b in biases.items()})
     X = 0.1 + 0.8 * random_images(3, (5, 6, 2), dtype=np.float64)
@@ -237,14 +237,14 @@ def test_all_gradients_are_the_central_differences_of_the_loss(beta):
             middle, losses = array[place], []
             for shift in (STEP, -STEP):
                 array[place] = middle + shift
-                losses.append(loss_of(vae, X, noise, y))  # y stays: dX is the encoder's part alone
+                losses.append(loss_of(vae, X, noise, y))  # y is fixed: dX is the gradient through the encoder only
             array[place] = middle
             difference = (losses[0] - losses[1]) / (2 * STEP)
             assert gradient[place] == pytest.approx(difference, rel=1e-6, abs=2e-7)
 
 
 def test_codes_are_drawn_with_the_standard_deviation():
-    """z = mean + noise * exp(log_var / 2): with log_var = 1 the deviation is 1.6487, not e."""
+    """z = mean + noise * exp(log_var / 2): for log_var = 1, the standard deviation is 1.6487, not e."""
     vae = initialized(small_vae(dtype="float64"))
     zeros = {path: np.zeros_like(array) for path, array in parameters(vae).items()}
     zeros["encoder/FC5/b"][0] = [3.0, -2.0, 1.0, 1.0]
@@ -255,7 +255,7 @@ def test_codes_are_drawn_with_the_standard_deviation():
 
 
 def test_saturated_pixels_keep_their_gradient():
-    """A pixel of 0 at logit 50, and one of 1 at -1000, are pulled with the full slope of 1 and -1."""
+    """A pixel of 0 at logit 50 and one of 1 at -1000 have the full gradients of 1 and -1."""
     vae = initialized(small_vae(dtype="float64"))
     logits = np.where(np.arange(72) % 2, -1000.0, 50.0)
     changed = {path: np.zeros_like(array) for path, array in parameters(vae).items()}
@@ -268,7 +268,7 @@ def test_saturated_pixels_keep_their_gradient():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_training_also_sees_the_full_slope_of_saturated_pixels(dtype):
-    """One SGD step from logit 50 with target 0 moves the bias by the learning rate."""
+    """An SGD step from logit 50 with target 0 changes the bias by the learning rate."""
     vae = initialized(small_vae(dtype=dtype, optimizer="SGD(lr=0.5)"))
     changed = {path: np.zeros_like(array) for path, array in parameters(vae).items()}
     changed["decoder/FC2/b"] += 50
@@ -292,7 +292,7 @@ def test_images_too_small_for_the_layers_are_refused_before_anything_is_made():
 
 
 def test_changed_activations_and_poolings_are_those_of_training_and_inference():
-    """What a user has changed in a layer counts in fit, encode and forward alike."""
+    """A user's changes of a layer affect fit, encode and forward alike."""
     X, vae = random_images(dtype=np.float64), small_vae(dtype="float64").fit(random_images())
     relu = vae_forward(X, parameters(vae), np.zeros((10, 2)), architecture(vae))["t_mean"]
     np.testing.assert_allclose(vae.encode(X)[0], relu, rtol=1e-12)

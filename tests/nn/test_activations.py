@@ -38,7 +38,7 @@ each_method = pytest.mark.parametrize("method", ["fn", "grad", "grad2"])
 
 
 def tanh_gelu_derivatives(x):
-    """First and second derivative of x (1 + tanh(u)) / 2, by the product and chain rules."""
+    """Return the first and second derivative of x (1 + tanh(u)) / 2, by the product and chain rules."""
     c = math.sqrt(2 / math.pi)
     t = np.tanh(c * (x + 0.044715 * x**3))
     sech2, du, d2u = 1 - t**2, c * (1 + 3 * 0.044715 * x**2), c * 6 * 0.044715 * x
@@ -54,7 +54,7 @@ def test_reference_figures(name, meta, arrays, method):
     evaluate = getattr(activation, method)
     expected = right_array(meta, arrays, method)
     assert_allclose(evaluate(arrays["x"]), expected, rtol=1e-14, atol=1e-15)
-    # At the kinks and for huge arguments; for GELU's derivatives numpy-ml has no right values.
+    # Values at kinks and for huge arguments, and GELU's derivatives, which numpy-ml computes incorrectly.
     edge_x = arrays["edge_x"]
     if method in meta["numpy_ml_is_wrong"]:
         expected = tanh_gelu_derivatives(edge_x)[("grad", "grad2").index(method)]
@@ -88,11 +88,11 @@ def torch():
     ids=lambda value: str(value) if isinstance(value, ActivationBase) else "",
 )
 def test_values_and_derivatives_agree_with_torch(torch, activation, torch_function):
-    x = np.linspace(-9, 9, 200)  # not 0 and not +-2.5, the kinks
+    x = np.linspace(-9, 9, 200)  # avoids the kinks at 0 and +-2.5
     tensor = torch.tensor(x, requires_grad=True)
     value = torch_function(torch, tensor)
     (grad,) = torch.autograd.grad(value.sum(), tensor, create_graph=True)
-    # PyTorch's tanh form of GELU cancels for negative x: its error is that of 1, times x and u'(x).
+    # PyTorch's tanh approximation of GELU cancels for negative x: its error is that of 1, times x and u'(x).
     assert_allclose(activation.fn(x), value.detach().numpy(), rtol=1e-12, atol=1e-14)
     assert_allclose(activation.grad(x), grad.detach().numpy(), rtol=1e-12, atol=1e-14)
     if grad.requires_grad:
@@ -105,7 +105,7 @@ def test_values_and_derivatives_agree_with_torch(torch, activation, torch_functi
 
 @each_activation
 def test_derivatives_are_central_differences(activation):
-    x, h = np.linspace(-6, 6, 100), 1e-5  # no x lies within h of a kink
+    x, h = np.linspace(-6, 6, 100), 1e-5  # no x is within h of a kink
     slope = (activation.fn(x + h) - activation.fn(x - h)) / (2 * h)
     curvature = (activation.grad(x + h) - activation.grad(x - h)) / (2 * h)
     assert_allclose(activation.grad(x), slope, rtol=1e-8, atol=1e-9)

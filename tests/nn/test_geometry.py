@@ -1,4 +1,4 @@
-"""The padding rule and the output-size rule."""
+"""Padding and output sizes of convolutions."""
 
 import itertools
 import re

@@ -1,4 +1,4 @@
-"""The convolution helpers in NumPy, against numpy-ml's figures, the oracles and each other."""
+"""The convolution helpers in NumPy, compared with numpy-ml's results, the oracles and each other."""
 
 import re
 

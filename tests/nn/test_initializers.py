@@ -1,4 +1,4 @@
-"""Factories of activations, schedulers and optimizers, and the distributions of weights."""
+"""Initializers of activations, schedulers and optimizers, and the distributions of weights."""
 
 import math
 
@@ -227,18 +227,18 @@ def normal_cdf(x):
 
 
 def uniform_cdf(x):
-    """Of U(-1, 1)."""
+    """Return the distribution function of U(-1, 1)."""
     return (x + 1) / 2
 
 
 def truncated_normal_cdf(x):
-    """Of N(0, 1/4) given that abs < 1."""
+    """Return the distribution function of N(0, 1/4), truncated to (-1, 1)."""
     tail = 0.5 * math.erfc(math.sqrt(2))
     return (normal_cdf(2 * x) - tail) / (1 - 2 * tail)
 
 
 def assert_distributed(sample, cdf):
-    """Kolmogorov-Smirnov test: the seed is fixed, and 1.95 / sqrt(n) is exceeded once in 1000."""
+    """Do a Kolmogorov-Smirnov test with a fixed seed; 1.95 / sqrt(n) is exceeded with probability 0.001."""
     levels = cdf(np.sort(sample.ravel()))
     steps = np.arange(sample.size) / sample.size
     distance = max(np.max(levels - steps), np.max(steps + 1 / sample.size - levels))
@@ -252,7 +252,7 @@ def test_reference_figures(name, meta, arrays):
     initializer = WeightInitializer(meta["act_fn"], mode)
     if mode.startswith("glorot"):
         assert_allclose(initializer.gain, arrays["correct_gain"], rtol=1e-15)
-    # numpy-ml's limit, with the right gain instead of its own.
+    # numpy-ml's limit with the correct gain.
     correction = arrays["correct_gain"] / arrays["gain"] if mode.startswith("glorot") else 1
     limit, std = arrays["limit"] * correction, arrays["expected_std"] * correction
 
@@ -265,7 +265,7 @@ def test_reference_figures(name, meta, arrays):
         assert np.abs(weights).max() <= limit * (1 + 1e-15)
         cdf = uniform_cdf if mode.endswith("uniform") else truncated_normal_cdf
         assert_distributed(weights / limit, cdf)
-    # Both estimates lie within 4 of their standard errors (at most those of a normal sample).
+    # Both estimates are within 4 standard errors, which are at most those of a normal sample.
     assert abs(weights.mean()) < 4 * std / math.sqrt(weights.size)
     assert abs(weights.std() / std - 1) < 4 / math.sqrt(2 * weights.size)
 

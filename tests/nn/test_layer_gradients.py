@@ -1,4 +1,4 @@
-"""The gradients of whole layers, held against finite differences of their outputs."""
+"""The gradients of whole layers, compared with finite differences of their outputs."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from cvae.layers import Conv2D, Flatten, FullyConnected, Pool2D
 
 
 def assert_gradients_are_differences(layer, X):
-    """Hold a layer's gradients to central differences of sum(dY * output), element by element."""
+    """Compare a layer's gradients with central differences of sum(dY * output), element by element."""
     rng = np.random.default_rng(5)
     dY = rng.normal(size=layer.forward(X).shape)
     analytic = {"X": layer.backward(dY), **layer.gradients}

@@ -1,4 +1,4 @@
-"""What layers tell about themselves, and restoring them from it."""
+"""The summaries of layers, and restoring layers from them."""
 
 import copy
 import pickle

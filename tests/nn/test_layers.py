@@ -1,4 +1,4 @@
-"""The interface that all layers share: forward and backward, updates, freezing, how they start."""
+"""The common interface of layers: forward and backward, updates, freezing and initialization."""
 
 import numpy as np
 import oracles

@@ -34,7 +34,7 @@ def test_reference_figures(name, meta, arrays):
     y, y_pred = arguments[:2]
     clipped = (y_pred < EPS) | (y_pred > 1 - EPS)
     assert_allclose(dY_pred[~clipped], arrays["dY_pred"][~clipped], rtol=1e-13)
-    # Cut off at EPS from 0 or 1 the slope is 1 / (n EPS), or that of the other, near end.
+    # Clipped at EPS from 0 or 1, the slope is 1 / (n EPS) for the opposite target, otherwise close to 1 / n.
     wrong_side = clipped & (y != np.round(y_pred))
     expected = np.where(wrong_side, 1 / EPS, 1 / (1 - EPS)) * np.where(y == 1, -1, 1) / len(y)
     assert_allclose(dY_pred[clipped], expected[clipped], rtol=1e-14)

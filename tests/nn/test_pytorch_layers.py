@@ -1,4 +1,4 @@
-"""The layers, held against PyTorch: each alone, and all of them in a row."""
+"""The layers, compared with PyTorch: each alone, and all in sequence."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from cvae.layers import Conv2D, Flatten, FullyConnected, Pool2D
 torch = pytest.importorskip("torch", reason="PyTorch is the other side of this comparison")
 functional = torch.nn.functional
 
-# PyTorch's functions for our activations; where they differ at a kink (exactly 0), random numbers do not meet it.
+# PyTorch's equivalents of the activations; some differ at kinks (exactly 0), which random numbers do not hit.
 ACTIVATIONS = {
     "Identity": lambda z: z,
     "ReLU": functional.relu,
@@ -43,7 +43,7 @@ def padded(x, pad):
 
 
 def conv2d(x, W, b, stride=1, pad=(0, 0, 0, 0), dilation=0):
-    """Our convolution of NHWC images by PyTorch's."""
+    """Convolve NHWC images with PyTorch."""
     weights = W.permute(3, 2, 0, 1)
     z = functional.conv2d(padded(to_nchw(x), pad), weights, b.reshape(-1), stride=stride, dilation=dilation + 1)
     return to_nhwc(z)
@@ -55,7 +55,7 @@ def pool2d(x, kernel_shape, stride=1, pad=(0, 0, 0, 0), mode="max"):
 
 
 def assert_same(layer, X, compute):
-    """Compare output and gradients of a layer with those of `compute(x, **parameters)`."""
+    """Compare the output and gradients of a layer with those of `compute(x, **parameters)`."""
     Y = layer.forward(X)
     x, parameters = leaf(X), {name: leaf(value) for name, value in layer.parameters.items()}
     y = compute(x, **parameters)
@@ -78,7 +78,7 @@ def test_conv2d(kernel_shape, stride, dilation, pad):
     assert_same(layer, X, lambda x, W, b: torch.tanh(conv2d(x, W, b, stride, pad, dilation)))
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")  # it tells that PyTorch makes a copy
+@pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")  # PyTorch warns that it makes a copy
 @pytest.mark.parametrize("kernel_shape", [(2, 3), (4, 3)])
 @pytest.mark.parametrize("dilation", [0, 1])
 def test_same_padding_of_conv2d_is_pytorchs(kernel_shape, dilation):
@@ -116,7 +116,7 @@ def test_fully_connected(act_fn):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_layers_in_a_row(dtype):
-    """The default model's encoder, on images of its size."""
+    """Compare the default model's encoder on 28x28 images."""
     X = np.random.default_rng(6).random((6, 28, 28, 1))
     how = {"dtype": dtype, "random_state": 0, "act_fn": "ReLU"}
     layers = [

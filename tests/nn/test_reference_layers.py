@@ -1,4 +1,4 @@
-"""The layers in float64, held against numpy-ml's figures, or the right ones where it is wrong."""
+"""The layers in float64, compared with numpy-ml's results, or with their corrections where it is wrong."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from cvae.layers import Conv2D, Flatten, FullyConnected, Pool2D
 
 
 def run(layer, meta, arrays):
-    """Run a case forward and backward and compare whatever figures it holds."""
+    """Run a case forward and backward and compare all results that it contains."""
     two_forwards = "X_0" in arrays
     passes = ["_0", "_1"] if two_forwards else [""]
     for i in passes:

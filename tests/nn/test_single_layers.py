@@ -1,4 +1,4 @@
-"""What each layer adds to the interface: its own results, arguments and errors."""
+"""The specifics of each layer: its results, arguments and errors."""
 
 import numpy as np
 import oracles
@@ -73,7 +73,7 @@ def test_pool2d_equals_the_reference(pad, stride, mode):
 
 
 def test_gradients_of_max_pooling_go_with_their_own_forward():
-    """Even if the inputs went through in one call after the other and have other sizes."""
+    """The inputs may come from separate calls and differ in size."""
     rng = np.random.default_rng(3)
     layer = Pool2D(2, dtype="float64")
     inputs = [rng.normal(size=(n, 4 + n, 5, 2)) for n in (1, 3, 2)]

@@ -1,4 +1,4 @@
-"""Optimizers: updates, state, clipping, arguments, text."""
+"""Optimizers: updates, state, clipping, arguments and call strings."""
 
 import math
 
@@ -23,7 +23,7 @@ from cvae.schedulers import (
 
 CLASSES = [SGD, AdaGrad, RMSProp, Adam]
 DTYPES = [np.float32, np.float64]
-# Arguments away from the defaults, the learning rate aside.
+# Arguments that differ from the defaults, except for the learning rate.
 ARGUMENTS = {
     SGD: {"momentum": 0.9},
     AdaGrad: {"eps": 1e-3},
@@ -61,7 +61,7 @@ def test_reference_figures(name, meta, arrays):
             grad = arrays[f"d{param_name}_{step}"]
             params[param_name] = optimizer(params[param_name], grad, param_name)
             expected = arrays[f"{param_name}_{step}"]
-            # An element near 0 has the rounding of the sizes around 1 that it came from.
+            # An element near 0 has the rounding error of the values around 1 from which it was computed.
             assert_allclose(params[param_name], expected, rtol=1e-14, atol=1e-15)
         rate = optimizer.lr_scheduler(optimizer.cur_step)
         assert_allclose(rate, arrays["learning_rates"][step - 1], rtol=1e-14)
@@ -80,7 +80,7 @@ def test_updates_agree_with_the_plain_ones(cls, clip_norm, shape, dtype):
         update = oracles.OPTIMIZERS[cls.__name__]
         expected = update(expected, grad.astype(np.float64), state, **arguments)
     assert (param.shape, param.dtype) == (shape, dtype)
-    # Four updates of numbers around 1, in float32 rounded to 6e-8 a few times each.
+    # Four updates of numbers around 1, each with a few rounding errors of 6e-8 in float32.
     tolerance = {np.float32: 2e-6, np.float64: 1e-14}[dtype]
     assert_allclose(param, expected, rtol=tolerance, atol=tolerance)
 

@@ -1,4 +1,4 @@
-"""Schedulers: rates, state, arguments, text."""
+"""Schedulers: rates, state, arguments and call strings."""
 
 import math
 
@@ -19,7 +19,7 @@ from cvae.schedulers import (
 
 
 def king_rates(losses, initial_lr, patience, decay):
-    """The rates of KingScheduler, from its definition: every fit anew, with NumPy's own."""
+    """Return the rates of KingScheduler by its definition, with NumPy's line fit."""
     n, history, rate, rates = patience + 1, [], initial_lr, []
     for loss in losses:
         history.append(loss)
@@ -57,7 +57,7 @@ def test_reference_figures(name, meta, arrays):
     expected = arrays["learning_rates"]
     if isinstance(scheduler, KingScheduler):
         if not meta["numpy_ml_is_wrong"]:
-            # Up to its first decay numpy-ml is right; then it decays at every step.
+            # numpy-ml is correct up to its first decay, after which it decays at every step.
             assert scheduler.max_history == meta["max_history"]
             until = 1 + np.count_nonzero(expected == expected[0])
             assert_allclose(rates[:until], expected[:until], rtol=1e-15)
@@ -139,7 +139,7 @@ def test_king_does_not_fall_for_one_outlier():
 
 @pytest.mark.parametrize(("z", "rate"), [(-0.020, 0.5), (-0.024, 0.5), (-0.026, 1.0), (-0.03, 1.0)])
 def test_king_judges_the_slope_by_its_standard_error(z, rate):
-    # Phi(0.02507) = 0.51. Residuals +-1 leave the slope of 4 values a variance of (4 / 2) / 5.
+    # Phi(0.02507) = 0.51. With residuals of +-1, the slope of 4 values has the variance (4 / 2) / 5.
     slope = z * math.sqrt(2 / 5)
     line = np.array([1, -1, -1, 1]) + slope * np.array([-1.5, -0.5, 0.5, 1.5])
     scheduler = KingScheduler(initial_lr=1.0, patience=3, decay=0.5)

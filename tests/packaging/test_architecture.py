@@ -14,7 +14,17 @@ TEXT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8") if (ROOT 
 PACKAGE = Path(cvae.__file__).parent
 
 # Helpers that other functions of the walk use, as against stations on the way.
-ROOMS = {"model", "core", "assembly", "passes", "training", "objectives", "likelihoods", "engine/network", "engine/batch"}
+ROOMS = {
+    "model",
+    "core",
+    "assembly",
+    "passes",
+    "training",
+    "objectives",
+    "likelihoods",
+    "engine/network",
+    "engine/batch",
+}
 LEFT_OUT = {
     "by_path", "_layers", "_shape_through", "_initialize_through", "_fused", "_node", "_outputs", "_gradients", "head",
     "saved_for", "_arrays_of", "_require_fitted", "deferred_interrupt", "n_outputs", "__init__", "check_shapes",

@@ -1,4 +1,4 @@
-"""The package as users get it: built from the sdist, installed into a clean environment, imported and trained."""
+"""The package as users get it: built from the sdist, installed into a clean environment, imported and used."""
 
 import os
 import re
@@ -27,7 +27,7 @@ print(cvae.__version__, cvae.__file__)
 
 
 def run(*command, cwd):
-    """The command's output; its whole output if it fails."""
+    """Run a command that must succeed and return its output."""
     env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "CFLAGS")}
     done = subprocess.run(
         [str(word) for word in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=900
@@ -38,7 +38,7 @@ def run(*command, cwd):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """A folder with the sdist and the wheel that was built from it, and what the build printed."""
+    """A folder with the sdist and the wheel built from it, and the output of the build."""
     folder = tmp_path_factory.mktemp("dist")
     output = run(sys.executable, "-m", "build", "--outdir", folder, ROOT, cwd=folder)
     return folder, output

@@ -1,4 +1,4 @@
-"""The names that users rely on: they exist, are documented, and importing them is light."""
+"""The public names: they exist, are documented and are light to import."""
 
 import inspect
 import re
@@ -92,7 +92,7 @@ def test_arguments_keep_their_names_order_and_defaults(name):
 
 
 def run(code, folder):
-    """Run code in a fresh Python that turns warnings into errors; return what it prints."""
+    """Run code in a new Python process with warnings as errors, and return what it prints."""
     finished = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         capture_output=True,
@@ -113,7 +113,7 @@ def test_importing_cvae_imports_no_optional_package(tmp_path):
 
 
 def test_training_saving_and_loading_need_no_optional_package(tmp_path):
-    """With all of them out of reach."""
+    """With none of the optional packages importable."""
     code = """
 import sys
 for name in ("matplotlib", "sklearn", "scipy", "torch", "PIL", "joblib"):
