@@ -12,12 +12,13 @@ import cvae
 
 
 class _Setting(NamedTuple):
-    """The command-line flag of an argument of BernoulliVAE."""
+    """The command-line flag of an argument of a model."""
 
     flag: str
     metavar: str
     parse: Callable[[str], Any]
     help: str
+    nargs: str | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -76,6 +77,15 @@ _SETTINGS = {
     "dtype": _Setting("--dtype", "TYPE", str, "float32 or float64"),
     "random_state": _Setting("--seed", "N", _SEED, f"seed of the random numbers (default: {DEFAULT_SEED})"),
 }
+# Of models from lists of layers (`cvae.VAE`).
+_NETWORK_SETTINGS = {
+    "encoder": _Setting(
+        "--encoder", "LAYER", str, "such as 'Conv2D(out_ch=32, kernel_shape=3)' 'Flatten()'", "*"
+    ),
+    "decoder": _Setting("--decoder", "LAYER", str, "such as 'FullyConnected(n_out=256)'", "*"),
+    "likelihood": _Setting("--likelihood", "CALL", str, "of a pixel, with --encoder and --decoder"),
+    "objective": _Setting("--objective", "CALL", str, "what training minimizes, with --encoder and --decoder"),
+}
 _LAYER_SETTINGS = {  # --enc-conv1-pad, ...
     "pad": ("PAD", _pad, "zero padding of {}: N, RxC, TxBxLxR, same or valid"),
     "out_ch": ("N", _COUNT, "output channels of {}"),
@@ -85,8 +95,8 @@ _LAYER_SETTINGS = {  # --enc-conv1-pad, ...
 
 
 def settings() -> dict[str, _Setting]:
-    """Return the flags by argument of BernoulliVAE, those of the encoder's layers last."""
-    found = dict(_SETTINGS)
+    """Return the flags by argument of a model, those of the encoder's layers last."""
+    found = _SETTINGS | _NETWORK_SETTINGS
     for name in inspect.signature(cvae.BernoulliVAE).parameters:
         if name.startswith("enc_"):
             _, layer, setting = name.split("_", 2)
@@ -98,7 +108,7 @@ def settings() -> dict[str, _Setting]:
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each setting; one that is not given is absent from the parsed arguments."""
-    parameters = inspect.signature(cvae.BernoulliVAE).parameters
+    parameters = {**inspect.signature(cvae.VAE).parameters, **inspect.signature(cvae.BernoulliVAE).parameters}
     for name, setting in settings().items():
         default = parameters[name].default
         text = "x".join(map(str, default)) if isinstance(default, tuple) else default
@@ -107,8 +117,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
             dest=name,
             metavar=setting.metavar,
             type=setting.parse,
+            nargs=setting.nargs,
             default=argparse.SUPPRESS,
-            help=setting.help if default is None else f"{setting.help} (default: {text})",
+            help=setting.help if default in (None, inspect.Parameter.empty) else f"{setting.help} (default: {text})",
         )
 
 

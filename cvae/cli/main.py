@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import inspect
 import io
 import json
 import math
@@ -131,7 +132,7 @@ def _train(args: argparse.Namespace) -> None:
     known = settings()
     given = {name: value for name, value in vars(args).items() if name in known}
     if args.resume is None:
-        vae: cvae.VAE = cvae.BernoulliVAE(**{"random_state": DEFAULT_SEED, **given})
+        vae = _new_model({"random_state": DEFAULT_SEED, **given})
         shape = vae.image_shape
     else:
         fixed = [known[name].flag for name in given if name not in KEEP_PARAMETERS]
@@ -143,6 +144,19 @@ def _train(args: argparse.Namespace) -> None:
     results = _train_and_save(vae, dataset, args.output, args.history, quiet=args.quiet)
     _print_table(results)
     _print_written(*outputs)
+
+
+def _new_model(arguments: dict[str, Any]) -> cvae.VAE:
+    """Return numpy-ml's model or, given layers, one of these."""
+    lists = [name for name in ("encoder", "decoder", "likelihood", "objective") if name in arguments]
+    model_class = cvae.VAE if lists else cvae.BernoulliVAE
+    allowed, known = inspect.signature(model_class).parameters, settings()
+    foreign = [known[name].flag for name in arguments if name not in allowed]
+    if foreign:
+        raise ValueError(f"{', '.join(foreign)} must be left out with {known[lists[0]].flag}")
+    if lists and not {"encoder", "decoder"} <= arguments.keys():
+        raise ValueError(f"--encoder and --decoder must both be given, got only {known[lists[0]].flag}")
+    return model_class(**arguments)
 
 
 def _train_and_save(
@@ -206,7 +220,7 @@ def _write_model(vae: cvae.VAE, model: str | Path, history: str | Path | None) -
             writer.writerows(zip(range(1, _n_epochs(vae) + 1), *vae.history_.values(), strict=True))
 
 
-def _n_epochs(vae: cvae.BernoulliVAE) -> int:
+def _n_epochs(vae: cvae.VAE) -> int:
     """Return the number of epochs that a model was trained for."""
     return len(vae.history_.get("loss", ()))
 

@@ -80,7 +80,7 @@ def load(classes: Mapping[str, type[AnyModel]], path: str | os.PathLike[str]) ->
     try:
         if description["format"] == 1:  # which knew one class
             description["model"] = "BernoulliVAE"
-        model: Any = classes[description["model"]](**_with_tuples(description["arguments"]))
+        model: Any = classes[description["model"]](**_with_tuples(description["arguments"], "encoder", "decoder"))
         for name, hyperparameters in description["layers"].items():
             model._layers()[name].set_params({"hyperparameters": _with_tuples(hyperparameters)})
         rows, cols, channels = description["image_shape"]
@@ -103,9 +103,9 @@ def _hyperparameters(layer: LayerBase) -> dict[str, Any]:
     return {name: value for name, value in layer.hyperparameters.items() if name != "optimizer"}
 
 
-def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """The values with tuples for the lists that JSON made of them."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+def _with_tuples(values: dict[str, Any], *lists: str) -> dict[str, Any]:
+    """Return the values with tuples for what JSON made lists of, except for those that were lists."""
+    return {k: tuple(v) if isinstance(v, list) and k not in lists else v for k, v in values.items()}
 
 
 def _restored_rng(state: dict[str, Any]) -> np.random.Generator:

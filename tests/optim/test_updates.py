@@ -6,8 +6,8 @@ from small_vae import assert_same_bits, initialized, layers, parameters, random_
 
 import cvae
 from cvae._kernels import dispatch
-from cvae.engine.updates import Updates
 from cvae.layers import FullyConnected
+from cvae.optim.updates import Updates
 from cvae.optimizers import SGD, Adam
 from cvae.schedulers import SchedulerBase
 
