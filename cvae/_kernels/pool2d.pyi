@@ -27,22 +27,8 @@ def max_backward(
     pad_left: int,
 ) -> None: ...
 def average_forward(
-    program: Program,
-    y: Real,
-    x: Real,
-    *,
-    kernel_shape: tuple[int, int],
-    stride: int,
-    pad_top: int,
-    pad_left: int,
+    program: Program, y: Real, x: Real, *, kernel_shape: tuple[int, int], stride: int, pad_top: int, pad_left: int
 ) -> None: ...
 def average_backward(
-    program: Program,
-    dx: Real,
-    dy: Real,
-    *,
-    kernel_shape: tuple[int, int],
-    stride: int,
-    pad_top: int,
-    pad_left: int,
+    program: Program, dx: Real, dy: Real, *, kernel_shape: tuple[int, int], stride: int, pad_top: int, pad_left: int
 ) -> None: ...

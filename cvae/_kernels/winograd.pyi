@@ -6,15 +6,7 @@ MAX_KERNEL: int  # rows and columns of a kernel, at most
 
 def outputs(kernel: int) -> int: ...
 def forward(
-    program: Program,
-    y: Real,
-    x: Real,
-    w: Real,
-    b: Real,
-    *,
-    pad_top: int,
-    pad_left: int,
-    relu: bool,
+    program: Program, y: Real, x: Real, w: Real, b: Real, *, pad_top: int, pad_left: int, relu: bool
 ) -> None: ...
 def backward(
     program: Program,
