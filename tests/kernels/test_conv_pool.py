@@ -1,4 +1,4 @@
-"""The fused block of convolution, ReLU and max pooling, held against the separate kernels."""
+"""The fused block of convolution, ReLU and max pooling, held against the separate kernels and the plain reference."""
 
 from functools import partial
 from typing import NamedTuple
@@ -8,7 +8,7 @@ import oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_checks import assert_margins_untouched, each_dtype, normal, output, positive
+from kernel_checks import assert_margins_untouched, each_dtype, exact, normal, output, positive
 
 from cvae._kernels import conv2d, conv_pool, elementwise, pool2d, winograd
 from cvae._kernels.program import Program
@@ -21,7 +21,7 @@ TOLERANCE = {np.float32: 2e-6, np.float64: 1e-14}
 
 
 class Case(NamedTuple):
-    """Sizes by their letters (kernels.h); padding is (top, bottom, left, right)."""
+    """Sizes by their letters (kernel_list.h); padding is (top, bottom, left, right)."""
 
     n: int
     h: int
@@ -182,6 +182,29 @@ NAMES = [
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_the_block_equals_the_separate_kernels(case, dtype):
     check(case, dtype)
+
+
+@each_dtype
+@pytest.mark.parametrize("name", [name for name in CASES if name != "strides that lead nowhere"])
+def test_the_block_equals_the_reference(name, dtype):
+    case = CASES[name]
+    data = Data(case, dtype)
+    how = {
+        "conv": {"stride": case.stride, "pad": case.pad, "dilation": case.dilation},
+        "pool": {"kernel_shape": case.pool, "stride": case.pool_stride, "pad": case.pool_pad},
+    }
+    x, w, b, dy = exact(data.x, data.w, data.b, data.dy)
+    tolerance = (20 if case.winograd else 5) * TOLERANCE[dtype] * np.sqrt(case.r * case.s * case.c)
+    expected_y, expected_argmax = oracles.conv_pool_forward(x, w, b, **how)
+    for with_dx in (True, False):
+        y, argmax, dx, dw, db = data.fused(with_dx=with_dx)
+        assert_close(y, expected_y, tolerance)
+        assert (argmax == expected_argmax).mean() > 0.99  # rounding may let another one be the largest
+        expected_dx, expected_dw, expected_db = oracles.conv_pool_backward(dy, argmax, x, w, **how)
+        if with_dx:
+            assert_close(dx, expected_dx, tolerance)
+        assert_close(dw, expected_dw, tolerance)
+        assert_close(db, expected_db.reshape(-1), tolerance)
 
 
 @each_dtype

@@ -8,11 +8,10 @@ import weakref
 
 import numpy as np
 import pytest
-from program_checks import CONV, PAD, POOL, assert_all_equal, logistic, record, recorded_sigmoid
+from program_checks import CONV, PAD, POOL, Guarded, assert_all_equal, logistic, record, recorded_sigmoid
 
 from cvae._kernels import conv2d, conv_pool, dense, dispatch, elementwise, latent, losses, optimizers, pool2d, winograd
 from cvae.runtime.programs import run, start
-from cvae.runtime.workspace import ALIGNMENT, aligned_empty
 
 # Every kernel with the shapes of its arrays, of float32 unless another type is given, and its options.
 X, W, Y, B = (40, 9, 8, 3), (3, 3, 3, 20), (40, 7, 6, 20), (20,)
@@ -121,19 +120,6 @@ def test_there_is_enough_work_for_threads_to_share_it(kernel, shapes, options):
     pieces = [stage for stage in stages_of(record([(kernel, random_arrays(shapes), options)])) if stage.pieces > 1]
     assert pieces
     assert not any(stage.alone for stage in pieces)
-
-
-class Guarded:
-    """A workspace of exactly as many bytes as are asked for, all bits set as in NaN, with a guard on both sides."""
-
-    def reserve(self, nbytes):
-        self.memory = aligned_empty(ALIGNMENT + nbytes + ALIGNMENT)
-        self.memory.fill(0xFF)
-        return self.memory[ALIGNMENT:-ALIGNMENT]
-
-    def assert_guards_untouched(self):
-        assert (self.memory[:ALIGNMENT] == 0xFF).all()
-        assert (self.memory[-ALIGNMENT:] == 0xFF).all()
 
 
 @each_kernel
