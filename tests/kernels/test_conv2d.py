@@ -103,7 +103,7 @@ CORNERS = {
     "3 channels, wide padding": Case(3, 2, 3, 3, 17, 2, 3, 2, 0, (5, 6, 9, 8)),
     # grad_input computes 8 panels of patch columns at once.
     "many patch columns, many output channels": Case(1, 8, 30, 60, 300, 3, 3),
-    # grad_weight deals blocks out to 16 lanes.
+    # grad_weight divides blocks among 16 accumulators.
     "15 blocks": Case(15, 1, 168, 2, 3, 1, 1),
     "17 blocks": Case(17, 1, 168, 2, 3, 1, 1),
     "40 blocks, the last of one pixel": Case(1, 1, 39 * 168 + 1, 2, 3, 1, 1),
@@ -197,7 +197,7 @@ def test_grad_weight(case, seed, dtype):
 
 @each_dtype
 def test_grad_weight_shares_accumulators_where_each_block_having_its_own_would_take_too_much_memory(dtype):
-    C, K, blocks = 1100, 1300, 12  # a lane takes 6 or 11 MB, all lanes at most 64
+    C, K, blocks = 1100, 1300, 12  # an accumulator takes 6 or 11 MB, all of them at most 64
     case = Case(1, 1, blocks * PIXELS_OF_A_BLOCK, C, K, 1, 1)
     rng = np.random.default_rng(4)
     x, dy = positive(rng, case.x_shape, dtype), positive(rng, case.y_shape, dtype)

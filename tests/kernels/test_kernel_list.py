@@ -51,7 +51,7 @@ REFERENCES = {
     "pool2d_average_backward": oracles.pool2d_average_backward,
     "relu_backward": oracles.relu_backward,
     "set_zero": oracles.conv2d_grad_weight,
-    "sum_lanes": oracles.conv2d_grad_weight,
+    "sum_accumulators": oracles.conv2d_grad_weight,
     "sigmoid": oracles.sigmoid,
     "scale_bytes": oracles.scale_bytes,
     "narrow": oracles.conv_pool_forward,
