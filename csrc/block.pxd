@@ -1,36 +1,37 @@
-# What the fused block's stages have to know (conv_pool.pyx): its geometry, the split of the work, the memory.
+# The fused block's work (conv_pool.pyx): its geometry, its split, and the layout of its memory.
 #
-# The work is split into groups of images, by the shapes alone, so that results do not depend on the number of threads.
+# The work is split into groups of images by the shapes alone, so that results do not depend on the number of threads.
 
 from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memset
 
 from convolution cimport (
-    MAX_LANES, along_rows, check_winograd, convolution, convolution_shape, kernel_table, lane_count, lane_of,
-    weight_count,
+    MAX_ACCUMULATORS, accumulator_at, accumulator_count, along_rows, check_winograd, convolution, convolution_shape,
+    kernel_table, weight_count,
 )
 from stages cimport new_work, whole_lines
-from tables cimport BLOCK_ROWS, INACTIVE, ceil_div, check_steps, window_shape
+from tables cimport BLOCK_ROWS, INACTIVE, ceil_div, check_window, window_shape
 
 cdef enum:
-    CHAIN = 4                # lanes that are added up one after the other, before the chains are
-    LARGEST_IMAGE = 1 << 18  # elements of an image that is copied with its padding
-    GROUPS = 4               # the number of groups is a multiple of it, if images suffice: few threads get equal shares
+    BUNDLE = 4               # accumulators that are added to the first of them, before the bundles are added up
+    LARGEST_IMAGE = 1 << 18  # elements, with padding, of an image of which few_gradients makes a copy
+    GROUPS = 4               # the number of groups is a multiple of it if possible, so few threads get equal shares
 
-# The convolution is the first member: its pieces of work (convolution.pxd) run on a block too.
+# The convolution comes first, so that its pieces of work (convolution.pxd) can be run on a block too.
 cdef struct block:
     convolution conv
     window_shape pool        # from (N, OH, OW, K) to (N, PH, PW, K)
     bint winograd
-    bint rows                # along rows alone (kernels/winograd_rows.h)
-    bint few                 # go from maximum to maximum for the weight gradient (kernels/conv_pool.h)
+    bint rows                # Winograd's algorithm along rows only (kernels/winograd_rows.h)
+    bint few                 # the weight gradient visits only the maxima (kernels/conv_pool.h)
     void *y                  # pooled, (N, PH, PW, K)
     void *dy
     uint8_t *argmax
-    ptrdiff_t output_bytes   # of the convolution's output for a group,
-    ptrdiff_t place_bytes    # of the places of the maxima of a row of windows or, backward, of an image,
-    ptrdiff_t input_bytes    # of a copy of a group's input, if its gradient takes its place,
-    ptrdiff_t weight_bytes   # and of the weights in the form in which they are needed, if each thread makes its own
+    # Scratch, in this order.
+    ptrdiff_t output_bytes   # the convolution's output for a group
+    ptrdiff_t place_bytes    # places of the maxima of a row of windows or, backward, of an image
+    ptrdiff_t input_bytes    # copy of a group's input, if the gradient overwrites it
+    ptrdiff_t weight_bytes   # packed or evaluated weights, if each thread makes its own
 
 
 # ---------------------------------------------------------------- recording
@@ -51,7 +52,7 @@ cdef inline block block_shape(
     b.pool.r, b.pool.s = pool["kernel_shape"]
     b.pool.k, b.pool.dilation = 0, 0
     b.pool.stride, b.pool.pad_top, b.pool.pad_left = pool["stride"], pool["pad_top"], pool["pad_left"]
-    check_steps(&b.pool)
+    check_window(&b.pool)
     if argmax != y or min(y) < 1 or not 1 <= min(b.pool.r, b.pool.s) <= INACTIVE // max(b.pool.r, b.pool.s):
         raise ValueError(
             "output and argmax must be (N, PH, PW, K), not empty, and kernel_shape a window of 1 to "
@@ -66,7 +67,7 @@ cdef inline block *new_block(
     program, tuple arrays, tuple y, tuple argmax, tuple x, tuple w, const kernel_table *table, ptrdiff_t itemsize,
     dict conv, dict pool, bint winograd, bint backward, bint with_dx, bint over_x, bint keep_weights,
 ) except NULL:
-    """The images dealt out to groups, with room in scratch for the largest group."""
+    """Divide the images among groups, with scratch for the largest group."""
     cdef block b = block_shape(y, argmax, x, w, conv, pool, table, itemsize, winograd)
     cdef const window_shape *s = &b.conv.s
     b.rows = winograd and not backward and along_rows(s)
@@ -78,7 +79,7 @@ cdef inline block *new_block(
     b.conv.group = ceil_div(s.n, b.conv.groups)
     b.few = backward and not with_dx and few_gradients(&b)
     cdef ptrdiff_t weights = 0 if b.few or keep_weights or (backward and not with_dx) else weight_size(&b, backward)
-    cdef ptrdiff_t inner, lanes
+    cdef ptrdiff_t inner, accumulators
     if b.few:
         inner = table.conv_pool_grad_weight_scratch(s, &b.pool)
     else:
@@ -89,17 +90,17 @@ cdef inline block *new_block(
     if winograd or not backward:
         b.weight_bytes = whole_lines(weights * itemsize)
     else:
-        b.conv.lanes_at = whole_lines(weights * itemsize)
-    lanes = share_out(&b) if backward else 0
+        b.conv.accumulators_at = whole_lines(weights * itemsize)
+    accumulators = count_accumulators(&b) if backward else 0
     cdef block *work = <block *> new_work(
-        program, arrays, sizeof(block), b.conv.lanes_at + lanes * itemsize + MAX_LANES,
+        program, arrays, sizeof(block), b.conv.accumulators_at + accumulators * itemsize + MAX_ACCUMULATORS,
         b.output_bytes + b.place_bytes + b.input_bytes + b.weight_bytes + inner * itemsize)
     work[0] = b
     return work
 
 
 cdef inline ptrdiff_t weight_size(const block *b, bint backward) noexcept nogil:
-    """Elements of the weights in the form in which they are needed."""
+    """Elements of the packed or evaluated weights."""
     cdef const window_shape *s = &b.conv.s
     cdef ptrdiff_t depth = s.r * s.s * s.c, panel = b.conv.table.panel
     if b.rows:
@@ -121,40 +122,41 @@ cdef inline ptrdiff_t inner_size(const block *b, bint backward) noexcept nogil:
     return table.block_scratch
 
 
-cdef inline ptrdiff_t share_out(block *b) noexcept nogil:
-    """Deals the groups out to lanes; returns the elements of all lanes."""
+cdef inline ptrdiff_t count_accumulators(block *b) noexcept nogil:
+    """Set the number and the size of the accumulators; returns the elements of all of them."""
     cdef const kernel_table *table = b.conv.table
     cdef const window_shape *s = &b.conv.s
-    if b.few:  # for each channel a row of the sums of its taps and its bias
-        b.conv.lane_size = s.k * table.conv_pool_patch(s)
+    if b.few:  # a row of sums for each channel: its taps, then its bias
+        b.conv.accumulator_size = s.k * table.conv_pool_patch(s)
     else:
-        b.conv.lane_size = s.k + (table.winograd_kernel_size(s, False) if b.winograd else weight_count(s))
-    b.conv.lanes = lane_count(b.conv.groups, MAX_LANES, b.conv.lane_size * b.conv.itemsize)
-    return b.conv.lanes * b.conv.lane_size
+        b.conv.accumulator_size = s.k + (table.winograd_kernel_size(s, False) if b.winograd else weight_count(s))
+    b.conv.accumulators = accumulator_count(b.conv.groups, MAX_ACCUMULATORS, b.conv.accumulator_size * b.conv.itemsize)
+    return b.conv.accumulators * b.conv.accumulator_size
 
 
 cdef inline bint few_gradients(const block *b) noexcept nogil:
-    """Whether most of the convolution's gradient is zero, so that it pays to go from maximum to maximum."""
+    """Whether the gradient of the convolution's output is so sparse that it pays to visit only the maxima."""
     cdef const window_shape *s = &b.conv.s
-    # The image with its padding, which the kernel copies.
-    cdef double size = s.c * padded(s.h, s.r, s.stride, s.dilation, b.pool.oh, b.pool.stride, b.pool.r) * padded(
-        s.w, s.s, s.stride, s.dilation, b.pool.ow, b.pool.stride, b.pool.s)
+    # The kernel copies each image with its padding.
+    cdef double rows = padded_extent(s.h, s.r, s.stride, s.dilation, b.pool.oh, b.pool.stride, b.pool.r)
+    cdef double columns = padded_extent(s.w, s.s, s.stride, s.dilation, b.pool.ow, b.pool.stride, b.pool.s)
+    cdef double size = s.c * rows * columns
     cdef ptrdiff_t windows = b.pool.oh * b.pool.ow, pixels = b.pool.h * b.pool.w
-    # All patches of all windows are gathered.
+    # It gathers all patches of every window.
     return (2 * windows <= pixels and windows * b.pool.r * b.pool.s <= 2 * pixels and s.r * s.s * s.c < BLOCK_ROWS
             and size < LARGEST_IMAGE)
 
 
-cdef inline double padded(
+cdef inline double padded_extent(
     double size, double taps, double stride, double dilation, double windows, double pool_stride, double pool_taps,
 ) noexcept nogil:
-    """Pixels along an axis that the windows of all windows see, inside the image or not."""
+    """Pixels along an axis that the pooling windows see through the convolution, inside the image or not."""
     return max(size, ((windows - 1) * pool_stride + pool_taps - 1) * stride + (taps - 1) * (dilation + 1) + 1)
 
 
 # ---------------------------------------------------------------- pieces of work
 
-# A group of images as if there were no others.
+# A group of images as a batch of its own.
 cdef struct group_of_images:
     window_shape conv, pool
     char *x
@@ -180,12 +182,12 @@ cdef inline group_of_images select(const block *b, ptrdiff_t index) noexcept nog
 
 
 cdef inline char *added_flags(const block *b, char *shared) noexcept nogil:
-    """Of each lane whether it is in the first one of its chain already."""
-    return lane_of(&b.conv, shared, b.conv.lanes)
+    """For each accumulator, whether it has been added to the first of its bundle."""
+    return accumulator_at(&b.conv, shared, b.conv.accumulators)
 
 
 cdef inline char *inner_scratch(const block *b, char *scratch) noexcept nogil:
-    """What is left for the convolution itself."""
+    """Scratch of the convolution itself."""
     return own_weights(b, scratch) + b.weight_bytes
 
 

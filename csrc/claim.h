@@ -1,4 +1,4 @@
-/* How threads share out pieces of work without waiting for one another. */
+/* How threads claim pieces of work without locks. */
 #ifndef CVAE_CLAIM_H
 #define CVAE_CLAIM_H
 
@@ -8,7 +8,7 @@
 #include <intrin.h>
 #endif
 
-/* Adds count to what next holds and returns what it held before, as one operation: no two threads get the same. */
+/* Atomically adds count to *next and returns its previous value. */
 static inline ptrdiff_t claim(ptrdiff_t *next, ptrdiff_t count) {
 #if !defined(_OPENMP)
     const ptrdiff_t first = *next;

@@ -1,4 +1,4 @@
-# Convolution in its three directions: argument checks and the fixed split of the work.
+# Direct convolution, forward and both gradients: argument checks and the fixed split of the work.
 #
 # Letters as in kernels/kernel_list.h; images are (N, H, W, C), weights (R, S, C, K); dilation counts the zeros between
 # taps.  The forward pass and the weight gradient are split into blocks of BLOCK_ROWS output pixels, the input gradient
@@ -7,8 +7,8 @@
 from cython cimport floating
 
 from convolution cimport (
-    RANGE, check_bias, convolution, convolution_shape, is_small, kernel_table, lane_count, lane_of,
-    pack_transposed_weights, pack_weights, sum_direct_lanes, weight_count,
+    RANGE, accumulator_at, accumulator_count, check_bias, convolution, convolution_shape, is_small, kernel_table,
+    pack_transposed_weights, pack_weights, sum_direct_gradients, weight_count,
 )
 from stages cimport add_stage, new_work
 from tables cimport BLOCK_ROWS, ceil_div, import_f32, import_f64, range_end, window_shape
@@ -17,7 +17,7 @@ cdef const kernel_table *f32 = <const kernel_table *> import_f32()
 cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 
 cdef enum:
-    MAX_LANES = 16           # accumulators of the weight gradient
+    MAX_ACCUMULATORS = 16    # of the weight gradient
 
 
 def conv2d_forward(
@@ -85,8 +85,8 @@ def conv2d_grad_weight(
 ):
     """dw, db = the gradients of the loss with respect to the weights and the bias.
 
-    The blocks of pixels are dealt out to lanes, each with an accumulator for dw and db; the lanes are then added up in
-    their order.  The number of lanes depends on the shapes alone.
+    The blocks of pixels are divided among accumulators of dw and db, which are then added up in order.  The number of
+    accumulators depends on the shapes alone.
     """
     cdef const kernel_table *table = f32 if floating is float else f64
     cdef window_shape s = convolution_shape(
@@ -94,22 +94,22 @@ def conv2d_grad_weight(
     check_bias((<object> db).shape, &s)
     cdef ptrdiff_t size = weight_count(&s) + s.k, itemsize = sizeof(floating)
     cdef ptrdiff_t blocks = ceil_div(s.n * s.oh * s.ow, BLOCK_ROWS)
-    cdef ptrdiff_t lanes = lane_count(blocks, MAX_LANES, size * itemsize)
+    cdef ptrdiff_t accumulators = accumulator_count(blocks, MAX_ACCUMULATORS, size * itemsize)
     cdef convolution *work = <convolution *> new_work(
-        program, (dw, db, x, dy), sizeof(convolution), lanes * size * itemsize,
+        program, (dw, db, x, dy), sizeof(convolution), accumulators * size * itemsize,
         table.conv2d_grad_weight_scratch(&s) * itemsize)
     work.table, work.s, work.itemsize = table, s, itemsize
-    work.groups, work.lanes, work.lane_size = blocks, lanes, size
+    work.groups, work.accumulators, work.accumulator_size = blocks, accumulators, size
     work.dw, work.db, work.x, work.dy = &dw[0, 0, 0, 0], &db[0], &x[0, 0, 0, 0], &dy[0, 0, 0, 0]
-    add_stage(program, grad_weight_lane, work, lanes, is_small(&s))
-    add_stage(program, sum_direct_lanes, work, ceil_div(weight_count(&s), RANGE) + 1, is_small(&s))
+    add_stage(program, accumulate_grad_weight, work, accumulators, is_small(&s))
+    add_stage(program, sum_direct_gradients, work, ceil_div(weight_count(&s), RANGE) + 1, is_small(&s))
 
 
-cdef void grad_weight_lane(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+cdef void accumulate_grad_weight(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const convolution *c = <const convolution *> work
-    cdef char *sums = lane_of(c, shared, index)
+    cdef char *sums = accumulator_at(c, shared, index)
     cdef ptrdiff_t i
-    c.table.set_zero(sums, 0, c.lane_size)
-    for i in range(index * c.groups // c.lanes, (index + 1) * c.groups // c.lanes):
+    c.table.set_zero(sums, 0, c.accumulator_size)
+    for i in range(index * c.groups // c.accumulators, (index + 1) * c.groups // c.accumulators):
         c.table.conv2d_grad_weight(sums, sums + weight_count(&c.s) * c.itemsize, c.x, c.dy, &c.s, i * BLOCK_ROWS,
                                    range_end(i, BLOCK_ROWS, c.s.n * c.s.oh * c.s.ow), scratch)

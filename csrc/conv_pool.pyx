@@ -1,5 +1,5 @@
-# The fused block: convolution, bias, ReLU and max pooling in one pass over a few images, forward and backward.  What
-# the convolution puts out, and its gradient, are never in memory as a whole: a group of images stays in cache.
+# The fused block: convolution, bias, ReLU and max pooling in one pass over a few images, forward and backward.  The
+# convolution's output and its gradient never exist as a whole: those of a group of images stay in cache.
 #
 # Letters as in kernels/kernel_list.h; the pooled output is (N, PH, PW, K).  The memory is laid out in block.pxd.
 
@@ -8,12 +8,12 @@ from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memcpy
 
 from block cimport (
-    CHAIN, added_flags, block, group_of_images, inner_scratch, input_copy, new_block, own_weights, select, weight_size,
+    BUNDLE, added_flags, block, group_of_images, inner_scratch, input_copy, new_block, own_weights, select, weight_size,
 )
 from convolution cimport (
-    RANGE, check_bias, collect_kernel, compare_weights, convolution, evaluate_kernel, evaluate_kernel_along_rows,
-    is_small, kernel_pieces, kernel_table, lane_of, pack_transposed_weights, pack_weights, sum_direct_lanes,
-    sum_into_first_lane, weight_count,
+    RANGE, accumulator_at, check_bias, collect_kernel, compare_weights, convolution, evaluate_kernel,
+    evaluate_kernel_along_rows, is_small, kernel_pieces, kernel_table, pack_transposed_weights, pack_weights,
+    sum_direct_gradients, sum_into_first, weight_count,
 )
 from stages cimport add_prepared_stage, add_range_stage, add_stage, new_lines
 from tables cimport BLOCK_ROWS, INACTIVE, ceil_div, import_f32, import_f64, range_end, window_shape
@@ -24,8 +24,9 @@ cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 cdef enum:
     CHANNELS = 16            # output channels of a piece of work
 
-LARGEST_WINDOW = INACTIVE    # pixels: their places are below INACTIVE
-INACTIVE_PLACE = INACTIVE    # for Python
+# For Python.
+LARGEST_WINDOW = INACTIVE    # pixels of a window, whose places are below INACTIVE
+INACTIVE_PLACE = INACTIVE
 
 
 # ---------------------------------------------------------------- recording
@@ -40,10 +41,10 @@ def forward(
     *, dict conv,                              # out_shape (OH, OW), stride, dilation, pad_top, pad_left
     dict pool,                                 # kernel_shape, stride, pad_top, pad_left
     bint winograd,
-    bint keep_weights,                         # keep what is computed from the weights for as long as they are the same
+    bint keep_weights,                         # transform the weights again only when they have changed
 ):
     """y = the maximum of each window of max(conv(x, w) + b, 0), argmax its place row * S + column within the window, or
-    INACTIVE_PLACE where it is not positive and no gradient will go anywhere."""
+    INACTIVE_PLACE if the maximum is not positive, so that the window passes no gradient on."""
     cdef block *work = new_block(
         program, (y, argmax, x, w, b), (<object> y).shape, (<object> argmax).shape, (<object> x).shape,
         (<object> w).shape, f32 if floating is float else f64, sizeof(floating), conv, pool, winograd,
@@ -108,8 +109,8 @@ def backward(
 cdef int record_winograd_backward(program, block *work) except -1:
     cdef const window_shape *s = &work.conv.s
     cdef bint small = is_small(s)
-    add_range_stage(program, winograd_lanes, work, work.conv.lanes, small)
-    add_stage(program, sum_chains, work, ceil_div(work.conv.lane_size, RANGE), small)
+    add_range_stage(program, accumulate_winograd_range, work, work.conv.accumulators, small)
+    add_stage(program, sum_bundles, work, ceil_div(work.conv.accumulator_size, RANGE), small)
     add_stage(program, collect_gradients, work, s.c + 1, small)
     return 0
 
@@ -119,15 +120,15 @@ cdef int record_direct_backward(program, block *work) except -1:
     cdef bint small = is_small(s)
     if work.conv.dx != NULL:
         add_stage(program, pack_transposed_weights, work, ceil_div(s.r * s.s * s.c, work.conv.table.panel), small)
-    add_stage(program, direct_lane, work, work.conv.lanes, small)
-    add_stage(program, sum_direct_lanes, work, ceil_div(weight_count(s), RANGE) + 1, small)
+    add_stage(program, accumulate_direct, work, work.conv.accumulators, small)
+    add_stage(program, sum_direct_gradients, work, ceil_div(weight_count(s), RANGE) + 1, small)
     return 0
 
 
 cdef int record_few_gradients(program, block *work) except -1:
     cdef bint small = is_small(&work.conv.s)
-    add_stage(program, few_gradients_lane, work, work.conv.lanes, small)
-    add_stage(program, sum_into_first_lane, work, ceil_div(work.conv.lane_size, RANGE), small)
+    add_stage(program, accumulate_few, work, work.conv.accumulators, small)
+    add_stage(program, sum_into_first, work, ceil_div(work.conv.accumulator_size, RANGE), small)
     add_stage(program, collect_few_gradients, work, ceil_div(work.conv.s.k, CHANNELS), small)
     return 0
 
@@ -135,7 +136,7 @@ cdef int record_few_gradients(program, block *work) except -1:
 # ---------------------------------------------------------------- pieces of work
 
 cdef void prepare_forward(const void *work, char *shared, char *scratch) noexcept nogil:
-    """Each thread makes its own weights: that takes less time than to get them from another core's cache."""
+    """Every thread transforms the weights for itself, which is faster than reading them from another core's cache."""
     cdef const block *b = <const block *> work
     cdef const window_shape *s = &b.conv.s
     cdef char *weights = own_weights(b, scratch)
@@ -155,14 +156,15 @@ cdef void forward_group(const void *work, ptrdiff_t index, char *shared, char *s
     cdef group_of_images g = select(b, index)
     cdef int32_t *places = <int32_t *> (scratch + b.output_bytes)
     cdef ptrdiff_t row = b.pool.ow * b.pool.c
-    cdef ptrdiff_t tiles = g.conv.n * table.winograd_tiles(&g.conv), step = table.winograd_block(&g.conv), done = 0, i
+    cdef ptrdiff_t tiles = g.conv.n * table.winograd_tiles(&g.conv), at_once = table.winograd_block(&g.conv)
+    cdef ptrdiff_t done = 0, i
     if b.rows:
         table.winograd_rows_forward(scratch, g.x, weights, b.conv.b, &g.conv, True, 0,
                                     g.conv.n * table.winograd_rows_bands(&g.conv), inner_scratch(b, scratch))
     elif b.winograd:
-        for i in range(ceil_div(tiles, step)):
-            table.winograd_forward(scratch, g.x, weights, b.conv.b, &g.conv, True, i * step, range_end(i, step, tiles),
-                                   inner_scratch(b, scratch))
+        for i in range(ceil_div(tiles, at_once)):
+            table.winograd_forward(scratch, g.x, weights, b.conv.b, &g.conv, True, i * at_once,
+                                   range_end(i, at_once, tiles), inner_scratch(b, scratch))
     for i in range(g.pool.n * g.pool.oh):
         if not b.winograd:
             done = convolve_up_to(b, &g, pixels_before(&g, i), done, weights, scratch)
@@ -171,7 +173,7 @@ cdef void forward_group(const void *work, ptrdiff_t index, char *shared, char *s
 
 
 cdef inline ptrdiff_t pixels_before(const group_of_images *g, ptrdiff_t row) noexcept nogil:
-    """How many of the convolution's output pixels there must be before a row of windows can be pooled."""
+    """How many of the convolution's output pixels a row of windows needs before it can be pooled."""
     cdef ptrdiff_t image = row // g.pool.oh, i = row % g.pool.oh
     cdef ptrdiff_t rows = i * g.pool.stride - g.pool.pad_top + g.pool.r
     return (image * g.pool.h + max(0, min(g.pool.h, rows))) * g.pool.w
@@ -180,26 +182,26 @@ cdef inline ptrdiff_t pixels_before(const group_of_images *g, ptrdiff_t row) noe
 cdef ptrdiff_t convolve_up_to(
     const block *b, const group_of_images *g, ptrdiff_t needed, ptrdiff_t done, char *weights, char *scratch,
 ) noexcept nogil:
-    """Go on until the pixels that are needed are there: in whole rows, which are then in L1 when they are pooled, but
-    not in fewer than keep the matrix product busy."""
+    """Continue the convolution until the needed pixels exist.  Whole rows at a time, so that they are still in L1 when
+    they are pooled, but enough of them to keep the matrix product efficient."""
     cdef ptrdiff_t end = g.conv.n * g.conv.oh * g.conv.ow, row = g.conv.ow
-    cdef ptrdiff_t step = max(1, 96 // row) * row if row <= BLOCK_ROWS else BLOCK_ROWS
+    cdef ptrdiff_t count = max(1, 96 // row) * row if row <= BLOCK_ROWS else BLOCK_ROWS
     while done < needed:
-        b.conv.table.conv2d_forward(scratch, g.x, weights, b.conv.b, &g.conv, True, done, min(done + step, end),
+        b.conv.table.conv2d_forward(scratch, g.x, weights, b.conv.b, &g.conv, True, done, min(done + count, end),
                                     inner_scratch(b, scratch))
-        done = min(done + step, end)
+        done = min(done + count, end)
     return done
 
 
 cdef void keep_input(const block *b, group_of_images *g, char *scratch) noexcept nogil:
-    """Have the input out of its gradient's way."""
+    """Copy the input if its gradient is about to overwrite it."""
     if b.input_bytes > 0:
         memcpy(input_copy(b, scratch), g.x, g.conv.n * g.conv.h * g.conv.w * g.conv.c * b.conv.itemsize)
         g.x = input_copy(b, scratch)
 
 
 cdef void unpool(const block *b, const group_of_images *g, char *scratch) noexcept nogil:
-    """The gradient of the convolution's output, before its ReLU, for a group of images."""
+    """The gradient with respect to the convolution's output, before the ReLU, for a group of images."""
     cdef ptrdiff_t pooled = b.pool.oh * b.pool.ow * b.pool.c, image = b.pool.h * b.pool.w * b.pool.c
     cdef ptrdiff_t size = b.conv.itemsize, i
     cdef int32_t *places = <int32_t *> (scratch + b.output_bytes)
@@ -208,17 +210,17 @@ cdef void unpool(const block *b, const group_of_images *g, char *scratch) noexce
         b.conv.table.pool2d_max_backward(scratch + i * image * size, g.dy + i * pooled * size, places, &g.pool)
 
 
-cdef char *clear_lane(const block *b, ptrdiff_t index, char *shared) noexcept nogil:
-    cdef char *sums = lane_of(&b.conv, shared, index)
-    b.conv.table.set_zero(sums, 0, b.conv.lane_size)
+cdef char *clear_accumulator(const block *b, ptrdiff_t index, char *shared) noexcept nogil:
+    cdef char *sums = accumulator_at(&b.conv, shared, index)
+    b.conv.table.set_zero(sums, 0, b.conv.accumulator_size)
     return sums
 
 
-cdef void winograd_lanes(
+cdef void accumulate_winograd_range(
     const void *work, ptrdiff_t first, ptrdiff_t last, char *shared, char *scratch
 ) noexcept nogil:
-    """A lane whose chain begins in the same range is added to its first lane at once.  The next one then takes its
-    memory, which is in cache: all accumulators together are larger than a cache."""
+    """Fill the accumulators of a range.  One whose bundle begins in the same range is added to the bundle's first at
+    once; the next reuses its memory, which is still in cache, while all accumulators together would not fit."""
     cdef const block *b = <const block *> work
     cdef const convolution *c = &b.conv
     cdef char *weights = own_weights(b, scratch)
@@ -227,39 +229,39 @@ cdef void winograd_lanes(
     if c.dx != NULL:
         c.table.winograd_kernel(weights, c.w, &c.s, True, 0, c.s.k)
     for i in range(first, last):
-        start = i // CHAIN * CHAIN
+        start = i // BUNDLE * BUNDLE
         added[i] = start >= first and i > start
-        winograd_lane(b, i, lane_of(c, shared, start + 1 if added[i] else i), weights, scratch)
+        accumulate_winograd(b, i, accumulator_at(c, shared, start + 1 if added[i] else i), weights, scratch)
         if added[i]:
-            add_lane(c, shared, start, start + 1, 0, c.lane_size)
+            add_accumulator(c, shared, start, start + 1, 0, c.accumulator_size)
 
 
-cdef void add_lane(
-    const convolution *c, char *shared, ptrdiff_t to, ptrdiff_t lane, ptrdiff_t first, ptrdiff_t last
+cdef void add_accumulator(
+    const convolution *c, char *shared, ptrdiff_t to, ptrdiff_t source, ptrdiff_t first, ptrdiff_t last
 ) noexcept nogil:
-    cdef char *sums = lane_of(c, shared, to)
-    c.table.sum_lanes(sums, sums, 2, (lane - to) * c.lane_size, first, last)
+    cdef char *sums = accumulator_at(c, shared, to)
+    c.table.sum_accumulators(sums, sums, 2, (source - to) * c.accumulator_size, first, last)
 
 
-cdef void sum_chains(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    """Whatever is not added up yet, for a range of the accumulators."""
+cdef void sum_bundles(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    """Add up, for a range of elements, the accumulators that have not been added yet."""
     cdef const block *b = <const block *> work
     cdef const convolution *c = &b.conv
-    cdef ptrdiff_t first = index * RANGE, last = range_end(index, RANGE, c.lane_size), i
-    for i in range(c.lanes):
-        if i % CHAIN > 0 and not added_flags(b, shared)[i]:
-            add_lane(c, shared, i // CHAIN * CHAIN, i, first, last)
-    for i in range(1, ceil_div(c.lanes, CHAIN)):
-        add_lane(c, shared, 0, i * CHAIN, first, last)
+    cdef ptrdiff_t first = index * RANGE, last = range_end(index, RANGE, c.accumulator_size), i
+    for i in range(c.accumulators):
+        if i % BUNDLE > 0 and not added_flags(b, shared)[i]:
+            add_accumulator(c, shared, i // BUNDLE * BUNDLE, i, first, last)
+    for i in range(1, ceil_div(c.accumulators, BUNDLE)):
+        add_accumulator(c, shared, 0, i * BUNDLE, first, last)
 
 
-cdef void winograd_lane(const block *b, ptrdiff_t index, char *sums, char *weights, char *scratch) noexcept nogil:
+cdef void accumulate_winograd(const block *b, ptrdiff_t index, char *sums, char *weights, char *scratch) noexcept nogil:
     cdef const kernel_table *table = b.conv.table
-    cdef ptrdiff_t first = index * b.conv.groups // b.conv.lanes, i
-    cdef char *bias_sums = sums + (b.conv.lane_size - b.conv.s.k) * b.conv.itemsize
+    cdef ptrdiff_t first = index * b.conv.groups // b.conv.accumulators, i
+    cdef char *bias_sums = sums + (b.conv.accumulator_size - b.conv.s.k) * b.conv.itemsize
     cdef group_of_images g
     table.set_zero(bias_sums, 0, b.conv.s.k)
-    for i in range(first, (index + 1) * b.conv.groups // b.conv.lanes):
+    for i in range(first, (index + 1) * b.conv.groups // b.conv.accumulators):
         g = select(b, i)
         keep_input(b, &g, scratch)
         unpool(b, &g, scratch)
@@ -270,15 +272,15 @@ cdef void winograd_lane(const block *b, ptrdiff_t index, char *sums, char *weigh
                                 g.conv.n * table.winograd_tiles(&g.conv), inner_scratch(b, scratch))
 
 
-cdef void direct_lane(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+cdef void accumulate_direct(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const block *b = <const block *> work
     cdef const kernel_table *table = b.conv.table
-    cdef char *sums = clear_lane(b, index, shared)
-    cdef char *bias_sums = sums + (b.conv.lane_size - b.conv.s.k) * b.conv.itemsize
+    cdef char *sums = clear_accumulator(b, index, shared)
+    cdef char *bias_sums = sums + (b.conv.accumulator_size - b.conv.s.k) * b.conv.itemsize
     cdef char *inner = inner_scratch(b, scratch)
     cdef group_of_images g
     cdef ptrdiff_t i, j, pixels
-    for i in range(index * b.conv.groups // b.conv.lanes, (index + 1) * b.conv.groups // b.conv.lanes):
+    for i in range(index * b.conv.groups // b.conv.accumulators, (index + 1) * b.conv.groups // b.conv.accumulators):
         g = select(b, i)
         keep_input(b, &g, scratch)
         unpool(b, &g, scratch)
@@ -292,24 +294,24 @@ cdef void direct_lane(const void *work, ptrdiff_t index, char *shared, char *scr
 
 
 cdef void collect_gradients(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    """An input channel of dw out of the first lane; the last piece is db."""
+    """An input channel of dw from the first accumulator; the last piece is db."""
     cdef const block *b = <const block *> work
-    cdef ptrdiff_t weights = b.conv.lane_size - b.conv.s.k
+    cdef ptrdiff_t weights = b.conv.accumulator_size - b.conv.s.k
     if index < b.conv.s.c:
         collect_kernel(work, index, shared, scratch)
     else:
-        memcpy(b.conv.db, lane_of(&b.conv, shared, 0) + weights * b.conv.itemsize, b.conv.s.k * b.conv.itemsize)
+        memcpy(b.conv.db, accumulator_at(&b.conv, shared, 0) + weights * b.conv.itemsize, b.conv.s.k * b.conv.itemsize)
 
 
-cdef void few_gradients_lane(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+cdef void accumulate_few(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const block *b = <const block *> work
-    cdef char *sums = clear_lane(b, index, shared)
-    b.conv.table.conv_pool_grad_weight(sums, b.conv.x, b.dy, b.argmax, &b.conv.s, &b.pool,
-                                       index * b.conv.s.n // b.conv.lanes, (index + 1) * b.conv.s.n // b.conv.lanes,
-                                       scratch)
+    cdef char *sums = clear_accumulator(b, index, shared)
+    cdef ptrdiff_t n = b.conv.s.n, count = b.conv.accumulators
+    b.conv.table.conv_pool_grad_weight(sums, b.conv.x, b.dy, b.argmax, &b.conv.s, &b.pool, index * n // count,
+                                       (index + 1) * n // count, scratch)
 
 
 cdef void collect_few_gradients(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const block *b = <const block *> work
-    b.conv.table.conv_pool_collect(b.conv.dw, b.conv.db, lane_of(&b.conv, shared, 0), &b.conv.s, index * CHANNELS,
-                                   range_end(index, CHANNELS, b.conv.s.k))
+    b.conv.table.conv_pool_collect(b.conv.dw, b.conv.db, accumulator_at(&b.conv, shared, 0), &b.conv.s,
+                                   index * CHANNELS, range_end(index, CHANNELS, b.conv.s.k))

@@ -1,12 +1,11 @@
-# What the modules of convolution share: the geometry checked, what the pieces of work have to know, and the stages that
-# several of them record.
+# What the convolution modules share: the checked geometry, the description of the work, and common stages.
 
 from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memcmp, memcpy
 
-from tables cimport FEW_CHANNELS, KERNEL_ROWS, MAX_WINOGRAD_KERNEL, ceil_div, check_steps, range_end, window_shape
+from tables cimport FEW_CHANNELS, KERNEL_ROWS, MAX_WINOGRAD_KERNEL, ceil_div, check_window, range_end, window_shape
 
-# All kernels of convolution.
+# The kernels that the convolution modules call.
 cdef extern from "kernels/kernels.h" nogil:
     ctypedef struct kernel_table:
         int panel
@@ -16,7 +15,7 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*add_column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*set_zero)(void *, ptrdiff_t, ptrdiff_t) noexcept nogil
-        void (*sum_lanes)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*sum_accumulators)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*conv2d_forward)(void *, const void *, const void *, const void *, const window_shape *, int, ptrdiff_t,
                                ptrdiff_t, void *) noexcept nogil
         void (*conv2d_grad_input)(void *, const void *, const void *, const window_shape *, ptrdiff_t,
@@ -54,9 +53,9 @@ cdef extern from "kernels/kernels.h" nogil:
 
 cdef enum:
     SMALL_WORK = 100_000     # multiplications below which waking other threads costs more than it saves
-    RANGE = 4096             # elements of the accumulators that are summed at once
-    LANES_BYTES = 1 << 26    # memory that the accumulators may take
-    MAX_LANES = 8            # accumulators of the weight gradient
+    RANGE = 4096             # elements of the accumulators summed by one piece of work
+    MAX_ACCUMULATORS = 8     # of the weight gradient, with Winograd's algorithm and in the fused block
+    ACCUMULATOR_BYTES = 1 << 26    # memory that all accumulators together may take
 
 cdef struct convolution:
     const kernel_table *table
@@ -71,11 +70,11 @@ cdef struct convolution:
     void *dw
     void *db
     bint relu
-    # The weight gradient: groups of images, or blocks of pixels, are dealt out to lanes, each with an accumulator of
-    # lane_size elements, the first of them lanes_at bytes into the shared memory.
-    ptrdiff_t group, groups, lanes, lane_size, lanes_at
-    # Weights packed or evaluated once for many runs, and the weights that they were made from; NULL where they are made
-    # anew, in the shared memory.
+    # The weight gradient: the groups (of images, or blocks of pixels) are divided among accumulators of
+    # accumulator_size elements each, the first of them accumulators_at bytes into the shared memory.
+    ptrdiff_t group, groups, accumulators, accumulator_size, accumulators_at
+    # Packed or evaluated weights that are kept from run to run, and a copy of the weights they were made from; NULL if
+    # they are made again in each run, in the shared memory.
     char *kept_weights
     char *kept_from
     bint made, changed
@@ -84,7 +83,7 @@ cdef struct convolution:
 cdef inline window_shape convolution_shape(
     tuple y, tuple x, tuple w, ptrdiff_t stride, ptrdiff_t dilation, ptrdiff_t pad_top, ptrdiff_t pad_left,
 ) except *:
-    """From the shapes of output (N, OH, OW, K), input (N, H, W, C) and weights (R, S, C, K), or ValueError."""
+    """The geometry from the shapes of output (N, OH, OW, K), input (N, H, W, C) and weights (R, S, C, K)."""
     cdef window_shape s
     s.n, s.h, s.w, s.c = x
     s.oh, s.ow = y[1], y[2]
@@ -95,7 +94,7 @@ cdef inline window_shape convolution_shape(
             "output, input and weights must be (N, OH, OW, K), (N, H, W, C) and (R, S, C, K), none of them empty, got "
             f"{y}, {x} and {w}"
         )
-    check_steps(&s)
+    check_window(&s)
     return s
 
 
@@ -119,7 +118,7 @@ cdef inline bint is_small(const window_shape *s) noexcept nogil:
 
 
 cdef inline bint along_rows(const window_shape *s) noexcept nogil:
-    """Whether Winograd's forward pass goes along rows alone."""
+    """Whether Winograd's forward pass transforms along rows only."""
     return s.c <= FEW_CHANNELS
 
 
@@ -127,9 +126,9 @@ cdef inline ptrdiff_t weight_count(const window_shape *s) noexcept nogil:
     return s.r * s.s * s.c * s.k
 
 
-cdef inline ptrdiff_t lane_count(ptrdiff_t groups, ptrdiff_t most, ptrdiff_t nbytes) noexcept nogil:
-    """How many accumulators of so many bytes there are."""
-    return max(1, min(groups, most, LANES_BYTES // nbytes))
+cdef inline ptrdiff_t accumulator_count(ptrdiff_t groups, ptrdiff_t most, ptrdiff_t nbytes) noexcept nogil:
+    """The number of accumulators of nbytes each for so many groups."""
+    return max(1, min(groups, most, ACCUMULATOR_BYTES // nbytes))
 
 
 cdef inline char *weights_of(const convolution *c, char *shared) noexcept nogil:
@@ -137,7 +136,8 @@ cdef inline char *weights_of(const convolution *c, char *shared) noexcept nogil:
 
 
 cdef inline const void *source_of(const convolution *c) noexcept nogil:
-    """What they are made from: of weights that another Python thread changes meanwhile, the copy that is compared."""
+    """What the weights are made from.  If they are kept, it is the copy, because another Python thread may change the
+    weights after the comparison."""
     return c.w if c.kept_weights == NULL else <const void *> c.kept_from
 
 
@@ -145,14 +145,14 @@ cdef inline bint has_weights(const convolution *c) noexcept nogil:
     return c.kept_weights != NULL and not c.changed
 
 
-cdef inline char *lane_of(const convolution *c, char *shared, ptrdiff_t index) noexcept nogil:
-    return shared + c.lanes_at + index * c.lane_size * c.itemsize
+cdef inline char *accumulator_at(const convolution *c, char *shared, ptrdiff_t index) noexcept nogil:
+    return shared + c.accumulators_at + index * c.accumulator_size * c.itemsize
 
 
 # ---------------------------------------------------------------- pieces of work
 
 cdef inline void compare_weights(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    """Whether the weights are still those that the kept ones were made from."""
+    """Whether the weights have changed since the kept ones were made."""
     cdef convolution *c = <convolution *> work
     cdef ptrdiff_t nbytes = weight_count(&c.s) * c.itemsize
     c.changed = not c.made or memcmp(c.kept_from, c.w, nbytes) != 0
@@ -176,7 +176,7 @@ cdef inline void pack_transposed_weights(const void *work, ptrdiff_t index, char
 
 
 cdef inline ptrdiff_t kernel_pieces(ptrdiff_t rows) noexcept nogil:
-    """Pieces of work that the evaluated weights of so many channels take."""
+    """Pieces of work in which the weights of so many channels are evaluated."""
     return ceil_div(rows, KERNEL_ROWS)
 
 
@@ -202,23 +202,25 @@ cdef inline void evaluate_transposed_kernel(
     c.table.winograd_kernel(shared, c.w, &c.s, True, index * KERNEL_ROWS, range_end(index, KERNEL_ROWS, c.s.k))
 
 
-cdef inline void sum_into_first_lane(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+cdef inline void sum_into_first(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const convolution *c = <const convolution *> work
-    cdef char *first = lane_of(c, shared, 0)
-    c.table.sum_lanes(first, first, c.lanes, c.lane_size, index * RANGE, range_end(index, RANGE, c.lane_size))
+    cdef char *first = accumulator_at(c, shared, 0)
+    c.table.sum_accumulators(first, first, c.accumulators, c.accumulator_size, index * RANGE,
+                             range_end(index, RANGE, c.accumulator_size))
 
 
 cdef inline void collect_kernel(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const convolution *c = <const convolution *> work
-    c.table.winograd_collect_kernel(c.dw, lane_of(c, shared, 0), &c.s, index)
+    c.table.winograd_collect_kernel(c.dw, accumulator_at(c, shared, 0), &c.s, index)
 
 
-cdef inline void sum_direct_lanes(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    """A range of dw out of lanes of dw and db; the last piece is db."""
+cdef inline void sum_direct_gradients(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    """A range of dw from accumulators that hold dw and then db; the last piece is db."""
     cdef const convolution *c = <const convolution *> work
     cdef ptrdiff_t weights = weight_count(&c.s)
-    cdef char *first = lane_of(c, shared, 0)
+    cdef char *first = accumulator_at(c, shared, 0)
     if index * RANGE < weights:
-        c.table.sum_lanes(c.dw, first, c.lanes, c.lane_size, index * RANGE, range_end(index, RANGE, weights))
+        c.table.sum_accumulators(c.dw, first, c.accumulators, c.accumulator_size, index * RANGE,
+                                 range_end(index, RANGE, weights))
     else:
-        c.table.sum_lanes(c.db, first + weights * c.itemsize, c.lanes, c.lane_size, 0, c.s.k)
+        c.table.sum_accumulators(c.db, first + weights * c.itemsize, c.accumulators, c.accumulator_size, 0, c.s.k)

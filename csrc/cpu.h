@@ -1,4 +1,4 @@
-/* What the CPU can run, and what the compiler was given. */
+/* Which instruction sets the CPU supports, and whether the compiler had OpenMP. */
 #ifndef CVAE_CPU_H
 #define CVAE_CPU_H
 
@@ -14,7 +14,7 @@ static int openmp_max_threads(void) { return 1; }
 #endif
 
 #if defined(CVAE_X86_VARIANTS)
-/* __builtin_cpu_supports also asks whether the operating system saves the registers. */
+/* __builtin_cpu_supports also checks that the operating system saves the registers. */
 static int cpu_level(void) {
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;

@@ -33,9 +33,9 @@ cdef const kernel_table *f32 = <const kernel_table *> import_f32()
 cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 
 cdef enum:
-    ROWS = 256               # most examples that one piece of the forward pass covers
-    COPIED_ROWS = 32         # examples whose live columns are copied at once
-    SUMS = 64                # columns that are summed up at once
+    ROWS = 256               # examples of a piece of the forward pass, at most
+    COPIED_ROWS = 32         # examples whose live columns one piece copies
+    SUMS = 64                # columns that one piece sums
     SMALL_WORK = 150_000     # multiplications below which waking other threads costs more than it saves
 
 
@@ -47,7 +47,7 @@ cdef int check(tuple m, tuple n_in, tuple n_out) except -1:
     return 0
 
 
-# Where part `index` of so many nearly equal parts of a range starts, and the part before it ends.
+# The start of part `index` of `parts` nearly equal parts of a range.
 cdef inline ptrdiff_t part(ptrdiff_t index, ptrdiff_t parts, ptrdiff_t size) noexcept nogil:
     return index * size // parts
 
@@ -62,7 +62,7 @@ cdef struct product:
     void *y
     bint relu
     ptrdiff_t m, n, k
-    ptrdiff_t panels, down             # pieces: panels of columns side by side, blocks of examples one below another
+    ptrdiff_t panels, down             # pieces of work: panels of columns times blocks of examples
 
 
 def dense_forward(
@@ -87,7 +87,7 @@ def dense_forward(
 cdef void forward_panels(
     const void *work, ptrdiff_t first, ptrdiff_t last, char *shared, char *scratch
 ) noexcept nogil:
-    """Panels side by side together, so that a part of x serves all of them while it is in cache."""
+    """Neighbouring panels together, so that a block of x serves all of them while it is in cache."""
     cdef const product *p = <const product *> work
     cdef ptrdiff_t i, start
     for i in range(first // p.panels, ceil_div(last, p.panels)):
@@ -115,7 +115,7 @@ def dense_backward(
     const floating[:, ::1] x not None,   # IN  (m, n_in)
     const floating[:, ::1] dy not None,  # IN  (m, n_out), gradient of the pre-activation
     object w,                            # IN  (n_in, n_out) of the type of x; INOUT with an update
-    *, bint skip_dead,                   # leave out columns of dy that are zero
+    *, bint skip_dead,                   # skip columns of dy that are all zero
     tuple update=None,                   # an update of w: rule, states and scalars (updates.pxd)
 ):
     """dx = dy times w transposed, dw = x transposed times dy, db = the column sums of dy, whichever are not None."""

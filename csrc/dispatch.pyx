@@ -1,4 +1,5 @@
-# Chooses the kernels: the best instruction set of this CPU, or the one that CVAE_SIMD names; and what OpenMP offers.
+# Chooses the kernels, those of the best instruction set of this CPU or of the one that CVAE_SIMD names, and reports
+# what OpenMP offers.
 
 import os
 
@@ -32,7 +33,7 @@ def has_openmp():
 
 
 def omp_max_threads():
-    """The number of threads that OpenMP would use now: OMP_NUM_THREADS, limits set by threadpoolctl, or the CPUs."""
+    """The number of threads OpenMP would use now: OMP_NUM_THREADS, a limit set by threadpoolctl, or the CPUs."""
     return openmp_max_threads()
 
 

@@ -18,8 +18,8 @@ cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 
 cdef enum:
     RANGE = 4096           # elements of a piece of work
-    SMALL_WORK = 32_768    # elements below which waking other threads costs more than it saves,
-    SMALL_SIGMOID = 8_192  # and the same where each takes an exponential
+    SMALL_WORK = 32_768    # elements below which waking other threads costs more than it saves
+    SMALL_SIGMOID = 8_192  # the same, where each takes an exponential
 
 
 cdef struct elements:
@@ -66,7 +66,7 @@ def gather(
     program,
     floating[:, ::1] out not None,              # OUT (n, m)
     const floating[:, ::1] images not None,     # IN  (any number, m)
-    const ptrdiff_t[::1] indices not None,      # IN  (n), which images; to stay as they are until the program has run
+    const ptrdiff_t[::1] indices not None,      # IN  (n), checked now and read by each run
 ):
     """out = the images of these indices."""
     check_gather((<object> out).shape, (<object> images).shape, indices)

@@ -17,8 +17,8 @@ cdef const kernel_table *f32 = <const kernel_table *> import_f32()
 cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 
 cdef enum:
-    SMALL_SAMPLE = 200       # elements below which waking other threads costs more than it saves: with exponentials,
-    SMALL_BACKWARD = 10_000  # and without
+    SMALL_SAMPLE = 200       # exponentials below which waking other threads costs more than it saves
+    SMALL_BACKWARD = 10_000  # the same for elements of the backward pass
 
 
 cdef struct codes:
@@ -83,7 +83,7 @@ def backward(
     const floating[:, ::1] dmean not None,      # IN  (n, t), gradients that do not come through z
     const floating[:, ::1] dlog_var not None,   # IN  (n, t)
 ):
-    """The gradient with respect to the code, through z and otherwise; what its k rows of z give is added in order."""
+    """The gradient with respect to the code, through z and otherwise; the k rows of z of a code are added in order."""
     cdef ptrdiff_t n = dcode.shape[0], t = dz.shape[1], k = count_draws(
         (<object> dcode).shape, [(<object> dz).shape, (<object> noise).shape],
         [(<object> deviation).shape, (<object> dmean).shape, (<object> dlog_var).shape])

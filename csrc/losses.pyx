@@ -15,8 +15,8 @@ cdef const kernel_table *f32 = <const kernel_table *> import_f32()
 cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 
 cdef enum:
-    SMALL_WORK = 4_000     # pixels below which waking other threads costs more than it saves,
-    SMALL_CODES = 200      # and the same for elements of codes, each of which takes an exponential in double
+    SMALL_WORK = 4_000     # pixels below which waking other threads costs more than it saves
+    SMALL_CODES = 200      # the same for elements of codes, each of which takes an exponential in double
 
 
 # A loss of each row; `first` and `second` are the logits and the pixels, or the means and log variances.
@@ -44,7 +44,7 @@ def bce_with_logits(
 
     Row r of the logits belongs to row r // k of y.  The weights are read when the program runs.
     """
-    # Were it an argument of this type, it would decide what floating is, and None would mean float.
+    # Typed here: as an argument of the fused type, None would select float.
     cdef floating[:, ::1] dz = dlogits
     cdef ptrdiff_t rows = logits.shape[0], m = logits.shape[1], n = y.shape[0]
     cdef ptrdiff_t repeats = rows // n if n > 0 else 0

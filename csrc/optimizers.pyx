@@ -1,4 +1,4 @@
-# Optimizer updates in place on flat arrays, split into ranges of RANGE elements, and the clipping of gradients.
+# Optimizer updates on flat arrays, in place, and the clipping of gradients.
 
 from cython cimport floating
 from libc.math cimport sqrt
@@ -23,7 +23,7 @@ cdef enum:
 
 
 def rules():
-    """The numbers of states and of scalars of each rule, by its name."""
+    """Numbers of states and of scalars, by the name of the rule."""
     found = {}
     cdef const update_rule *rule = f32.update_rules
     while rule.name != NULL:
@@ -85,7 +85,7 @@ def clip(
     double[::1] scalars not None,        # OUT its second element: the factor of the gradient
     double limit,
 ):
-    """Make the gradient count so much in the following `update` that its L2 norm is at most limit.
+    """Set the factor with which the next `update` limits the gradient's L2 norm.
 
     The squares are summed in float64, in an order that depends on the size alone.
     """

@@ -4,7 +4,7 @@ from cython cimport floating
 from libc.stdint cimport int32_t
 
 from stages cimport add_stage, new_work
-from tables cimport MAX_STEP, check_steps, import_f32, import_f64, window_shape
+from tables cimport MAX_OFFSET, check_window, import_f32, import_f64, window_shape
 
 cdef extern from "kernels/kernels.h" nogil:
     ctypedef struct kernel_table:
@@ -47,9 +47,9 @@ cdef window_shape window(
             "output and input must be (N, OH, OW, C) and (N, H, W, C), got "
             f"{(<object> y).shape} and {(<object> x).shape}"
         )
-    if s.r < 1 or s.s < 1 or s.r > MAX_STEP // s.s:
-        raise ValueError(f"kernel_shape must be at least 1 and hold at most {MAX_STEP} elements, got {kernel_shape}")
-    check_steps(&s)
+    if s.r < 1 or s.s < 1 or s.r > MAX_OFFSET // s.s:
+        raise ValueError(f"kernel_shape must be at least 1 and hold at most {MAX_OFFSET} elements, got {kernel_shape}")
+    check_window(&s)
     return s
 
 
@@ -92,7 +92,7 @@ def max_backward(
     const int32_t[:, :, :, ::1] argmax not None,  # IN  (N, OH, OW, C), from max_forward
     *, tuple kernel_shape, ptrdiff_t stride, ptrdiff_t pad_top, ptrdiff_t pad_left,
 ):
-    """Each window's gradient goes to its maximum; where that was padding it is dropped."""
+    """Each window's gradient goes to its maximum; if that was padding, the gradient is dropped."""
     cdef window_shape s = window(dy, dx, kernel_shape, stride, pad_top, pad_left)
     check_argmax(argmax, &s)
     cdef pooling *work = <pooling *> new_work(program, (dx, dy, argmax), sizeof(pooling), 0, 0)

@@ -1,4 +1,4 @@
-# Programs: the work of many kernels, recorded once and run many times; the one place where OpenMP's threads start.
+# Programs: the work of many kernels, recorded once and run many times.  OpenMP's threads start nowhere else.
 
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
@@ -13,16 +13,16 @@ cdef extern from "claim.h" nogil:
 
 
 cdef enum:
-    MOST_THREADS = 4096    # OpenMP may replace a larger number by another one, or end the process
+    MOST_THREADS = 4096    # with more, OpenMP may use another number or abort the process
 
 MAX_THREADS = MOST_THREADS    # for Python
 
 
-# The pieces of a stage that a thread does unless another one, which has done its own, is there before it.
+# A thread's share of a stage's pieces; a thread that finishes its own early takes unstarted pieces from others' shares.
 cdef struct share:
     ptrdiff_t next, end
     ptrdiff_t at_once    # pieces taken at a time
-    ptrdiff_t[5] rest    # of a cache line, if a pointer has 64 bits, so that threads do not take it from each other
+    ptrdiff_t[5] rest    # fills a cache line (with 64-bit pointers), to avoid false sharing
 
 
 cdef const char *STAGES = "cvae._kernels.program.stages"
@@ -37,15 +37,15 @@ cdef void free_stages(object stages) noexcept:
 cdef class Program:
     """Kernels, and Python functions between them, in the order in which they were recorded.
 
-    The arrays of a kernel are fixed when it is recorded; what they hold is read and written when the program runs.
-    A program must not be recorded to while it runs in another Python thread.
+    The arrays of a kernel are fixed when it is recorded; their contents are read and written when the program runs.
+    Nothing may be recorded while the program runs in another Python thread.
 
     Attributes
     ----------
     stages : capsule
         Where kernels record themselves (stages.pxd).
     kept : list
-        What has to live as long as the program.
+        What must live as long as the program.
     """
 
     cdef stage_list *list    # in `stages`
@@ -65,7 +65,7 @@ cdef class Program:
         self.calls.append((self.list.count, function, arguments))
 
     def run(self, *, workspace, int n_threads):
-        """Do all that was recorded, on so many threads; results do not depend on their number."""
+        """Run everything that was recorded, on n_threads threads; results do not depend on their number."""
         if not 1 <= n_threads <= MOST_THREADS:
             raise ValueError(f"n_threads must be from 1 to {MOST_THREADS}, got {n_threads}")
         cdef ptrdiff_t start = 0
@@ -79,7 +79,7 @@ cdef class Program:
         if start == end:
             return 0
         cdef ptrdiff_t size = self.list.scratch, i, parts
-        # Not once for the whole run: a call in between may have used the workspace.
+        # Not once per run: a Python call in between may have used the workspace.
         memory = reserve(workspace, self.list.shared + n_threads * (size + CACHE_LINE))
         cdef unsigned char[::1] view = memory
         cdef share *shares = <share *> &view[0]
@@ -100,7 +100,7 @@ cdef class Program:
 
 
 cdef object reserve(object workspace, ptrdiff_t nbytes):
-    """At least so many bytes out of the caller's workspace (cvae/runtime/workspace.py)."""
+    """At least nbytes bytes of the caller's workspace (cvae/runtime/workspace.py)."""
     nbytes = max(1, nbytes)
     buffer = workspace.reserve(nbytes)
     cdef unsigned char[::1] view = buffer
@@ -110,7 +110,8 @@ cdef object reserve(object workspace, ptrdiff_t nbytes):
 
 
 cdef void share_out(const stage *now, share *shares, ptrdiff_t parts) noexcept nogil:
-    """Neighbouring pieces go to the same thread, and in every stage alike: much of what it needs is in its cache."""
+    """Neighbouring pieces go to the same thread, and the same pieces in every stage, so that much of what a thread
+    reads is already in its cache."""
     cdef ptrdiff_t i
     for i in range(parts):
         shares[i].next, shares[i].end = i * now.pieces // parts, (i + 1) * now.pieces // parts
@@ -120,7 +121,8 @@ cdef void share_out(const stage *now, share *shares, ptrdiff_t parts) noexcept n
 cdef void work_off(
     const stage *now, share *shares, ptrdiff_t parts, ptrdiff_t own, char *shared, char *scratch
 ) noexcept nogil:
-    """Do the own share, and then what others have not begun yet: a thread that is held up shall hold up nobody."""
+    """Work off the thread's own share, then take unstarted pieces of other threads' shares, so that a delayed thread
+    does not stall the stage."""
     cdef bint prepared = now.prepare == NULL
     cdef ptrdiff_t turn, first
     cdef share *part
@@ -139,7 +141,7 @@ cdef void work_off(
 
 
 cdef class Watch:
-    """Entries of dictionaries that are expected to stay the same objects, as those that a program was recorded with."""
+    """Dictionary entries that must remain the same objects, such as the arrays that a program was recorded with."""
 
     cdef list entries    # (dictionary, key, value)
 
@@ -147,7 +149,7 @@ cdef class Watch:
         self.entries = []
 
     def add(self, dictionary, key):
-        """Watch an entry of a dictionary, which may also be missing."""
+        """Watch an entry of a dictionary; it may be missing."""
         if not isinstance(dictionary, dict):
             raise TypeError(f"dictionary must be a dict, got {type(dictionary).__name__}")
         self.entries.append((dictionary, key, dictionary.get(key)))

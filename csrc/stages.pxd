@@ -1,19 +1,19 @@
-# How a kernel becomes part of a program (program.pyx): it records its work once, as stages that run one after the
-# other, each of them a number of pieces that threads share out.
+# How a kernel becomes part of a program (program.pyx): it records its work once, as stages that run one after another,
+# each of them a number of pieces that are divided among the threads.
 
 from cpython.bytearray cimport PyByteArray_AsString
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdlib cimport realloc
 
-# Does piece `index` of the work.  `shared` is memory for the kernel's stages to hand on what they computed, `scratch`
-# for this piece alone, but for what was prepared there, which it leaves as it is.  Both start at a cache line, and hold
-# anything when the kernel's first stage starts.
+# Does piece `index` of the work.  `shared` is memory in which the kernel's stages pass on their results; `scratch`
+# belongs to this piece, except for what a prepare_function put there, which it must not change.  Both start at a cache
+# line and are uninitialised when the kernel's first stage starts.
 ctypedef void (*piece_function)(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil
 
-# Puts into a thread's scratch what serves all the pieces that it does in a stage.
+# Puts into a thread's scratch what all its pieces of a stage need.
 ctypedef void (*prepare_function)(const void *work, char *shared, char *scratch) noexcept nogil
 
-# Does the pieces first <= index < last, a thread's share, in one go.
+# Does the pieces first <= index < last, a thread's share, in one call.
 ctypedef void (*range_function)(
     const void *work, ptrdiff_t first, ptrdiff_t last, char *shared, char *scratch) noexcept nogil
 
@@ -26,12 +26,12 @@ cdef struct stage:
     prepare_function prepare    # or NULL
     const void *work
     ptrdiff_t pieces
-    bint alone              # so little work that waking other threads costs more than it saves
+    bint alone              # run on one thread, because waking others costs more than it saves
 
 cdef struct stage_list:
     stage *stages
     ptrdiff_t count, capacity
-    ptrdiff_t shared, scratch    # bytes, of the kernel that needs most
+    ptrdiff_t shared, scratch    # bytes, for the kernel that needs most
 
 
 cdef inline ptrdiff_t whole_lines(ptrdiff_t nbytes) noexcept nogil:
@@ -45,9 +45,9 @@ cdef inline stage_list *stages_of(object program) except NULL:
 cdef inline void *new_work(
     object program, tuple arrays, ptrdiff_t size, ptrdiff_t shared, ptrdiff_t scratch,
 ) except NULL:
-    """Zeroed memory for what the pieces of a kernel have to know; it and the arrays live as long as the program.
+    """Zeroed memory for the description of a kernel's work; it and the arrays live as long as the program.
 
-    shared and scratch are the bytes that each piece may use.
+    shared and scratch are the bytes of memory that its pieces may use.
     """
     cdef stage_list *to = stages_of(program)
     cdef bytearray memory = bytearray(size)
@@ -64,22 +64,22 @@ cdef inline char *new_lines(object program, ptrdiff_t size) except NULL:
 
 
 cdef inline int add_stage(object program, piece_function run, const void *work, ptrdiff_t pieces, bint alone) except -1:
-    """Have each piece done by whichever thread."""
+    """Record a stage whose pieces may be done by any thread."""
     return append_stage(program, stage(run, NULL, NULL, work, pieces, alone))
 
 
 cdef inline int add_prepared_stage(
     object program, prepare_function prepare, piece_function run, const void *work, ptrdiff_t pieces, bint alone,
 ) except -1:
-    """The same, after each thread has prepared its scratch."""
+    """Record a stage for which each thread first prepares its scratch."""
     return append_stage(program, stage(run, NULL, prepare, work, pieces, alone))
 
 
 cdef inline int add_range_stage(
     object program, range_function run_range, const void *work, ptrdiff_t pieces, bint alone,
 ) except -1:
-    """Have the pieces done in as many ranges as there are threads: for work of which the pieces of a range share more
-    than what can be prepared.  Results must not depend on where the ranges begin."""
+    """Record a stage of which each thread does its whole share in one call, for pieces that share intermediate results.
+    The final results must not depend on where the shares begin."""
     return append_stage(program, stage(NULL, run_range, NULL, work, pieces, alone))
 
 

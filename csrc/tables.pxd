@@ -1,6 +1,6 @@
 # What the Cython modules share: types and constants of kernels/kernels.h, the tables of kernels, and checks.
 #
-# A module that calls kernels declares kernel_table with just those members that it needs (kernels/kernel_list.h).
+# A module that calls kernels declares kernel_table itself, with just the members it needs (kernels/kernel_list.h).
 
 from cpython.pycapsule cimport PyCapsule_Import
 
@@ -20,10 +20,10 @@ cdef extern from "kernels/kernels.h" nogil:
 
 
 cdef enum:
-    MAX_STEP = 1 << 30     # so that no position in an image overflows
+    MAX_OFFSET = 1 << 30     # largest stride, dilation and padding, so that no position in an image overflows
 
 
-# The kernels for float and for double that dispatch.pyx chose: pointers to a kernel_table.
+# The kernel_table for float, and that for double, which dispatch.pyx chose.
 cdef inline const void *import_f32() except NULL:
     return PyCapsule_Import("cvae._kernels.dispatch.f32", 0)
 
@@ -32,7 +32,7 @@ cdef inline const void *import_f64() except NULL:
     return PyCapsule_Import("cvae._kernels.dispatch.f64", 0)
 
 
-# The end of range `index` of a fixed split into ranges of `size`: (index + 1) * size, or the end of all.
+# The end of range `index`, when [0, end) is split into ranges of `size`.
 cdef inline ptrdiff_t range_end(ptrdiff_t index, ptrdiff_t size, ptrdiff_t end) noexcept nogil:
     return min((index + 1) * size, end)
 
@@ -41,13 +41,13 @@ cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
     return (a + b - 1) // b
 
 
-cdef inline int check_steps(const window_shape *s) except -1:
-    """ValueError for a stride, dilation or padding with which no position can be computed."""
-    if not 1 <= s.stride <= MAX_STEP:
-        raise ValueError(f"stride must be from 1 to {MAX_STEP}, got {s.stride}")
-    if min(s.dilation, s.pad_top, s.pad_left) < 0 or max(s.dilation, s.pad_top, s.pad_left) > MAX_STEP:
+cdef inline int check_window(const window_shape *s) except -1:
+    """ValueError for a stride, dilation or padding with which positions could overflow."""
+    if not 1 <= s.stride <= MAX_OFFSET:
+        raise ValueError(f"stride must be from 1 to {MAX_OFFSET}, got {s.stride}")
+    if min(s.dilation, s.pad_top, s.pad_left) < 0 or max(s.dilation, s.pad_top, s.pad_left) > MAX_OFFSET:
         raise ValueError(
-            f"dilation, pad_top and pad_left must be from 0 to {MAX_STEP}, "
+            f"dilation, pad_top and pad_left must be from 0 to {MAX_OFFSET}, "
             f"got {s.dilation}, {s.pad_top} and {s.pad_left}"
         )
     return 0

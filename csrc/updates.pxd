@@ -1,4 +1,4 @@
-# The update of a parameter by an optimizer, as the kernels take it (kernels/optimizers.h), from its arrays.
+# Builds the update of a parameter by an optimizer, as the kernels take it (kernels/optimizers.h), from its arrays.
 
 from cython cimport floating
 

@@ -1,15 +1,15 @@
 # Stride-1 convolution by Winograd's algorithm: argument checks and the fixed split of the work.
 #
 # Letters as in kernels/kernel_list.h; images are (N, H, W, C), weights (R, S, C, K) with R and S at most MAX_KERNEL.
-# The forward pass is split into blocks of tiles or, with few channels, into bands of rows; the backward pass into
-# groups of whole images, because tiles overlap in dx.
+# The forward pass is split into blocks of tiles or, with few channels, bands of rows; the backward pass into groups of
+# whole images, because tiles overlap in dx.
 
 from cython cimport floating
 
 from convolution cimport (
-    MAX_LANES, RANGE, along_rows, check_bias, check_winograd, collect_kernel, convolution, convolution_shape,
-    evaluate_kernel, evaluate_kernel_along_rows, evaluate_transposed_kernel, is_small, kernel_pieces, kernel_table,
-    lane_count, lane_of, sum_into_first_lane,
+    MAX_ACCUMULATORS, RANGE, accumulator_at, accumulator_count, along_rows, check_bias, check_winograd, collect_kernel,
+    convolution, convolution_shape, evaluate_kernel, evaluate_kernel_along_rows, evaluate_transposed_kernel, is_small,
+    kernel_pieces, kernel_table, sum_into_first,
 )
 from stages cimport add_stage, new_work
 from tables cimport ceil_div, import_f32, import_f64, range_end, window_shape
@@ -22,14 +22,14 @@ cdef enum:
     BIAS_RANGE = 16          # output channels whose gradients are summed at once
 
 # For Python.
-FEW_CHANNELS = MOST_CHANNELS_ALONG_ROWS   # at most, to go along rows alone
-MAX_KERNEL = MAX_WINOGRAD_KERNEL          # rows and columns of a kernel, at most
+FEW_CHANNELS = MOST_CHANNELS_ALONG_ROWS   # up to which the forward pass transforms along rows only
+MAX_KERNEL = MAX_WINOGRAD_KERNEL          # largest number of rows and columns of a kernel
 
 
 def outputs(ptrdiff_t kernel):
-    """The outputs of a tile along an axis on which the kernel has so many elements.
+    """The number of outputs of a tile along an axis, for a kernel of this size.
 
-    With two axes, both have as many as the longer one of the kernel.
+    A tile in two dimensions is square: its size follows from the larger side of the kernel.
     """
     if not 1 <= kernel <= MAX_WINOGRAD_KERNEL:
         raise ValueError(f"kernel must be from 1 to {MAX_WINOGRAD_KERNEL}, got {kernel}")
@@ -92,13 +92,13 @@ def backward(
 ):
     """The gradients of the loss with respect to the input, and to the weights and the bias, whichever are not None.
 
-    Groups of images are dealt out to lanes, each with an accumulator; these are then added up in their order.  The
-    number of lanes depends on the shapes alone.
+    Groups of images are divided among accumulators, which are then added up in order.  The number of accumulators
+    depends on the shapes alone.
     """
     cdef const kernel_table *table = f32 if floating is float else f64
     cdef window_shape s = winograd_shape(
         (<object> dy).shape, (<object> x).shape, (<object> w).shape, pad_top, pad_left)
-    # Were they arguments of this type, the first of them would decide what floating is, and None would mean float.
+    # Typed here: as arguments of a fused type they would select float whenever they are None.
     cdef floating[:, :, :, ::1] dx_out = dx, dw_out = dw
     cdef floating[::1] db_out = db
     if (dx is not None and dx.shape != (<object> x).shape) or (
@@ -107,33 +107,33 @@ def backward(
         raise ValueError(f"dx, dw and db must have the shapes {(<object> x).shape}, {(<object> w).shape} and ({s.k},)")
     cdef ptrdiff_t group = max(1, table.winograd_block(&s) // table.winograd_tiles(&s)), groups = ceil_div(s.n, group)
     cdef ptrdiff_t size = table.winograd_kernel_size(&s, False), itemsize = sizeof(floating)
-    cdef ptrdiff_t lanes = lane_count(groups, MAX_LANES, size * itemsize)
-    cdef ptrdiff_t lanes_at = table.winograd_kernel_size(&s, True) * itemsize
+    cdef ptrdiff_t accumulators = accumulator_count(groups, MAX_ACCUMULATORS, size * itemsize)
+    cdef ptrdiff_t accumulators_at = table.winograd_kernel_size(&s, True) * itemsize
     cdef convolution *work = <convolution *> new_work(
-        program, (dx_out, dw_out, db_out, x, dy, w), sizeof(convolution), lanes_at + lanes * size * itemsize,
-        table.winograd_scratch(&s) * itemsize)
-    work.table, work.s, work.itemsize = table, s, itemsize
-    work.group, work.groups, work.lanes, work.lane_size, work.lanes_at = group, groups, lanes, size, lanes_at
+        program, (dx_out, dw_out, db_out, x, dy, w), sizeof(convolution),
+        accumulators_at + accumulators * size * itemsize, table.winograd_scratch(&s) * itemsize)
+    work.table, work.s, work.itemsize, work.group, work.groups = table, s, itemsize, group, groups
+    work.accumulators, work.accumulator_size, work.accumulators_at = accumulators, size, accumulators_at
     work.x, work.dy, work.w = &x[0, 0, 0, 0], &dy[0, 0, 0, 0], &w[0, 0, 0, 0]
     if dx is not None:
         work.dx = &dx_out[0, 0, 0, 0]
         add_stage(program, evaluate_transposed_kernel, work, kernel_pieces(s.k), is_small(&s))
     if dw is not None:
         work.dw, work.db = &dw_out[0, 0, 0, 0], &db_out[0]
-    add_stage(program, backward_lane, work, lanes, is_small(&s))
+    add_stage(program, accumulate_backward, work, accumulators, is_small(&s))
     if dw is not None:
-        add_stage(program, sum_into_first_lane, work, ceil_div(size, RANGE), is_small(&s))
+        add_stage(program, sum_into_first, work, ceil_div(size, RANGE), is_small(&s))
         add_stage(program, collect_kernel, work, s.c, is_small(&s))
         add_stage(program, grad_bias, work, ceil_div(s.k, BIAS_RANGE), is_small(&s))
 
 
-cdef void backward_lane(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    """A lane's images, a group at a time."""
+cdef void accumulate_backward(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    """The images of one accumulator, a group at a time."""
     cdef const convolution *c = <const convolution *> work
     cdef ptrdiff_t tiles = c.table.winograd_tiles(&c.s), image = c.s.h * c.s.w * c.s.c, end
-    cdef ptrdiff_t first = index * c.groups // c.lanes * c.group
-    cdef ptrdiff_t last = min((index + 1) * c.groups // c.lanes * c.group, c.s.n)
-    cdef char *dU = lane_of(c, shared, index) if c.dw != NULL else NULL
+    cdef ptrdiff_t first = index * c.groups // c.accumulators * c.group
+    cdef ptrdiff_t last = min((index + 1) * c.groups // c.accumulators * c.group, c.s.n)
+    cdef char *dU = accumulator_at(c, shared, index) if c.dw != NULL else NULL
     cdef bint accumulate = False
     while first < last:
         end = min(first + c.group, last)

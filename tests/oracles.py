@@ -142,6 +142,53 @@ def _pool_windows(X, kernel_shape, stride, pad):
     return np.stack([tap(X_pad, r, s, out_shape, stride) for r, s in np.ndindex(*kernel_shape)])
 
 
+# ---------------------------------------- convolution, ReLU and max pooling in one
+
+INACTIVE = 255  # instead of the place of a maximum that is not positive
+
+
+def conv_pool_forward(X, W, b, conv, pool):
+    """Y (N, PH, PW, K) and argmax (N, PH, PW, K), `INACTIVE` where Y is not positive.
+
+    conv: stride, pad and dilation; pool: kernel_shape, stride and pad.
+    """
+    Y, argmax = pool2d_max_forward(relu(conv2d_forward(X, W, b, **conv)), **pool)
+    return Y, np.where(Y > 0, argmax, INACTIVE)
+
+
+def conv_pool_backward(dY, argmax, X, W, conv, pool):
+    """dX (N, H, W, C), dW (R, S, C, K) and db (1, 1, 1, K) from dY (N, PH, PW, K); nothing goes to inactive places."""
+    Z_shape = conv2d_forward(X, W, 0.0, **conv).shape
+    dZ = pool2d_max_backward(dY, argmax, Z_shape, **pool)
+    return conv2d_grad_input(dZ, W, X.shape, **conv), *conv2d_grad_weight(dZ, X, W.shape, **conv)
+
+
+# ------------------------------------------------------------- elementwise
+
+
+def relu(Z):
+    return np.maximum(Z, 0.0)
+
+
+def relu_backward(dY, Y):
+    return np.where(Y > 0, dY, 0.0)
+
+
+def sigmoid(Z):
+    small = np.exp(-np.abs(Z))
+    return np.where(Z >= 0, 1.0, small) / (1.0 + small)
+
+
+def scale_bytes(images, dtype):
+    """Bytes divided by 255, rounded once."""
+    return images.astype(dtype) / dtype(255)
+
+
+def in_unit_range(X):
+    """Whether all elements are in [0, 1]; NaN is not."""
+    return all(0 <= x <= 1 for x in X.ravel().tolist())
+
+
 # -------------------------------------------------------------- dense, losses
 
 
@@ -153,15 +200,6 @@ def dense_forward(X, W, b):
 def dense_backward(dZ, X, W):
     """Return dX (N, n_in), dW (n_in, n_out), db (1, n_out) from dZ (N, n_out)."""
     return dZ @ W.T, X.T @ dZ, dZ.sum(axis=0, keepdims=True)
-
-
-def relu(Z):
-    return np.maximum(Z, 0.0)
-
-
-def sigmoid(Z):
-    small = np.exp(-np.abs(Z))
-    return np.where(Z >= 0, 1.0, small) / (1.0 + small)
 
 
 def bce_with_logits(logits, y, weights=1.0):

@@ -4,6 +4,7 @@ import numpy as np
 
 from cvae._kernels import elementwise
 from cvae._kernels.program import Program
+from cvae.runtime.workspace import ALIGNMENT, aligned_empty
 
 PAD = {"pad_top": 0, "pad_left": 0}
 CONV, POOL = {**PAD, "stride": 1, "dilation": 0}, {**PAD, "stride": 1, "kernel_shape": (2, 2)}
@@ -30,3 +31,16 @@ def recorded_sigmoid(x):
     program, out = Program(), np.full_like(x, np.nan)
     elementwise.sigmoid(program, out, x)
     return program, out
+
+
+class Guarded:
+    """A workspace of exactly as many bytes as are asked for, all bits set as in NaN, with a guard on both sides."""
+
+    def reserve(self, nbytes):
+        self.memory = aligned_empty(ALIGNMENT + nbytes + ALIGNMENT)
+        self.memory.fill(0xFF)
+        return self.memory[ALIGNMENT:-ALIGNMENT]
+
+    def assert_guards_untouched(self):
+        assert (self.memory[:ALIGNMENT] == 0xFF).all()
+        assert (self.memory[-ALIGNMENT:] == 0xFF).all()

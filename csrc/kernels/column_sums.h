@@ -1,12 +1,12 @@
-/* Sums of the columns of a matrix, as gradients of biases are. */
+/* Column sums of a matrix, such as the gradients of biases. */
 #ifndef CVAE_COLUMN_SUMS_H
 #define CVAE_COLUMN_SUMS_H
 
 #include "kernels.h"
 #include "vector.h"
 
-/* start + the sums of `count` columns, at most a vector, of x (m rows)[n].  BLOCK_ROWS rows are added up first, which
- * keeps the rounding error small. */
+/* start + the sums of `count` columns, at most a vector, of x (m rows)[n].  Blocks of BLOCK_ROWS rows are summed
+ * separately, which keeps the rounding error small. */
 INLINE vec add_rows_of(vec start, const real *x, ptrdiff_t m, ptrdiff_t n, ptrdiff_t count) {
     for (ptrdiff_t i = 0; i < m; i += BLOCK_ROWS) {
         vec sum = broadcast(0);

@@ -1,6 +1,6 @@
 /* Convolution as implicit matrix products: the patches of a block of output pixels are gathered into scratch (never the
- * whole im2col matrix) and multiplied by the packed weights. Chellapilla et al. (2006), "High Performance Convolutional
- * Neural Networks for Document Processing", is the source of the idea; the blocks keep it in cache. With few input
+ * whole im2col matrix) and multiplied by the packed weights.  The idea is from Chellapilla et al. (2006), "High
+ * Performance Convolutional Neural Networks for Document Processing"; the blocks keep it in cache.  With few input
  * channels the forward pass gathers nothing: the product reads the taps of neighbouring pixels from the image.
  *
  * Column q = (r * S + s) * C + c of the patch matrix is tap (r, s) of channel c. */
@@ -31,8 +31,8 @@ INLINE void next_pixel(const window_shape *s, pixel *at) {
     at->image++;
 }
 
-/* A run of patch columns that lie side by side in one input row: columns [begin, end) of the row, which may reach over
- * its borders, are patch columns from `column` on.  inside is 0 where the whole run is padding. */
+/* A run of patch columns that are contiguous in one input row: elements [begin, end) of the row, which may extend
+ * beyond its ends, are the patch columns from `column` on.  inside is 0 if the whole run is padding. */
 typedef struct {
     ptrdiff_t column, begin, end, row;
     int inside;
@@ -40,14 +40,14 @@ typedef struct {
 
 /* The run that starts at patch column q, cut at `last`.  Without dilation the taps of a kernel row form one run. */
 INLINE patch_run run_at(const window_shape *s, const pixel *at, ptrdiff_t q, ptrdiff_t last) {
-    const ptrdiff_t step = s->dilation + 1;
-    const ptrdiff_t length = step == 1 ? s->s * s->c : s->c;
+    const ptrdiff_t spacing = s->dilation + 1;
+    const ptrdiff_t length = spacing == 1 ? s->s * s->c : s->c;
     const ptrdiff_t offset = q % length, tap = q / length;
-    const ptrdiff_t r = step == 1 ? tap : tap / s->s, column_tap = step == 1 ? 0 : tap % s->s;
+    const ptrdiff_t r = spacing == 1 ? tap : tap / s->s, column_tap = spacing == 1 ? 0 : tap % s->s;
     patch_run run;
     run.column = q;
-    run.row = at->i * s->stride + r * step - s->pad_top;
-    run.begin = (at->j * s->stride + column_tap * step - s->pad_left) * s->c + offset;
+    run.row = at->i * s->stride + r * spacing - s->pad_top;
+    run.begin = (at->j * s->stride + column_tap * spacing - s->pad_left) * s->c + offset;
     run.end = run.begin + smaller(length - offset, last - q);
     run.inside = run.row >= 0 && run.row < s->h && run.end > 0 && run.begin < s->w * s->c;
     return run;
@@ -56,7 +56,7 @@ INLINE patch_run run_at(const window_shape *s, const pixel *at, ptrdiff_t q, ptr
 INLINE void copy_reals(real *out, const real *in, ptrdiff_t count) {
     ptrdiff_t i = 0;
     for (; i + LANES <= count; i += LANES) store(out + i, load(in + i));
-    if (i < count && count >= LANES) { /* the rest, with some of what is copied already */
+    if (i < count && count >= LANES) { /* the rest, overlapping what is already copied */
         store(out + count - LANES, load(in + count - LANES));
         return;
     }
@@ -87,7 +87,7 @@ static void gather_patches(real *scratch, const real *x, const window_shape *s, 
     }
 }
 
-/* The adjoint of gather_patches: adds patches (pixels, last - first)[stride] to dx; what fell on padding is dropped. */
+/* The adjoint of gather_patches: adds patches (pixels, last - first)[stride] to dx, and drops what falls on padding. */
 static void scatter_patches(real *dx, const real *patches, ptrdiff_t stride, const window_shape *s,
                             ptrdiff_t first_pixel, ptrdiff_t last_pixel, ptrdiff_t first, ptrdiff_t last) {
     const ptrdiff_t row_length = s->w * s->c;
@@ -105,12 +105,12 @@ static void scatter_patches(real *dx, const real *patches, ptrdiff_t stride, con
     }
 }
 
-/* Few channels make short runs.  The forward pass then reads patches in place; for the weight gradient the patch matrix
- * is gathered transposed, as a row of output pixels is the longer run. */
+/* Few channels make short runs.  The forward pass then reads patches in place, and the weight gradient gathers the
+ * patch matrix transposed, because a row of output pixels is the longer run. */
 INLINE int has_few_channels(const window_shape *s) { return s->c <= FEW_CHANNELS && patch_size(s) <= BLOCK_ROWS; }
 
-/* Steps of `stride` that cover a distance, rounded up; a division only where it must be. */
-INLINE ptrdiff_t steps_over(ptrdiff_t distance, ptrdiff_t stride) {
+/* distance / stride, rounded up; it divides only when it must. */
+INLINE ptrdiff_t strides_over(ptrdiff_t distance, ptrdiff_t stride) {
     if (distance <= 0) return 0;
     return stride == 1 ? distance : (distance + stride - 1) / stride;
 }
@@ -119,13 +119,13 @@ INLINE ptrdiff_t steps_over(ptrdiff_t distance, ptrdiff_t stride) {
  * j) to (image, i, j + count - 1). */
 INLINE void gather_pixels(real *out, const real *x, const window_shape *s, const pixel *at, ptrdiff_t count,
                           ptrdiff_t r, ptrdiff_t column_tap, ptrdiff_t channel) {
-    const ptrdiff_t step = s->dilation + 1, skip = s->stride * s->c;
-    const ptrdiff_t row = at->i * s->stride + r * step - s->pad_top;
-    const ptrdiff_t column = at->j * s->stride + column_tap * step - s->pad_left;
+    const ptrdiff_t spacing = s->dilation + 1, skip = s->stride * s->c;
+    const ptrdiff_t row = at->i * s->stride + r * spacing - s->pad_top;
+    const ptrdiff_t column = at->j * s->stride + column_tap * spacing - s->pad_left;
     const ptrdiff_t start = ((at->image * s->h + row) * s->w + column) * s->c + channel;
     /* Pixels [begin, end) read a column inside the image. */
-    ptrdiff_t begin = smaller(count, steps_over(-column, s->stride));
-    ptrdiff_t end = larger(begin, smaller(count, steps_over(s->w - column, s->stride)));
+    ptrdiff_t begin = smaller(count, strides_over(-column, s->stride));
+    ptrdiff_t end = larger(begin, smaller(count, strides_over(s->w - column, s->stride)));
     if (row < 0 || row >= s->h) begin = end = count;
     for (ptrdiff_t p = 0; p < begin; p++) out[p] = 0;
     if (skip == 1)
@@ -150,24 +150,24 @@ static void gather_patches_transposed(real *scratch, const real *x, const window
     }
 }
 
-/* The part of a row of the zero-padded input that `count` output pixels side by side see, in elements. */
+/* Elements of a row of the zero-padded input that `count` neighbouring output pixels see. */
 INLINE ptrdiff_t row_under(const window_shape *s, ptrdiff_t count) {
     return ((count - 1) * s->stride + (s->s - 1) * (s->dilation + 1) + 1) * s->c;
 }
 
-/* Patches of few channels are read in place, those that padding is part of from a copy in scratch: if it fits. */
+/* Patches of few channels are read in place; those that contain padding from a copy in scratch, if it fits. */
 INLINE int reads_in_place(const window_shape *s) {
     return has_few_channels(s) && row_under(s, smaller(s->ow, BLOCK_ROWS)) <= SCRATCH_SIZE / s->r;
 }
 
-/* Where the taps are, counted from the first, if those of the next kernel row are `row` elements on. */
+/* Offsets of the taps from the first one, when kernel rows are `row` elements apart. */
 static void tap_offsets(ptrdiff_t *offset, const window_shape *s, ptrdiff_t row) {
     for (ptrdiff_t r = 0; r < s->r; r++)
         for (ptrdiff_t column = 0; column < s->s; column++)
             for (ptrdiff_t c = 0; c < s->c; c++) *offset++ = r * row + column * (s->dilation + 1) * s->c + c;
 }
 
-/* out (R, length) = the rows of an image that the taps from row `top` on are in, from element `left` on; 0 outside. */
+/* out (R, length) = the input rows of the taps, the first of which is `top`, from element `left` on; 0 outside. */
 static void copy_padded_rows(real *out, const real *image, const window_shape *s, ptrdiff_t top, ptrdiff_t left,
                              ptrdiff_t length) {
     const ptrdiff_t row_length = s->w * s->c;
@@ -212,14 +212,14 @@ static void forward_in_place(real *y, const real *x, const real *packed_w, epilo
 
 static void conv2d_forward(void *y, const void *x, const void *packed_w, const void *bias, const window_shape *s,
                            int relu, ptrdiff_t first, ptrdiff_t last, void *scratch) {
-    const ptrdiff_t depth = patch_size(s), step = depth_step(depth);
+    const ptrdiff_t depth = patch_size(s), chunk = depth_chunk(depth);
     if (reads_in_place(s)) {
         const epilogue finish = {bias, 0, relu, NULL};
         forward_in_place(y, x, packed_w, finish, s, first, last, scratch);
         return;
     }
-    for (ptrdiff_t q = 0; q < depth; q += step) {
-        const ptrdiff_t end = smaller(q + step, depth);
+    for (ptrdiff_t q = 0; q < depth; q += chunk) {
+        const ptrdiff_t end = smaller(q + chunk, depth);
         const epilogue finish = {q == 0 ? bias : NULL, q > 0, relu && end == depth, NULL};
         gather_patches(scratch, x, s, first, last, q, end);
         gemm_block((real *)y + first * s->k, s->k, scratch, ROWS_FIRST, (const real *)packed_w + q * PANEL,
@@ -235,17 +235,17 @@ static ptrdiff_t conv2d_grad_input_scratch(const window_shape *s) {
 static void conv2d_grad_input(void *dx, const void *dy, const void *packed_wt, const window_shape *s, ptrdiff_t image,
                               void *scratch) {
     const ptrdiff_t columns = patch_size(s), pixels = s->oh * s->ow, image_size = s->h * s->w * s->c;
-    const ptrdiff_t width = GRAD_INPUT_PANELS * PANEL, step = depth_step(s->k);
+    const ptrdiff_t width = GRAD_INPUT_PANELS * PANEL, chunk = depth_chunk(s->k);
     real *block = scratch, *patches = block + SCRATCH_SIZE;
     memset((real *)dx + image * image_size, 0, (size_t)image_size * sizeof(real));
     for (ptrdiff_t p = image * pixels; p < (image + 1) * pixels; p += BLOCK_ROWS) {
         const ptrdiff_t last = smaller(p + BLOCK_ROWS, (image + 1) * pixels);
         for (ptrdiff_t q = 0; q < columns; q += width) {
             const ptrdiff_t count = smaller(width, columns - q);
-            for (ptrdiff_t k = 0; k < s->k; k += step) {
-                const ptrdiff_t depth = smaller(step, s->k - k);
+            for (ptrdiff_t k = 0; k < s->k; k += chunk) {
+                const ptrdiff_t depth = smaller(chunk, s->k - k);
                 const epilogue finish = {NULL, k > 0, 0, NULL};
-                if (q == 0 || step < s->k) load_block(block, (const real *)dy + p * s->k + k, s->k, last - p, depth);
+                if (q == 0 || chunk < s->k) load_block(block, (const real *)dy + p * s->k + k, s->k, last - p, depth);
                 gemm_block(patches, width, block, ROWS_FIRST, (const real *)packed_wt + q * s->k + k * PANEL,
                            s->k * PANEL, last - p, count, depth, finish);
             }
@@ -260,7 +260,7 @@ static ptrdiff_t conv2d_grad_weight_scratch(const window_shape *s) {
 
 static void conv2d_grad_weight(void *dw, void *db, const void *x, const void *dy, const window_shape *s,
                                ptrdiff_t first, ptrdiff_t last, void *scratch) {
-    const ptrdiff_t rows = patch_size(s), step = depth_step(rows), depth = last - first;
+    const ptrdiff_t rows = patch_size(s), chunk = depth_chunk(rows), depth = last - first;
     const real *dy_block = (const real *)dy + first * s->k;
     real *block = scratch, *packed_dy = block + SCRATCH_SIZE;
     const epilogue add = {NULL, 1, 0, NULL};
@@ -269,8 +269,8 @@ static void conv2d_grad_weight(void *dw, void *db, const void *x, const void *dy
         gather_patches_transposed(block, x, s, first, last);
         gemm_block(dw, s->k, block, ROWS_FIRST, packed_dy, depth * PANEL, rows, s->k, depth, add);
     } else {
-        for (ptrdiff_t q = 0; q < rows; q += step) {
-            const ptrdiff_t end = smaller(q + step, rows);
+        for (ptrdiff_t q = 0; q < rows; q += chunk) {
+            const ptrdiff_t end = smaller(q + chunk, rows);
             gather_patches(block, x, s, first, last, q, end);
             gemm_block((real *)dw + q * s->k, s->k, block, DEPTH_FIRST, packed_dy, depth * PANEL, end - q, s->k, depth,
                        add);

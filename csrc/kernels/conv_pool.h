@@ -1,11 +1,12 @@
-/* The weight gradient of a convolution of few channels under ReLU and max pooling, straight from the pooled gradient.
+/* The weight gradient of a convolution with few channels under ReLU and max pooling, straight from the pooled gradient.
  *
- * Each pooling window hands its gradient to one pixel, its maximum, so that only one of the window's patches counts for
- * a channel: a fraction of the dense product's work.  The patches of a block of windows are gathered into L1; the sums
- * of a few channels then stay in registers while the windows go by.  Windows where the image is empty, a third of those
- * of handwritten digits, count for the bias alone.
+ * Each pooling window passes its gradient to one pixel, its maximum, so that a channel needs only one of the window's
+ * patches: a fraction of the work of the dense product.  The patches of a block of windows are gathered into L1; the
+ * sums of a few channels then stay in registers while the windows are visited.  Windows over an empty part of the image
+ * (a third of them, for handwritten digits) contribute to the bias only.
  *
- * A patch holds the taps (r, s, c), a constant 1, whose sum is the bias's gradient, and zeros up to whole vectors. */
+ * A patch holds the taps (r, s, c), a constant 1, whose sum is the gradient of the bias, and zeros up to whole vectors.
+ * */
 #ifndef CVAE_CONV_POOL_H
 #define CVAE_CONV_POOL_H
 
@@ -13,12 +14,12 @@
 #include "conv2d.h"
 
 enum {
-    BLOCK_PATCHES = 16384 / (int)sizeof(real), /* elements of a block's patches: L1 holds the sums too */
-    SUM_VECTORS = 6,                           /* of a channel's sums in registers */
-    GATHER_PIECES = 4                          /* pieces of a patch vector put together at once */
+    BLOCK_PATCHES = 16384 / (int)sizeof(real), /* elements of a block's patches, which share L1 with the sums */
+    SUM_VECTORS = 6,                           /* vectors of a channel's sums in registers */
+    GATHER_PIECES = 4                          /* pieces of a patch vector assembled at once */
 };
 
-/* How far `count` windows of `size` reach. */
+/* The extent of `count` windows of `size`. */
 INLINE ptrdiff_t reach(ptrdiff_t count, ptrdiff_t stride, ptrdiff_t size) { return (count - 1) * stride + size; }
 
 static ptrdiff_t conv_pool_patch(const window_shape *conv) { return whole_vectors(patch_size(conv) + 1); }
@@ -26,24 +27,24 @@ static ptrdiff_t conv_pool_patch(const window_shape *conv) { return whole_vector
 typedef struct {
     ptrdiff_t windows, taps, patch; /* windows of a block, patches of a window, elements of a patch */
     ptrdiff_t rows, row;            /* of the padded image, and elements of a row */
-    ptrdiff_t run, runs;            /* elements of a patch that lie side by side in the image, and how many such runs */
-    ptrdiff_t view_rows, view;      /* of the part of the padded image that a window sees, and elements of a row */
-    /* Where in scratch, in elements from its start: after the patches of a block the padded image, the gradient of the
-     * bias from empty windows, what the block's windows hand on and to which patches, the pieces of a patch, where the
-     * patches of the block's windows start and where all patches do, and which windows see something. */
+    ptrdiff_t run, runs;            /* elements of a patch that are contiguous in the image, and how many such runs */
+    ptrdiff_t view_rows, view;      /* rows of the padded image that a window sees, and elements of such a row */
+    /* Offsets in scratch, in elements: after the patches of a block the padded image, the gradient of the bias from
+     * empty windows, the gradients of the block's windows and their patches, the pieces of a patch, the origins of the
+     * patches of the block's windows and of all windows, and the ranges of windows that see something. */
     ptrdiff_t image, bias, g, chosen, masks, offsets, seen, origins, seeing, row_flags, end;
 } conv_pool_plan;
 
 static conv_pool_plan plan_conv_pool(const window_shape *conv, const window_shape *pool) {
-    const ptrdiff_t step = conv->dilation + 1;
+    const ptrdiff_t spacing = conv->dilation + 1;
     conv_pool_plan plan = {.taps = pool->r * pool->s, .patch = conv_pool_patch(conv)};
     plan.windows = smaller(pool->oh * pool->ow, larger(1, BLOCK_PATCHES / (plan.taps * plan.patch)));
-    plan.rows = reach(reach(pool->oh, pool->stride, pool->r), conv->stride, (conv->r - 1) * step + 1);
-    plan.row = reach(reach(pool->ow, pool->stride, pool->s), conv->stride, (conv->s - 1) * step + 1) * conv->c;
-    plan.run = step == 1 ? conv->s * conv->c : conv->c;
+    plan.rows = reach(reach(pool->oh, pool->stride, pool->r), conv->stride, (conv->r - 1) * spacing + 1);
+    plan.row = reach(reach(pool->ow, pool->stride, pool->s), conv->stride, (conv->s - 1) * spacing + 1) * conv->c;
+    plan.run = spacing == 1 ? conv->s * conv->c : conv->c;
     plan.runs = patch_size(conv) / plan.run;
-    plan.view_rows = reach(pool->r, conv->stride, (conv->r - 1) * step + 1);
-    plan.view = reach(pool->s, conv->stride, (conv->s - 1) * step + 1) * conv->c;
+    plan.view_rows = reach(pool->r, conv->stride, (conv->r - 1) * spacing + 1);
+    plan.view = reach(pool->s, conv->stride, (conv->s - 1) * spacing + 1) * conv->c;
     const ptrdiff_t pieces = plan.runs + plan.patch / LANES; /* at most: a run ends or a vector does */
     plan.image = plan.windows * plan.taps * plan.patch;
     plan.bias = plan.image + whole_vectors(plan.rows * plan.row + 2 * LANES);
@@ -63,7 +64,7 @@ static ptrdiff_t conv_pool_grad_weight_scratch(const window_shape *conv, const w
     return whole_vectors(plan_conv_pool(conv, pool).end);
 }
 
-/* image (rows, row) = an image with all the zeros around it that padding of the convolution and the pooling reach. */
+/* image (rows, row) = an image with the zeros that the padding of the convolution and of the pooling add. */
 static void pad_image(real *image, const real *x, const window_shape *conv, const window_shape *pool,
                       const conv_pool_plan *plan) {
     const ptrdiff_t top = pool->pad_top * conv->stride + conv->pad_top, row_length = conv->w * conv->c;
@@ -75,14 +76,14 @@ static void pad_image(real *image, const real *x, const window_shape *conv, cons
         copy_reals(image + i * plan->row + left, x, count);
 }
 
-/* A vector of a patch is put together from pieces: the image from some offset on, under a mask of lanes. */
+/* A vector of a patch is assembled from pieces: the image from an offset on, under a mask of lanes. */
 static void plan_pieces(real *masks, int32_t *offsets, const window_shape *conv, const conv_pool_plan *plan) {
-    const ptrdiff_t step = conv->dilation + 1, runs_of_row = plan->runs / conv->r;
+    const ptrdiff_t spacing = conv->dilation + 1, runs_of_row = plan->runs / conv->r;
     ptrdiff_t piece = -1;
     for (ptrdiff_t q = 0; q < plan->run * plan->runs; q++) {
         const ptrdiff_t run = q / plan->run, lane = q % LANES;
         if (lane == 0 || q % plan->run == 0) {
-            const ptrdiff_t row = run / runs_of_row * step, column = run % runs_of_row * step * conv->c;
+            const ptrdiff_t row = run / runs_of_row * spacing, column = run % runs_of_row * spacing * conv->c;
             offsets[++piece] = (int32_t)(row * plan->row + column + q % plan->run - lane);
             memset(masks + piece * LANES, 0, LANES * sizeof(real));
         }
@@ -90,7 +91,7 @@ static void plan_pieces(real *masks, int32_t *offsets, const window_shape *conv,
     }
 }
 
-/* Where in the padded image the patches of all windows start. */
+/* Offsets in the padded image at which the patches of all windows start. */
 static void find_origins(int32_t *origins, const window_shape *conv, const window_shape *pool,
                          const conv_pool_plan *plan) {
     const ptrdiff_t down = conv->stride * plan->row, right = conv->stride * conv->c;
@@ -101,7 +102,7 @@ static void find_origins(int32_t *origins, const window_shape *conv, const windo
                     *origins++ = (int32_t)((i * pool->stride + r) * down + (j * pool->stride + s) * right);
 }
 
-/* One vector of `count` patches: what is there already, and `pieces` pieces, a constant at each call. */
+/* One vector of `count` patches: its present content and `pieces` pieces, a constant at each call. */
 INLINE void gather_pieces(const int pieces, real *patches, ptrdiff_t patch, const real *image, const int32_t *origins,
                           ptrdiff_t count, const real *masks, const int32_t *offsets, vec start, int more) {
     vec_int mask[GATHER_PIECES];
@@ -150,8 +151,8 @@ static void gather_for_windows(real *patches, const real *image, const int32_t *
     }
 }
 
-/* What each window hands on, and where its patch of the maximum is.  Nothing is handed on where the maximum is not
- * positive, as it is not on the pooling's padding: argmax is then no tap's index. */
+/* The gradient of each window, and the offset of the patch of its maximum.  It is zero where the maximum is not
+ * positive, which includes the pooling's padding: argmax is then not the index of a tap. */
 static void find_gradients(real *RESTRICT g, int32_t *RESTRICT chosen, const real *RESTRICT dp,
                            const uint8_t *RESTRICT argmax, ptrdiff_t count, int32_t taps, int32_t patch) {
     for (ptrdiff_t i = 0; i < count; i++) {
@@ -162,14 +163,14 @@ static void find_gradients(real *RESTRICT g, int32_t *RESTRICT chosen, const rea
     }
 }
 
-/* Adds what a block's windows give to `vectors` vectors of the sums of `channels` channels; both are constants at
- * each call, so that the sums stay in registers.  A few channels at once hide the latency of the additions. */
+/* Adds a block's windows to `vectors` vectors of the sums of `channels` channels; both are constants at each call, so
+ * that the sums stay in registers.  A few channels at once hide the latency of the additions. */
 INLINE void add_windows(const int channels, const int vectors, real *sums, const real *patches, const real *g,
                         const int32_t *chosen, ptrdiff_t all_channels, ptrdiff_t windows, const conv_pool_plan *plan) {
     const ptrdiff_t patch = plan->patch, window = plan->taps * patch;
     vec sum[4][SUM_VECTORS];
     UNROLL for (int k = 0; k < channels; k++)
-        UNROLL for (int v = 0; v < vectors; v++) sum[k][v] = broadcast(0); /* what is in sums may be much larger */
+        UNROLL for (int v = 0; v < vectors; v++) sum[k][v] = broadcast(0); /* the sums so far may be much larger */
     for (ptrdiff_t w = 0; w < windows; w++) {
         UNROLL for (int k = 0; k < channels; k++) {
             const real *from = patches + chosen[k];
@@ -200,10 +201,10 @@ INLINE void add_channels(const int vectors, real *sums, const real *patches, con
 static void add_block(real *sums, const real *scratch, ptrdiff_t channels, ptrdiff_t windows,
                       const conv_pool_plan *plan) {
     const ptrdiff_t vectors = plan->patch / LANES, parts = (vectors + SUM_VECTORS - 1) / SUM_VECTORS;
-    const ptrdiff_t step = (vectors + parts - 1) / parts;
+    const ptrdiff_t at_once = (vectors + parts - 1) / parts;
     const int32_t *chosen = (const int32_t *)(scratch + plan->chosen);
-    for (ptrdiff_t v = 0; v < vectors; v += step)
-        switch (smaller(step, vectors - v)) {
+    for (ptrdiff_t v = 0; v < vectors; v += at_once)
+        switch (smaller(at_once, vectors - v)) {
 #define ADD(vectors)                                                                                                   \
     case vectors:                                                                                                      \
         add_channels(vectors, sums + v * LANES, scratch + v * LANES, scratch + plan->g, chosen, channels, windows,     \
@@ -219,11 +220,11 @@ static void add_block(real *sums, const real *scratch, ptrdiff_t channels, ptrdi
         }
 }
 
-/* seeing (OH, 2): the first window of each row of windows that sees something of the image, and the end of the last.
- * is_filled: memory for a row of the padded image, in whole vectors. */
+/* seeing (OH, 2) = for each row of windows the range of those that see a nonzero pixel.  is_filled: memory for a row of
+ * the padded image, in whole vectors. */
 static void find_seeing(int32_t *seeing, real_int *is_filled, const real *image, const window_shape *conv,
                         const window_shape *pool, const conv_pool_plan *plan) {
-    /* From window to window, if there is another: only then are strides such that a position can be computed. */
+    /* Distances between windows, if there is more than one: otherwise the strides may be too large to multiply. */
     const ptrdiff_t right = pool->ow > 1 ? pool->stride * conv->stride * conv->c : plan->row;
     const ptrdiff_t down = pool->oh > 1 ? pool->stride * conv->stride * plan->row : 0;
     for (ptrdiff_t i = 0; i < pool->oh; i++, seeing += 2) {
@@ -238,14 +239,14 @@ static void find_seeing(int32_t *seeing, real_int *is_filled, const real *image,
         while (first < end && !is_filled[first]) first++;
         while (first < end && !is_filled[end - 1]) end--;
         /* Window j sees columns j * right to j * right + view - 1. */
-        const ptrdiff_t last_window = smaller(pool->ow, steps_over(end, right));
-        seeing[0] = (int32_t)smaller(last_window, steps_over(first - plan->view + 1, right));
+        const ptrdiff_t last_window = smaller(pool->ow, strides_over(end, right));
+        seeing[0] = (int32_t)smaller(last_window, strides_over(first - plan->view + 1, right));
         seeing[1] = (int32_t)last_window;
     }
 }
 
-/* Of the windows first <= w < first + count of an image, those that see something are moved to the front: their g and
- * chosen, and where their patches start to `seen`.  What the others hand on is added to the gradient of the bias.
+/* Of the windows first <= w < first + count of an image, moves those that see something to the front: their g and
+ * chosen, and the origins of their patches to `seen`.  The gradients of the others are added to that of the bias.
  * Returns how many are left. */
 static ptrdiff_t drop_empty_windows(real *scratch, ptrdiff_t first, ptrdiff_t count, const window_shape *pool,
                                     const conv_pool_plan *plan) {
@@ -255,7 +256,7 @@ static ptrdiff_t drop_empty_windows(real *scratch, ptrdiff_t first, ptrdiff_t co
     real *g = scratch + plan->g, *bias = scratch + plan->bias;
     const ptrdiff_t channels = pool->c;
     ptrdiff_t left = 0;
-    for (ptrdiff_t w = 0; w < count;) { /* a row of windows, or the part of it that is in the block */
+    for (ptrdiff_t w = 0; w < count;) { /* a row of windows, or the part of it in the block */
         const ptrdiff_t row = (first + w) / pool->ow, column = (first + w) % pool->ow;
         const ptrdiff_t part = smaller(pool->ow - column, count - w);
         const ptrdiff_t begin = smaller(part, larger(0, seeing[2 * row] - column));
@@ -281,7 +282,7 @@ static void conv_pool_grad_weight(void *sums, const void *x, const void *dp, con
     const conv_pool_plan plan = plan_conv_pool(conv, pool);
     const ptrdiff_t windows = pool->oh * pool->ow, channels = pool->c;
     real *patches = scratch, *g = patches + plan.g, *masks = patches + plan.masks, *bias = patches + plan.bias;
-    real *image = patches + plan.image + LANES; /* masked lanes may lie before and after the image */
+    real *image = patches + plan.image + LANES; /* masked lanes may read before and after the image */
     int32_t *offsets = (int32_t *)(patches + plan.offsets), *chosen = (int32_t *)(patches + plan.chosen);
     memset(image - LANES, 0, LANES * sizeof(real));
     memset(image + plan.rows * plan.row, 0, LANES * sizeof(real));

@@ -1,5 +1,5 @@
-/* One-dimensional transforms between polynomials and their values at eight points, of which Winograd's algorithm is
- * made (winograd.h).  Source: Lavin & Gray (2016), "Fast Algorithms for Convolutional Neural Networks". */
+/* One-dimensional transforms between polynomials and their values at eight points, the building blocks of Winograd's
+ * algorithm (winograd.h).  Source: Lavin & Gray (2016), "Fast Algorithms for Convolutional Neural Networks". */
 #ifndef CVAE_COOK_TOOM_H
 #define CVAE_COOK_TOOM_H
 
@@ -62,51 +62,51 @@ static const real KERNEL_3[POINTS][3] = {
     {0, 0, 1},
 };
 
-/* The points 0 and infinity stand alone, the others in pairs: PAIRS groups, of which first_of gives the first row.
- * Loops over them are unrolled, so that all of this, and the zeros and ones of the matrices, is settled by the
- * compiler. */
+/* The points 0 and infinity stand alone, the others come in pairs: PAIRS groups, whose first row is first_of.  Loops
+ * over them are unrolled, so that the compiler resolves all of this, and the zeros and ones of the matrices. */
 enum { PAIRS = POINTS / 2 + 1 };
 INLINE int first_of(const int pair) { return pair == 0 ? 0 : 2 * pair - 1; }
 INLINE int is_single(const int pair) { return pair == 0 || pair == PAIRS - 1; }
 
-/* The sum over i of factor[i * factor_step] in[i * in_step].  It starts with a factor of 1 or -1, if there is one: that
- * saves an operation. */
-INLINE vec weighted_sum(const real *factor, const int factor_step, const vec *in, const int in_step, const int count) {
+/* The sum over i of factor[i * factor_stride] in[i * in_stride].  It starts with a factor of 1 or -1, if there is one,
+ * which saves an operation. */
+INLINE vec weighted_sum(const real *factor, const int factor_stride, const vec *in, const int in_stride,
+                        const int count) {
     vec sum = broadcast(0);
     int empty = 1;
     UNROLL for (int others = 0; others < 2; others++)
         UNROLL for (int i = 0; i < count; i++) {
-            const real f = factor[i * factor_step];
+            const real f = factor[i * factor_stride];
             if (f == 0 || others == (f == 1 || f == -1)) continue;
-            sum = empty ? f * in[i * in_step] : sum + f * in[i * in_step];
+            sum = empty ? f * in[i * in_stride] : sum + f * in[i * in_stride];
             empty = 0;
         }
     return sum;
 }
 
 /* out[j] = sum over i of matrix[j][i] in[i]: a polynomial at all points, the pairs from its even and its odd half. */
-INLINE void evaluate(const real *matrix, const int columns, const vec *in, vec *out, const int out_step) {
+INLINE void evaluate(const real *matrix, const int columns, const vec *in, vec *out, const int out_stride) {
     UNROLL for (int pair = 0; pair < PAIRS; pair++) {
         const int j = first_of(pair);
         const real *row = matrix + j * columns;
         if (is_single(pair)) {
-            out[j * out_step] = weighted_sum(row, 1, in, 1, columns);
+            out[j * out_stride] = weighted_sum(row, 1, in, 1, columns);
         } else {
             const vec even = weighted_sum(row, 2, in, 2, (columns + 1) / 2);
             const vec odd = weighted_sum(row + 1, 2, in + 1, 2, columns / 2);
-            out[j * out_step] = even + odd;
-            out[(j + 1) * out_step] = even - odd;
+            out[j * out_stride] = even + odd;
+            out[(j + 1) * out_stride] = even - odd;
         }
     }
 }
 
 /* out[i] = sum over j of matrix[j][i] in[j]: the transpose of evaluate. */
-INLINE void collect(const real *matrix, const int columns, const vec *in, const int in_step, vec *out) {
+INLINE void collect(const real *matrix, const int columns, const vec *in, const int in_stride, vec *out) {
     vec even[PAIRS], odd[PAIRS];
     UNROLL for (int pair = 0; pair < PAIRS; pair++) {
         const int j = first_of(pair);
-        even[pair] = is_single(pair) ? in[j * in_step] : in[j * in_step] + in[(j + 1) * in_step];
-        odd[pair] = is_single(pair) ? in[j * in_step] : in[j * in_step] - in[(j + 1) * in_step];
+        even[pair] = is_single(pair) ? in[j * in_stride] : in[j * in_stride] + in[(j + 1) * in_stride];
+        odd[pair] = is_single(pair) ? in[j * in_stride] : in[j * in_stride] - in[(j + 1) * in_stride];
     }
     UNROLL for (int i = 0; i < columns; i++) {
         real factor[PAIRS];

@@ -5,10 +5,10 @@
 #include "live.h"
 #include "optimizers.h"
 
-/* One packed panel, or the sums of one example: DENSE_SCRATCH elements. */
+/* DENSE_SCRATCH: elements of one packed panel, or of the sums of a single example. */
 enum { DENSE_SCRATCH = BLOCK_DEPTH * PANEL, ROWS_AT_ONCE = 8 };
 
-/* sums (columns) += some rows of b, each times one element of x. */
+/* sums (columns) += `count` rows of b, each times its element of x. */
 INLINE void add_rows(const int count, real *sums, const real *x, const real *b, ptrdiff_t row_stride,
                      const ptrdiff_t *rows, ptrdiff_t columns) {
     const real *row[ROWS_AT_ONCE];
@@ -24,14 +24,15 @@ INLINE void add_rows(const int count, real *sums, const real *x, const real *b, 
     }
 }
 
-/* y (columns) = x (k) times b (k, columns)[row_stride] for a single example, at the speed at which b can be read.  Rows
- * of b whose x is zero, half of them after a ReLU, are left out, which changes nothing as long as b is finite; a weight
- * that is infinite or NaN shows only where x is not zero.  Sums in the order of the tiles, so to the same bits. */
+/* y (columns) = x (k) times b (k, columns)[row_stride] for a single example, limited by how fast b can be read.  Rows
+ * of b whose x is zero (half of them after a ReLU) are skipped.  That changes nothing as long as b is finite; an
+ * infinite or NaN weight shows only where x is not zero.  Sums are in the order of the tiles, so the bits are the same.
+ * */
 static void dense_row(real *y, const real *x, const real *b, const real *bias, ptrdiff_t columns, ptrdiff_t k,
                       ptrdiff_t row_stride, int relu, real *sums) {
-    const ptrdiff_t step = depth_step(k);
-    for (ptrdiff_t p = 0; p < k; p += step) {
-        const ptrdiff_t depth = smaller(step, k - p);
+    const ptrdiff_t chunk = depth_chunk(k);
+    for (ptrdiff_t p = 0; p < k; p += chunk) {
+        const ptrdiff_t depth = smaller(chunk, k - p);
         const real *start = p > 0 ? y : bias, *part = b + p * row_stride;
         ptrdiff_t rows[BLOCK_DEPTH], count = 0, i = 0;
         for (ptrdiff_t q = 0; q < depth; q++) {
@@ -49,9 +50,9 @@ static void dense_row(real *y, const real *x, const real *b, const real *bias, p
     }
 }
 
-/* c (m, columns)[ldc] = a (m, k) times b (k, columns)[row_stride], at most one panel.  A whole panel of b is read where
- * it is: that costs less than a copy even if its rows fall into the same cache sets.  The last columns are packed
- * first, because tiles read whole vectors. */
+/* c (m, columns)[ldc] = a (m, k) times b (k, columns)[row_stride], at most one panel.  A whole panel of b is read in
+ * place, which is faster than a copy even if its rows map to the same cache sets.  The last columns are packed first,
+ * because tiles read whole vectors. */
 INLINE void dense_panel(real *c, ptrdiff_t ldc, ptrdiff_t columns, const real *a, ptrdiff_t a_stride, const real *b,
                         ptrdiff_t row_stride, ptrdiff_t m, ptrdiff_t k, const epilogue *end, real *packed) {
     if (columns == PANEL) {
@@ -64,7 +65,7 @@ INLINE void dense_panel(real *c, ptrdiff_t ldc, ptrdiff_t columns, const real *a
 
 static void dense_forward(void *y, const void *x, const void *w, const void *bias, ptrdiff_t n, ptrdiff_t k, int relu,
                           ptrdiff_t first_row, ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch) {
-    const ptrdiff_t first_column = first * PANEL, last_column = smaller(last * PANEL, n), step = depth_step(k);
+    const ptrdiff_t first_column = first * PANEL, last_column = smaller(last * PANEL, n), chunk = depth_chunk(k);
     const real *left = (const real *)x + first_row * k;
     real *out = (real *)y + first_row * n;
     if (last_row - first_row == 1) {
@@ -73,12 +74,12 @@ static void dense_forward(void *y, const void *x, const void *w, const void *bia
                       smaller(DENSE_SCRATCH, last_column - j), k, n, relu, scratch);
         return;
     }
-    for (ptrdiff_t p = 0; p < k; p += step)
+    for (ptrdiff_t p = 0; p < k; p += chunk)
         for (ptrdiff_t j = first_column; j < last_column; j += PANEL) {
-            const ptrdiff_t depth = smaller(step, k - p), next = p + depth;
-            /* While rows of w are gone through, those below are fetched; before that, while the first rows are, the
-             * next panel of the same rows, which nothing has fetched. */
-            const upcoming below = {(const real *)w + next * n + j, n, smaller(step, k - next), NULL};
+            const ptrdiff_t depth = smaller(chunk, k - p), next = p + depth;
+            /* During the product with some rows of w, the rows below are prefetched; with the first rows also, before
+             * these, the next panel of the same rows, which nothing else has prefetched. */
+            const upcoming below = {(const real *)w + next * n + j, n, smaller(chunk, k - next), NULL};
             const upcoming beside = {(const real *)w + j + PANEL, n, j + PANEL < last_column ? depth : 0, &below};
             upcoming rows = p == 0 ? beside : below;
             const epilogue finish = {p == 0 ? (const real *)bias + j : NULL, p > 0, relu && next == k, &rows};
@@ -87,27 +88,27 @@ static void dense_forward(void *y, const void *x, const void *w, const void *bia
         }
 }
 
-/* The row stride of the sums of a weight gradient: a vector more than a row of live columns may have. */
+/* The row stride of the sums of a weight gradient: live_spread reads up to a vector beyond a row of live columns. */
 INLINE ptrdiff_t sums_row(ptrdiff_t n) { return panels_size(1, n) + LANES; }
 
 static ptrdiff_t dense_backward_scratch(ptrdiff_t n) { return DENSE_SCRATCH + (PANEL + 1) * sums_row(n); }
 
-/* sums (rows)[sums_row] = the gradient of rows of w from `first` on, its live columns. */
+/* sums (rows)[sums_row] = the live columns of the gradient of the rows of w from `first` on. */
 static void sum_weight_gradient(real *sums, const dense_gradients *g, const live_columns *live, ptrdiff_t first,
                                 ptrdiff_t rows, upcoming *next) {
-    const ptrdiff_t step = depth_step(g->m), stride = sums_row(g->n);
-    for (ptrdiff_t i = 0; i < g->m; i += step)
+    const ptrdiff_t chunk = depth_chunk(g->m), stride = sums_row(g->n);
+    for (ptrdiff_t i = 0; i < g->m; i += chunk)
         for (ptrdiff_t j = 0; j < *live->count; j += PANEL) {
             const epilogue finish = {NULL, i > 0, 0, next};
             ptrdiff_t right_stride;
             const real *right = live_panel(live, g->dy, g->n, j, &right_stride);
             gemm_panel(sums + j, stride, smaller(PANEL, *live->count - j), (const real *)g->x + i * g->k + first,
-                       DEPTH_FIRST, g->k, NULL, right + i * right_stride, right_stride, rows, smaller(step, g->m - i),
+                       DEPTH_FIRST, g->k, NULL, right + i * right_stride, right_stride, rows, smaller(chunk, g->m - i),
                        &finish);
         }
 }
 
-/* Of a panel's rows, which belong to the columns of dy from `first` on, those of some columns, moved to its start. */
+/* Moves some of a panel's rows, which belong to the columns of dy from `first` on, to its start: those of `columns`. */
 static void keep_rows(real *packed, const ptrdiff_t *columns, ptrdiff_t count, ptrdiff_t first) {
     for (ptrdiff_t q = 0; q < count; q++)
         memmove(packed + q * PANEL, packed + (columns[q] - first) * PANEL, PANEL * sizeof(real));
@@ -117,9 +118,9 @@ static void keep_rows(real *packed, const ptrdiff_t *columns, ptrdiff_t count, p
 static void input_gradient(const dense_gradients *g, const live_columns *live, ptrdiff_t first, ptrdiff_t columns,
                            upcoming *next, real *packed) {
     const real *left = live->some ? live->matrix : (const real *)g->dy;
-    const ptrdiff_t left_stride = live->some ? live->stride : g->n, step = depth_step(g->n);
-    for (ptrdiff_t p = 0, done = 0; p < g->n; p += step) {
-        const ptrdiff_t depth = smaller(step, g->n - p), start = done;
+    const ptrdiff_t left_stride = live->some ? live->stride : g->n, chunk = depth_chunk(g->n);
+    for (ptrdiff_t p = 0, done = 0; p < g->n; p += chunk) {
+        const ptrdiff_t depth = smaller(chunk, g->n - p), start = done;
         const epilogue finish = {NULL, p > 0, 0, next};
         pack_panel(packed, (const real *)g->w + first * g->n + p, depth, columns, 1, g->n);
         if (live->some) {
@@ -133,25 +134,25 @@ static void input_gradient(const dense_gradients *g, const live_columns *live, p
     }
 }
 
-/* Elements of an array from the first on; none if it is NULL. */
+/* `count` elements of an array from `first` on, to prefetch; none if it is NULL. */
 INLINE upcoming elements(const void *array, ptrdiff_t first, ptrdiff_t count, const upcoming *then) {
     upcoming next = {array ? (const real *)array + first : NULL, PANEL, array ? count / PANEL : 0, then};
     return next;
 }
 
-/* A few rows of the weights, which are in cache when they are updated. */
+/* A panel of rows of the weights, so that they are still in cache when they are updated. */
 static void dense_backward(const dense_gradients *g, const void *live_memory, ptrdiff_t panel, void *scratch) {
     const live_columns live = live_in(live_memory, g->n);
-    const parameter_update *move = g->update;
+    const parameter_update *update = g->update;
     const ptrdiff_t start = panel * PANEL, rows = smaller(PANEL, g->k - start), begin = start * g->n;
     real *packed = scratch, *sums = packed + DENSE_SCRATCH, *row = sums + PANEL * sums_row(g->n);
-    upcoming states[MAX_STATES + 1] = {elements(NULL, 0, 0, NULL)}; /* each leads to the one before it */
+    upcoming states[MAX_STATES + 1] = {elements(NULL, 0, 0, NULL)}; /* each is followed by the one before it */
     for (int i = 0; i < MAX_STATES; i++)
-        states[i + 1] = elements(move ? move->states[MAX_STATES - 1 - i] : NULL, begin, rows * g->n, &states[i]);
+        states[i + 1] = elements(update ? update->states[MAX_STATES - 1 - i] : NULL, begin, rows * g->n, &states[i]);
     upcoming w = elements(g->w, begin, rows * g->n, NULL);
-    if (g->dw || move) sum_weight_gradient(sums, g, &live, start, rows, &w); /* first: dx may be x */
+    if (g->dw || update) sum_weight_gradient(sums, g, &live, start, rows, &w); /* before dx, which may be x */
     if (g->dx) input_gradient(g, &live, start, rows, &states[MAX_STATES], packed);
-    for (ptrdiff_t i = 0; i < rows && (g->dw || move); i++) {
+    for (ptrdiff_t i = 0; i < rows && (g->dw || update); i++) {
         const ptrdiff_t at = begin + i * g->n;
         const real *gradient = sums + i * sums_row(g->n);
         if (live.some) {
@@ -159,7 +160,7 @@ static void dense_backward(const dense_gradients *g, const void *live_memory, pt
             gradient = row;
         }
         if (g->dw) memcpy((real *)g->dw + at, gradient, (size_t)g->n * sizeof(real));
-        if (move) update_parameter(move, gradient, at, at + g->n);
+        if (update) update_parameter(update, gradient, at, at + g->n);
     }
 }
 

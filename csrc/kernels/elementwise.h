@@ -16,12 +16,12 @@ static void set_zero(void *out, ptrdiff_t first, ptrdiff_t last) {
     memset((real *)out + first, 0, (size_t)(last - first) * sizeof(real));
 }
 
-/* out = lanes[0] + lanes[1] + ...; lane l starts at l * stride.  out may be lanes[0]. */
-static void sum_lanes(void *out, const void *lanes, ptrdiff_t count, ptrdiff_t stride, ptrdiff_t first,
+/* out = accumulators[0] + accumulators[1] + ...; accumulator l starts at l * stride.  out may be accumulators[0]. */
+static void sum_accumulators(void *out, const void *accumulators, ptrdiff_t count, ptrdiff_t stride, ptrdiff_t first,
                       ptrdiff_t last) {
-    memmove((real *)out + first, (const real *)lanes + first, (size_t)(last - first) * sizeof(real));
+    memmove((real *)out + first, (const real *)accumulators + first, (size_t)(last - first) * sizeof(real));
     for (ptrdiff_t l = 1; l < count; l++) {
-        const real *RESTRICT in = (const real *)lanes + l * stride;
+        const real *RESTRICT in = (const real *)accumulators + l * stride;
         real *RESTRICT sum = out;
         for (ptrdiff_t i = first; i < last; i++) sum[i] += in[i];
     }
@@ -33,7 +33,7 @@ static void sigmoid(void *out, const void *z, ptrdiff_t first, ptrdiff_t last) {
         store_some((real *)out + i, logistic(load_some((const real *)z + i, last - i)).value, last - i);
 }
 
-/* The same quotients as NumPy's. */
+/* Quotients rather than products with 1 / 255, as in NumPy. */
 static void scale_bytes(void *out, const unsigned char *bytes, ptrdiff_t count) {
     real *RESTRICT to = out;
     for (ptrdiff_t i = 0; i < count; i++) to[i] = (real)bytes[i] / (real)255;

@@ -1,17 +1,17 @@
-/* Matrix product: the one micro-kernel that convolution and dense layers stand on.
+/* Matrix product: the micro-kernel of convolution and dense layers.
  *
  * The scheme is that of Goto & van de Geijn (2008), "Anatomy of High-Performance Matrix Multiplication": a block of the
- * left matrix lies in the L2 cache (where it is, or in scratch of BLOCK_ROWS x BLOCK_DEPTH with a constant row stride),
- * the right matrix passes through L1 in panels of PANEL columns, and a tile of the result stays in registers.
- * Each element of the result is summed in the order of the inner dimension, whatever the tile, so results do not
- * depend on where a row falls. */
+ * left matrix stays in the L2 cache (in place, or in scratch of BLOCK_ROWS x BLOCK_DEPTH with a constant row stride),
+ * the right matrix passes through L1 in panels of PANEL columns, and a tile of the result stays in registers.  Each
+ * element of the result is summed in the order of the inner dimension, whatever the tile, so that results do not depend
+ * on which tile a row falls into. */
 #ifndef CVAE_GEMM_H
 #define CVAE_GEMM_H
 
 #include "kernels.h"
 #include "vector.h"
 
-/* A tile of TILE_ROWS x PANEL must fit the registers beside two vectors of the panel and one broadcast. */
+/* A tile of TILE_ROWS x PANEL must fit the registers together with two vectors of the panel and one broadcast. */
 #if VECTOR_BYTES == 64 || defined(__aarch64__) /* 32 registers */
 #define TILE_ROWS 12
 #else /* 16 registers */
@@ -20,12 +20,12 @@
 
 enum {
     PANEL = 2 * LANES,
-    /* The row stride of scratch: a cache line more than a power of two, so that rows fall into different cache sets. */
+    /* The row stride of scratch: a cache line more than a power of two, so that rows map to different cache sets. */
     SCRATCH_STRIDE = BLOCK_DEPTH + 64 / (int)sizeof(real),
     SCRATCH_SIZE = BLOCK_ROWS * SCRATCH_STRIDE
 };
 
-/* How the left block lies in memory: where element (i, p) of row i and inner index p is. */
+/* The layout of the left block: where element (i, p), of row i and inner index p, is. */
 typedef enum {
     ROWS_FIRST,  /* a[i * a_stride + p] */
     DEPTH_FIRST, /* a[p * a_stride + i] */
@@ -33,19 +33,19 @@ typedef enum {
     IN_PLACE     /* a[offset[p] + i * a_stride]: patches of pixels, read from an image */
 } block_order;
 
-INLINE ptrdiff_t left_row_step(block_order order, ptrdiff_t a_stride) {
+INLINE ptrdiff_t left_row_stride(block_order order, ptrdiff_t a_stride) {
     return order == ROWS_FIRST || order == IN_PLACE ? a_stride : order == DEPTH_FIRST ? 1 : PANEL;
 }
 
-/* Memory that is needed soon: rows of PANEL elements, of which one is fetched into cache every few steps of a product,
- * so that nobody waits for it.  The processor itself often foresees neither rows far apart nor the next page's. */
+/* Memory to prefetch: rows of PANEL elements, one of them every DEPTH_A_ROW inner indices of a product.  The hardware
+ * prefetcher often misses rows that are far apart or on the next page. */
 typedef struct upcoming {
     const real *row;
     ptrdiff_t stride, rows;
-    const struct upcoming *then; /* what comes after these rows, or NULL */
+    const struct upcoming *then; /* what to prefetch after these rows, or NULL */
 } upcoming;
 
-enum { STEPS_A_ROW = 8 };
+enum { DEPTH_A_ROW = 8 };
 
 INLINE void fetch_row(upcoming *next) {
     while (next->rows <= 0) {
@@ -58,11 +58,11 @@ INLINE void fetch_row(upcoming *next) {
     next->rows--;
 }
 
-/* What a tile starts from and how it ends, and what is fetched meanwhile. */
+/* What a tile starts from, how it ends, and what is prefetched meanwhile. */
 typedef struct {
     const real *bias; /* (n) added to each row, or NULL */
     int accumulate;   /* add to what c holds (bias is then not used) */
-    int relu;         /* max(., 0) at the end */
+    int relu;         /* end with max(., 0) */
     upcoming *next;   /* or NULL; not with PANEL_ROWS and IN_PLACE */
 } epilogue;
 
@@ -71,12 +71,12 @@ typedef struct {
 INLINE void tile(const int rows, const int vectors, const block_order order, real *c, ptrdiff_t ldc, const real *a,
                  ptrdiff_t a_stride, const ptrdiff_t *offset, const real *b, ptrdiff_t b_stride, ptrdiff_t k,
                  const epilogue *end) {
-    const ptrdiff_t row_step = left_row_step(order, a_stride), inner_step = order == DEPTH_FIRST ? a_stride : 1;
+    const ptrdiff_t row_stride = left_row_stride(order, a_stride), inner_stride = order == DEPTH_FIRST ? a_stride : 1;
     vec sum[TILE_ROWS][2];
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = broadcast(0);
 
-    const ptrdiff_t part = order == PANEL_ROWS ? PANEL : order == IN_PLACE ? k : STEPS_A_ROW;
+    const ptrdiff_t part = order == PANEL_ROWS ? PANEL : order == IN_PLACE ? k : DEPTH_A_ROW;
     for (ptrdiff_t q = 0; q < k; q += part) {
         const ptrdiff_t depth = smaller(k - q, part);
         if ((order == ROWS_FIRST || order == DEPTH_FIRST) && end->next) fetch_row(end->next);
@@ -84,11 +84,11 @@ INLINE void tile(const int rows, const int vectors, const block_order order, rea
             vec right[2];
             UNROLL for (int j = 0; j < vectors; j++) right[j] = load(b + p * b_stride + j * LANES);
             UNROLL for (int i = 0; i < rows; i++) {
-                const vec left = broadcast(a[i * row_step + (order == IN_PLACE ? offset[p] : p * inner_step)]);
+                const vec left = broadcast(a[i * row_stride + (order == IN_PLACE ? offset[p] : p * inner_stride)]);
                 UNROLL for (int j = 0; j < vectors; j++) sum[i][j] += left * right[j];
             }
         }
-        a += order == PANEL_ROWS ? a_stride : part * inner_step;
+        a += order == PANEL_ROWS ? a_stride : part * inner_stride;
         b += part * b_stride;
     }
 
@@ -108,7 +108,7 @@ static void copy_columns(real *out, ptrdiff_t out_stride, const real *in, ptrdif
         for (ptrdiff_t j = 0; j < columns; j++) out[i * out_stride + j] = in[i * in_stride + j];
 }
 
-/* A tile of fewer columns than a panel is computed in a buffer as wide as the panel. */
+/* A tile narrower than a panel is computed in a buffer as wide as the panel. */
 #define TILE(rows, order)                                                                                              \
     static void tile_##rows##_##order(real *c, ptrdiff_t ldc, ptrdiff_t columns, const real *a, ptrdiff_t a_stride,    \
                                       const ptrdiff_t *offset, const real *b, ptrdiff_t b_stride, ptrdiff_t k,         \
@@ -140,7 +140,7 @@ TILES(12)
 typedef void (*tile_function)(real *, ptrdiff_t, ptrdiff_t, const real *, ptrdiff_t, const ptrdiff_t *, const real *,
                               ptrdiff_t, ptrdiff_t, const epilogue *);
 
-/* The tallest tile that fits into rows, and its height. */
+/* Chooses the tallest tile that fits into `rows`; returns its height. */
 INLINE int choose_tile(block_order order, ptrdiff_t rows, tile_function *function) {
 #define USE(height)                                                                                                    \
     *function = order == ROWS_FIRST    ? tile_##height##_ROWS_FIRST                                                    \
@@ -165,34 +165,34 @@ INLINE int choose_tile(block_order order, ptrdiff_t rows, tile_function *functio
 }
 
 /* c (m, columns)[ldc] = a (m, k) times the first columns, at most PANEL, of b (k, PANEL)[b_stride].  If there are fewer
- * than PANEL, b is still read as wide as whole vectors.  offset: for IN_PLACE, else NULL. */
+ * than PANEL, b is still read in whole vectors.  offset: for IN_PLACE, else NULL. */
 INLINE void gemm_panel(real *c, ptrdiff_t ldc, ptrdiff_t columns, const real *a, block_order order, ptrdiff_t a_stride,
                        const ptrdiff_t *offset, const real *b, ptrdiff_t b_stride, ptrdiff_t m, ptrdiff_t k,
                        const epilogue *end) {
     for (ptrdiff_t i = 0; i < m;) {
         tile_function function;
         const int height = choose_tile(order, m - i, &function);
-        function(c + i * ldc, ldc, columns, a + i * left_row_step(order, a_stride), a_stride, offset, b, b_stride, k,
+        function(c + i * ldc, ldc, columns, a + i * left_row_stride(order, a_stride), a_stride, offset, b, b_stride, k,
                  end);
         i += height;
     }
 }
 
-/* c (m, n)[ldc] = a (m, k) times packed panels b (k, n), b_step elements apart. */
+/* c (m, n)[ldc] = a (m, k) times packed panels b (k, n), panel_stride elements apart. */
 static void gemm_ordered(real *c, ptrdiff_t ldc, const real *a, block_order order, ptrdiff_t a_stride,
-                         const ptrdiff_t *offset, const real *b, ptrdiff_t b_step, ptrdiff_t m, ptrdiff_t n,
+                         const ptrdiff_t *offset, const real *b, ptrdiff_t panel_stride, ptrdiff_t m, ptrdiff_t n,
                          ptrdiff_t k, epilogue end) {
     for (ptrdiff_t j = 0; j < n; j += PANEL) {
         gemm_panel(c + j, ldc, smaller(n - j, PANEL), a, order, a_stride, offset, b, PANEL, m, k, &end);
-        b += b_step;
+        b += panel_stride;
         if (end.bias) end.bias += PANEL;
     }
 }
 
-/* The same with a block a in scratch. */
-static void gemm_block(real *c, ptrdiff_t ldc, const real *a, block_order order, const real *b, ptrdiff_t b_step,
+/* The same with a block of a in scratch. */
+static void gemm_block(real *c, ptrdiff_t ldc, const real *a, block_order order, const real *b, ptrdiff_t panel_stride,
                        ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, epilogue end) {
-    gemm_ordered(c, ldc, a, order, SCRATCH_STRIDE, NULL, b, b_step, m, n, k, end);
+    gemm_ordered(c, ldc, a, order, SCRATCH_STRIDE, NULL, b, panel_stride, m, n, k, end);
 }
 
 /* c (m, n) = a (m, k) times b (k, n), all three in panels: element (i, j) at [j / PANEL][i][j % PANEL], the last panel
@@ -261,7 +261,7 @@ static void load_block(real *scratch, const real *x, ptrdiff_t stride, ptrdiff_t
 }
 
 /* The inner dimension k is cut into equal parts of at most BLOCK_DEPTH. */
-INLINE ptrdiff_t depth_step(ptrdiff_t k) {
+INLINE ptrdiff_t depth_chunk(ptrdiff_t k) {
     const ptrdiff_t parts = (k + BLOCK_DEPTH - 1) / BLOCK_DEPTH;
     return parts ? (k + parts - 1) / parts : 1;
 }

@@ -1,12 +1,12 @@
-/* The list of kernels: KERNEL(type, name, (arguments)) declares the function `name`, which returns `type`.
+/* The list of kernels: KERNEL(type, name, (arguments)) is a function `name` that returns `type`.
  *
- * Whoever includes this file defines KERNEL first: kernels.h makes the list the members of kernel_table, variant.c fills
- * a table with the functions.  The Cython modules declare those members that they call.
+ * Files that include this one define KERNEL first: kernels.h turns the list into the members of kernel_table, variant.c
+ * into the functions of a table.  Each Cython module declares the members that it calls.
  *
- * All kernels work on buffers that the caller allocated, share nothing, and may be called from any thread; the split
- * into blocks, images and ranges is the caller's, so that it depends on the shapes alone.  Outputs come first, then
- * inputs, then sizes.  Letters: N images, H W input rows and columns, C input channels, K output channels, R S kernel
- * rows and columns, OH OW output rows and columns.  Pointers are to float or double, as the table says. */
+ * Kernels work on buffers that the caller allocates, share no state, and may be called from any thread; the caller
+ * splits the work into blocks, images and ranges, depending on the shapes alone.  Outputs come first, then inputs, then
+ * sizes.  Letters: N images, H W input rows and columns, C input channels, K output channels, R S kernel rows and
+ * columns, OH OW output rows and columns.  Pointers are to float or double, as the table says. */
 
 /* ---- Matrices */
 
@@ -42,9 +42,9 @@ KERNEL(ptrdiff_t, conv2d_grad_weight_scratch, (const window_shape *shape))
 /* ---- The weight gradient of a convolution of few channels under ReLU and max pooling (conv_pool.h) */
 
 /* From the gradient dp (N, OH, OW, K) of the pooled output and argmax, places as `narrow` makes them; pool->c is
- * conv->k.  sums (K, conv_pool_patch): R * S * C weights, the bias and zeros of each output channel, to which the images
- * first <= n < last are added; scratch: conv_pool_grad_weight_scratch elements.  Positions in a padded image must fit an
- * int32_t. */
+ * conv->k.  sums (K, conv_pool_patch): R * S * C weights, the bias and zeros of each output channel, to which the
+ * images first <= n < last are added; scratch: conv_pool_grad_weight_scratch elements.  Positions in a padded image
+ * must fit an int32_t. */
 KERNEL(void, conv_pool_grad_weight,
        (void *sums, const void *x, const void *dp, const uint8_t *argmax, const window_shape *conv,
         const window_shape *pool, ptrdiff_t first, ptrdiff_t last, void *scratch))
@@ -76,7 +76,7 @@ KERNEL(void, winograd_backward,
 /* Input channel c of dw from dU. */
 KERNEL(void, winograd_collect_kernel, (void *dw, const void *dU, const window_shape *shape, ptrdiff_t c))
 
-/* ---- The same along rows alone, for FEW_CHANNELS (winograd_rows.h) */
+/* ---- The same along rows only, for up to FEW_CHANNELS input channels (winograd_rows.h) */
 
 /* All evaluated weights, winograd_rows_kernel_size elements. */
 KERNEL(void, winograd_rows_kernel, (void *U, const void *w, const window_shape *shape))
@@ -100,8 +100,9 @@ KERNEL(void, dense_forward,
  * elements. */
 KERNEL(void, dense_backward, (const dense_gradients *gradients, const void *live, ptrdiff_t panel, void *scratch))
 KERNEL(ptrdiff_t, dense_backward_scratch, (ptrdiff_t n))
-/* The columns of dy (m, n) that the backward pass goes through, in live_size(m, n) bytes: all of them or, if skip_dead,
- * those that are not all zero; then rows first <= i < last are copied as far as it needs a copy. */
+/* The live columns of dy (m, n), which the backward pass visits, in live_size(m, n) bytes: all of them or, if
+ * skip_dead, those that are not all zero.  live_copy copies rows first <= i < last of them, as far as the pass needs a
+ * copy. */
 KERNEL(ptrdiff_t, live_size, (ptrdiff_t m, ptrdiff_t n))
 KERNEL(void, live_find, (void *live, const void *dy, int skip_dead, ptrdiff_t m, ptrdiff_t n))
 KERNEL(void, live_copy, (void *live, const void *dy, ptrdiff_t n, ptrdiff_t first, ptrdiff_t last))
@@ -121,13 +122,13 @@ KERNEL(void, pool2d_average_backward, (void *dx, const void *dy, const window_sh
 
 KERNEL(void, relu_backward, (void *dz, const void *dy, const void *y, ptrdiff_t first, ptrdiff_t last))
 KERNEL(void, set_zero, (void *out, ptrdiff_t first, ptrdiff_t last))
-/* out = lanes[0] + lanes[1] + ...; lane l starts at l * stride. */
-KERNEL(void, sum_lanes,
-       (void *out, const void *lanes, ptrdiff_t count, ptrdiff_t stride, ptrdiff_t first, ptrdiff_t last))
+/* out = accumulators[0] + accumulators[1] + ...; accumulator l starts at l * stride. */
+KERNEL(void, sum_accumulators,
+       (void *out, const void *accumulators, ptrdiff_t count, ptrdiff_t stride, ptrdiff_t first, ptrdiff_t last))
 KERNEL(void, sigmoid, (void *out, const void *z, ptrdiff_t first, ptrdiff_t last))
 /* out = bytes / 255. */
 KERNEL(void, scale_bytes, (void *out, const unsigned char *bytes, ptrdiff_t count))
-/* Places of maxima in windows of at most INACTIVE pixels: as bytes, INACTIVE where y is not positive, and back. */
+/* Places of maxima in windows of at most INACTIVE pixels to bytes, INACTIVE where y is not positive, and back. */
 KERNEL(void, narrow, (uint8_t *out, const int32_t *places, const void *y, ptrdiff_t count))
 KERNEL(void, widen, (int32_t *places, const uint8_t *in, ptrdiff_t count))
 /* Whether all elements are in [0, 1]; NaN is not. */
@@ -135,8 +136,8 @@ KERNEL(int, is_in_unit_range, (const void *x, ptrdiff_t first, ptrdiff_t last))
 
 /* ---- Losses (losses.h) */
 
-/* The binary cross-entropy of row `row` of logits (., m) to row `target` of y (., m).  The same row of dlogits, unless it
- * is NULL, = (sigmoid(logits) - y) * weight; dlogits may be logits. */
+/* The binary cross-entropy of row `row` of logits (., m) to row `target` of y (., m).  The same row of dlogits, unless
+ * it is NULL, = (sigmoid(logits) - y) * weight; dlogits may be logits. */
 KERNEL(double, bce_with_logits,
        (void *dlogits, const void *logits, const void *y, ptrdiff_t m, double weight, ptrdiff_t row, ptrdiff_t target))
 /* The KL divergence of N(mean, exp(log_var)) to N(0, 1) of row `row` of mean and log_var (., t).  The same row of dmean

@@ -1,5 +1,5 @@
 /* The interface between the Cython modules and the C kernels: one table of functions for each number type and
- * instruction set.  kernel_list.h says what each of them does, and what the letters mean. */
+ * instruction set.  kernel_list.h describes the kernels and explains the letters. */
 #ifndef CVAE_KERNELS_H
 #define CVAE_KERNELS_H
 
@@ -15,28 +15,28 @@ typedef struct {
 } window_shape;
 
 enum {
-    BLOCK_ROWS = 168, /* rows of the left matrix handled at once, output pixels or images: a multiple of tile heights */
+    BLOCK_ROWS = 168,  /* rows of the left matrix (output pixels, examples) handled at once: whole tiles */
     BLOCK_DEPTH = 256, /* largest part of the summed dimension handled at once */
-    FEW_CHANNELS = 4,  /* at most, for the ways that are faster with few input channels */
-    INACTIVE = 255,    /* the byte of a window whose maximum is not positive, instead of its place */
-    KERNEL_ROWS = 16,  /* rows of Winograd's weights evaluated at once; a multiple of the lanes of all vectors */
-    MAX_STATES = 2,    /* arrays of state that an optimizer keeps for a parameter, at most */
-    MAX_WINOGRAD_KERNEL = 5 /* rows and columns of a kernel, at most, with Winograd's algorithm */
+    FEW_CHANNELS = 4,  /* input channels up to which the algorithms for few channels are used */
+    INACTIVE = 255,    /* the place of a maximum that is not positive, as a byte */
+    KERNEL_ROWS = 16,  /* rows of Winograd's weights evaluated at once; a multiple of the lanes of every vector */
+    MAX_STATES = 2,    /* largest number of states that an optimizer keeps for a parameter */
+    MAX_WINOGRAD_KERNEL = 5 /* largest number of rows and columns of a kernel for Winograd's algorithm */
 };
 
-/* Outputs of a Winograd tile along an axis: F(6, 3) for up to 3 taps, F(4, 5) for up to 5; with two axes, both as the
- * longer one has it. */
+/* Outputs of a Winograd tile along an axis: F(6, 3) for up to 3 taps, F(4, 5) for up to 5.  In two dimensions a tile is
+ * square, and the larger side of the kernel counts. */
 static inline int winograd_outputs(ptrdiff_t taps) { return taps <= 3 ? 6 : 4; }
 
-/* How an optimizer updates parameters (optimizers.h).  apply: `count` elements of a parameter and its states, in place;
- * the scalars are the learning rate, the factor of the gradient, and the rule's constants. */
+/* How an optimizer updates a parameter (optimizers.h).  apply updates `count` elements of a parameter and its states in
+ * place; the scalars are the learning rate, the factor of the gradient, and the rule's constants. */
 typedef struct {
     const char *name;
     int n_states, n_scalars;
     void (*apply)(void *param, void *const *states, const void *grad, const double *scalars, ptrdiff_t count);
 } update_rule;
 
-/* The update of a parameter.  What changes from one to the next, the scalars, is read when it is done. */
+/* The update of a parameter.  The scalars are read each time it is applied. */
 typedef struct {
     const update_rule *rule;
     void *param;
@@ -59,7 +59,7 @@ typedef struct {
     int panel;              /* columns of a packed panel of the right matrix */
     ptrdiff_t block_scratch; /* elements of one thread's left block */
     ptrdiff_t dense_scratch; /* elements that dense_forward needs as scratch */
-    const update_rule *update_rules; /* all there are; the name of the last is NULL */
+    const update_rule *update_rules; /* terminated by a rule whose name is NULL */
 #define KERNEL(type, name, arguments) type(*name) arguments;
 #include "kernel_list.h"
 #undef KERNEL

@@ -1,6 +1,6 @@
-/* The latent code between encoder and decoder: the reparameterisation trick, z = mean + noise * exp(log_var / 2),
- * and its derivative (Kingma & Welling 2014, "Auto-Encoding Variational Bayes", section 2.4), row by row.  Several z may
- * be drawn for each code (Burda et al. 2016, "Importance Weighted Autoencoders"). */
+/* The latent code between encoder and decoder: the reparameterisation trick, z = mean + noise * exp(log_var / 2), and
+ * its derivative (Kingma & Welling 2014, "Auto-Encoding Variational Bayes", section 2.4), row by row.  Several z may be
+ * drawn for each code (Burda et al. 2016, "Importance Weighted Autoencoders"). */
 #ifndef CVAE_LATENT_H
 #define CVAE_LATENT_H
 

@@ -1,22 +1,23 @@
-/* The columns of a gradient that a dense layer's backward pass goes through.
+/* The columns of a gradient that matter in a dense layer's backward pass.
  *
- * A ReLU hands on no gradient where it put out zero.  Units that put out zero for every example of a batch, a fifth to
- * a third of a hidden layer in training, therefore have a column of zeros in the gradient: products with it need only
- * the other columns, which are copied side by side.  The sums that are left keep their order, so nothing changes. */
+ * A ReLU passes no gradient on where its output is zero.  Units whose output is zero for every example of a batch (a
+ * fifth to a third of a hidden layer in training) therefore have a column of zeros in the gradient.  Products with it
+ * need only the other, live, columns, which are copied next to each other.  The remaining terms of a sum keep their
+ * order, so that results do not change. */
 #ifndef CVAE_LIVE_H
 #define CVAE_LIVE_H
 
 #include "gemm.h"
 
-/* What is known of the columns of dy (m, n), in memory of live_size(m, n) bytes. */
+/* The live columns of dy (m, n), in live_size(m, n) bytes of memory. */
 typedef struct {
-    ptrdiff_t *count;   /* how many columns are live, */
-    ptrdiff_t *columns; /* (count) which, */
-    ptrdiff_t *before;  /* (ceil(n / LANES)) how many of them lie before each vector of columns, */
-    real_int *lane;     /* (n, to whole vectors) and a column's place among those of its vector, or -1 */
-    real *matrix;       /* (m, stride) the live columns side by side, zeros after them; of all, the last panel alone */
+    ptrdiff_t *count;   /* the number of live columns */
+    ptrdiff_t *columns; /* (count) their indices */
+    ptrdiff_t *before;  /* (ceil(n / LANES)) the number of live columns before each vector of columns */
+    real_int *lane;     /* (n, to whole vectors) a column's rank among the live ones of its vector, or -1 */
+    real *matrix;       /* (m, stride) the live columns, then zeros; if all are live, only those of the last panel */
     ptrdiff_t stride;
-    int some;           /* whether it is worth leaving the others out; if not, all count as live */
+    int some;           /* whether enough columns are dead for skipping to pay; if not, all count as live */
 } live_columns;
 
 INLINE ptrdiff_t live_matrix_at(ptrdiff_t n) {
@@ -75,14 +76,14 @@ static void live_copy(void *memory, const void *dy, ptrdiff_t n, ptrdiff_t first
     }
 }
 
-/* One panel of live columns, from the j-th on, and the stride of its rows. */
+/* One panel of live columns, from the j-th on, and its row stride. */
 INLINE const real *live_panel(const live_columns *live, const real *dy, ptrdiff_t n, ptrdiff_t j, ptrdiff_t *stride) {
     const int in_place = !live->some && j + PANEL <= n;
     *stride = in_place ? n : live->stride;
     return in_place ? dy + j : live->matrix + (live->some ? j : 0);
 }
 
-/* from[lane] in each lane, 0 where lane is -1. */
+/* from[lane] in each lane, or 0 where lane is -1. */
 INLINE vec take(const real *from, vec_int lane) {
 #if CVAE_VECTORS && !defined(__clang__)
     return as_real(as_bits(__builtin_shuffle(load(from), lane)) & ~less_ints(lane, broadcast_int(0)));
@@ -95,7 +96,7 @@ INLINE vec take(const real *from, vec_int lane) {
 #endif
 }
 
-/* out (n) = a row of the live columns where they belong, 0 elsewhere; row is read a vector beyond its end. */
+/* out (n) = a row of live columns at their places, 0 elsewhere; row is read up to a vector beyond its end. */
 INLINE void live_spread(real *out, const real *row, const live_columns *live, ptrdiff_t n) {
     for (ptrdiff_t j = 0; j < n; j += LANES) {
         vec_int lane;

@@ -39,10 +39,10 @@ static const double INVERSE_FACTORIAL[] = {
     1.0 / 6227020800,
 };
 
-/* exp(x) for x <= 0: x = n log(2) + r with |r| <= log(2) / 2, and the Taylor series of exp(r), whose next term is
- * below the rounding error. 2^n comes in two factors, because it may be too small for a normal number. */
+/* exp(x) for x <= 0: x = n log(2) + r with |r| <= log(2) / 2, and a Taylor series of exp(r) whose next term is below
+ * the rounding error.  2^n is applied as two factors, because it may be too small for a normal number. */
 INLINE vec exp_negative(vec x) {
-    /* log(2) in two parts, of which the first has so few bits that n times it is exact. */
+    /* log(2) in two parts, the first with so few bits that its product with n is exact. */
     const real log2_high = (real)0.693145751953125, log2_low = (real)1.428606820309417232e-06;
     x = choose(less(x, broadcast(LOWEST_EXPONENT)), broadcast(LOWEST_EXPONENT), x);
     const vec rounded = x * (real)1.4426950408889634 + (real)ROUNDING, n = rounded - (real)ROUNDING;
@@ -64,7 +64,7 @@ INLINE vec log1p_fraction(vec e) {
 
 typedef struct {
     vec value; /* 1 / (1 + exp(-z)) */
-    vec decay; /* exp(-|z|), from which it was computed */
+    vec decay; /* exp(-|z|) */
 } logistic_result;
 
 INLINE logistic_result logistic(vec z) {

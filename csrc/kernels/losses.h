@@ -1,5 +1,5 @@
-/* The two terms of the negative evidence lower bound (Kingma & Welling 2014, "Auto-Encoding Variational Bayes"), row
- * by row, with their gradients. The cross-entropy is taken from the logits, max(z, 0) - z y + log(1 + exp(-|z|)),
+/* The two terms of the negative evidence lower bound (Kingma & Welling 2014, "Auto-Encoding Variational Bayes"), row by
+ * row, with their gradients.  The cross-entropy is computed from the logits as max(z, 0) - z y + log(1 + exp(-|z|)),
  * which is finite for every finite z. */
 #ifndef CVAE_LOSSES_H
 #define CVAE_LOSSES_H
@@ -10,7 +10,7 @@ static double bce_with_logits(void *dlogits, const void *logits, const void *y, 
                               ptrdiff_t row, ptrdiff_t target_row) {
     const real *z = (const real *)logits + row * m, *y_row = (const real *)y + target_row * m;
     real *dz = dlogits ? (real *)dlogits + row * m : NULL;
-    double sums[LANES] = {0}, sum = 0; /* one for each lane, so that an addition need not wait for the one before */
+    double sums[LANES] = {0}, sum = 0; /* one per lane, so that additions are independent */
     for (ptrdiff_t i = 0; i < m; i += LANES) {
         const ptrdiff_t count = smaller(LANES, m - i);
         const vec logit = load_some(z + i, count), target = load_some(y_row + i, count);
@@ -32,7 +32,7 @@ static double gaussian_kl(void *dmean, void *dlog_var, const void *mean, const v
     const real *mu = (const real *)mean + row * t, *lv = (const real *)log_var + row * t;
     double sum = 0;
     for (ptrdiff_t i = 0; i < t; i++) {
-        /* exp(lv) - 1 - lv, whose parts nearly cancel where lv is near 0: in double, and not from exp(lv) */
+        /* exp(lv) - 1 - lv cancels for lv near 0, hence double and expm1. */
         const double excess = expm1((double)lv[i]);
         sum += 0.5 * ((double)mu[i] * (double)mu[i] + (excess - (double)lv[i]));
         if (dmean) ((real *)dmean)[row * t + i] = mu[i] * (real)weight;

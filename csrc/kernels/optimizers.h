@@ -1,8 +1,8 @@
-/* Optimizer updates on flat arrays, in place.  The formulas are numpy-ml's, which are those of the papers: Duchi et al.
+/* Optimizer updates on flat arrays, in place.  The formulas are those of the papers, as in numpy-ml: Duchi et al.
  * (2011) for AdaGrad, Tieleman & Hinton (2012) for RMSProp, Kingma & Ba (2015) for Adam; eps is added to the root.
  *
- * A new optimizer is a function and a line of UPDATE_RULES.  s: lr, the factor of the gradient, and the constants that are
- * named at each rule. */
+ * To add an optimizer, write its function and add a line to UPDATE_RULES.  s[0] is the learning rate, s[1] the factor
+ * of the gradient; the other scalars are described at each rule. */
 #ifndef CVAE_OPTIMIZERS_H
 #define CVAE_OPTIMIZERS_H
 

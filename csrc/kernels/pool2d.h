@@ -1,5 +1,5 @@
-/* Max and average pooling. The zeros of the padding are part of the data, as in numpy-ml: they take part in the
- * maximum and in the mean, whose divisor is always R * S. */
+/* Max and average pooling.  The zeros of the padding count as data, as in numpy-ml: they take part in the maximum and
+ * in the mean, whose divisor is always R * S. */
 #ifndef CVAE_POOL2D_H
 #define CVAE_POOL2D_H
 
@@ -15,27 +15,27 @@ INLINE ptrdiff_t tap_offset(const window_shape *s, ptrdiff_t image, ptrdiff_t i,
     return ((image * s->h + row) * s->w + column) * s->c;
 }
 
-/* The largest of some taps in each lane, and which it was. */
+/* The largest of some taps, and its index, in each lane. */
 typedef struct {
     vec value;
     vec_int tap;
 } maximum;
 
-/* The first of equals, and the first NaN. */
+/* Of equals the first, and the first NaN. */
 INLINE maximum larger_of(maximum first, maximum second) {
     const vec_int take = ~at_most(second.value, first.value) & at_most(first.value, first.value);
     const maximum m = {choose(take, second.value, first.value), choose_ints(take, second.tap, first.tap)};
     return m;
 }
 
-/* The taps (rows, columns) of a window in an image (h, w, c), the first at (top, left); end: that of all images. */
+/* The taps (rows, columns) of a window in an image (h, w, c), the first at (top, left); end: the end of all images. */
 typedef struct {
     ptrdiff_t rows, columns, top, left;
     ptrdiff_t h, w, c;
     const real *end;
 } window_taps;
 
-/* The maximum of a vector of channels.  inside: no tap is padding or less than a vector from the end. */
+/* The maximum of a vector of channels.  inside: no tap is padding, or less than a vector from the end. */
 INLINE maximum window_maximum(const int inside, const real *image, const window_taps *w) {
     maximum best = {broadcast(0), broadcast_int(0)};
     for (ptrdiff_t r = 0; r < w->rows; r++) {
@@ -54,8 +54,8 @@ INLINE maximum window_maximum(const int inside, const real *image, const window_
     return best;
 }
 
-/* One row of windows.  Those [first, last) that lie inside are written in whole vectors, which may reach into the next
- * windows, whose turn comes later. */
+/* One row of windows.  Those in [first, last), which lie inside, are written in whole vectors; these may overlap the
+ * next windows, which are written later. */
 INLINE void max_row(const ptrdiff_t rows, const ptrdiff_t columns, real *y, int32_t *argmax, const real *image,
                     const real *end, const window_shape *s, ptrdiff_t top) {
     const ptrdiff_t channels = s->c, count = s->ow, stride = s->stride, excess = (LANES - channels % LANES) % LANES;
@@ -106,7 +106,7 @@ INLINE void spread_window(const int inside, real *image, const real *dy, const i
             }
     }
     for (; c < w->c; c++) {
-        if (argmax[c] < 0 || argmax[c] >= w->rows * w->columns) continue; /* no tap's index */
+        if (argmax[c] < 0 || argmax[c] >= w->rows * w->columns) continue; /* not the index of a tap */
         const ptrdiff_t row = w->top + argmax[c] / w->columns, column = w->left + argmax[c] % w->columns;
         if (inside || (row >= 0 && row < w->h && column >= 0 && column < w->w))
             image[(row * w->w + column) * w->c + c] += dy[c];

@@ -1,8 +1,8 @@
-/* The vector type that all inner loops are written in.
+/* The vector type of all inner loops.
  *
  * variant.c is compiled once for each number type and instruction set; the build defines CVAE_DOUBLE (0 or 1) and
- * CVAE_ISA (baseline, avx2, avx512), and the widths below follow from what the compiler then targets.  A compiler
- * without vector extensions gets vectors of one lane: the same source as plain C. */
+ * CVAE_ISA (baseline, avx2, avx512), and the widths below follow from the compiler's target.  For a compiler without
+ * vector extensions a vector has one lane: the same source is then plain C. */
 #ifndef CVAE_VECTOR_H
 #define CVAE_VECTOR_H
 
@@ -51,13 +51,13 @@ enum { LANES = VECTOR_BYTES / (int)sizeof(real) };
 #if CVAE_VECTORS
 typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef real_int vec_int __attribute__((vector_size(VECTOR_BYTES)));
-/* The same vector where memory promises no more than a real's alignment. */
+/* The same vector in memory that is only aligned for a real. */
 typedef real unaligned_vec __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 INLINE vec load(const real *p) { return *(const unaligned_vec *)p; }
 INLINE void store(real *p, vec v) { *(unaligned_vec *)p = v; }
 INLINE vec broadcast(real x) { return x - (vec){0}; }
 INLINE void prefetch(const real *p) { __builtin_prefetch(p, 0, 2); } /* into the L2 cache */
-/* All bits set in the lanes where it is so, none in the others. */
+/* Comparisons: all bits set in the lanes where they hold, none in the others. */
 INLINE vec_int less(vec a, vec b) { return a < b; }
 INLINE vec_int at_most(vec a, vec b) { return a <= b; }
 INLINE vec_int equal_ints(vec_int a, vec_int b) { return a == b; }
@@ -98,7 +98,7 @@ INLINE ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 INLINE ptrdiff_t larger(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
 INLINE ptrdiff_t whole_vectors(ptrdiff_t count) { return (count + LANES - 1) / LANES * LANES; }
 
-/* The first count lanes, at most all of them; the others are read as zero and not written. */
+/* The first count lanes, or all if there are fewer; the others are read as zero, and not written. */
 INLINE vec load_some(const real *p, ptrdiff_t count) {
     if (count >= LANES) return load(p);
     real part[LANES] = {0};
@@ -116,7 +116,7 @@ INLINE void store_some(real *p, vec v, ptrdiff_t count) {
 }
 
 #if CVAE_VECTORS
-/* a[start], b[start], a[start + 1], b[start + 1], ... as far as a vector goes. */
+/* a[start], b[start], a[start + 1], b[start + 1], ... for a whole vector. */
 INLINE vec interleave(vec a, vec b, const int start) {
 #if defined(__clang__)
     vec mixed = {0};
@@ -144,7 +144,7 @@ INLINE void transpose(vec rows[LANES]) {
 INLINE void transpose(vec rows[LANES]) { (void)rows; }
 #endif
 
-/* Integers that are int32_t in memory. */
+/* Vectors of integers that are int32_t in memory. */
 INLINE vec_int load_ints(const int32_t *p) {
     real_int part[LANES];
     for (int i = 0; i < LANES; i++) part[i] = p[i];

@@ -14,22 +14,22 @@
 
 enum { FREQUENCIES = POINTS * POINTS, MAX_TAPS = MAX_WINOGRAD_KERNEL };
 
-/* out (POINTS, POINTS)[step] = half (POINTS, columns), whose column i is row i of a square, evaluated, times matrix
- * transposed.  So every frequency is at its transposed place, and both transforms go through pixels row by row. */
-INLINE void evaluate_columns(const real *matrix, const int columns, const vec *half, real *out, ptrdiff_t step) {
+/* out (POINTS, POINTS)[stride] = half (POINTS, columns), whose column i is row i of a square, evaluated, times matrix
+ * transposed.  Frequencies end up transposed, which lets both transforms read and write pixels row by row. */
+INLINE void evaluate_columns(const real *matrix, const int columns, const vec *half, real *out, ptrdiff_t stride) {
     vec line[POINTS];
     for (int j = 0; j < POINTS; j++) {
         evaluate(matrix, columns, half + j * columns, line, 1);
-        UNROLL for (int i = 0; i < POINTS; i++) store(out + (j * POINTS + i) * step, line[i]);
+        UNROLL for (int i = 0; i < POINTS; i++) store(out + (j * POINTS + i) * stride, line[i]);
     }
 }
 
-INLINE ptrdiff_t padded(ptrdiff_t n) { return (n + PANEL - 1) / PANEL * PANEL; }
+INLINE ptrdiff_t whole_panels(ptrdiff_t n) { return (n + PANEL - 1) / PANEL * PANEL; }
 
-/* From one frequency's matrix (rows, n) to the next: an odd number of cache lines, or the transforms, which go
- * through the frequencies, would find all of them in the same few sets of the cache. */
-INLINE ptrdiff_t frequency_step(ptrdiff_t rows, ptrdiff_t n) {
-    return padded(rows * padded(n)) + 64 / (ptrdiff_t)sizeof(real);
+/* Distance between the matrices (rows, n) of neighbouring frequencies.  It is an odd number of cache lines: the
+ * transforms visit all frequencies, which would otherwise compete for the same few cache sets. */
+INLINE ptrdiff_t frequency_stride(ptrdiff_t rows, ptrdiff_t n) {
+    return whole_panels(rows * whole_panels(n)) + 64 / (ptrdiff_t)sizeof(real);
 }
 
 /* Outputs along each axis of a tile. */
@@ -38,19 +38,19 @@ INLINE int tile_outputs(const window_shape *s) { return winograd_outputs(larger(
 INLINE ptrdiff_t tiles_down(const window_shape *s) { return (s->oh + tile_outputs(s) - 1) / tile_outputs(s); }
 INLINE ptrdiff_t tiles_across(const window_shape *s) { return (s->ow + tile_outputs(s) - 1) / tile_outputs(s); }
 
-/* The image of a tile, its first output row and column. */
+/* The image of a tile, and its first output row and column. */
 INLINE pixel tile_at(const window_shape *s, ptrdiff_t tile) {
     const ptrdiff_t across = tiles_across(s), down = tiles_down(s), m = tile_outputs(s);
     pixel at = {tile / (across * down), tile / across % down * m, tile % across * m};
     return at;
 }
 
-/* A (POINTS x POINTS) or smaller square of pixels out of images (.., rows, columns, channels). */
+/* A square of at most POINTS x POINTS pixels of images (.., rows, columns, channels). */
 typedef struct {
     ptrdiff_t base;  /* offset of the image */
-    ptrdiff_t row, column; /* of the first pixel, which may lie outside */
+    ptrdiff_t row, column; /* of the first pixel, which may lie outside the image */
     ptrdiff_t rows, columns, channels;
-    ptrdiff_t row_step, column_step; /* from pixel to pixel */
+    ptrdiff_t row_stride, column_stride; /* from pixel to pixel */
 } square;
 
 INLINE square input_square(const window_shape *s, pixel at) {
@@ -64,7 +64,7 @@ INLINE square output_square(const window_shape *s, pixel at) {
     return q;
 }
 
-/* The part of the square's rows or columns, of which it has size from at on, that is inside. */
+/* Of a square's `size` rows or columns, which start at `at`, the range inside an image of `count`. */
 INLINE ptrdiff_t first_inside(ptrdiff_t at) { return larger(0, -at); }
 INLINE ptrdiff_t end_inside(ptrdiff_t at, const int size, ptrdiff_t count) { return smaller(size, count - at); }
 
@@ -73,9 +73,9 @@ INLINE int is_inside(const square *q, const int size, ptrdiff_t c) {
            c + LANES <= q->channels;
 }
 
-/* Where channel c of pixel (i, j) of the square, which is inside, is in the images. */
+/* The offset of channel c of pixel (i, j) of the square; the pixel lies inside. */
 INLINE ptrdiff_t place(const square *q, ptrdiff_t i, ptrdiff_t j, ptrdiff_t c) {
-    return q->base + (q->row + i) * q->row_step + (q->column + j) * q->column_step + c;
+    return q->base + (q->row + i) * q->row_stride + (q->column + j) * q->column_stride + c;
 }
 
 /* line (size) = row i of the square, zero outside the image, channels c <= . < c + LANES. */
@@ -83,7 +83,7 @@ INLINE void load_line(vec *line, const int size, const real *images, const squar
                       const int inside) {
     if (inside) {
         const real *first = images + place(q, i, 0, c);
-        UNROLL for (int j = 0; j < size; j++) line[j] = load(first + j * q->column_step);
+        UNROLL for (int j = 0; j < size; j++) line[j] = load(first + j * q->column_stride);
     } else if (q->row + i < 0 || q->row + i >= q->rows) {
         UNROLL for (int j = 0; j < size; j++) line[j] = broadcast(0);
     } else {
@@ -107,17 +107,17 @@ INLINE void evaluate_rows(const real *matrix, const int size, const real *images
 /* V (FREQUENCIES, rows, n) in panels = the tiles' squares of n channels, evaluated; row i is tile first + i. */
 INLINE void evaluate_tiles(real *V, const real *images, const window_shape *s, const int size, const real *matrix,
                            const int is_input, ptrdiff_t first, ptrdiff_t last) {
-    const ptrdiff_t rows = last - first, n = is_input ? s->c : s->k, step = frequency_step(rows, n);
+    const ptrdiff_t rows = last - first, n = is_input ? s->c : s->k, stride = frequency_stride(rows, n);
     for (ptrdiff_t t = first; t < last; t++) {
         const pixel at = tile_at(s, t);
         const square q = is_input ? input_square(s, at) : output_square(s, at);
-        for (ptrdiff_t c = 0; c < padded(n); c += LANES) {
+        for (ptrdiff_t c = 0; c < whole_panels(n); c += LANES) {
             vec half[POINTS * POINTS];
             if (is_inside(&q, size, c))
                 evaluate_rows(matrix, size, images, &q, c, 1, half);
             else
                 evaluate_rows(matrix, size, images, &q, c, 0, half);
-            evaluate_columns(matrix, size, half, V + (c / PANEL * rows + t - first) * PANEL + c % PANEL, step);
+            evaluate_columns(matrix, size, half, V + (c / PANEL * rows + t - first) * PANEL + c % PANEL, stride);
         }
     }
 }
@@ -153,9 +153,9 @@ INLINE void load_kernels(real *block, const real *w, const window_shape *s, cons
  * first <= i < last. */
 INLINE void evaluate_kernels(real *U, const real *w, const window_shape *s, const int taps, const real *matrix,
                              const int transposed, ptrdiff_t first, ptrdiff_t last) {
-    const ptrdiff_t rows = transposed ? s->k : s->c, n = transposed ? s->c : s->k, step = frequency_step(rows, n);
+    const ptrdiff_t rows = transposed ? s->k : s->c, n = transposed ? s->c : s->k, stride = frequency_stride(rows, n);
     for (ptrdiff_t i = first; i < last; i += LANES)
-        for (ptrdiff_t j = 0; j < padded(n); j += LANES) {
+        for (ptrdiff_t j = 0; j < whole_panels(n); j += LANES) {
             real block[MAX_TAPS * MAX_TAPS * LANES * LANES];
             load_kernels(block, w, s, taps, transposed, transposed ? j : i, transposed ? i : j);
             for (ptrdiff_t row = i; row < smaller(i + LANES, last); row++) {
@@ -165,7 +165,7 @@ INLINE void evaluate_kernels(real *U, const real *w, const window_shape *s, cons
                         line[t] = load(block + ((r * taps + t) * LANES + row - i) * LANES);
                     evaluate(matrix, taps, line, half + r, taps);
                 }
-                evaluate_columns(matrix, taps, half, U + (j / PANEL * rows + row) * PANEL + j % PANEL, step);
+                evaluate_columns(matrix, taps, half, U + (j / PANEL * rows + row) * PANEL + j % PANEL, stride);
             }
         }
 }
@@ -179,14 +179,14 @@ static void winograd_kernel(void *U, const void *w, const window_shape *s, int t
 }
 
 /* Channels c <= . < c + LANES of the square in images = matrix transposed times
- * in (POINTS, POINTS)[step] times matrix; added to what is there, or with bias and ReLU. */
+ * in (POINTS, POINTS)[stride] times matrix; added to what is there, or with bias and ReLU. */
 INLINE void collect_2d(real *images, const square *q, ptrdiff_t c, const real *matrix, const int columns,
-                       const real *in, ptrdiff_t step, const int add, vec bias, int relu) {
+                       const real *in, ptrdiff_t stride, const int add, vec bias, int relu) {
     const ptrdiff_t first = first_inside(q->column), end = end_inside(q->column, columns, q->columns);
     const int inside = is_inside(q, columns, c);
     vec half[POINTS * POINTS], line[POINTS];
     for (int j = 0; j < POINTS; j++) {
-        UNROLL for (int i = 0; i < POINTS; i++) line[i] = load(in + (j * POINTS + i) * step);
+        UNROLL for (int i = 0; i < POINTS; i++) line[i] = load(in + (j * POINTS + i) * stride);
         collect(matrix, columns, line, 1, half + j * columns);
     }
     for (ptrdiff_t i = first_inside(q->row); i < end_inside(q->row, columns, q->rows); i++) {
@@ -194,11 +194,11 @@ INLINE void collect_2d(real *images, const square *q, ptrdiff_t c, const real *m
         if (inside) {
             real *to = images + place(q, i, 0, c);
             UNROLL for (int j = 0; j < columns; j++) {
-                const vec v = line[j] + (add ? load(to + j * q->column_step) : bias);
-                store(to + j * q->column_step, relu ? positive_part(v) : v);
+                const vec v = line[j] + (add ? load(to + j * q->column_stride) : bias);
+                store(to + j * q->column_stride, relu ? positive_part(v) : v);
             }
         } else {
-            vec edge[POINTS]; /* so that line, of which no element is chosen at run time, stays in registers */
+            vec edge[POINTS]; /* a copy, because indexing `line` at run time would force it out of registers */
             UNROLL for (int j = 0; j < columns; j++) edge[j] = line[j];
             for (ptrdiff_t j = first; j < end; j++) {
                 real *to = images + place(q, i, j, c);
@@ -212,23 +212,23 @@ INLINE void collect_2d(real *images, const square *q, ptrdiff_t c, const real *m
 /* y = the tiles' outputs from M (FREQUENCIES, rows, K) in panels, with bias and ReLU. */
 INLINE void collect_output(real *y, const real *M, const real *bias, const window_shape *s, int relu, const int m,
                            const real *matrix, ptrdiff_t first, ptrdiff_t last) {
-    const ptrdiff_t rows = last - first, step = frequency_step(rows, s->k);
+    const ptrdiff_t rows = last - first, stride = frequency_stride(rows, s->k);
     for (ptrdiff_t t = first; t < last; t++) {
         const square q = output_square(s, tile_at(s, t));
         for (ptrdiff_t k = 0; k < s->k; k += LANES)
-            collect_2d(y, &q, k, matrix, m, M + (k / PANEL * rows + t - first) * PANEL + k % PANEL, step, 0,
+            collect_2d(y, &q, k, matrix, m, M + (k / PANEL * rows + t - first) * PANEL + k % PANEL, stride, 0,
                        load_some(bias + k, s->k - k), relu);
     }
 }
 
 /* Adds the tiles' input gradients from dV (FREQUENCIES, rows, C) in panels to dx. */
 static void collect_grad_input(real *dx, const real *dV, const window_shape *s, ptrdiff_t first, ptrdiff_t last) {
-    const ptrdiff_t rows = last - first, step = frequency_step(rows, s->c);
+    const ptrdiff_t rows = last - first, stride = frequency_stride(rows, s->c);
     for (ptrdiff_t t = first; t < last; t++) {
         const square q = input_square(s, tile_at(s, t));
         for (ptrdiff_t c = 0; c < s->c; c += LANES)
             collect_2d(dx, &q, c, &INPUT[0][0], POINTS, dV + (c / PANEL * rows + t - first) * PANEL + c % PANEL,
-                       step, 1, broadcast(0), 0);
+                       stride, 1, broadcast(0), 0);
     }
 }
 
@@ -238,7 +238,7 @@ INLINE void collect_kernel(real *dw, const real *dU, const window_shape *s, cons
     const square q = {c * s->k, 0, 0, s->r, s->s, s->k, s->s * s->c * s->k, s->c * s->k};
     for (ptrdiff_t k = 0; k < s->k; k += LANES)
         collect_2d(dw, &q, k, matrix, taps, dU + (k / PANEL * s->c + c) * PANEL + k % PANEL,
-                   frequency_step(s->c, s->k), 0, broadcast(0), 0);
+                   frequency_stride(s->c, s->k), 0, broadcast(0), 0);
 }
 
 static void winograd_collect_kernel(void *dw, const void *dU, const window_shape *s, ptrdiff_t c) {
@@ -249,12 +249,13 @@ static void winograd_collect_kernel(void *dw, const void *dU, const window_shape
 }
 
 static ptrdiff_t winograd_kernel_size(const window_shape *s, int transposed) {
-    return FREQUENCIES * (transposed ? frequency_step(s->k, s->c) : frequency_step(s->c, s->k));
+    return FREQUENCIES * (transposed ? frequency_stride(s->k, s->c) : frequency_stride(s->c, s->k));
 }
 
-/* Tiles handled at once: as many as leave the evaluated tiles in the L2 cache. */
+/* Tiles handled at once: as many as fit the L2 cache when evaluated. */
 static ptrdiff_t winograd_block(const window_shape *s) {
-    const ptrdiff_t fit = (ptrdiff_t)(640 * 1024 / sizeof(real)) / (FREQUENCIES * (padded(s->c) + padded(s->k)));
+    const ptrdiff_t tile_size = FREQUENCIES * (whole_panels(s->c) + whole_panels(s->k));
+    const ptrdiff_t fit = (ptrdiff_t)(640 * 1024 / sizeof(real)) / tile_size;
     return larger(TILE_ROWS, smaller(48, fit / TILE_ROWS * TILE_ROWS));
 }
 
@@ -262,45 +263,46 @@ static ptrdiff_t winograd_tiles(const window_shape *s) { return tiles_down(s) * 
 
 static ptrdiff_t winograd_scratch(const window_shape *s) {
     const ptrdiff_t block = winograd_block(s);
-    return FREQUENCIES * (frequency_step(block, s->c) + frequency_step(block, s->k));
+    return FREQUENCIES * (frequency_stride(block, s->c) + frequency_stride(block, s->k));
 }
 
 static void winograd_forward(void *y, const void *x, const void *U, const void *bias, const window_shape *s, int relu,
                              ptrdiff_t first, ptrdiff_t last, void *scratch) {
-    const ptrdiff_t rows = last - first, V_step = frequency_step(rows, s->c), M_step = frequency_step(rows, s->k);
-    real *V = scratch, *M = V + FREQUENCIES * V_step;
+    const ptrdiff_t rows = last - first, U_stride = frequency_stride(s->c, s->k);
+    const ptrdiff_t V_stride = frequency_stride(rows, s->c), M_stride = frequency_stride(rows, s->k);
+    real *V = scratch, *M = V + FREQUENCIES * V_stride;
     evaluate_input(V, x, s, first, last);
     for (ptrdiff_t f = 0; f < FREQUENCIES; f++)
-        gemm_panels(M + f * M_step, V + f * V_step, (const real *)U + f * frequency_step(s->c, s->k), rows, s->k, s->c);
+        gemm_panels(M + f * M_stride, V + f * V_stride, (const real *)U + f * U_stride, rows, s->k, s->c);
     if (tile_outputs(s) == 4)
         collect_output(y, M, bias, s, relu, 4, &OUTPUT_4[0][0], first, last);
     else
         collect_output(y, M, bias, s, relu, 6, &OUTPUT_6[0][0], first, last);
 }
 
-/* Adds what the tiles first <= t < last (a block at a time) give to dx and, if accumulate, to dU, each of which may
- * be NULL. */
+/* Goes through the tiles a block at a time. */
 static void winograd_backward(void *dx, void *dU, int accumulate, const void *x, const void *dy, const void *Ut,
                               const window_shape *s, ptrdiff_t first, ptrdiff_t last, void *scratch) {
     const ptrdiff_t block = winograd_block(s);
     for (ptrdiff_t t = first; t < last; t += block) {
         const ptrdiff_t end = smaller(t + block, last), rows = end - t;
-        const ptrdiff_t V_step = frequency_step(rows, s->c), M_step = frequency_step(rows, s->k);
-        real *V = scratch, *dM = V + FREQUENCIES * V_step;
+        const ptrdiff_t V_stride = frequency_stride(rows, s->c), M_stride = frequency_stride(rows, s->k);
+        real *V = scratch, *dM = V + FREQUENCIES * V_stride;
         evaluate_grad(dM, dy, s, t, end);
         if (dx) {
             for (ptrdiff_t f = 0; f < FREQUENCIES; f++)
-                gemm_panels(V + f * V_step, dM + f * M_step, (const real *)Ut + f * frequency_step(s->k, s->c), rows,
-                            s->c, s->k);
+                gemm_panels(V + f * V_stride, dM + f * M_stride, (const real *)Ut + f * frequency_stride(s->k, s->c),
+                            rows, s->c, s->k);
             collect_grad_input(dx, V, s, t, end);
         }
         if (dU) {
-            const ptrdiff_t size = s->c * padded(s->k), step = frequency_step(s->c, s->k);
+            const ptrdiff_t size = s->c * whole_panels(s->k), stride = frequency_stride(s->c, s->k);
             evaluate_input(V, x, s, t, end);
             for (ptrdiff_t f = 0; f < FREQUENCIES; f++) {
-                real *to = (real *)dU + f * step;
-                gemm_panels_transposed(to, V + f * V_step, dM + f * M_step, s->c, s->k, rows, accumulate || t > first);
-                memset(to + size, 0, (size_t)(step - size) * sizeof(real)); /* no garbage is summed up with the rest */
+                real *to = (real *)dU + f * stride;
+                gemm_panels_transposed(to, V + f * V_stride, dM + f * M_stride, s->c, s->k, rows,
+                                       accumulate || t > first);
+                memset(to + size, 0, (size_t)(stride - size) * sizeof(real)); /* accumulators are added as a whole */
             }
         }
     }

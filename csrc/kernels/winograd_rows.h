@@ -1,12 +1,12 @@
-/* Winograd's minimal filtering along rows alone: the forward pass of stride-1 convolutions of few channels.
+/* Winograd's minimal filtering along rows only: the forward pass of stride-1 convolutions with few channels.
  *
- * A tile of m outputs side by side is computed from eight inputs of each kernel row, as in winograd.h but along one
- * axis (cook_toom.h).  For every point that is a convolution down the columns, of which a few weights and a few rows of
- * sums stay in registers.  With many channels two axes save more, with few the transforms along the second cost more
- * than they save.
+ * A tile of m neighbouring outputs is computed from eight inputs of each kernel row, as in winograd.h but along one
+ * axis (cook_toom.h).  At each point this leaves a convolution along the columns, whose weights and sums for a few rows
+ * stay in registers.  With many channels, transforming both axes saves more; with few, the second transform costs more
+ * than it saves.
  *
- * The image is evaluated a band of BAND rows at a time, the rows of the band side by side in the vectors' lanes.  A
- * band is as wide as the image: scratch stays within the L2 cache for images up to about a thousand pixels wide. */
+ * The image is evaluated in bands of BAND rows, which lie side by side in the lanes of the vectors.  A band is as wide
+ * as the image; scratch fits the L2 cache for images up to about a thousand pixels wide. */
 #ifndef CVAE_WINOGRAD_ROWS_H
 #define CVAE_WINOGRAD_ROWS_H
 
@@ -15,16 +15,16 @@
 enum {
     BAND = 16,                              /* input rows evaluated at once: whole vectors */
     BAND_OUTPUTS = BAND - (MAX_TAPS - 1),   /* output rows of a band: whole strips */
-    STRIP = 4,                              /* output rows computed at once, */
-    STRIP_SIZE = 24576 / (int)sizeof(real), /* of so many tiles that their sums, of this size, stay in L1 */
+    STRIP = 4,                              /* output rows computed at once */
+    STRIP_SIZE = 24576 / (int)sizeof(real), /* elements of a strip's sums, at most, so that they stay in L1 */
     MAX_OUTPUTS = 6,                        /* of a tile */
-    MAX_VECTORS = TILE_ROWS == 12 ? 2 : 1   /* of output channels whose sums and weights fit the registers */
+    MAX_VECTORS = TILE_ROWS == 12 ? 2 : 1   /* vectors of output channels whose sums and weights fit the registers */
 };
 
 typedef struct {
-    ptrdiff_t outputs, tiles;        /* of a tile, and tiles side by side */
-    ptrdiff_t columns, width, block; /* that the tiles see; output channels in whole vectors; tiles of a strip */
-    ptrdiff_t values, sums, end;     /* where in scratch, after the columns: the evaluated band, and the strip's sums */
+    ptrdiff_t outputs, tiles;        /* outputs of a tile, tiles of a row */
+    ptrdiff_t columns, width, block; /* input columns, output channels in whole vectors, tiles of a strip */
+    ptrdiff_t values, sums, end;     /* offsets in scratch, after the columns: the evaluated band, the strip's sums */
 } rows_plan;
 
 static rows_plan plan_rows(const window_shape *s) {
@@ -46,7 +46,7 @@ static ptrdiff_t winograd_rows_bands(const window_shape *s) { return (s->oh + BA
 
 /* U (POINTS, C, R, width) = the rows of the kernels, evaluated. */
 INLINE void evaluate_kernel_rows(real *U, const real *w, const window_shape *s, const int taps, const real *matrix) {
-    const ptrdiff_t width = whole_vectors(s->k), step = s->c * s->r * width;
+    const ptrdiff_t width = whole_vectors(s->k), stride = s->c * s->r * width;
     for (ptrdiff_t r = 0; r < s->r; r++)
         for (ptrdiff_t c = 0; c < s->c; c++)
             for (ptrdiff_t k = 0; k < s->k; k += LANES) {
@@ -54,7 +54,7 @@ INLINE void evaluate_kernel_rows(real *U, const real *w, const window_shape *s, 
                 UNROLL for (int t = 0; t < taps; t++)
                     line[t] = t < s->s ? load_some(w + ((r * s->s + t) * s->c + c) * s->k + k, s->k - k) : broadcast(0);
                 evaluate(matrix, taps, line, values, 1);
-                UNROLL for (int f = 0; f < POINTS; f++) store(U + f * step + (c * s->r + r) * width + k, values[f]);
+                UNROLL for (int f = 0; f < POINTS; f++) store(U + f * stride + (c * s->r + r) * width + k, values[f]);
             }
 }
 
@@ -65,7 +65,7 @@ static void winograd_rows_kernel(void *U, const void *w, const window_shape *s) 
         evaluate_kernel_rows(U, w, s, 5, &KERNEL_5[0][0]);
 }
 
-/* columns (columns, C, BAND) = rows `top` to top + BAND - 1 of an image, transposed, from its padding on; 0 outside. */
+/* columns (columns, C, BAND) = rows `top` to top + BAND - 1 of an image with its padding, transposed; 0 outside. */
 static void load_band(real *columns, const real *image, const window_shape *s, ptrdiff_t top, const rows_plan *plan) {
     const ptrdiff_t row_length = s->w * s->c, count = plan->columns * s->c;
     const ptrdiff_t begin = smaller(count, s->pad_left * s->c), end = smaller(count, begin + row_length);
@@ -73,7 +73,7 @@ static void load_band(real *columns, const real *image, const window_shape *s, p
     memset(columns + end * BAND, 0, (size_t)((count - end) * BAND) * sizeof(real));
     for (ptrdiff_t next = begin; next < end; next += LANES)
         for (ptrdiff_t i = 0; i < BAND; i += LANES) {
-            const ptrdiff_t q = smaller(next, larger(begin, end - LANES)); /* the last ones with some of those before */
+            const ptrdiff_t q = smaller(next, larger(begin, end - LANES)); /* the last vector overlaps the one before */
             vec block[LANES];
             UNROLL for (int j = 0; j < LANES; j++) {
                 const ptrdiff_t row = top + i + j;
@@ -88,26 +88,27 @@ static void load_band(real *columns, const real *image, const window_shape *s, p
 
 /* values (POINTS, tiles, C, BAND) = the tiles' rows, evaluated. */
 static void evaluate_band(real *values, const real *columns, const window_shape *s, const rows_plan *plan) {
-    const ptrdiff_t step = plan->tiles * s->c * BAND;
+    const ptrdiff_t stride = plan->tiles * s->c * BAND;
     for (ptrdiff_t t = 0; t < plan->tiles; t++)
         for (ptrdiff_t q = 0; q < s->c * BAND; q += LANES) {
             vec line[POINTS], value[POINTS];
             UNROLL for (int j = 0; j < POINTS; j++) line[j] = load(columns + (t * plan->outputs + j) * s->c * BAND + q);
             evaluate(&INPUT[0][0], POINTS, line, value, 1);
-            UNROLL for (int f = 0; f < POINTS; f++) store(values + f * step + t * s->c * BAND + q, value[f]);
+            UNROLL for (int f = 0; f < POINTS; f++) store(values + f * stride + t * s->c * BAND + q, value[f]);
         }
 }
 
-/* The sums of a strip are (tiles, width / LANES, STRIP, POINTS, LANES).  This makes those of one point and some vectors
- * of output channels: the convolutions down the columns of one input channel, whose values (tiles)[value_step] begin
- * with the strip's first row; added to what is there unless it is the first channel. */
+/* The sums of a strip are (tiles, width / LANES, STRIP, POINTS, LANES).  This computes those of one point and some
+ * vectors of output channels: the convolution along the columns of one input channel, whose values
+ * (tiles)[value_stride] begin at the strip's first row.  They are added to the sums so far, unless the channel is the
+ * first. */
 INLINE void add_strip(const int taps, const int vectors, const int is_first, real *sums, const real *values,
-                      ptrdiff_t value_step, ptrdiff_t tiles, const real *U, const rows_plan *plan) {
-    const ptrdiff_t tile_step = plan->width * STRIP * POINTS;
+                      ptrdiff_t value_stride, ptrdiff_t tiles, const real *U, const rows_plan *plan) {
+    const ptrdiff_t tile_stride = plan->width * STRIP * POINTS;
     vec weight[MAX_TAPS][2];
     UNROLL for (int r = 0; r < taps; r++)
         UNROLL for (int v = 0; v < vectors; v++) weight[r][v] = load(U + r * plan->width + v * LANES);
-    for (ptrdiff_t t = 0; t < tiles; t++, values += value_step, sums += tile_step) {
+    for (ptrdiff_t t = 0; t < tiles; t++, values += value_stride, sums += tile_stride) {
         vec sum[STRIP][2];
         UNROLL for (int i = 0; i < STRIP; i++)
             UNROLL for (int v = 0; v < vectors; v++)
@@ -123,10 +124,10 @@ INLINE void add_strip(const int taps, const int vectors, const int is_first, rea
     }
 }
 
-/* The sums of a strip, whose values begin with its first row and tile. */
+/* The sums of a strip; values begin at its first row and tile. */
 INLINE void sum_taps(const int taps, real *sums, const real *values, const real *U, const window_shape *s,
                      ptrdiff_t tiles, const rows_plan *plan) {
-    const ptrdiff_t value_step = s->c * BAND;
+    const ptrdiff_t value_stride = s->c * BAND;
     for (ptrdiff_t f = 0; f < POINTS; f++)
         for (ptrdiff_t c = 0; c < s->c; c++)
             for (ptrdiff_t k = 0; k < plan->width; k += MAX_VECTORS * LANES) {
@@ -135,13 +136,13 @@ INLINE void sum_taps(const int taps, real *sums, const real *values, const real 
                 const real *weights = U + (f * s->c + c) * taps * plan->width + k;
                 const int two = MAX_VECTORS == 2 && plan->width - k > LANES;
                 if (two && c == 0)
-                    add_strip(taps, 2, 1, to, from, value_step, tiles, weights, plan);
+                    add_strip(taps, 2, 1, to, from, value_stride, tiles, weights, plan);
                 else if (two)
-                    add_strip(taps, 2, 0, to, from, value_step, tiles, weights, plan);
+                    add_strip(taps, 2, 0, to, from, value_stride, tiles, weights, plan);
                 else if (c == 0)
-                    add_strip(taps, 1, 1, to, from, value_step, tiles, weights, plan);
+                    add_strip(taps, 1, 1, to, from, value_stride, tiles, weights, plan);
                 else
-                    add_strip(taps, 1, 0, to, from, value_step, tiles, weights, plan);
+                    add_strip(taps, 1, 0, to, from, value_stride, tiles, weights, plan);
             }
 }
 
@@ -161,15 +162,15 @@ static void sum_strip(real *sums, const real *values, const real *U, const windo
     }
 }
 
-/* What a strip puts out: so many rows and tiles, and the columns from its first one to the end of the row. */
+/* The output of a strip: its rows and tiles, and the columns from its first one to the end of the row. */
 typedef struct {
     ptrdiff_t rows, tiles, columns;
-    ptrdiff_t pixel, row;  /* from pixel to pixel and from row to row of y */
-    ptrdiff_t tile;        /* from tile to tile of the sums */
+    ptrdiff_t pixel, row;  /* strides of y */
+    ptrdiff_t tile;        /* stride of the sums */
     int relu;
 } strip_output;
 
-/* One vector of channels; whole: all m columns of the tiles are written, and all lanes. */
+/* One vector of channels.  whole: all m columns of the tiles and all lanes are written. */
 INLINE void collect_tiles(const int m, const real *matrix, const int whole, real *y, const real *sums, vec bias,
                           ptrdiff_t channels, strip_output strip) {
     for (ptrdiff_t t = 0; t < strip.tiles; t++, y += m * strip.pixel, sums += strip.tile, strip.columns -= m)
@@ -211,7 +212,7 @@ static void collect_strip(real *y, const real *sums, const real *bias, strip_out
         collect_vectors(6, &OUTPUT_6[0][0], y, sums, bias, strip);
 }
 
-/* Bands first <= b < last of y, counted through all images. */
+/* Bands are counted through all images. */
 static void winograd_rows_forward(void *y, const void *x, const void *U, const void *bias, const window_shape *s,
                                   int relu, ptrdiff_t first, ptrdiff_t last, void *scratch) {
     const rows_plan plan = plan_rows(s);

@@ -79,9 +79,7 @@ _SETTINGS = {
 }
 # Of models from lists of layers (`cvae.VAE`).
 _NETWORK_SETTINGS = {
-    "encoder": _Setting(
-        "--encoder", "LAYER", str, "such as 'Conv2D(out_ch=32, kernel_shape=3)' 'Flatten()'", "*"
-    ),
+    "encoder": _Setting("--encoder", "LAYER", str, "such as 'Conv2D(out_ch=32, kernel_shape=3)' 'Flatten()'", "*"),
     "decoder": _Setting("--decoder", "LAYER", str, "such as 'FullyConnected(n_out=256)'", "*"),
     "likelihood": _Setting("--likelihood", "CALL", str, "of a pixel, with --encoder and --decoder"),
     "objective": _Setting("--objective", "CALL", str, "what training minimizes, with --encoder and --decoder"),

@@ -1,4 +1,4 @@
-"""All three passes of the compiled convolution, compared with the plain reference."""
+"""The compiled convolution in its three directions, held against the plain reference."""
 
 from typing import NamedTuple
 
@@ -12,12 +12,12 @@ from kernel_checks import assert_close, assert_margins_untouched, each_dtype, ex
 from cvae._kernels import conv2d
 from cvae.runtime.programs import run
 
-WORK = 200_000  # largest number of multiplications of a random case
+WORK = 200_000  # multiplications of a random case
 PIXELS_OF_A_BLOCK = 168
 
 
 class Case(NamedTuple):
-    """The sizes of a case by the letters of kernels.h; padding is (top, bottom, left, right)."""
+    """Sizes by their letters (kernels.h); padding is (top, bottom, left, right)."""
 
     n: int
     h: int
@@ -58,7 +58,7 @@ class Case(NamedTuple):
 
 @st.composite
 def cases(draw):
-    """Draw cases of all strides, dilations and paddings (unequal sides, also wider than the kernel)."""
+    """Cases of all strides, dilations and paddings (four different sides, also wider than the kernel)."""
     channels = st.integers(1, 9) | st.integers(1, 130)
     c, k = draw(channels), draw(channels)
     kernel_shape = draw(st.tuples(st.integers(1, 7), st.integers(1, 7)))
@@ -83,27 +83,27 @@ def same(n, h, w, c, k, r, s, stride):
 
 
 CORNERS = {
-    # Output channels around multiples of the panel width (4 to 32, depending on the instruction set).
+    # Output channels at the edges of panels (4 to 32 columns, depending on the instruction set).
     **{f"{k} output channels": Case(2, 6, 7, 3, k, 3, 2) for k in (1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 130)},
-    # Patch columns, R * S * C, around multiples of the panel width: in grad_input they form the right matrix.
+    # Patch columns, R * S * C, at the edges of panels, which are the right matrix of grad_input.
     **{f"{c} patch columns": Case(2, 5, 5, c, 3, 1, 1) for c in (15, 16, 17, 31, 32, 33, 64, 65)},
-    # Output pixels around multiples of a block (168) and of tiles (12, 6, 4, 2 and 1).
+    # Blocks of 168 output pixels, and tiles of 12, 6, 4, 2 and 1 of them.
     **{f"{p} pixels": Case(1, 1, p, 2, 5, 1, 1) for p in (1, 2, 3, 5, 7, 11, 12, 13, 167, 168, 169, 335, 336, 337)},
     "blocks across images": Case(9, 7, 9, 2, 5, 2, 2),
-    # The summed dimension is split into parts of at most 256.
+    # The summed dimension is cut into parts of at most 256.
     **{f"depth {c}": Case(1, 4, 50, c, 20, 1, 1) for c in (255, 256, 257, 512, 513, 769)},
     "depth 275 in runs of 55": Case(2, 9, 11, 11, 20, 5, 5),
     "depth 539 with dilation": Case(1, 16, 17, 11, 20, 7, 7, dilation=1),
     "depth 1050 with stride": Case(1, 16, 13, 42, 33, 5, 5, stride=2, pad=(2, 1, 0, 3)),
     **{f"{k} output channels summed": Case(1, 15, 14, 2, k, 3, 3) for k in (255, 256, 257, 300, 513)},
-    # Up to 4 channels and 168 patch columns, patches are gathered by rows of pixels.
+    # Up to 4 channels and 168 patch columns, patches are gathered row of pixels by row of pixels.
     "4 channels, 168 patch columns": Case(2, 9, 181, 4, 9, 6, 7, pad=(2, 0, 3, 1)),
     "4 channels, 196 patch columns": Case(2, 9, 181, 4, 9, 7, 7, pad=(2, 0, 3, 1)),
     "1 channel, stride and dilation": Case(2, 19, 190, 1, 9, 5, 5, 3, 1, (6, 0, 7, 9)),
     "3 channels, wide padding": Case(3, 2, 3, 3, 17, 2, 3, 2, 0, (5, 6, 9, 8)),
     # grad_input computes 8 panels of patch columns at once.
     "many patch columns, many output channels": Case(1, 8, 30, 60, 300, 3, 3),
-    # grad_weight distributes blocks over 16 lanes.
+    # grad_weight divides blocks among 16 accumulators.
     "15 blocks": Case(15, 1, 168, 2, 3, 1, 1),
     "17 blocks": Case(17, 1, 168, 2, 3, 1, 1),
     "40 blocks, the last of one pixel": Case(1, 1, 39 * 168 + 1, 2, 3, 1, 1),
@@ -197,7 +197,7 @@ def test_grad_weight(case, seed, dtype):
 
 @each_dtype
 def test_grad_weight_shares_accumulators_where_each_block_having_its_own_would_take_too_much_memory(dtype):
-    C, K, blocks = 1100, 1300, 12  # a lane takes 6 or 11 MB, all lanes together at most 64 MB
+    C, K, blocks = 1100, 1300, 12  # an accumulator takes 6 or 11 MB, all of them at most 64
     case = Case(1, 1, blocks * PIXELS_OF_A_BLOCK, C, K, 1, 1)
     rng = np.random.default_rng(4)
     x, dy = positive(rng, case.x_shape, dtype), positive(rng, case.y_shape, dtype)
@@ -210,7 +210,7 @@ def test_grad_weight_shares_accumulators_where_each_block_having_its_own_would_t
 
 @each_dtype
 def test_gradients_are_the_adjoints_of_the_forward_pass(dtype):
-    """<dy, conv(x)> = <grad_input(dy), x> = <grad_weight(dy), w> for any dy without bias."""
+    """<dy, conv(x)> = <grad_input(dy), x> = <grad_weight(dy), w> for any dy, without bias."""
     case = Case(3, 11, 12, 5, 19, 4, 3, 2, 1, (3, 0, 1, 2))
     rng = np.random.default_rng(5)
     x, w, dy = normal(rng, case.x_shape, dtype), normal(rng, case.w_shape, dtype), normal(rng, case.y_shape, dtype)
@@ -280,7 +280,7 @@ def test_every_array_is_checked(direction):
         for axis in range(array.ndim):
             grown = list(array.shape)
             grown[axis] += 1
-            # The kernel does not know the padding at the end, so it accepts any image and kernel size.
+            # The kernel cannot know the padding at the end, so it takes any size of image and any kernel.
             if array.ndim == 4 and axis in (1, 2) and array.shape != GOOD.w_shape:
                 continue
             if array.shape == GOOD.w_shape and axis in (0, 1):
@@ -339,7 +339,7 @@ def test_numbers_out_of_range_are_refused(direction, name, values):
 def test_the_largest_steps_reach_only_padding(direction):
     good = [array + 1 for array in arrays(direction)]
     call(direction, good, stride=2**30, dilation=2**30, pad_top=2**30, pad_left=2**30)
-    # Along each axis, tap 1 of window 0 is at pixel 1 and tap 0 of window 1 at pixel 0; all others are padding.
+    # Along each axis, tap 1 of window 0 meets pixel 1 and tap 0 of window 1 meets pixel 0; no other tap meets any.
     expected = np.zeros_like(good[0])
     if direction == "conv2d_forward":
         expected += 1

@@ -1,4 +1,4 @@
-"""The fused block of convolution, ReLU and max pooling, compared with the separate kernels."""
+"""The fused block of convolution, ReLU and max pooling, held against the separate kernels and the plain reference."""
 
 from functools import partial
 from typing import NamedTuple
@@ -8,7 +8,7 @@ import oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_checks import assert_margins_untouched, each_dtype, normal, output, positive
+from kernel_checks import assert_margins_untouched, each_dtype, exact, normal, output, positive
 
 from cvae._kernels import conv2d, conv_pool, elementwise, pool2d, winograd
 from cvae._kernels.program import Program
@@ -16,12 +16,12 @@ from cvae.layers import Conv2D, Pool2D
 from cvae.nn.conv_pool import LARGEST_OUTPUT, ConvPool
 from cvae.runtime.programs import execute, run
 
-# Largest relative rms error of sums in a different order.
+# Relative rms error of sums in another order.
 TOLERANCE = {np.float32: 2e-6, np.float64: 1e-14}
 
 
 class Case(NamedTuple):
-    """The sizes of a case by the letters of kernels.h; padding is (top, bottom, left, right)."""
+    """Sizes by their letters (kernel_list.h); padding is (top, bottom, left, right)."""
 
     n: int
     h: int
@@ -64,7 +64,7 @@ class Case(NamedTuple):
 
 
 class Data:
-    """Return the random input of a case; the terms of weight gradients are positive, so that sums do not cancel."""
+    """Random input of a case; what is summed for the weight gradients is positive, so that sums do not cancel."""
 
     def __init__(self, case, dtype, seed=0, *, drawing=False):
         rng = np.random.default_rng(seed)
@@ -102,7 +102,7 @@ class Data:
     def fused(self, n_threads=2, *, with_dx=True):
         case, dtype = self.case, self.dtype
         y, argmax = output(case.y_shape, dtype), output(case.y_shape, np.uint8)
-        argmax.fill(0)  # all elements must be overwritten
+        argmax.fill(0)  # no place is to be left as it is
         dx = output(self.x.shape, dtype) if with_dx else None
         dw, db = output(self.w.shape, dtype), output(self.b.shape, dtype)
         how = case.how() | {"n_threads": n_threads}
@@ -113,7 +113,7 @@ class Data:
 
 
 def rectangles(rng, n, h, w, dtype):
-    """Return images of zeros with a random rectangle of ones each, except for the first."""
+    """Ones in a random rectangle of each image, zeros around it; the first image is empty."""
     mask = np.zeros((n, h, w, 1), dtype)
     for i in range(1, n):
         top, bottom = np.sort(rng.integers(0, h + 1, 2))
@@ -123,7 +123,7 @@ def rectangles(rng, n, h, w, dtype):
 
 
 def assert_close(got, expected, tolerance):
-    """Assert that the rms error is small relative to the sum of terms of order 1, of which some may be zero."""
+    """Hold the rms error to a share of what is summed: terms of order 1, also where all that count are zero."""
     error = np.sqrt(np.mean(np.square(got.astype(np.float64) - expected)))
     assert error <= tolerance * (1 + np.sqrt(np.mean(np.square(expected.astype(np.float64)))))
 
@@ -182,6 +182,29 @@ NAMES = [
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_the_block_equals_the_separate_kernels(case, dtype):
     check(case, dtype)
+
+
+@each_dtype
+@pytest.mark.parametrize("name", [name for name in CASES if name != "strides that lead nowhere"])
+def test_the_block_equals_the_reference(name, dtype):
+    case = CASES[name]
+    data = Data(case, dtype)
+    how = {
+        "conv": {"stride": case.stride, "pad": case.pad, "dilation": case.dilation},
+        "pool": {"kernel_shape": case.pool, "stride": case.pool_stride, "pad": case.pool_pad},
+    }
+    x, w, b, dy = exact(data.x, data.w, data.b, data.dy)
+    tolerance = (20 if case.winograd else 5) * TOLERANCE[dtype] * np.sqrt(case.r * case.s * case.c)
+    expected_y, expected_argmax = oracles.conv_pool_forward(x, w, b, **how)
+    for with_dx in (True, False):
+        y, argmax, dx, dw, db = data.fused(with_dx=with_dx)
+        assert_close(y, expected_y, tolerance)
+        assert (argmax == expected_argmax).mean() > 0.99  # rounding may let another one be the largest
+        expected_dx, expected_dw, expected_db = oracles.conv_pool_backward(dy, argmax, x, w, **how)
+        if with_dx:
+            assert_close(dx, expected_dx, tolerance)
+        assert_close(dw, expected_dw, tolerance)
+        assert_close(db, expected_db.reshape(-1), tolerance)
 
 
 @each_dtype
@@ -288,7 +311,7 @@ def test_every_array_is_checked():
         for i, array in enumerate(arrays):
             for axis in range(array.ndim):
                 if record is forward and ((array is x and axis in (1, 2)) or (array is w and axis < 2)):
-                    continue  # any image and kernel sizes are valid: pixels outside are zero
+                    continue  # images and kernels of any size go with any output: what lies outside is zero
                 shape = list(array.shape)
                 shape[axis] += 1
                 with pytest.raises(ValueError, match="must"):

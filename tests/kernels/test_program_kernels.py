@@ -1,4 +1,4 @@
-"""Properties of every kernel in a program: when it runs, its threads, its memory, and its state after errors."""
+"""What holds for each kernel in a program: when it works, on how many threads, with which memory, and after errors."""
 
 import ctypes
 import gc
@@ -8,13 +8,12 @@ import weakref
 
 import numpy as np
 import pytest
-from program_checks import CONV, PAD, POOL, assert_all_equal, logistic, record, recorded_sigmoid
+from program_checks import CONV, PAD, POOL, Guarded, assert_all_equal, logistic, record, recorded_sigmoid
 
 from cvae._kernels import conv2d, conv_pool, dense, dispatch, elementwise, latent, losses, optimizers, pool2d, winograd
 from cvae.runtime.programs import execute, run
-from cvae.runtime.workspace import ALIGNMENT, aligned_empty
 
-# Each kernel with the shapes (and the dtypes, unless float32) of its arrays, and its options.
+# Every kernel with the shapes of its arrays, of float32 unless another type is given, and its options.
 X, W, Y, B = (40, 9, 8, 3), (3, 3, 3, 20), (40, 7, 6, 20), (20,)
 POOLED = (40, 6, 5, 20)
 PLACES, BYTES = (POOLED, np.int32), (POOLED, np.uint8)
@@ -75,7 +74,7 @@ each_kernel = pytest.mark.parametrize(("kernel", "shapes", "options"), KERNELS.v
 
 
 def random_arrays(shapes):
-    """Return arrays within memory of their own; integer arrays (argmax, images, indices) contain 0 to 3."""
+    """Arrays in the middle of memory of their own; integers, from 0 to 3, are places, images or indices."""
     rng = np.random.default_rng(0)
     arrays = []
     for item in shapes:
@@ -117,23 +116,10 @@ def stages_of(program):
 
 @each_kernel
 def test_there_is_enough_work_for_threads_to_share_it(kernel, shapes, options):
-    """A precondition of the tests below."""
+    """The tests below would show less otherwise."""
     pieces = [stage for stage in stages_of(record([(kernel, random_arrays(shapes), options)])) if stage.pieces > 1]
     assert pieces
     assert not any(stage.alone for stage in pieces)
-
-
-class Guarded:
-    """A workspace of exactly the requested number of bytes, filled with NaN, with guards on both sides."""
-
-    def reserve(self, nbytes):
-        self.memory = aligned_empty(ALIGNMENT + nbytes + ALIGNMENT)
-        self.memory.fill(0xFF)
-        return self.memory[ALIGNMENT:-ALIGNMENT]
-
-    def assert_guards_untouched(self):
-        assert (self.memory[:ALIGNMENT] == 0xFF).all()
-        assert (self.memory[-ALIGNMENT:] == 0xFF).all()
 
 
 @each_kernel
@@ -151,7 +137,7 @@ def test_a_kernel_only_records_and_then_needs_no_more_memory_than_it_asked_for(k
 
 @pytest.mark.skipif(not dispatch.has_openmp(), reason="the kernels were built without OpenMP")
 def test_each_thread_has_scratch_memory_of_its_own():
-    """A stage whose three pieces wait for each other, so that each is run by a different thread."""
+    """A stage whose three pieces wait for each other, so that each is done by another thread."""
     kernel, shapes, options = KERNELS["conv2d_grad_input"]
     program = record([(kernel, random_arrays(shapes), options)])
     found, seen, together = list_of(program), [], threading.Barrier(3, timeout=60)

@@ -31,7 +31,7 @@ SHAPES = [
     (9, 7, 7, 16, 16, (3, 2), (0, 0, 1, 0)),
     (2, 6, 5, 17, 31, (1, 1), (0, 0, 0, 0)),
     (4, 4, 9, 6, 2, (5, 1), (6, 7, 0, 3)),  # whole tiles of padding
-    (70, 6, 6, 8, 8, (3, 3), (1, 1, 1, 1)),  # more groups than lanes
+    (70, 6, 6, 8, 8, (3, 3), (1, 1, 1, 1)),  # more groups than accumulators
     (1, 40, 30, 20, 33, (3, 3), (0, 0, 0, 0)),  # an image of more tiles than a block
     # Few channels: the forward pass transforms along rows only.
     (3, 28, 28, 1, 32, (5, 5), (0, 0, 0, 0)),  # the default model's first convolution
@@ -223,3 +223,10 @@ def test_winograd_where_it_cannot_be_is_an_error(changes):
 def test_unknown_algorithm_is_an_error():
     with pytest.raises(ValueError, match="algorithm must be 'auto', 'direct' or 'winograd', got 'fft'"):
         Conv2D(4, 3, algorithm="fft")
+
+
+def test_outputs_of_a_tile():
+    assert [winograd.outputs(kernel) for kernel in range(1, winograd.MAX_KERNEL + 1)] == [6, 6, 6, 4, 4]
+    for kernel in (0, -1, winograd.MAX_KERNEL + 1):
+        with pytest.raises(ValueError, match=f"kernel must be from 1 to 5, got {kernel}"):
+            winograd.outputs(kernel)
