@@ -1,7 +1,5 @@
 # Programs: the work of many kernels, recorded once and run many times.  OpenMP's threads start nowhere else.
 
-from cpython.dict cimport PyDict_GetItem
-from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from cython.parallel cimport parallel, threadid
 from libc.stdlib cimport calloc, free
@@ -138,28 +136,3 @@ cdef void work_off(
             else:
                 now.run_range(now.work, first, part.end, shared, scratch)
             first = claim(&part.next, part.at_once)
-
-
-cdef class Watch:
-    """Dictionary entries that must remain the same objects, such as the arrays that a program was recorded with."""
-
-    cdef list entries    # (dictionary, key, value)
-
-    def __cinit__(self):
-        self.entries = []
-
-    def add(self, dictionary, key):
-        """Watch an entry of a dictionary; it may be missing."""
-        if not isinstance(dictionary, dict):
-            raise TypeError(f"dictionary must be a dict, got {type(dictionary).__name__}")
-        self.entries.append((dictionary, key, dictionary.get(key)))
-
-    def unchanged(self):
-        """Whether every entry is still the object that it was when it was added."""
-        cdef tuple entry
-        cdef PyObject *value
-        for entry in self.entries:
-            value = PyDict_GetItem(entry[0], entry[1])
-            if value != <PyObject *> entry[2] and not (value == NULL and entry[2] is None):
-                return False
-        return True

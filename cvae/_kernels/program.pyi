@@ -5,10 +5,6 @@ from cvae._kernels._types import Workspace
 
 MAX_THREADS: int
 
-class Watch:
-    def add(self, dictionary: dict[Any, Any], key: object) -> None: ...
-    def unchanged(self) -> bool: ...
-
 class Program:
     @property
     def stages(self) -> object: ...

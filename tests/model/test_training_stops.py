@@ -205,6 +205,16 @@ def test_the_failed_batch_is_named():
     assert vae.encoder["Conv1"].optimizer.cur_step == 4
 
 
+@pytest.mark.parametrize("n_epochs", [1, 2])
+def test_a_step_that_overflows_at_the_end_of_an_epoch_is_found(n_epochs):
+    """No later loss would tell."""
+    vae = small_vae(optimizer=SGD(lr_scheduler=GrowsAtStep(at=n_epochs, huge=3e38)))
+    message = rf"^encoder/Conv1/W is no longer finite after epoch {n_epochs}/{n_epochs}; the rate may be too large"
+    with pytest.raises(FloatingPointError, match=message):
+        vae.fit(random_images(), n_epochs=n_epochs, batchsize=10)
+    assert len(vae.history_.get("loss", [])) == n_epochs - 1
+
+
 @pytest.mark.parametrize("optimizer", ["SGD", "SGD(momentum=0.9)", "AdaGrad", "RMSProp", "Adam"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_parameters_stay_finite_however_large_the_rate(optimizer, dtype):

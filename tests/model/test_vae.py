@@ -319,8 +319,9 @@ def test_a_layer_whose_geometry_changed_is_not_used_with_old_buffers():
 def test_other_output_activations_are_refused(part, name, act_fn):
     vae = small_vae().fit(random_images())
     getattr(vae, part)[name].set_params({"act_fn": act_fn})
-    with pytest.raises(ValueError, match=f"{name} must have the activation"):
-        vae.encode(random_images())
+    for use in (vae.encode, vae.fit, vae.forward, vae.elbo, vae.reconstruct):
+        with pytest.raises(ValueError, match=f"{name} must have the activation"):
+            use(random_images())
 
 
 def test_setting_equal_arguments_keeps_what_was_learnt():
