@@ -79,11 +79,7 @@ class SchedulerInitializer:
     ConstantScheduler(lr=0.1)
     """
 
-    def __init__(
-        self,
-        param: SchedulerBase | str | Mapping[str, Any] | None = None,
-        lr: float | None = None,
-    ) -> None:
+    def __init__(self, param: SchedulerBase | str | Mapping[str, Any] | None = None, lr: float | None = None) -> None:
         self.param = param
         self.lr = lr
 
@@ -210,10 +206,7 @@ class WeightInitializer:
         self.gain = _gain(ActivationInitializer(act_fn_str)())
 
     def __call__(
-        self,
-        shape: Sequence[int],
-        rng: np.random.Generator | None = None,
-        dtype: npt.DTypeLike = np.float64,
+        self, shape: Sequence[int], rng: np.random.Generator | None = None, dtype: npt.DTypeLike = np.float64
     ) -> Array:
         """Draw an array of weights.
 

@@ -12,13 +12,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from cvae.parsing import (
-    Configurable,
-    check_bool,
-    check_number,
-    object_from_call,
-    object_from_hyperparameters,
-)
+from cvae.parsing import Configurable, check_bool, check_number, object_from_call, object_from_hyperparameters
 
 
 class SchedulerBase(Configurable, ABC):
@@ -112,11 +106,7 @@ class ExponentialScheduler(SchedulerBase):
     """
 
     def __init__(
-        self,
-        initial_lr: float = 0.01,
-        stage_length: float = 500,
-        staircase: bool = False,
-        decay: float = 0.1,
+        self, initial_lr: float = 0.01, stage_length: float = 500, staircase: bool = False, decay: float = 0.1
     ) -> None:
         self.initial_lr = check_number("initial_lr", initial_lr, "[0, inf)")
         self.stage_length = check_number("stage_length", stage_length, "(0, inf)")
