@@ -14,6 +14,11 @@ import numpy.typing as npt
 
 from cvae.parsing import Configurable, check_bool, check_number, object_from_call, object_from_hyperparameters
 
+__all__ = [
+    "SCHEDULERS", "ConstantScheduler", "ExponentialScheduler", "KingScheduler", "NoamScheduler", "SchedulerBase",
+    "make_scheduler",
+]  # fmt: skip
+
 
 class SchedulerBase(Configurable, ABC):
     """Base class of schedulers.
@@ -255,15 +260,9 @@ def _probability_of_fall(y: npt.NDArray[np.float64]) -> float:
 
 
 SCHEDULERS: dict[str, type[SchedulerBase]] = {
-    "ConstantScheduler": ConstantScheduler,
-    "ExponentialScheduler": ExponentialScheduler,
-    "NoamScheduler": NoamScheduler,
-    "KingScheduler": KingScheduler,
-    "Constant": ConstantScheduler,
-    "Exponential": ExponentialScheduler,
-    "Noam": NoamScheduler,
-    "King": KingScheduler,
+    cls.__name__: cls for cls in (ConstantScheduler, ExponentialScheduler, NoamScheduler, KingScheduler)
 }
+SCHEDULERS |= {name.removesuffix("Scheduler"): cls for name, cls in SCHEDULERS.items()}
 
 
 def make_scheduler(param: SchedulerBase | str | Mapping[str, Any] | None, lr: float | None = None) -> SchedulerBase:
