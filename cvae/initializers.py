@@ -1,3 +1,3 @@
-"""What layers are made from, by name: activations, optimizers, schedulers and starting weights."""
+"""Activations, optimizers, schedulers and starting weights by name."""
 
 from cvae.nn.initializers import *  # noqa: F403 - the names in its __all__

@@ -42,25 +42,25 @@ class Conv2D(WeightedLayer):
         Number of output channels.
     kernel_shape : int or (rows, cols)
     pad : int, "same", "valid", (rows, cols) or (top, bottom, left, right)
-        Zeros around the image; "same" keeps its size whatever the stride (see `cvae.nn.geometry.resolve_pad`).
+        Zeros around the image; "same" keeps its size for any stride (see `cvae.nn.geometry.resolve_pad`).
     stride : int
     dilation : int
         Zeros between the kernel's elements; 0 is an ordinary convolution.
     act_fn : str, activation or None
-        None is the identity.
+        None means the identity.
     optimizer : str, dict, optimizer or None
     init : str
-        How the weights start (see `cvae.nn.initializers.WeightInitializer`).
+        Distribution of the starting weights (see `cvae.initializers.WeightInitializer`).
     algorithm : {"auto", "direct", "winograd"}
-        How to convolve.  Winograd's algorithm takes a fraction of the multiplications, for stride 1, no dilation and
-        kernels up to 5x5, with a rounding error of about 3e-6 instead of 4e-7 in float32; "auto" takes what is faster.
+        Winograd's algorithm takes a fraction of the multiplications, for stride 1, no dilation and kernels up to 5x5,
+        with a rounding error of about 3e-6 instead of 4e-7 in float32; "auto" chooses the faster one.
     dtype : {"float32", "float64"}
     random_state : int, numpy.random.Generator or None
-        Where the weights are drawn from.
+        Source of the starting weights.
 
     Notes
     -----
-    Parameters are W (kernel_rows, kernel_cols, in_ch, out_ch) and b (1, 1, 1, out_ch); they are created by the first
+    The parameters W (kernel_rows, kernel_cols, in_ch, out_ch) and b (1, 1, 1, out_ch) are created by the first
     `forward`, which sets in_ch.
 
     Examples
@@ -124,9 +124,6 @@ class Conv2D(WeightedLayer):
             raise ValueError(f"X must have {self.in_ch} channels, got {in_shape[3]}")
         return *self.kernel_shape, in_shape[3], self.out_ch
 
-    def _bias_shape(self) -> Shape:
-        return 1, 1, 1, self.out_ch
-
     def _take_sizes(self, W_shape: Shape) -> None:
         if len(W_shape) != 4 or W_shape[:2] != self.kernel_shape or W_shape[3] != self.out_ch:
             raise ValueError(f"W must have the shape {(*self.kernel_shape, 'in_ch', self.out_ch)}, got {W_shape}")
@@ -139,16 +136,15 @@ class Conv2D(WeightedLayer):
         return {**super()._derive(retained), "out_rows": rows, "out_cols": cols}
 
     def fuse(self, above: Layer, in_shape: Shape) -> Layer | None:
-        """Return the fused block of this layer and the max pooling above it, where that is faster."""
-        # Subclasses may compute something else.
+        # Exact types, since subclasses may compute something else.
         if type(self) is Conv2D and type(above) is Pool2D and ConvPool.suits(self, above, in_shape):
             return ConvPool(self, above)
         return None
 
     def uses_winograd(self, in_shape: Shape, *, forward: bool) -> bool:
-        """Whether inputs of this shape go through Winograd's algorithm, forward or backward.
+        """Return whether inputs of this shape go through Winograd's algorithm, forward or backward.
 
-        ValueError if it is asked for and cannot.
+        Raise ValueError if it was requested but does not apply.
         """
         possible = self.stride == 1 and self.dilation == 0 and max(self.kernel_shape) <= winograd.MAX_KERNEL
         if self.algorithm == "winograd" and not possible:
@@ -165,7 +161,7 @@ class Conv2D(WeightedLayer):
         return self.algorithm == "winograd"
 
     def padding(self, in_shape: Shape) -> dict[str, int]:
-        """The rows and columns of zeros before an input of this shape, as the kernels take them."""
+        """Return the rows and columns of zeros before an input of this shape, as arguments of the kernels."""
         top, _, left, _ = self._pad4(in_shape)
         return {"pad_top": top, "pad_left": left}
 
@@ -193,11 +189,11 @@ class Conv2D(WeightedLayer):
 
 
 def winograd_is_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int], in_ch: int, out_ch: int) -> bool:
-    """Whether Winograd's algorithm takes less time than the direct one; stride 1, no dilation, kernels up to 5x5.
+    """Return whether Winograd's algorithm is faster than the direct one; stride 1, no dilation, kernels up to 5x5.
 
-    Both are counted in multiplications an image.  Direct: each output pixel takes kernel elements x in_ch x out_ch.
-    Winograd: each tile of 8x8 frequencies takes 64 x in_ch x out_ch, and the transforms as much as WINOGRAD_TRANSFORM
-    multiplications for each frequency and channel.  Channels count in whole vectors, of 16 for good measure.
+    The costs are counted in multiplications per image.  Direct: kernel elements x in_ch x out_ch per output pixel.
+    Winograd: 64 x in_ch x out_ch per tile of 8x8 frequencies, and as much as WINOGRAD_TRANSFORM multiplications per
+    frequency and channel for the transforms.  Channels are rounded up to whole vectors of 16.
     """
     outputs = winograd.outputs(max(kernel_shape))
     tiles = math.ceil(out_shape[0] / outputs) * math.ceil(out_shape[1] / outputs)
@@ -207,10 +203,10 @@ def winograd_is_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int]
 
 
 def winograd_rows_are_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int]) -> bool:
-    """The same for the forward pass of at most FEW_CHANNELS, which goes along rows alone.
+    """Return the same for the forward pass of at most FEW_CHANNELS channels, which transforms rows only.
 
-    In multiplications for each output row, input and output channel: one for each tile, point and row of the kernel,
-    and WINOGRAD_ROWS_TRANSFORM for each tile and point; in the direct way one for each output and kernel element.
+    The costs are multiplications per output row, input and output channel.  Winograd: one per tile, point and kernel
+    row, and WINOGRAD_ROWS_TRANSFORM per tile and point.  Direct: one per output and kernel element.
     """
     outputs = winograd.outputs(kernel_shape[1])
     transformed = math.ceil(out_shape[1] / outputs) * 8 * (kernel_shape[0] + WINOGRAD_ROWS_TRANSFORM)

@@ -19,19 +19,19 @@ class FullyConnected(WeightedLayer):
     Parameters
     ----------
     n_out : int or None
-        Number of outputs; None has to be replaced, by setting the attribute, before the first `forward`.
+        Number of outputs; if None, the attribute must be set before the first `forward`.
     act_fn : str, activation or None
-        None is the identity.
+        None means the identity.
     init : str
-        How the weights start (see `cvae.nn.initializers.WeightInitializer`).
+        Distribution of the starting weights (see `cvae.initializers.WeightInitializer`).
     optimizer : str, dict, optimizer or None
     dtype : {"float32", "float64"}
     random_state : int, numpy.random.Generator or None
-        Where the weights are drawn from.
+        Source of the starting weights.
 
     Notes
     -----
-    Parameters are W (n_in, n_out) and b (1, n_out); they are created by the first `forward`, which sets n_in.
+    The parameters W (n_in, n_out) and b (1, n_out) are created by the first `forward`, which sets n_in.
 
     Examples
     --------
@@ -78,9 +78,6 @@ class FullyConnected(WeightedLayer):
             raise ValueError(f"X must have {self.n_in} columns, got {in_shape[1]}")
         return in_shape[1], self._outputs()
 
-    def _bias_shape(self) -> Shape:
-        return 1, self._outputs()
-
     def _take_sizes(self, W_shape: Shape) -> None:
         if len(W_shape) != 2 or (self.n_out is not None and W_shape[1] != self.n_out):
             raise ValueError(f"W must have the shape {('n_in', self.n_out)}, got {W_shape}")
@@ -108,5 +105,5 @@ class FullyConnected(WeightedLayer):
 
     @property
     def _has_dead_units(self) -> bool:
-        """Whether units are likely that have no gradient in a whole batch."""
+        """Whether some units are likely to have zero gradients in a whole batch."""
         return isinstance(self.act_fn, ReLU)

@@ -1,4 +1,4 @@
-"""What layers are made from: activations, schedulers, optimizers and starting weights by name.
+"""Activations, schedulers, optimizers and starting weights by name.
 
 Sources: Glorot and Bengio 2010 (glorot_*), He et al. 2015 (he_*, and the gain of leaky ReLU).
 """
@@ -22,12 +22,12 @@ Array = npt.NDArray[np.floating]
 
 
 class ActivationInitializer:
-    """Makes activations.
+    """Factory of activations.
 
     Parameters
     ----------
     param : ActivationBase, str or None
-        An activation (used as it is), a call string, or None for the identity. Case, spaces,
+        An activation (returned unchanged), a call string, or None for the identity. Case, spaces,
         ``_`` and ``-`` in the name do not matter.
 
     Raises
@@ -58,12 +58,12 @@ class ActivationInitializer:
 
 
 class SchedulerInitializer:
-    """Makes schedulers.
+    """Factory of schedulers.
 
     Parameters
     ----------
     param : SchedulerBase, str, mapping or None
-        A scheduler (used as it is), a call string, a mapping with the scheduler's
+        A scheduler (returned unchanged), a call string, a mapping with the scheduler's
         ``"hyperparameters"``, or None for a constant rate.
     lr : float, optional
         The constant rate, >= 0; used only if `param` is None.
@@ -91,13 +91,13 @@ class SchedulerInitializer:
 
 
 class OptimizerInitializer:
-    """Makes optimizers, a new one at each call, so that no two layers share their state.
+    """Factory of optimizers, a new one per call, so that no two layers share their state.
 
     Parameters
     ----------
     param : OptimizerBase, str, mapping or None
         An optimizer (copied, with its state), a call string, a mapping with the optimizer's
-        ``"hyperparameters"`` and perhaps its ``"cache"``, or None for the default SGD.
+        ``"hyperparameters"`` and optionally its ``"cache"``, or None for the default SGD.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def calc_fan(shape: Sequence[int]) -> tuple[int, int]:
 
 
 class WeightInitializer:
-    """Draws starting weights.
+    """Random starting weights.
 
     ==============  ==============================================================
     mode            distribution
@@ -217,9 +217,9 @@ class WeightInitializer:
         shape : 2 to 4 ints
             See `calc_fan`.
         rng : numpy.random.Generator, optional
-            Source of the numbers; None: a new one with fresh entropy.
+            Source of the numbers; None means a new one with fresh entropy.
         dtype : float32 or float64
-            The numbers are drawn in float64 and then rounded, so both start from the same ones.
+            The numbers are drawn in float64 and then rounded, so they are the same for both.
 
         Returns
         -------

@@ -21,12 +21,12 @@ class Pool2D(LayerBase):
         The window.
     stride : int
     pad : int, "same", "valid", (rows, cols) or (top, bottom, left, right)
-        As for `Conv2D`.  The zeros are part of the data: they take part in the maximum, and in the mean, whose
-        divisor is the window's size (PyTorch pads with minus infinity for the maximum).
+        As for `Conv2D`.  The zeros are part of the data: they enter the maximum, and the mean, whose divisor is always
+        the window's size (PyTorch pads with minus infinity for the maximum).
     mode : {"max", "average"}
-        Of several equal maxima the first in row-major order is taken; a window that holds NaN gives NaN.
+        Among equal maxima the first in row-major order counts; a window that contains NaN gives NaN.
     optimizer : str, dict, optimizer or None
-        Without use: the layer has no parameters.
+        Unused: the layer has no parameters.
     dtype : {"float32", "float64"}
 
     Examples
@@ -86,16 +86,14 @@ class Pool2D(LayerBase):
         return in_shape[0], *rows_cols, in_shape[3]
 
     def window(self, in_shape: Shape) -> dict[str, Any]:
-        """Where the windows lie in an input of this shape, as the kernels take it."""
+        """Return the windows' geometry in an input of this shape, as arguments of the kernels."""
         top, _, left, _ = self._pad4(in_shape)
         return {"kernel_shape": self.kernel_shape, "stride": self.stride, "pad_top": top, "pad_left": left}
 
     def saved(self, in_shape: Shape) -> dict[str, tuple[Shape, npt.DTypeLike]]:
-        """Keep the place of each window's maximum."""
         return {"argmax": (self.output_shape(in_shape), np.int32)} if self.mode == "max" else {}
 
     def record_forward(self, program: Program, x: Array, y: Array, saved: Arrays, *, training: bool) -> None:
-        """Record y = the maximum or mean of each window."""
         if self.mode == "max":
             pool2d.max_forward(program, y, saved["argmax"], x, **self.window(x.shape))
         else:
@@ -104,7 +102,6 @@ class Pool2D(LayerBase):
     def record_backward(
         self, program: Program, dx: Array | None, dy: Array, x: Array, y: Array, saved: Arrays, grads: Arrays | None
     ) -> None:
-        """Record the gradient with respect to the input."""
         if dx is None:
             return
         if self.mode == "max":
