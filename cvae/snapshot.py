@@ -1,4 +1,4 @@
-"""Noticing changes: recorded programs hold on to objects and arrays, which may be replaced afterwards."""
+"""Detection of changes to the objects and arrays that recorded programs depend on."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, Protocol
 
 
 class HasRevision(Protocol):
-    """An object whose `revision` is another number after a change."""
+    """An object whose `revision` differs after a change."""
 
     revision: int
 
 
 class Revised:
-    """Base of objects that count their changes: assigning a public attribute moves `revision` on."""
+    """Base of objects that count their changes: assigning a public attribute increments `revision`."""
 
     revision = 0
 
@@ -24,13 +24,13 @@ class Revised:
 
 
 class Snapshot:
-    """The revisions of some objects, and the values of some dictionaries, at the time it is taken.
+    """The revisions of some objects and the values of some dictionaries at the time of its construction.
 
     Parameters
     ----------
     objects : iterable of objects with a revision
     dictionaries : iterable of mappings
-        Their values are compared by identity: what arrays hold may change. Numbers are left out: counts grow.
+        Their values are compared by identity: the contents of arrays may change. Numbers, which count, are ignored.
     """
 
     def __init__(self, objects: Iterable[HasRevision], dictionaries: Iterable[Mapping[str, Any]]) -> None:
@@ -46,9 +46,8 @@ class Snapshot:
 
     def holds(self) -> bool:
         """Return whether nothing has been assigned, replaced, added or removed since."""
-        if [each.revision for each in self._objects] != self._revisions:
-            return False
-        for dictionary, size in self._dictionaries:
-            if len(dictionary) != size:
-                return False
-        return all(dictionary.get(key) is value for dictionary, key, value in self._entries)
+        return (
+            [each.revision for each in self._objects] == self._revisions
+            and all(len(dictionary) == size for dictionary, size in self._dictionaries)
+            and all(dictionary.get(key) is value for dictionary, key, value in self._entries)
+        )

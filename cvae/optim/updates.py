@@ -1,4 +1,4 @@
-"""The optimizer steps of several layers: prepared in Python, recorded once, and taken when a program runs."""
+"""Optimizer steps of several layers, prepared in Python, recorded once and taken whenever the program runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Optimized(Protocol):
-    """A layer, as far as optimizers are concerned."""
+    """What optimizers need of a layer."""
 
     revision: int
     optimizer: OptimizerBase
@@ -28,7 +28,7 @@ class Optimized(Protocol):
 
 
 class _Move:
-    """A layer's optimizer, and by name the parameters that it moves, each with its state, which may be a new one."""
+    """A layer's optimizer and the parameters that it updates, by name, each with its state, possibly a new one."""
 
     def __init__(self, layer: Optimized) -> None:
         self.optimizer = layer.optimizer
@@ -40,9 +40,9 @@ class _Move:
 
 
 class Updates:
-    """Optimizer steps of the same layers, recorded once and taken again and again.
+    """Optimizer steps of the same layers, recorded once and taken repeatedly.
 
-    Layers that share their dictionary of parameters, as a fused block and what it is made of, are one.
+    Layers that share their dictionary of parameters, as a fused block and its convolution do, count as one.
     """
 
     def __init__(self) -> None:
@@ -55,9 +55,9 @@ class Updates:
         self._scalars: dict[tuple[int, str], Scalars] = {}  # parts of it
 
     def apply(self, layers: Sequence[Optimized], cur_loss: float | None) -> None:
-        """Take a step of each layer's optimizer: the parameters move in place, along the layers' `gradients`.
+        """Take a step of each layer's optimizer, updating the parameters in place from the layers' `gradients`.
 
-        An error leaves parameters and optimizers as they were; only a scheduler may have taken in the loss.
+        An error leaves parameters and optimizers unchanged, except that a scheduler may have recorded the loss.
         """
         if self.prepare(layers, cur_loss):
             self._program = Program()
@@ -66,14 +66,14 @@ class Updates:
         execute(self._program)
 
     def prepare(self, layers: Sequence[Optimized], cur_loss: float | None) -> bool:
-        """Count the next step of each layer's optimizer, and set the scalars that it depends on.
+        """Begin the next step of each layer's optimizer, set its scalars, and return whether recordings are outdated.
 
-        Returns whether what was recorded before is out of date. Errors as in `apply`.
+        Errors are those of `apply`.
         """
         is_new = [*layers] != self._layers or not self._snapshot.holds()
         moves = [_Move(layer) for layer in layers] if is_new else self._moves
         scalars = _next_scalars(moves, cur_loss)
-        # Nothing fails from here on.
+        # Nothing below fails.
         if is_new:
             self._keep(layers, moves, len(scalars))
         self._all_scalars[:] = scalars
@@ -82,10 +82,10 @@ class Updates:
         return is_new
 
     def prepare_next(self, cur_loss: float | None) -> None:
-        """Do the same for layers and optimizers that nobody has changed since the last step.
+        """Do the same for layers and optimizers that have not changed since the last step.
 
-        After a training step the kernels have evicted the interpreter from cache, so attribute lookups are slow: this
-        leaves out all checks whose answer cannot have changed.
+        The kernels have evicted the interpreter from the cache after a training step, so attribute lookups are slow:
+        this skips all checks whose answer cannot have changed.
         """
         if not self._is_constant:
             self._all_scalars[:] = _next_scalars(self._moves, cur_loss)
@@ -99,7 +99,7 @@ class Updates:
                     move.optimizer.count_update(name)
 
     def _keep(self, layers: Sequence[Optimized], moves: list[_Move], n_scalars: int) -> None:
-        """Use these moves from now on, until what they depend on changes."""
+        """Keep these moves until something that they depend on changes."""
         self._all_scalars, self._scalars, end = np.empty(n_scalars), {}, 0
         for layer, move in zip(layers, moves, strict=True):
             for name, (_, state) in move.parameters.items():
@@ -109,7 +109,7 @@ class Updates:
         self._layers, self._moves, self._snapshot = [*layers], moves, _snapshot(layers)
 
     def record(self, program: Program, layer: Optimized, names: Sequence[str] | None = None) -> None:
-        """Record the prepared step of a layer's parameters, or of some of them, along its `gradients`."""
+        """Record the prepared step of all or some of a layer's parameters from its `gradients`."""
         for name in layer.gradients if names is None else names:
             parameter = layer.parameters.get(name)
             if parameter is not None:
@@ -117,9 +117,9 @@ class Updates:
                 layer.optimizer.record_update(program, parameter, layer.gradients[name], name, scalars)
 
     def of(self, layer: Optimized, name: str) -> Step | None:
-        """Return the prepared step of a parameter, for a kernel that computes its gradient part by part.
+        """Return the prepared step of a parameter, for a kernel that computes its gradient in parts.
 
-        None if the whole gradient must be known first, as it must to be clipped.
+        Return None if the whole gradient must be known first, as for clipping.
         """
         optimizer = layer.optimizer
         if optimizer.clip_norm is not None:
@@ -129,7 +129,7 @@ class Updates:
 
 
 def _next_scalars(moves: Sequence[_Move], cur_loss: float | None) -> list[float]:
-    """Return the scalars of the next step of all moves, one after another."""
+    """Return the concatenated scalars of the next step of all moves."""
     scalars: list[float] = []
     for move in moves:
         optimizer = move.optimizer
@@ -140,7 +140,7 @@ def _next_scalars(moves: Sequence[_Move], cur_loss: float | None) -> list[float]
 
 
 def _is_constant(optimizer: OptimizerBase) -> bool:
-    """Return whether the scalars of an optimizer's steps are always the same, and no updates are counted."""
+    """Return whether an optimizer's scalars are the same in all steps, and no updates are counted."""
     return type(optimizer) in (SGD, AdaGrad, RMSProp) and type(optimizer.lr_scheduler) is ConstantScheduler
 
 
