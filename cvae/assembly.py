@@ -1,11 +1,11 @@
-"""From lists of layers, or their call strings, to the two networks of a model with all their parameters."""
+"""Assembly of a model's encoder and decoder from lists of layers or their call strings."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase
@@ -23,9 +23,9 @@ def make_layer(layer: LayerBase | str, name: str) -> LayerBase:
     Raises
     ------
     TypeError
-        If `layer` is neither; `name` is what the message calls it.
+        If `layer` is neither; the message calls it `name`.
     ValueError
-        If the string is not the call of a known layer with valid arguments.
+        If the string is not a call of a known layer with valid arguments.
     """
     if isinstance(layer, str):
         try:
@@ -39,17 +39,11 @@ def make_layer(layer: LayerBase | str, name: str) -> LayerBase:
 
 
 def make_layers(layers: Iterable[LayerBase | str], name: str) -> Layers:
-    """Return new layers by name, such as "Conv2D_1"; `name` is what error messages call the sequence."""
+    """Return new layers by name, such as "Conv2D_1"; error messages call the sequence `name`."""
     if isinstance(layers, str) or not isinstance(layers, Iterable):
         raise TypeError(f"{name} must be a sequence of layers or their call strings, got {layers!r}")
     made = [make_layer(layer, f"{name}[{i}]") for i, layer in enumerate(layers)]
     return OrderedDict((f"{type(layer).__name__}_{i}", layer) for i, layer in enumerate(made, 1))
-
-
-def by_path(encoder: Layers, decoder: Layers) -> dict[str, LayerBase]:
-    """Return all layers by path, such as "encoder/Conv1", from the input to the output."""
-    parts = {"encoder": encoder, "decoder": decoder}
-    return {f"{part}/{name}": layer for part, layers in parts.items() for name, layer in layers.items()}
 
 
 def initialize(
@@ -57,12 +51,12 @@ def initialize(
 ) -> None:
     """Create all parameters for images of this shape, from the encoder's first layer to the decoder's last.
 
-    Nothing has changed after an error, neither layers nor random number generators.
+    An error leaves the layers and the random number generators unchanged.
 
     Raises
     ------
     ValueError
-        If the layers do not fit one another, the images, or the likelihood.
+        If the layers do not fit each other, the images or the likelihood.
     MemoryError
         If there is not enough memory.
     """
@@ -72,7 +66,6 @@ def initialize(
         last = decoder[next(reversed(decoder))]
         if isinstance(last, FullyConnected) and last.n_out is None:
             last.n_out = likelihood.n_outputs(image_shape)
-        # Before any parameter is drawn: does a batch go through?
         check_shapes(encoder, decoder, likelihood, image_shape, T)
         _initialize_through(encoder, (1, *image_shape))
         _initialize_through(decoder, (1, T))
@@ -87,7 +80,7 @@ def _initialize_through(layers: Layers, shape: tuple[int, ...]) -> None:
 def check_shapes(
     encoder: Layers, decoder: Layers, likelihood: Likelihood, image_shape: tuple[int, int, int], T: int
 ) -> None:
-    """Raise ValueError unless images become codes, and codes what the likelihood takes, by the right activations."""
+    """Raise ValueError unless the shapes and the last activations fit the images, the codes and the likelihood."""
     code = _shape_through("encoder", encoder, (1, *image_shape))
     if code != (1, 2 * T):
         raise ValueError(f"encoder must put out a mean and a log variance for each of T={T} dimensions, got {code[1:]}")
@@ -113,8 +106,3 @@ def _shape_through(part: str, layers: Layers, shape: tuple[int, ...]) -> tuple[i
             )
         shape = layer.output_shape(shape)
     return shape
-
-
-def call_strings(layers: Sequence[LayerBase | str]) -> list[str]:
-    """Return the call strings of layers, to be saved."""
-    return [layer if isinstance(layer, str) else repr(layer) for layer in layers]

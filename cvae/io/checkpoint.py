@@ -1,6 +1,6 @@
-"""The whole state of a model (parameters, optimizers, random numbers, history) to and from one file.
+"""Saving and loading the complete state of a model: parameters, optimizers, random number generators, history.
 
-A model that is loaded goes on training with the same bits as the one that was saved.
+A loaded model continues training with the same bits as the saved one.
 """
 
 import os
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from cvae.assembly import call_strings
+from cvae.core import Core
 from cvae.io import serialization
 from cvae.nn.base import LayerBase
 from cvae.nn.initializers import ActivationInitializer, OptimizerInitializer
@@ -18,13 +18,11 @@ from cvae.optim.base import OptimizerBase
 from cvae.parsing import Parsable
 
 Array = npt.NDArray[Any]
+AnyModel = TypeVar("AnyModel", bound=Core)
 
 
-AnyModel = TypeVar("AnyModel")  # a cvae.core.Core
-
-
-def save(model: Any, path: str | os.PathLike[str]) -> None:
-    """Write a model that has parameters to a file, see `cvae.VAE.save`."""
+def save(model: Core, path: str | os.PathLike[str]) -> None:
+    """Write a model with parameters to a file; see `cvae.VAE.save`."""
     image_shape = model._require_fitted()
     arrays: dict[str, Array] = {}
     optimizers: dict[str, Any] = {}
@@ -36,7 +34,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
         "model": type(model).__name__,
         "arguments": {name: _as_text(name, value) for name, value in model.get_params().items()},
         "image_shape": image_shape,
-        "layers": {name: _hyperparameters(layer) for name, layer in model._layers().items()},
+        "layers": {name: _description(layer) for name, layer in model._layers().items()},
         "frozen": [name for name, layer in model._layers().items() if not layer.trainable],
         "optimizers": optimizers,
         "rng": [rng.bit_generator.state for rng in (model._rng, model._sampling_rng)],
@@ -46,18 +44,18 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 
 
 def _as_text(name: str, value: Any) -> Any:
-    """Return an argument as JSON can hold it, and the constructor takes it."""
-    if name == "random_state":  # a generator goes on from its state
+    """Return an argument in a form that JSON can represent and the constructor accepts."""
+    if name == "random_state":  # the state of a generator is saved separately
         return value if isinstance(value, (int, np.integer)) else None
     if name == "dtype":
         return np.dtype(value).name
     if name in ("encoder", "decoder"):
-        return call_strings(value)
+        return [layer if isinstance(layer, str) else repr(layer) for layer in value]
     return str(value) if isinstance(value, Parsable) else value
 
 
-def _check_can_be_read(model: Any, optimizers: dict[str, Any]) -> None:
-    """ValueError for what `load` could not make again, such as a scheduler of the user's own class."""
+def _check_can_be_read(model: Core, optimizers: dict[str, Any]) -> None:
+    """Raise ValueError for what `load` could not restore, such as a scheduler of a user-defined class."""
     for name, state in optimizers.items():
         OptimizerInitializer(state["call"])()
         ActivationInitializer(None if (act_fn := model._layers()[name].act_fn) is None else str(act_fn))()
@@ -67,7 +65,7 @@ def _check_can_be_read(model: Any, optimizers: dict[str, Any]) -> None:
 
 
 def load(classes: Mapping[str, type[AnyModel]], path: str | os.PathLike[str]) -> AnyModel:
-    """Make a model from a file that `save` wrote; `classes` are those that it may be of.
+    """Return the model that `save` wrote to a file; `classes` are the possible classes by name.
 
     Raises
     ------
@@ -78,33 +76,33 @@ def load(classes: Mapping[str, type[AnyModel]], path: str | os.PathLike[str]) ->
     """
     arrays, description = serialization.read(path)
     try:
-        if description["format"] == 1:  # which knew one class
+        if description["format"] == 1:  # knew only one class
             description["model"] = "BernoulliVAE"
-        model: Any = classes[description["model"]](**_with_tuples(description["arguments"], "encoder", "decoder"))
+        model = classes[description["model"]](**_with_tuples(description["arguments"], "encoder", "decoder"))
+        layers = model._layers()
         for name, hyperparameters in description["layers"].items():
-            model._layers()[name].set_params({"hyperparameters": _with_tuples(hyperparameters)})
+            layers[name].set_params({"hyperparameters": _with_tuples(hyperparameters)})
         rows, cols, channels = description["image_shape"]
         model._initialize((rows, cols, channels))
         for name, layer in _with_parameters(model).items():
             layer.set_params({"parameters": {key: arrays[f"{name}/{key}"] for key in layer.parameters}})
             layer.optimizer = _restored_optimizer(description["optimizers"][name], f"optimizer/{name}", arrays)
         for name in description["frozen"]:
-            model._layers()[name].freeze()
+            layers[name].freeze()
         model._rng, model._sampling_rng = (_restored_rng(state) for state in description["rng"])
         model.history_ = {name: [float(value) for value in values] for name, values in description["history"].items()}
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"{os.fspath(path)} is not a complete model file of cvae: {error}") from None
-    made: AnyModel = model
-    return made
+    return model
 
 
-def _hyperparameters(layer: LayerBase) -> dict[str, Any]:
-    """What describes a layer beside its arrays and optimizer: it may be changed after the model is made."""
+def _description(layer: LayerBase) -> dict[str, Any]:
+    """Return a layer's hyperparameters, which may have changed since the model was created, without the optimizer."""
     return {name: value for name, value in layer.hyperparameters.items() if name != "optimizer"}
 
 
 def _with_tuples(values: dict[str, Any], *lists: str) -> dict[str, Any]:
-    """Return the values with tuples for what JSON made lists of, except for those that were lists."""
+    """Return the values with JSON's lists turned back into tuples, except for those named in `lists`."""
     return {k: tuple(v) if isinstance(v, list) and k not in lists else v for k, v in values.items()}
 
 
@@ -117,12 +115,12 @@ def _restored_rng(state: dict[str, Any]) -> np.random.Generator:
     return rng
 
 
-def _with_parameters(model: Any) -> dict[str, LayerBase]:
+def _with_parameters(model: Core) -> dict[str, LayerBase]:
     return {name: layer for name, layer in model._layers().items() if layer.parameters}
 
 
 def _optimizer_state(optimizer: OptimizerBase, prefix: str, arrays: dict[str, Array]) -> dict[str, Any]:
-    """The optimizer as JSON; its arrays go to `arrays` under names that start with the prefix."""
+    """Return an optimizer's state for JSON and add its arrays to `arrays`, under names that start with `prefix`."""
     counts: dict[str, Any] = {}
     for name, state in optimizer.cache.items():
         for key, value in (state if isinstance(state, dict) else {"": state}).items():
