@@ -1,6 +1,6 @@
-"""numpy-ml's interface of a model: forward, backward and update by hand, and nested dictionaries of all layers.
+"""numpy-ml's model interface: forward, backward and update by hand, and nested dictionaries over all layers.
 
-The passes are those that `fit` runs, so that their bits are equal by construction.
+The passes are the ones that `fit` runs, so their results have equal bits by construction.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvae.assembly import Layers
 from cvae.core import Array
 from cvae.data.images import gather
 from cvae.derived import Derived, derived_names, output_gradients, run_one_by_one
@@ -29,8 +30,8 @@ class ByHand(Inference):
         self._forget_forward()
 
     def _forget_forward(self) -> None:
-        """Start as if there had been no `forward`."""
-        self._retained: list[tuple[Passes, Array, Array]] = []  # each with its images and what it returned
+        """Reset to the state before any `forward`."""
+        self._retained: list[tuple[Passes, Array, Array]] = []  # with the images and what forward returned
         self._is_consumed = False  # whether a `backward` has overwritten what `forward` left
         self._start_derived({})
 
@@ -39,7 +40,7 @@ class ByHand(Inference):
         self._derived = Derived(names, known, lambda: self._components("derived_variables")["components"])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what `forward` retained: it lies in memory that is this object's alone."""
+        """Leave out what `forward` retained, which lies in memory that a copy cannot share."""
         return {name: value for name, value in vars(self).items() if name not in ("_retained", "_derived")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -47,35 +48,32 @@ class ByHand(Inference):
         self._forget_forward()
 
     def _components(self, attribute: str) -> dict[str, Any]:
-        parts = {"encoder": self.encoder_, "decoder": self.decoder_}
-        return {
-            "components": {
-                part: {name: getattr(layer, attribute) for name, layer in layers.items()}
-                for part, layers in parts.items()
-            }
-        }
+        def values(layers: Layers) -> dict[str, Any]:
+            return {name: getattr(layer, attribute) for name, layer in layers.items()}
+
+        return {"components": {"encoder": values(self.encoder_), "decoder": values(self.decoder_)}}
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The layers' own parameters: ``["components"]["encoder"]["Conv1"]["W"]`` and so on."""
+        """The layers' own parameter arrays: ``["components"]["encoder"]["Conv1"]["W"]`` and so on."""
         return self._components("parameters")
 
     @property
     def gradients(self) -> dict[str, Any]:
-        """The layers' own gradients, in the same nesting; `update` sets them to zero."""
+        """The layers' own gradient arrays, nested like `parameters`; `update` sets them to zero."""
         return self._components("gradients")
 
     @property
     def derived_variables(self) -> Mapping[str, Any]:
-        """numpy-ml's intermediate values of the last `forward` and `backward`, as gradients of layers' outputs.
+        """numpy-ml's intermediate values of the last `forward` and `backward`, such as gradients of layer outputs.
 
-        Training does not need most of them: they are computed when one is first asked for, which has to be before
-        `update` changes the parameters. What there was no pass for, or has not been asked for in time, is None.
+        Training does not need most of them, so they are computed when one is first requested, which must be before
+        `update` changes the parameters. A value is None without a pass to compute it from, or if requested too late.
         """
         return self._derived
 
     def forward(self, X_train: npt.ArrayLike, retain_derived: bool = True, noise: npt.ArrayLike | None = None) -> Array:
-        """Encode a batch, draw a code for each image, and decode it.
+        """Encode a batch of images, draw a code for each, and decode it.
 
         Parameters
         ----------
@@ -89,14 +87,14 @@ class ByHand(Inference):
         Returns
         -------
         X_recon : array, shape (n, rows * cols * channels)
-            The mean images of the codes; for Bernoulli pixels, their probabilities.
+            The mean image of each code; for Bernoulli pixels, their probabilities.
         """
         self._sync()
         images = self._as_images(X_train)
         rows, cols, channels = images.shape[1:]
         self._initialize((rows, cols, channels))
         n = len(images)
-        if retain_derived and self._retained:  # its memory is used again: what it retained is computed now
+        if retain_derived and self._retained:  # compute what its layers retain before reusing its memory
             self._components("X")
         with limit_threads(self.n_threads):
             passes = self._passes(n, training=retain_derived)
@@ -112,26 +110,26 @@ class ByHand(Inference):
         return X_recon
 
     def backward(self, X_train: npt.ArrayLike, X_recon: npt.ArrayLike) -> Array:
-        """Add the gradients of the loss of the last `forward` to the layers' `gradients`.
+        """Add the gradients of the loss after the last `forward` to the layers' `gradients`.
 
         Parameters
         ----------
         X_train : array, shape (n, rows, cols, channels)
-            The batch that the reconstructions are held against, as a rule the one that went forward.
+            The images that the reconstructions are compared with, usually the batch that went forward.
         X_recon : array, shape (n, rows * cols * channels)
             What `forward` returned.
 
         Returns
         -------
         dX : array, shape (n, rows, cols, channels)
-            The gradient with respect to the encoder's input (the target's own part is not in it).
+            The gradient with respect to the encoder's input, without the part of the loss's target.
 
         Raises
         ------
         RuntimeError
-            If not exactly one `forward` was retained since the last `update` or `flush_gradients`.
+            Unless exactly one `forward` was retained since the last `update` or `flush_gradients`.
         ValueError
-            If a shape is not that of the batch that went forward, or `X_recon` is not what `forward` returned.
+            If a shape differs from that of the forward batch, or `X_recon` is not what `forward` returned.
         """
         if len(self._retained) != 1:
             raise RuntimeError(
@@ -161,12 +159,11 @@ class ByHand(Inference):
         return dX
 
     def _retain(self, passes: Passes, n: int, X_recon: Array, noise: Array) -> None:
-        """Keep what `backward` needs, and how to compute what numpy-ml keeps beside it."""
+        """Keep what `backward` needs, and a way to compute the other values that numpy-ml keeps."""
         batch = passes.codes_of(n)
         self._retained.append((passes, passes.images[:n], X_recon.copy()))
         self._is_consumed = False
-        known = {"noise": noise, "t_mean": batch.mean.copy(), "t_log_var": batch.log_var.copy()}
-        self._start_derived(known)
+        self._start_derived({"noise": noise, "t_mean": batch.mean.copy(), "t_log_var": batch.log_var.copy()})
         images, z = passes.images[:n], batch.z
 
         def recall() -> None:
@@ -180,7 +177,7 @@ class ByHand(Inference):
             layer.recall_with(recall)
 
     def _output_gradients(self, passes: Passes, target: Array) -> dict[str, Array]:
-        self._components("X")  # the layers' forward passes, if nobody has asked for them yet
+        self._components("X")  # runs the layers' forward passes unless they have been requested before
         self._is_consumed = True
         deviation = np.exp(self._derived["t_log_var"] / 2)
         with limit_threads(self.n_threads):
@@ -189,7 +186,7 @@ class ByHand(Inference):
     def update(self, cur_loss: float | None = None) -> None:
         """Take one step of every layer's optimizer, from the output back to the input, and flush the gradients.
 
-        A frozen layer only flushes. An error leaves all parameters, optimizers and gradients as they were.
+        A frozen layer only flushes. An error leaves all parameters, optimizers and gradients unchanged.
         """
         self._sync()
         trained = [layer for layer in reversed(self._layers().values()) if layer.trainable]

@@ -1,4 +1,4 @@
-"""The constructor's arguments of a model: read, changed and shown as scikit-learn's estimators do it."""
+"""A model's constructor arguments: read, changed and shown as scikit-learn's estimators do."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class NotFittedError(ValueError, AttributeError):
 class Estimator(ABC):
     """Base of the models: each argument of the constructor is an attribute of the same name.
 
-    An argument takes effect however it is changed, by `set_params` or by assigning the attribute: the next call of a
-    method sees it. `_take_effect` says what follows.
+    A change takes effect in the next method call, whether made by `set_params` or by assigning the attribute.
+    `_take_effect` defines what follows from it.
     """
 
     T: int
@@ -31,24 +31,24 @@ class Estimator(ABC):
 
     @abstractmethod
     def _check_arguments(self) -> None:
-        """Raise TypeError or ValueError if an argument is not valid."""
+        """Raise TypeError or ValueError if an argument is invalid."""
 
     @abstractmethod
     def _take_effect(self, changed: set[str]) -> None:
-        """Do what follows from a change of these arguments, all or nothing."""
+        """Apply a change of these arguments, all or nothing."""
 
     def _remember_arguments(self) -> None:
-        """Take the arguments as they are now for those that are in effect."""
+        """Record the current arguments as those in effect."""
         self._in_effect = {name: vars(self).get(name) for name in self._all_argument_names()}
 
     def _all_argument_names(self) -> list[str]:
-        """Return the arguments of all constructors in the class's history that are attributes."""
+        """Return the names of the attributes that are arguments of a constructor of the class or its bases."""
         constructors = [cls.__init__ for cls in type(self).__mro__ if "__init__" in vars(cls)]  # type: ignore[misc]
-        names = [name for each in constructors for name in inspect.signature(each).parameters]
+        names = [name for constructor in constructors for name in inspect.signature(constructor).parameters]
         return [name for name in dict.fromkeys(names) if name in vars(self)]
 
     def _sync(self) -> None:
-        """Have arguments that were assigned take effect; TypeError or ValueError if one is not valid."""
+        """Apply arguments that were assigned; raise TypeError or ValueError if one is invalid."""
         attributes = vars(self)
         changed = {name for name, value in self._in_effect.items() if attributes[name] is not value}
         if changed:
@@ -61,10 +61,10 @@ class Estimator(ABC):
         return {name: getattr(self, name) for name in self._argument_names()}
 
     def set_params(self, **params: Any) -> Self:
-        """Change arguments of the constructor.
+        """Change constructor arguments.
 
-        Changing how to train (epochs, batches, threads, optimizer, objective) keeps what was learnt; any other change
-        makes new, untrained layers.
+        Changing how to train (epochs, batch size, threads, optimizer, objective) keeps the trained parameters; any
+        other change creates new, untrained layers.
 
         Returns
         -------
@@ -73,7 +73,7 @@ class Estimator(ABC):
         Raises
         ------
         ValueError, TypeError
-            If a name is unknown or a value is not valid; nothing has changed then.
+            If a name is unknown or a value invalid; nothing is changed in that case.
         """
         names = self._argument_names()
         for name in params:
@@ -100,7 +100,7 @@ class Estimator(ABC):
         )
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """Return names of the columns of `transform`: the class's in lower case, and the column's number."""
+        """Return names for the columns of `transform`: the class name in lower case followed by the column number."""
         return np.array([f"{type(self).__name__.lower()}{i}" for i in range(self.T)], dtype=object)
 
 

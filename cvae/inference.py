@@ -1,4 +1,4 @@
-"""What a trained model is for: codes, images and likelihoods, computed in batches of bounded size."""
+"""Uses of a trained model: codes, images and likelihoods, computed in batches of bounded size."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from cvae.passes import Passes
 from cvae.random import make_rng, standard_normal
 from cvae.runtime.threads import limit_threads
 
-BATCH = 128  # images that go through the network at once; with finite weights results do not depend on it
+BATCH = 128  # images per pass through the network; with finite weights results do not depend on it
 
 
 class Inference(Core):
-    """`encode`, `decode`, `sample`, `elbo` and their relatives."""
+    """`encode`, `decode`, `sample`, `elbo` and related methods of a model."""
 
     def _batches(self, images: Array) -> Iterator[tuple[slice, int, Passes]]:
-        """Yield the images in batches, each already in the passes' memory."""
+        """Yield the slice and size of each batch of images, and the passes that it has been loaded into."""
         passes = self._passes(min(len(images), BATCH), training=False)
         for start in range(0, len(images), passes.batchsize):
             part = slice(start, min(start + passes.batchsize, len(images)))
@@ -57,11 +57,11 @@ class Inference(Core):
         return means, log_vars
 
     def transform(self, X: npt.ArrayLike) -> Array:
-        """Return the means (n, T) of the images' codes."""
+        """Return the posterior means of the images' codes, shape (n, T)."""
         return self.encode(X)[0]
 
     def decode(self, Z: npt.ArrayLike) -> Array:
-        """Return the images of codes.
+        """Return the mean images of codes.
 
         Parameters
         ----------
@@ -70,20 +70,20 @@ class Inference(Core):
         Returns
         -------
         images : array, shape (n, rows, cols, channels)
-            Probabilities of the pixels, in [0, 1].
+            For Bernoulli pixels, their probabilities in [0, 1].
 
         Raises
         ------
         TypeError
-            If Z does not hold real numbers.
+            If Z does not contain real numbers.
         ValueError
-            If Z has another shape or holds values that are not finite.
+            If Z has another shape or contains values that are not finite.
         """
         image_shape = self._require_fitted()
         codes = np.asarray(Z)
         if codes.dtype.kind not in "buif":
             raise TypeError(f"Z must be an array of real numbers, got dtype {codes.dtype}")
-        with np.errstate(over="ignore"):  # the check below names it
+        with np.errstate(over="ignore"):  # reported below
             codes = codes.astype(self.dtype)
         if codes.ndim != 2 or codes.shape[1] != self.T:
             raise ValueError(f"Z must have the shape (n, {self.T}), got {codes.shape}")
@@ -99,26 +99,26 @@ class Inference(Core):
         return images
 
     def inverse_transform(self, Z: npt.ArrayLike) -> Array:
-        """Do the same as `decode`."""
+        """Do the same as `decode`, under scikit-learn's name."""
         return self.decode(Z)
 
     def reconstruct(self, X: npt.ArrayLike) -> Array:
-        """Return the images that the means of the codes of X decode to, shape (n, rows, cols, channels)."""
+        """Return the decoded posterior means of the images X, shape (n, rows, cols, channels)."""
         return self.decode(self.transform(X))
 
     def sample(self, n: int = 1, random_state: Any = None) -> Array:
-        """Return new images: decoded draws from the prior N(0, I).
+        """Return new images, decoded from draws of the prior N(0, I).
 
         Parameters
         ----------
         n : int
         random_state : int, numpy.random.Generator or None
-            None continues a stream that the model's own `random_state` started.
+            None continues a stream that starts from the model's own `random_state`.
 
         Returns
         -------
         images : array, shape (n, rows, cols, channels)
-            Probabilities of the pixels, in [0, 1].
+            For Bernoulli pixels, their probabilities in [0, 1].
         """
         self._require_fitted()
         rng = self._sampling_rng if random_state is None else make_rng(random_state)
@@ -134,13 +134,13 @@ class Inference(Core):
         return reconstruction, kl
 
     def elbo(self, X: npt.ArrayLike, random_state: Any = 0) -> Array:
-        """Return the evidence lower bound of each image, a lower bound of log p(x).
+        """Return the evidence lower bound of each image, a lower bound on log p(x).
 
         Parameters
         ----------
         X : array, shape (n, rows, cols, channels)
         random_state : int or numpy.random.Generator
-            Where the one draw of each code comes from; the default makes results repeatable.
+            Source of the one draw of each code; the default makes results repeatable.
 
         Returns
         -------
@@ -151,12 +151,12 @@ class Inference(Core):
         return -(reconstruction + kl)
 
     def elbo_terms(self, X: npt.ArrayLike, random_state: Any = 0) -> tuple[Array, Array]:
-        """Return the two terms that `elbo` is the negative sum of, for each image.
+        """Return the two terms of each image whose negative sum is `elbo`.
 
         Parameters
         ----------
         X, random_state
-            As for `elbo`.
+            As in `elbo`.
 
         Returns
         -------
@@ -177,16 +177,16 @@ class Inference(Core):
     def log_likelihood(self, X: npt.ArrayLike, n_samples: int = 100, random_state: Any = 0) -> Array:
         """Return an importance-weighted estimate of log p(x) of each image.
 
-        log mean over s of p(x | z_s) p(z_s) / q(z_s | x), z_s from q(z | x): a lower bound that tightens as n_samples
-        grows (Burda et al. 2016, "Importance Weighted Autoencoders").
+        The log of the mean over s of p(x | z_s) p(z_s) / q(z_s | x), where z_s is drawn from q(z | x): a lower bound
+        that tightens as n_samples grows (Burda et al. 2016, "Importance Weighted Autoencoders").
 
         Parameters
         ----------
         X : array, shape (n, rows, cols, channels)
         n_samples : int
-            Codes drawn for each image.
+            Number of codes drawn for each image.
         random_state : int or numpy.random.Generator
-            Where they come from; the default makes results repeatable.
+            Source of the codes; the default makes results repeatable.
 
         Returns
         -------

@@ -1,6 +1,6 @@
-"""Likelihoods: how probable an image is, given the outputs of the decoder.
+"""Likelihoods: the probability of an image given the decoder's outputs.
 
-A new likelihood gives what is abstract here; the engine and the models use nothing else of it.
+A new likelihood implements the abstract methods; the engine and the models need nothing else.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ Array = npt.NDArray[Any]
 
 
 class Likelihood(Parsable, ABC):
-    """Base of the likelihoods p(x | z) of images, given the n rows of outputs that a decoder computes from codes.
+    """Base of the likelihoods p(x | z) of images, given the rows of outputs that a decoder computes from codes.
 
     Attributes
     ----------
     activation : ActivationBase
-        Gives the mean image from the outputs. It belongs to the likelihood, so a decoder's last layer stops before its
-        own activation, which must be this one or the identity.
+        Maps the outputs to the mean image. It is part of the likelihood, so a decoder's last layer stops before its own
+        activation, which must be this one or the identity.
     """
 
     activation: ActivationBase
 
     @abstractmethod
     def n_outputs(self, image_shape: tuple[int, int, int]) -> int:
-        """Return how many outputs of the decoder an image of shape (rows, cols, channels) takes."""
+        """Return the number of decoder outputs for an image of shape (rows, cols, channels)."""
 
     @abstractmethod
     def check(self, images: Array, name: str) -> None:
-        """Raise ValueError if the likelihood does not take these images (n, rows, cols, channels)."""
+        """Raise ValueError unless all pixels of the images (n, rows, cols, channels) are in the likelihood's range."""
 
     @abstractmethod
     def record_loss(
@@ -56,23 +56,23 @@ class Likelihood(Parsable, ABC):
         ----------
         program : Program
         loss : array, shape (n * k,), float64
-            Is overwritten.
+            Overwritten.
         doutputs : array, shape (n * k, n_outputs), or None
-            Is overwritten with the gradient of the sum of `loss` times `weights`. May be `outputs`.
+            Overwritten with the gradient of the sum of `loss` times `weights`. May be `outputs`.
         outputs : array, shape (n * k, n_outputs)
             Row r belongs to image r // k.
         images : array, shape (n, rows * cols * channels)
         weights : array, shape (n * k,), float64, or None
-            Read when the program runs; None where there is no `doutputs`.
+            Read when the program runs; None without `doutputs`.
         """
 
     @abstractmethod
     def record_mean(self, program: Program, mean: Array, outputs: Array) -> None:
-        """Record mean (n, rows * cols * channels) = the expected image of each row of outputs; may be `outputs`."""
+        """Record mean (n, rows * cols * channels), the expected image of each row of outputs; may be `outputs`."""
 
 
 class Bernoulli(Likelihood):
-    """Each pixel is white with a probability whose logit is the decoder's output; grey pixels in [0, 1] are averages.
+    """Independent pixels, white with a probability whose logit is the decoder's output; grey in [0, 1] is an average.
 
     ``-log p(x | z) = -sum(x log(p) + (1 - x) log(1 - p))``, p = sigmoid(outputs) (Kingma & Welling 2014, appendix C.1).
 
@@ -85,11 +85,9 @@ class Bernoulli(Likelihood):
     activation = Sigmoid()
 
     def n_outputs(self, image_shape: tuple[int, int, int]) -> int:
-        """Return one output, a logit, for each pixel and channel."""
         return math.prod(image_shape)
 
     def check(self, images: Array, name: str) -> None:
-        """Raise ValueError unless all pixels are in [0, 1]."""
         check_range(images, name=name)
 
     def record_loss(
@@ -101,16 +99,14 @@ class Bernoulli(Likelihood):
         images: Array,
         weights: Array | None,
     ) -> None:
-        """Record the binary cross-entropy, from the logits, and its gradient."""
         losses.bce_with_logits(program, loss, doutputs, outputs, images, weights)
 
     def record_mean(self, program: Program, mean: Array, outputs: Array) -> None:
-        """Record the probabilities of the pixels."""
         elementwise.sigmoid(program, mean.reshape(-1), outputs.reshape(-1))
 
 
 def make_likelihood(likelihood: Likelihood | str) -> Likelihood:
-    """Return a likelihood from an instance or a call string such as "Bernoulli"; TypeError or ValueError."""
+    """Return a likelihood, or make it from a call string such as "Bernoulli"; raise TypeError or ValueError."""
     if isinstance(likelihood, Likelihood):
         return likelihood
     if not isinstance(likelihood, str):

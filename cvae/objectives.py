@@ -1,6 +1,6 @@
 """Objectives: what training minimizes, recorded from codes, outputs and likelihood.
 
-A new objective gives what is abstract here; the engine and the models use nothing else of it.
+A new objective implements the abstract methods; the engine and the models need nothing else.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Objective(Parsable, ABC):
     Attributes
     ----------
     codes : int
-        How many codes are drawn for each image in training.
+        Number of codes drawn for each image in training.
     terms : tuple of str
-        The names of the sums over a batch's images that the loss is made of, and that a history shows.
+        Names of the terms of the loss, which are summed over a batch's images and shown in the history.
     """
 
     codes = 1
@@ -31,29 +31,27 @@ class Objective(Parsable, ABC):
 
     @abstractmethod
     def prepare(self, batch: Batch) -> None:
-        """Write the weights that the recorded passes read; called before each run of them."""
+        """Write the weights that the recorded passes read; called before each run."""
 
     @abstractmethod
     def record_loss(self, program: Program, batch: Batch, likelihood: Likelihood) -> None:
         """Record the terms, summed over the images, and the gradient with respect to the decoder's outputs.
 
-        From `batch.outputs`, `images`, `mean`, `log_var`, `noise`, `deviation` and `z` to `batch.totals`, an element
-        for each of `terms`, and `batch.doutputs`, the gradient of the mean of the loss over the images.
+        The inputs are `batch.outputs`, `images`, `mean`, `log_var`, `noise`, `deviation` and `z`; the results are
+        `batch.totals`, an element for each of `terms`, and `batch.doutputs`, the gradient of the loss averaged over
+        the images.
         """
 
     @abstractmethod
     def record_code_gradient(self, program: Program, batch: Batch) -> None:
-        """Record `batch.dcode`, the gradient with respect to the encoder's output, from `batch.dz`.
-
-        `dz` is the gradient that came down through the decoder.
-        """
+        """Record `batch.dcode`, the gradient with respect to the encoder's output, from the decoder's `batch.dz`."""
 
     @abstractmethod
     def loss(self, terms: Sequence[float]) -> float:
         """Return the loss, a linear function of the terms."""
 
     def validation_loss(self, reconstruction: float, kl: float) -> float:
-        """Return the loss of images that are not trained on, from both terms of their negative ELBO."""
+        """Return the loss of validation images from the two terms of their negative ELBO."""
         return reconstruction + kl
 
 
@@ -79,12 +77,10 @@ class ELBO(Objective):
         self.beta = check_number("beta", beta, "[0, inf)")
 
     def prepare(self, batch: Batch) -> None:
-        """Have each image count 1/n."""
         batch.weights.fill(1 / len(batch.weights))
         batch.kl_weights.fill(self.beta / len(batch.kl_weights))
 
     def record_loss(self, program: Program, batch: Batch, likelihood: Likelihood) -> None:
-        """Record both terms and their gradients."""
         likelihood.record_loss(
             program, batch.reconstruction, batch.doutputs, batch.outputs, batch.images, batch.weights
         )
@@ -94,21 +90,18 @@ class ELBO(Objective):
         losses.total(program, batch.totals[1:], batch.kl)
 
     def record_code_gradient(self, program: Program, batch: Batch) -> None:
-        """Record the gradient of the reparameterized codes, and that of the KL divergence."""
         gradients = batch.dmean, batch.dlog_var
         latent.backward(program, batch.dcode, batch.dz, batch.noise, batch.deviation, *gradients)
 
     def loss(self, terms: Sequence[float]) -> float:
-        """Return reconstruction + beta * kl."""
         return terms[0] + self.beta * terms[1]
 
     def validation_loss(self, reconstruction: float, kl: float) -> float:
-        """Return reconstruction + beta * kl."""
         return self.loss((reconstruction, kl))
 
 
 def make_objective(objective: Objective | str) -> Objective:
-    """Return an objective from an instance or a call string such as "ELBO(beta=4)"; TypeError or ValueError."""
+    """Return an objective, or make it from a call string such as "ELBO(beta=4)"; raise TypeError or ValueError."""
     if isinstance(objective, Objective):
         return objective
     if not isinstance(objective, str):
