@@ -16,8 +16,8 @@ try:
     from cvae.vae import BernoulliVAE, load
     from cvae.version import __version__
 except ImportError as error:
-    # The kernels cannot be imported.  The command reports that in one sentence, which has to happen here because its
-    # own modules are imported after this one.  With `python -m cvae` its name is still "-m" at this point.
+    # The kernels cannot be imported. The command reports that in one sentence, which has to happen here because its
+    # own modules are imported after this one. With `python -m cvae` its name is still "-m" at this point.
     if error.name is None and os.path.basename(sys.argv[0]) in ("cvae", "-m"):
         print(f"cvae: error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -27,16 +27,9 @@ if TYPE_CHECKING:
     from cvae import datasets
 
 __all__ = [
-    "VAE",
-    "BernoulliVAE",
-    "NotFittedError",
-    "__version__",
-    "datasets",
-    "get_num_threads",
-    "load",
-    "minibatch",
+    "VAE", "BernoulliVAE", "NotFittedError", "__version__", "datasets", "get_num_threads", "load", "minibatch",
     "set_num_threads",
-]
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -27,7 +27,7 @@ class VAE(ByHand):
     """Variational autoencoder from any layers, trained on the CPU.
 
     The encoder is the given layers followed by a dense layer for the mean and log variance of each image's code z; the
-    decoder is the given layers followed by a dense layer for the outputs from which the likelihood takes each pixel.
+    decoder is the given layers followed by a dense layer for the outputs that the likelihood needs.
 
     Parameters
     ----------

@@ -138,12 +138,11 @@ class Network:
                 kept = np.empty_like(gradients[i + 1])
                 program.call(np.copyto, kept, gradients[i + 1])
                 layer.record_backward(program, separate_dx.reshape(outputs[i].shape), kept, *passes[1:], None)
-            if not layer.trainable or not layer.gradients:
-                layer.record_backward(program, gradients[i], *passes, None)
-            elif updates is None:
-                layer.record_backward(program, gradients[i], *passes, layer.gradients)
-            else:
+            is_trained = layer.trainable and bool(layer.gradients)
+            if is_trained and updates is not None:
                 layer.record_descent(program, gradients[i], *passes, updates)
+            else:
+                layer.record_backward(program, gradients[i], *passes, layer.gradients if is_trained else None)
 
     @property
     def _first(self) -> int:

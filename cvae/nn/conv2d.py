@@ -114,10 +114,9 @@ class Conv2D(WeightedLayer):
         return resolve_pad(self.pad, (in_shape[1], in_shape[2]), self.kernel_shape, self.stride, self.dilation)
 
     def output_shape(self, in_shape: Shape) -> Shape:
-        rows_cols = conv_output_shape(
-            (in_shape[1], in_shape[2]), self.kernel_shape, self.stride, self._pad4(in_shape), self.dilation
-        )
-        return in_shape[0], *rows_cols, self.out_ch
+        n, rows, cols, _ = in_shape
+        size = conv_output_shape((rows, cols), self.kernel_shape, self.stride, self._pad4(in_shape), self.dilation)
+        return n, *size, self.out_ch
 
     def _weight_shape(self, in_shape: Shape) -> Shape:
         if self.in_ch is not None and self.in_ch != in_shape[3]:
@@ -191,9 +190,9 @@ class Conv2D(WeightedLayer):
 def winograd_is_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int], in_ch: int, out_ch: int) -> bool:
     """Return whether Winograd's algorithm is faster than the direct one; stride 1, no dilation, kernels up to 5x5.
 
-    The costs are counted in multiplications per image.  Direct: kernel elements x in_ch x out_ch per output pixel.
+    The costs are counted in multiplications per image. Direct: kernel elements x in_ch x out_ch per output pixel.
     Winograd: 64 x in_ch x out_ch per tile of 8x8 frequencies, and as much as WINOGRAD_TRANSFORM multiplications per
-    frequency and channel for the transforms.  Channels are rounded up to whole vectors of 16.
+    frequency and channel for the transforms. Channels are rounded up to whole vectors of 16.
     """
     outputs = winograd.outputs(max(kernel_shape))
     tiles = math.ceil(out_shape[0] / outputs) * math.ceil(out_shape[1] / outputs)
@@ -205,8 +204,8 @@ def winograd_is_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int]
 def winograd_rows_are_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int]) -> bool:
     """Return the same for the forward pass of at most FEW_CHANNELS channels, which transforms rows only.
 
-    The costs are multiplications per output row, input and output channel.  Winograd: one per tile, point and kernel
-    row, and WINOGRAD_ROWS_TRANSFORM per tile and point.  Direct: one per output and kernel element.
+    The costs are multiplications per output row, input and output channel. Winograd: one per tile, point and kernel
+    row, and WINOGRAD_ROWS_TRANSFORM per tile and point. Direct: one per output and kernel element.
     """
     outputs = winograd.outputs(kernel_shape[1])
     transformed = math.ceil(out_shape[1] / outputs) * 8 * (kernel_shape[0] + WINOGRAD_ROWS_TRANSFORM)

@@ -54,10 +54,9 @@ class Pool2D(LayerBase):
         dtype: npt.DTypeLike = "float32",
     ) -> None:
         super().__init__(optimizer, dtype=dtype)
-        self.mode = mode
         self.kernel_shape: Any = kernel_shape
         self.stride: Any = stride
-        self.pad = pad
+        self.pad, self.mode = pad, mode
         self._check_sizes()
         self.in_ch: int | None = None
         self.out_ch: int | None = None
@@ -80,10 +79,10 @@ class Pool2D(LayerBase):
         return resolve_pad(self.pad, (in_shape[1], in_shape[2]), self.kernel_shape, self.stride)
 
     def output_shape(self, in_shape: Shape) -> Shape:
-        rows_cols = conv_output_shape(
-            (in_shape[1], in_shape[2]), self.kernel_shape, self.stride, self._pad4(in_shape), operation="pooling"
-        )
-        return in_shape[0], *rows_cols, in_shape[3]
+        n, rows, cols, channels = in_shape
+        pad4 = self._pad4(in_shape)
+        size = conv_output_shape((rows, cols), self.kernel_shape, self.stride, pad4, operation="pooling")
+        return n, *size, channels
 
     def window(self, in_shape: Shape) -> dict[str, Any]:
         """Return the windows' geometry in an input of this shape, as arguments of the kernels."""

@@ -27,7 +27,7 @@ class Optimized(Protocol):
     gradients: dict[str, Array]
 
 
-class _Move:
+class _LayerStep:
     """A layer's optimizer and the parameters that it updates, by name, each with its state, possibly a new one."""
 
     def __init__(self, layer: Optimized) -> None:
@@ -48,7 +48,7 @@ class Updates:
     def __init__(self) -> None:
         self._program = Program()
         self._layers: list[Optimized] = []
-        self._moves: list[_Move] = []
+        self._steps: list[_LayerStep] = []
         self._snapshot = Snapshot([], [])  # of what recordings depend on
         self._is_constant = False  # whether the scalars of all steps are the same
         self._all_scalars = np.empty(0)
@@ -71,13 +71,13 @@ class Updates:
         Errors are those of `apply`.
         """
         is_new = [*layers] != self._layers or not self._snapshot.holds()
-        moves = [_Move(layer) for layer in layers] if is_new else self._moves
-        scalars = _next_scalars(moves, cur_loss)
+        steps = [_LayerStep(layer) for layer in layers] if is_new else self._steps
+        scalars = _next_scalars(steps, cur_loss)
         # Nothing below fails.
         if is_new:
-            self._keep(layers, moves, len(scalars))
+            self._keep(layers, steps, len(scalars))
         self._all_scalars[:] = scalars
-        self._is_constant = all(_is_constant(move.optimizer) for move in moves)
+        self._is_constant = all(_is_constant(step.optimizer) for step in steps)
         self._count()
         return is_new
 
@@ -88,25 +88,30 @@ class Updates:
         this skips all checks whose answer cannot have changed.
         """
         if not self._is_constant:
-            self._all_scalars[:] = _next_scalars(self._moves, cur_loss)
+            self._all_scalars[:] = _next_scalars(self._steps, cur_loss)
         self._count()
 
     def _count(self) -> None:
-        for move in self._moves:
-            move.optimizer.step()
+        for step in self._steps:
+            step.optimizer.step()
             if not self._is_constant:
-                for name in move.parameters:
-                    move.optimizer.count_update(name)
+                for name in step.parameters:
+                    step.optimizer.count_update(name)
 
-    def _keep(self, layers: Sequence[Optimized], moves: list[_Move], n_scalars: int) -> None:
-        """Keep these moves until something that they depend on changes."""
+    def _keep(self, layers: Sequence[Optimized], steps: list[_LayerStep], n_scalars: int) -> None:
+        """Keep these steps until something that they depend on changes."""
         self._all_scalars, self._scalars, end = np.empty(n_scalars), {}, 0
-        for layer, move in zip(layers, moves, strict=True):
-            for name, (_, state) in move.parameters.items():
-                move.optimizer.cache[name] = state
-                first, end = end, end + move.optimizer.n_scalars
+        for layer, step in zip(layers, steps, strict=True):
+            for name, (_, state) in step.parameters.items():
+                step.optimizer.cache[name] = state
+                first, end = end, end + step.optimizer.n_scalars
                 self._scalars[id(layer.parameters), name] = self._all_scalars[first:end]
-        self._layers, self._moves, self._snapshot = [*layers], moves, _snapshot(layers)
+        optimizers = [layer.optimizer for layer in layers]
+        caches = [optimizer.cache for optimizer in optimizers]
+        states = [state for cache in caches for state in cache.values() if isinstance(state, Mapping)]
+        arrays = [mapping for layer in layers for mapping in (layer.parameters, layer.gradients)]
+        self._snapshot = Snapshot([*layers, *optimizers], [*arrays, *caches, *states])
+        self._layers, self._steps = [*layers], steps
 
     def record(self, program: Program, layer: Optimized, names: Sequence[str] | None = None) -> None:
         """Record the prepared step of all or some of a layer's parameters from its `gradients`."""
@@ -128,13 +133,13 @@ class Updates:
         return optimizer.rule, states, self._scalars[id(layer.parameters), name]
 
 
-def _next_scalars(moves: Sequence[_Move], cur_loss: float | None) -> list[float]:
-    """Return the concatenated scalars of the next step of all moves."""
+def _next_scalars(steps: Sequence[_LayerStep], cur_loss: float | None) -> list[float]:
+    """Return the scalars of the next steps, concatenated."""
     scalars: list[float] = []
-    for move in moves:
-        optimizer = move.optimizer
+    for step in steps:
+        optimizer = step.optimizer
         rate = optimizer.lr_scheduler(optimizer.cur_step + 1, cur_loss)
-        for parameter, state in move.parameters.values():
+        for parameter, state in step.parameters.values():
             scalars += optimizer.scalars(rate, parameter, state)
     return scalars
 
@@ -142,10 +147,3 @@ def _next_scalars(moves: Sequence[_Move], cur_loss: float | None) -> list[float]
 def _is_constant(optimizer: OptimizerBase) -> bool:
     """Return whether an optimizer's scalars are the same in all steps, and no updates are counted."""
     return type(optimizer) in (SGD, AdaGrad, RMSProp) and type(optimizer.lr_scheduler) is ConstantScheduler
-
-
-def _snapshot(layers: Sequence[Optimized]) -> Snapshot:
-    optimizers = [layer.optimizer for layer in layers]
-    states = [state for each in optimizers for state in each.cache.values() if isinstance(state, Mapping)]
-    arrays = [mapping for layer in layers for mapping in (layer.parameters, layer.gradients)]
-    return Snapshot([*layers, *optimizers], [*arrays, *(each.cache for each in optimizers), *states])
