@@ -200,7 +200,8 @@ def parameters_of(vae):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("likelihood", "objective", "k"), COMBINATIONS)
 def test_training_lowers_the_loss(likelihood, objective, k, dtype):
-    X = random_images(32, IMAGE_SHAPE) > 0.5
+    X = np.zeros((32, *IMAGE_SHAPE), bool)
+    X[::2] = True
     vae = model(likelihood, objective, dtype, optimizer="Adam(lr=0.01)").fit(X, n_epochs=60)
     assert np.mean(vae.history_["loss"][-3:]) < np.mean(vae.history_["loss"][:3]) - 2
     assert set(vae.history_) == {"loss", *vae._objective.terms, "seconds", "images_per_second"}
