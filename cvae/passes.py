@@ -77,11 +77,7 @@ class Passes:
         self._snapshot = Snapshot(self.layers, [arrays for layer in self.layers for arrays in _arrays_of(layer)])
 
     def is_current(
-        self,
-        encoder: Mapping[str, Layer],
-        decoder: Mapping[str, Layer],
-        likelihood: Likelihood,
-        objective: Objective,
+        self, encoder: Mapping[str, Layer], decoder: Mapping[str, Layer], likelihood: Likelihood, objective: Objective
     ) -> bool:
         """Return whether the passes are made from these objects, and nothing of them has been replaced since."""
         # Layers are equal only if they are the same.

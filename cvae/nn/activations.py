@@ -17,6 +17,11 @@ import numpy.typing as npt
 from cvae.nn.special_functions import logistic, logistic_grad, logistic_grad2, normal_cdf, normal_density
 from cvae.parsing import Parsable, check_bool, check_number
 
+__all__ = [
+    "ACTIVATIONS", "ELU", "GELU", "SELU", "ActivationBase", "Affine", "Exponential", "HardSigmoid", "Identity",
+    "LeakyReLU", "ReLU", "Sigmoid", "SoftPlus", "Tanh",
+]  # fmt: skip
+
 Array = npt.NDArray[np.floating]
 
 

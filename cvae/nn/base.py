@@ -79,11 +79,7 @@ class LayerBase(Layer, ABC):
         names = [name for name in inspect.signature(type(self)).parameters if name != "random_state"]
         values = {name: getattr(self, name) for name in (*names, *self.size_names)}
         optimizer = self.optimizer
-        state = {
-            "cache": optimizer.cache,
-            "hyperparameters": optimizer.hyperparameters,
-            "cur_step": optimizer.cur_step,
-        }
+        state = {"cache": optimizer.cache, "hyperparameters": optimizer.hyperparameters, "cur_step": optimizer.cur_step}
         if "act_fn" in values and self.act_fn is not None:
             values["act_fn"] = str(self.act_fn)
         return {**values, "layer": type(self).__name__, "dtype": self.dtype.name, "optimizer": state}
