@@ -25,6 +25,7 @@ class Estimator(ABC):
     """
 
     T: int
+    keeps_parameters: frozenset[str]  # arguments whose change leaves the parameters as they are
 
     @classmethod
     def _argument_names(cls) -> tuple[str, ...]:
@@ -50,10 +51,11 @@ class Estimator(ABC):
         values = [*map(vars(self).__getitem__, self._arguments)]
         if all(map(is_, values, self._in_effect)):
             return
-        self._check_arguments()
         pairs = zip(self._arguments, values, self._in_effect, strict=True)
-        self._take_effect({name for name, value, before in pairs if not _is_same(value, before)})
-        self._remember_arguments()
+        with undone_on_error([self]):
+            self._check_arguments()
+            self._take_effect({name for name, value, before in pairs if not _is_same(value, before)})
+            self._remember_arguments()
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments by name, as scikit-learn's estimators do."""
@@ -78,10 +80,15 @@ class Estimator(ABC):
         for name in params:
             if name not in names:
                 raise ValueError(f"set_params must get arguments of {type(self).__name__}, got {name!r}")
+        current = self.get_params()
+        changed = {name: value for name, value in params.items() if not _is_same(value, current[name])}
         with undone_on_error([self]):
-            for name, value in params.items():
-                setattr(self, name, value)
-            self._sync()
+            if changed.keys() <= self.keeps_parameters:
+                for name, value in changed.items():
+                    setattr(self, name, value)
+                self._sync()
+            else:  # a subclass may derive others from its arguments
+                self.__init__(**current | changed)  # type: ignore[misc]
         return self
 
     def __repr__(self) -> str:
@@ -104,4 +111,4 @@ class Estimator(ABC):
 
 
 def _is_same(value: Any, other: Any) -> bool:
-    return value is other or (type(value) is type(other) and bool(np.all(value == other)))
+    return value is other or (type(value) is type(other) and np.array_equal(value, other))

@@ -31,17 +31,17 @@ class Snapshot:
     def __init__(self, objects: Iterable[Revised], dictionaries: Iterable[Mapping[str, Any]]) -> None:
         self._objects, self._dictionaries = list(objects), list(dictionaries)
         self._revisions = [each.revision for each in self._objects]
-        self._sizes = [*map(len, self._dictionaries)]
+        self._keys = [*map(list, self._dictionaries)]
         self._values = self._current_values()
 
     def _current_values(self) -> list[Any]:
-        return [value for each in self._dictionaries for value in each.values() if type(value) is not int]
+        return [value for each in self._dictionaries for value in each.values() if not isinstance(value, int)]
 
     def holds(self) -> bool:
         """Return whether nothing has been assigned, replaced, added or removed since."""
-        # Called for each image that is encoded alone: no generator, no key is looked up.
+        # Called for each image that is encoded alone: no generators, no lookups by key.
         return (
             [each.revision for each in self._objects] == self._revisions
-            and [*map(len, self._dictionaries)] == self._sizes
+            and [*map(list, self._dictionaries)] == self._keys
             and all(map(is_, self._current_values(), self._values))
         )
