@@ -104,9 +104,8 @@ def _shape_through(part: str, layers: Layers, shape: tuple[int, ...]) -> tuple[i
     for name, layer in layers.items():
         if layer.input_ndim is not None and layer.input_ndim != len(shape):
             hint = " (a Flatten() before it?)" if layer.input_ndim == 2 else ""
-            raise ValueError(
-                f"{part}/{name} must get arrays of {layer.input_ndim} dimensions, got the shape {shape}{hint}"
-            )
+            found = f"(n, {', '.join(map(str, shape[1:]))})"
+            raise ValueError(f"{part}/{name} must get arrays of {layer.input_ndim} dimensions, got {found}{hint}")
         shape = layer.output_shape(shape)
     return shape
 

@@ -196,7 +196,8 @@ class ByHand(Inference):
         return passes
 
     def _output_gradients(self, target: Array, noise: Array) -> dict[str, Array]:
-        if any(len(layer.X) != 1 for layer in self._layers().values()):
+        layers = self._layers().values()
+        if not all(layer.has_retained for layer in layers) or any(len(layer.X) != 1 for layer in layers):
             return {}  # a layer has been flushed, or used by itself
         with limit_threads(self.n_threads):
             passes = self._repeated(self._retained[0])
