@@ -15,12 +15,12 @@ from cvae._kernels import elementwise, losses
 from cvae._kernels.program import Program
 from cvae.data.images import check_range
 from cvae.nn.activations import ActivationBase, Sigmoid
-from cvae.parsing import Parsable, object_from_call, subclasses_by_name
+from cvae.parsing import Constant
 
 Array = npt.NDArray[Any]
 
 
-class Likelihood(Parsable, ABC):
+class Likelihood(Constant, ABC):
     """Base of the likelihoods p(x | z) of images, given the rows of outputs that a decoder computes from codes.
 
     Attributes
@@ -103,13 +103,3 @@ class Bernoulli(Likelihood):
 
     def record_mean(self, program: Program, mean: Array, outputs: Array) -> None:
         elementwise.sigmoid(program, mean.reshape(-1), outputs.reshape(-1))
-
-
-def make_likelihood(likelihood: Likelihood | str) -> Likelihood:
-    """Return a likelihood, or make it from a call string such as "Bernoulli"; raise TypeError or ValueError."""
-    if isinstance(likelihood, Likelihood):
-        return likelihood
-    if not isinstance(likelihood, str):
-        raise TypeError(f"likelihood must be a likelihood or its call string, got {likelihood!r}")
-    made: Likelihood = object_from_call(likelihood, subclasses_by_name(Likelihood), "likelihood")
-    return made

@@ -1,6 +1,6 @@
 """The passes of an autoencoder over a batch, one method each, recorded once per batch size and run many times.
 
-`fit` and the steps by hand run the same recorded passes.
+`fit` and the steps by hand record the same passes of the same layers; `fit` has layers update parameters on the way.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class Passes:
         list of float
             The objective's terms, summed over the images.
         """
-        self._objective.prepare(self._batch.head(n, n * self.codes))
+        self._objective.prepare(self.batch_of(n))
         self._run(self._record_loss, n)
         totals: list[float] = self._batch.totals.tolist()
         return totals
@@ -179,7 +179,7 @@ class Passes:
 
     def forward(self, n: int) -> Array:
         """Run the forward pass of `loss` without the loss; return the mean image of each code in a new array."""
-        mean = np.empty((n * self.codes, self._means.shape[1]), self.images.dtype)
+        mean = np.empty((n * self.codes, self.images[0].size), self.images.dtype)
         self._run(self._record_forward, n)
         run(self._likelihood.record_mean, mean, self._batch.outputs[: len(mean)])
         return mean
@@ -222,12 +222,12 @@ class Passes:
 
     def _target(self, images: Array) -> Batch:
         """Return the arrays of the batch with `images` in the place of the encoded images."""
-        batch = self._batch.head(len(images), len(images) * self.codes)
+        batch = self.batch_of(len(images))
         batch.images = images.reshape(len(images), -1)
         self._objective.prepare(batch)
         return batch
 
-    def codes_of(self, n: int) -> Batch:
+    def batch_of(self, n: int) -> Batch:
         """Return the arrays between encoder and decoder of the first n images, valid until the next pass."""
         return self._batch.head(n, n * self.codes)
 
@@ -254,7 +254,7 @@ class Passes:
 
     def _record_forward(self, program: Program, n: int) -> None:
         self._record_encode(program, n)
-        self._record_codes(program, self._batch.head(n, n * self.codes))
+        self._record_codes(program, self.batch_of(n))
 
     def _record_codes(self, program: Program, batch: Batch) -> None:
         latent.sample(program, batch.z, batch.deviation, batch.mean, batch.log_var, batch.code, batch.noise)
@@ -274,13 +274,13 @@ class Passes:
 
     def _record_loss(self, program: Program, n: int) -> None:
         self._record_forward(program, n)
-        self._objective.record_loss(program, self._batch.head(n, n * self.codes), self._likelihood)
+        self._objective.record_loss(program, self.batch_of(n), self._likelihood)
 
     def _record_descent(self, program: Program, n: int) -> None:
         self._record_down(program, n, self._updates, None)
 
     def _record_down(self, program: Program, n: int, updates: Updates | None, image_grad: Array | None) -> None:
-        batch = self._batch.head(n, n * self.codes)
+        batch = self.batch_of(n)
         self._decoder.record_backward(program, batch.z, dx=batch.dz, updates=updates)
         self._objective.record_code_gradient(program, batch)
         self._encoder.record_backward(program, self.images[:n], updates=updates, separate_dx=image_grad)

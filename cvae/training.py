@@ -84,6 +84,7 @@ def train(
                     # Epochs without validation data count as NaN.
                     column = model.history_.setdefault(name, [math.nan] * (epoch - 1))
                     column.append(entry.get(name, math.nan))
+                model.flush_gradients()  # training leaves their contents unspecified
                 answers = [callback(model, epoch, dict(entry)) for callback in callbacks]
                 if interrupt.pressed:
                     raise KeyboardInterrupt

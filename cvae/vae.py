@@ -158,7 +158,8 @@ class BernoulliVAE(VAE):
 
     def _arguments_of(self, layer: str) -> dict[str, Any]:
         """Return a layer's arguments: those whose names start with `layer`, by the rest of the name."""
-        return {name.removeprefix(layer): value for name, value in vars(self).items() if name.startswith(layer)}
+        names = [name for name in BernoulliVAE._argument_names() if name.startswith(layer)]
+        return {name.removeprefix(layer): getattr(self, name) for name in names}
 
     def _make_likelihood(self) -> Likelihood:
         return Bernoulli()
@@ -189,7 +190,7 @@ class BernoulliVAE(VAE):
             "loss": str(self.loss),
             **{name: getattr(self, name) for name in ("T", "init", "optimizer", "latent_dim")},
             "enc_conv1_in_ch": self.encoder["Conv1"].hyperparameters["in_ch"],
-            **{name: value for name, value in vars(self).items() if name.startswith("enc_")},
+            **{f"enc_{name}": value for name, value in self._arguments_of("enc_").items()},
             "encoder_ids": list(self.encoder),
             "decoder_ids": list(self.decoder),
             **self._components("hyperparameters"),

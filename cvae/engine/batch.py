@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,7 @@ Array = npt.NDArray[Any]
 PER_ROW = ("noise", "z", "dz", "outputs", "doutputs", "reconstruction", "weights")
 
 
-@dataclasses.dataclass
-class Batch:
+class Batch(SimpleNamespace):
     """The arrays that objectives record from and to. T is the size of a code; row r of n * k belongs to image r // k.
 
     Attributes
@@ -85,5 +84,5 @@ class Batch:
 
     def head(self, n: int, rows: int) -> Batch:
         """Return the part for the first n images, with the first `rows` codes."""
-        arrays = {name: array for name, array in vars(self).items() if name != "totals"}
-        return dataclasses.replace(self, **{k: array[: rows if k in PER_ROW else n] for k, array in arrays.items()})
+        sizes = {name: rows if name in PER_ROW else n for name in vars(self)}
+        return Batch(**{name: a if name == "totals" else a[: sizes[name]] for name, a in vars(self).items()})

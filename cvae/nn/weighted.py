@@ -101,6 +101,7 @@ class WeightedLayer(LayerBase):
 
     def without_activation(self) -> Self:
         linear = copy.copy(self)
+        linear._retained = self._retained
         linear.act_fn = Identity()
         return linear
 
