@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -145,6 +145,6 @@ def _is_constant(optimizer: OptimizerBase) -> bool:
 
 def _snapshot(layers: Sequence[Optimized]) -> Snapshot:
     optimizers = [layer.optimizer for layer in layers]
-    states = [state for each in optimizers for state in each.cache.values() if isinstance(state, Mapping)]
+    states = [state for each in optimizers for state in each.cache.values() if isinstance(state, dict)]
     arrays = [mapping for layer in layers for mapping in (layer.parameters, layer.gradients)]
     return Snapshot([*layers, *optimizers], [*arrays, *(each.cache for each in optimizers), *states])
