@@ -136,7 +136,9 @@ class Core(Estimator):
 
     def _passes(self, batchsize: int, *, training: bool) -> Passes:
         """Return passes for batches of at least this size, cached for each Python thread."""
-        kept = _passes_of_models.of.setdefault(self, {})
+        kept = _passes_of_models.of.get(self)
+        if kept is None:
+            kept = _passes_of_models.of[self] = {}
         made_from = self.encoder_, self.decoder_, self._likelihood, self._objective
         passes = kept.get(training)
         if passes is None or passes.batchsize < batchsize or not passes.is_current(*made_from):

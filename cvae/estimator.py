@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from operator import is_
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from cvae._kernels.program import has_values
 from cvae.undo import undone_on_error
 
 
@@ -48,9 +48,9 @@ class Estimator(ABC):
 
     def _sync(self) -> None:
         """Apply arguments that were assigned; raise TypeError or ValueError if one is invalid."""
-        values = [*map(vars(self).__getitem__, self._arguments)]
-        if all(map(is_, values, self._in_effect)):
+        if has_values(vars(self), self._arguments, self._in_effect):
             return
+        values = map(vars(self).__getitem__, self._arguments)
         pairs = zip(self._arguments, values, self._in_effect, strict=True)
         with undone_on_error([self]):
             self._check_arguments()

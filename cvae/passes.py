@@ -57,8 +57,7 @@ class Passes:
         *,
         training: bool,
     ) -> None:
-        self._made_from = [*encoder.values()], [*decoder.values()]
-        self.layers = [*encoder.values(), *decoder.values()]
+        self.layers, self._depth = [*encoder.values(), *decoder.values()], len(encoder)
         self._likelihood, self._objective = likelihood, objective
         self.batchsize, self.codes = batchsize, objective.codes if training else 1
         self.images = empty((batchsize, *image_shape), self.layers[0].dtype)
@@ -80,9 +79,10 @@ class Passes:
         self, encoder: Mapping[str, Layer], decoder: Mapping[str, Layer], likelihood: Likelihood, objective: Objective
     ) -> bool:
         """Return whether the passes were made from these objects, in which nothing has been replaced since."""
-        same_layers = ([*encoder.values()], [*decoder.values()]) == self._made_from  # layers compare by identity
-        same = same_layers and likelihood is self._likelihood and objective is self._objective
-        return same and self._snapshot.holds()
+        # Layers compare by identity; comparing lists is faster than comparing one by one.
+        if self._objective is not objective or self._likelihood is not likelihood or not self._snapshot.holds():
+            return False
+        return [*encoder.values(), *decoder.values()] == self.layers and len(encoder) == self._depth
 
     # ---------------------------------------------------------------- inference
 

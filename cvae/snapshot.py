@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from operator import is_
+from collections.abc import Iterable
+from numbers import Number
 from typing import Any
+
+from cvae._kernels.program import is_unchanged
 
 
 class Revised:
@@ -24,24 +26,17 @@ class Snapshot:
     Parameters
     ----------
     objects : iterable of Revised
-    dictionaries : iterable of mappings
+    dictionaries : iterable of dict
         Their values are compared by identity: the contents of arrays may change. Numbers, which count, are ignored.
     """
 
-    def __init__(self, objects: Iterable[Revised], dictionaries: Iterable[Mapping[str, Any]]) -> None:
-        self._objects, self._dictionaries = list(objects), list(dictionaries)
-        self._revisions = [each.revision for each in self._objects]
-        self._keys = [*map(list, self._dictionaries)]
-        self._values = self._current_values()
-
-    def _current_values(self) -> list[Any]:
-        return [value for each in self._dictionaries for value in each.values() if not isinstance(value, int)]
+    def __init__(self, objects: Iterable[Revised], dictionaries: Iterable[dict[str, Any]]) -> None:
+        self._entries = [(vars(each), "revision", vars(each).get("revision")) for each in objects]
+        self._sizes = []
+        for each in dictionaries:
+            self._entries += [(each, name, value) for name, value in each.items() if not isinstance(value, Number)]
+            self._sizes.append((each, len(each)))
 
     def holds(self) -> bool:
         """Return whether nothing has been assigned, replaced, added or removed since."""
-        # Called for each image that is encoded alone: no generators, no lookups by key.
-        return (
-            [each.revision for each in self._objects] == self._revisions
-            and [*map(list, self._dictionaries)] == self._keys
-            and all(map(is_, self._current_values(), self._values))
-        )
+        return is_unchanged(self._entries, self._sizes)

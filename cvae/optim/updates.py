@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,7 +107,7 @@ class Updates:
                 self._scalars[id(layer.parameters), name] = self._all_scalars[first:end]
         optimizers = [layer.optimizer for layer in layers]
         caches = [optimizer.cache for optimizer in optimizers]
-        states = [state for cache in caches for state in cache.values() if isinstance(state, Mapping)]
+        states = [state for cache in caches for state in cache.values() if isinstance(state, dict)]
         arrays = [mapping for layer in layers for mapping in (layer.parameters, layer.gradients)]
         self._snapshot = Snapshot([*layers, *optimizers], [*arrays, *caches, *states])
         self._layers, self._steps = [*layers], steps
