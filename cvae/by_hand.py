@@ -71,6 +71,17 @@ class ByHand(Inference):
         return self._components("gradients")
 
     @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """The model's arguments, the names of its layers, and their hyperparameters."""
+        return {
+            "layer": type(self).__name__,
+            **self.get_params(),
+            "encoder_ids": list(self.encoder_),
+            "decoder_ids": list(self.decoder_),
+            **self._components("hyperparameters"),
+        }
+
+    @property
     def derived_variables(self) -> Mapping[str, Any]:
         """numpy-ml's intermediate values of the last `forward` and `backward`, such as gradients of layer outputs.
 

@@ -40,7 +40,7 @@ _passes_of_models = _PassesOfModels()
 class Core(Estimator):
     """Base of the models, which declare the arguments annotated here among their own and make layers from them."""
 
-    keeps_parameters = frozenset({"n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "objective", "beta"})
+    _keeps_parameters = frozenset({"n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "objective", "beta"})
     T: int
     n_epochs: int
     batchsize: int
@@ -89,7 +89,7 @@ class Core(Estimator):
         self._remember_arguments()
 
     def _take_effect(self, changed: set[str]) -> None:
-        if not changed <= self.keeps_parameters:
+        if not changed <= self._keeps_parameters:
             self._start()
             return
         objective = self._make_objective() if changed & {"objective", "beta"} else self._objective

@@ -25,7 +25,7 @@ class Estimator(ABC):
     """
 
     T: int
-    keeps_parameters: frozenset[str]  # arguments whose change leaves the parameters as they are
+    _keeps_parameters: frozenset[str]  # arguments whose change leaves the parameters as they are
 
     @classmethod
     def _argument_names(cls) -> tuple[str, ...]:
@@ -83,7 +83,7 @@ class Estimator(ABC):
         current = self.get_params()
         changed = {name: value for name, value in params.items() if not _is_same(value, current[name])}
         with undone_on_error([self]):
-            if changed.keys() <= self.keeps_parameters:
+            if changed.keys() <= self._keeps_parameters:
                 for name, value in changed.items():
                     setattr(self, name, value)
                 self._sync()

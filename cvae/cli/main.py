@@ -134,7 +134,7 @@ def _train(args: argparse.Namespace) -> None:
         vae = _new_model({"random_state": DEFAULT_SEED, **given})
         shape = vae.image_shape
     else:
-        fixed = [known[name].flag for name in given if name not in cvae.VAE.keeps_parameters]
+        fixed = [known[name].flag for name in given if name not in cvae.VAE._keeps_parameters]
         if fixed:
             raise ValueError(f"{', '.join(fixed)} cannot be changed with --resume")
         vae = cvae.load(args.resume).set_params(**given)

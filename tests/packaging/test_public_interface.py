@@ -9,11 +9,21 @@ import pytest
 from small_vae import subprocess_environment
 
 import cvae
-from cvae import BernoulliVAE, activations, initializers, layers, losses, optimizers, schedulers
+from cvae import (
+    BernoulliVAE,
+    activations,
+    initializers,
+    layers,
+    likelihoods,
+    losses,
+    objectives,
+    optimizers,
+    schedulers,
+)
 
 PUBLIC = {
     cvae: [
-        "BernoulliVAE", "NotFittedError", "datasets", "get_num_threads", "load", "minibatch", "set_num_threads",
+        "VAE", "BernoulliVAE", "NotFittedError", "datasets", "get_num_threads", "load", "minibatch", "set_num_threads",
     ],
     layers: ["Conv2D", "Pool2D", "Flatten", "FullyConnected"],
     activations: [
@@ -21,6 +31,8 @@ PUBLIC = {
         "Affine", "Identity",
     ],
     losses: ["VAELoss"],
+    likelihoods: ["Bernoulli", "Likelihood"],
+    objectives: ["ELBO", "Objective"],
     optimizers: ["SGD", "AdaGrad", "RMSProp", "Adam"],
     schedulers: ["ConstantScheduler", "ExponentialScheduler", "NoamScheduler", "KingScheduler"],
     initializers: ["WeightInitializer", "ActivationInitializer", "OptimizerInitializer", "SchedulerInitializer"],
@@ -57,10 +69,10 @@ def test_the_models_methods_exist_and_are_documented(name):
 
 def test_the_model_has_no_other_public_methods_or_attributes():
     methods = {name for name, _ in inspect.getmembers(BernoulliVAE) if not name.startswith("_")}
-    assert methods == {*METHODS, "loss"}
+    assert methods == {*METHODS, "loss", "encoder", "decoder"}
     arguments = set(inspect.signature(BernoulliVAE).parameters)
     attributes = {name for name in vars(BernoulliVAE()) if not name.startswith("_")}
-    assert attributes == {*arguments, "encoder", "decoder", "history_"}
+    assert attributes == {*arguments, "encoder_", "decoder_", "history_"}
 
 
 SIGNATURES = {
