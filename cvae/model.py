@@ -12,7 +12,6 @@ import numpy.typing as npt
 from cvae import assembly
 from cvae.by_hand import ByHand
 from cvae.core import Array
-from cvae.io import checkpoint
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase
 from cvae.nn.fully_connected import FullyConnected
@@ -200,5 +199,7 @@ class VAE(ByHand):
         OSError
             If the file cannot be written; an existing file of that name is then left unchanged.
         """
+        from cvae.io import checkpoint  # here, for it takes a tenth of the time of `import cvae`
+
         self._require_fitted()
         checkpoint.save(self, path)

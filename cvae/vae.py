@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from cvae.assembly import Layers
 from cvae.compat.losses import VAELoss
-from cvae.io import checkpoint
 from cvae.likelihoods import Bernoulli, Likelihood
 from cvae.model import VAE
 from cvae.nn.conv2d import Conv2D
@@ -217,5 +216,7 @@ def load(path: str | os.PathLike[str]) -> VAE:
     ValueError
         If it is not a cvae model file.
     """
+    from cvae.io import checkpoint  # here, for it takes a tenth of the time of `import cvae`
+
     classes: dict[str, type[VAE]] = {"BernoulliVAE": BernoulliVAE, "VAE": VAE}
     return checkpoint.load(classes, path)
