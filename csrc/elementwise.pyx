@@ -7,9 +7,22 @@ from stages cimport add_stage, new_work
 from tables cimport ceil_div, import_f32, import_f64, range_end
 
 cdef extern from "kernels/kernels.h" nogil:
+    enum:
+        MAX_CONSTANTS
+
+    ctypedef struct activation_function:
+        const char *name
+        int n_constants
+
     ctypedef struct kernel_table:
+        const activation_function *activations
         void (*relu_backward)(void *, const void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*sigmoid)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*activation_forward)(
+            void *, const void *, const activation_function *, const double *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*activation_backward)(
+            void *, const void *, const void *, const activation_function *, const double *, ptrdiff_t, ptrdiff_t
+        ) noexcept nogil
         void (*scale_bytes)(void *, const unsigned char *, ptrdiff_t) noexcept nogil
         int (*is_in_unit_range)(const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
 
@@ -17,9 +30,9 @@ cdef const kernel_table *f32 = <const kernel_table *> import_f32()
 cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 
 cdef enum:
-    RANGE = 4096           # elements of a piece of work
-    SMALL_WORK = 32_768    # elements below which waking other threads costs more than it saves
-    SMALL_SIGMOID = 8_192  # the same, where each takes an exponential
+    RANGE = 4096               # elements of a piece of work
+    SMALL_WORK = 32_768        # elements below which waking other threads costs more than it saves
+    SMALL_EXPONENTIAL = 8_192  # the same, where each takes an exponential
 
 
 cdef struct elements:
@@ -54,13 +67,98 @@ def sigmoid(program, floating[::1] out not None, const floating[::1] z not None)
     cdef elements *work = <elements *> new_work(program, (out, z), sizeof(elements), 0, 0)
     work.table, work.size = f32 if floating is float else f64, size
     work.out, work.first = &out[0], &z[0]
-    add_stage(program, sigmoid_range, work, ceil_div(size, RANGE), size < SMALL_SIGMOID)
+    add_stage(program, sigmoid_range, work, ceil_div(size, RANGE), size < SMALL_EXPONENTIAL)
 
 
 cdef void sigmoid_range(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const elements *e = <const elements *> work
     e.table.sigmoid(e.out, e.first, index * RANGE, range_end(index, RANGE, e.size))
 
+
+# ------------------------------------------------------------ activations
+
+cdef struct activation:
+    const kernel_table *table
+    const activation_function *function
+    double[MAX_CONSTANTS] constants
+    void *out
+    const void *dy
+    const void *z
+    ptrdiff_t size
+
+
+def activations():
+    """Numbers of constants, by the name of the activation function."""
+    found = {}
+    cdef const activation_function *function = f32.activations
+    while function.name != NULL:
+        found[function.name.decode()] = function.n_constants
+        function += 1
+    return found
+
+
+def activation_forward(
+    program,
+    floating[::1] y not None,           # OUT (size), may be z
+    const floating[::1] z not None,     # IN  (size)
+    str name,                           # one of activations()
+    tuple constants not None,           # numbers, as many as the function has
+):
+    """y = f(z)."""
+    cdef ptrdiff_t size = y.shape[0]
+    if z.shape[0] != size:
+        raise ValueError(f"y and z must have the same size, got {size} and {z.shape[0]}")
+    cdef activation *work = new_activation(program, (y, z), f32 if floating is float else f64, name, constants)
+    work.out, work.z, work.size = &y[0], &z[0], size
+    add_stage(program, activation_range, work, ceil_div(size, RANGE), size < SMALL_EXPONENTIAL)
+
+
+def activation_backward(
+    program,
+    floating[::1] dz not None,          # OUT (size), may be dy or z
+    const floating[::1] dy not None,    # IN  (size)
+    const floating[::1] z not None,     # IN  (size)
+    str name,                           # one of activations()
+    tuple constants not None,           # numbers, as many as the function has
+):
+    """dz = dy f'(z)."""
+    cdef ptrdiff_t size = dz.shape[0]
+    if dy.shape[0] != size or z.shape[0] != size:
+        raise ValueError(f"dz, dy and z must have the same size, got {size}, {dy.shape[0]} and {z.shape[0]}")
+    cdef activation *work = new_activation(program, (dz, dy, z), f32 if floating is float else f64, name, constants)
+    work.out, work.dy, work.z, work.size = &dz[0], &dy[0], &z[0], size
+    add_stage(program, activation_backward_range, work, ceil_div(size, RANGE), size < SMALL_EXPONENTIAL)
+
+
+cdef activation *new_activation(
+    object program, tuple arrays, const kernel_table *table, str name, tuple constants
+) except NULL:
+    """The work of a function with these constants, still without arrays; ValueError if there is none."""
+    counts = activations()
+    if name not in counts:
+        raise ValueError(f"name must be one of {', '.join(counts)}, got {name!r}")
+    if len(constants) != counts[name]:
+        raise ValueError(f"{name} must have {counts[name]} constants, got {len(constants)}")
+    cdef activation *work = <activation *> new_work(program, arrays, sizeof(activation), 0, 0)
+    work.table, work.function = table, table.activations + [*counts].index(name)
+    cdef ptrdiff_t i
+    for i in range(len(constants)):
+        work.constants[i] = constants[i]
+    return work
+
+
+cdef void activation_range(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const activation *a = <const activation *> work
+    a.table.activation_forward(a.out, a.z, a.function, a.constants, index * RANGE, range_end(index, RANGE, a.size))
+
+
+cdef void activation_backward_range(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const activation *a = <const activation *> work
+    a.table.activation_backward(a.out, a.dy, a.z, a.function, a.constants, index * RANGE,
+                                range_end(index, RANGE, a.size))
+
+
+# ----------------------------------------------------------------- images
 
 def gather(
     program,

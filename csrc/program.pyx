@@ -46,12 +46,14 @@ cdef class Program:
         Where kernels record themselves (stages.pxd).
     kept : list
         What must live as long as the program.
+    calls : list
+        The Python functions: (number of stages before the call, function, arguments).
     """
 
     cdef stage_list *list    # in `stages`
     cdef readonly object stages
     cdef readonly list kept
-    cdef list calls    # (number of stages before the call, function, arguments)
+    cdef readonly list calls
 
     def __cinit__(self):
         self.list = <stage_list *> calloc(1, sizeof(stage_list))

@@ -134,6 +134,15 @@ KERNEL(void, widen, (int32_t *places, const uint8_t *in, ptrdiff_t count))
 /* Whether all elements are in [0, 1]; NaN is not. */
 KERNEL(int, is_in_unit_range, (const void *x, ptrdiff_t first, ptrdiff_t last))
 
+/* ---- Activation functions of elements first <= i < last of flat arrays (activations.h) */
+
+KERNEL(void, activation_forward,
+       (void *y, const void *z, const activation_function *function, const double *constants, ptrdiff_t first,
+        ptrdiff_t last))
+KERNEL(void, activation_backward,
+       (void *dz, const void *dy, const void *z, const activation_function *function, const double *constants,
+        ptrdiff_t first, ptrdiff_t last))
+
 /* ---- Losses (losses.h) */
 
 /* The binary cross-entropy of row `row` of logits (., m) to row `target` of y (., m).  The same row of dlogits, unless

@@ -1,4 +1,5 @@
 /* All kernels for one number type and one instruction set; the build compiles this file once for each pair. */
+#include "activations.h"
 #include "column_sums.h"
 #include "conv2d.h"
 #include "conv_pool.h"
@@ -27,6 +28,7 @@ const kernel_table TABLE = {
     .block_scratch = SCRATCH_SIZE,
     .dense_scratch = DENSE_SCRATCH,
     .update_rules = UPDATE_RULES,
+    .activations = ACTIVATION_FUNCTIONS,
 #define KERNEL(type, name, arguments) .name = name,
 #include "kernel_list.h"
 #undef KERNEL

@@ -89,7 +89,9 @@ class WeightedLayer(LayerBase):
     def record_forward(self, program: Program, x: Array, y: Array, saved: Arrays, *, training: bool) -> None:
         act_fn, Z = self.act_fn, saved.get("Z")
         self.record_affine(program, x, y if Z is None else Z, relu=isinstance(act_fn, ReLU))
-        if Z is not None:
+        if Z is not None and act_fn.compiled is not None:
+            elementwise.activation_forward(program, y.reshape(-1), Z.reshape(-1), *act_fn.compiled)
+        elif Z is not None:
             program.call(lambda: np.copyto(y, act_fn.fn(Z)))
 
     def record_backward(
@@ -115,6 +117,8 @@ class WeightedLayer(LayerBase):
 
         if isinstance(act_fn, ReLU):
             elementwise.relu_backward(program, dy.reshape(-1), dy.reshape(-1), y.reshape(-1))
+        elif Z is not None and act_fn.compiled is not None:
+            elementwise.activation_backward(program, dy.reshape(-1), dy.reshape(-1), Z.reshape(-1), *act_fn.compiled)
         elif Z is not None:
             program.call(multiply, Z)
 

@@ -11,7 +11,13 @@ import pytest
 from cvae._kernels import dispatch
 
 TESTS = Path(__file__).parents[1]
-KERNEL_TESTS = ["conv2d", "winograd", "dense", "pool2d"]  # those whose inner loops depend on the vector width
+KERNEL_TESTS = [
+    "conv2d",
+    "winograd",
+    "dense",
+    "pool2d",
+    "activations",
+]  # inner loops depend on the vector width
 
 # Computations with sizes that end within vectors, panels, tiles and blocks, written to an .npz file.
 COMPUTE = """

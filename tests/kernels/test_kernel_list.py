@@ -6,7 +6,8 @@ from pathlib import Path
 import oracles
 import program_checks
 
-from cvae._kernels import optimizers
+from cvae._kernels import elementwise, optimizers
+from cvae.activations import ACTIVATIONS, GELU, ActivationBase
 
 TESTS = Path(__file__).parent
 LIST = TESTS.parents[1] / "csrc" / "kernels" / "kernel_list.h"
@@ -57,6 +58,8 @@ REFERENCES = {
     "narrow": oracles.conv_pool_forward,
     "widen": oracles.conv_pool_backward,
     "is_in_unit_range": oracles.in_unit_range,
+    "activation_forward": ActivationBase.fn,
+    "activation_backward": ActivationBase.grad,
     "bce_with_logits": oracles.bce_with_logits,
     "gaussian_kl": oracles.kl_divergence,
     "latent_sample": oracles.latent_sample,
@@ -82,6 +85,12 @@ def test_every_kernel_has_a_reference():
 
 def test_every_optimizer_has_a_reference():
     assert {reference.__name__ for reference in REFERENCES["update_parameter"]} == set(optimizers.rules())
+
+
+def test_every_activation_has_a_reference():
+    activations = [*(make() for make in ACTIVATIONS.values()), GELU(approximate=False)]
+    compiled = dict(activation.compiled for activation in activations if activation.compiled)
+    assert {name: len(constants) for name, constants in compiled.items()} == elementwise.activations()
 
 
 def test_every_reference_is_used_by_a_test_of_kernels():
