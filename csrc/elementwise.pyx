@@ -23,6 +23,8 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*activation_backward)(
             void *, const void *, const void *, const activation_function *, const double *, ptrdiff_t, ptrdiff_t
         ) noexcept nogil
+        void (*continuous_bernoulli_mean)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*clip)(void *, const void *, double, double, ptrdiff_t) noexcept nogil
         void (*scale_bytes)(void *, const unsigned char *, ptrdiff_t) noexcept nogil
         int (*is_in_unit_range)(const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
 
@@ -159,6 +161,57 @@ cdef void activation_backward_range(const void *work, ptrdiff_t index, char *sha
 
 
 # ----------------------------------------------------------------- images
+
+def continuous_bernoulli_mean(program, floating[::1] out not None, const floating[::1] z not None):
+    """out = the means of continuous Bernoulli distributions whose lambda has the logit z; out may be z."""
+    cdef ptrdiff_t size = z.shape[0]
+    if out.shape[0] != size:
+        raise ValueError(f"out and z must have the same size, got {out.shape[0]} and {size}")
+    cdef elements *work = <elements *> new_work(program, (out, z), sizeof(elements), 0, 0)
+    work.table, work.size = f32 if floating is float else f64, size
+    work.out, work.first = &out[0], &z[0]
+    add_stage(program, continuous_bernoulli_mean_range, work, ceil_div(size, RANGE), size < SMALL_EXPONENTIAL)
+
+
+cdef void continuous_bernoulli_mean_range(
+    const void *work, ptrdiff_t index, char *shared, char *scratch,
+) noexcept nogil:
+    cdef const elements *e = <const elements *> work
+    e.table.continuous_bernoulli_mean(e.out, e.first, index * RANGE, range_end(index, RANGE, e.size))
+
+
+cdef struct columns:
+    const kernel_table *table
+    void *out
+    const void *x
+    ptrdiff_t width, stride, itemsize
+    double low, high
+
+
+def first_columns(
+    program,
+    floating[:, ::1] out not None,        # OUT (n, m)
+    const floating[:, ::1] x not None,    # IN  (n, m or more), may be out if it has as many columns
+    double low,
+    double high,
+):
+    """out = the first m columns of x, values below `low` replaced by it, and those above `high` by that."""
+    if x.shape[0] != out.shape[0] or x.shape[1] < out.shape[1]:
+        raise ValueError(
+            f"x must have as many rows as out and no fewer columns, got {(<object> x).shape} for {(<object> out).shape}"
+        )
+    cdef columns *work = <columns *> new_work(program, (out, x), sizeof(columns), 0, 0)
+    work.table = f32 if floating is float else f64
+    work.width, work.stride, work.itemsize = out.shape[1], x.shape[1], sizeof(floating)
+    work.out, work.x, work.low, work.high = &out[0, 0], &x[0, 0], low, high
+    add_stage(program, clip_row, work, out.shape[0], out.shape[0] * out.shape[1] < SMALL_WORK)
+
+
+cdef void clip_row(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const columns *c = <const columns *> work
+    c.table.clip(<char *> c.out + index * c.width * c.itemsize, <const char *> c.x + index * c.stride * c.itemsize,
+                 c.low, c.high, c.width)
+
 
 def gather(
     program,

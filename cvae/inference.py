@@ -70,7 +70,7 @@ class Inference(Core):
         Returns
         -------
         images : array, shape (n, rows, cols, channels)
-            For Bernoulli pixels, their probabilities in [0, 1].
+            The likelihood's expected pixels; for Bernoulli, probabilities in [0, 1].
 
         Raises
         ------
@@ -118,7 +118,7 @@ class Inference(Core):
         Returns
         -------
         images : array, shape (n, rows, cols, channels)
-            For Bernoulli pixels, their probabilities in [0, 1].
+            The likelihood's expected pixels; for Bernoulli, probabilities in [0, 1].
         """
         self._require_fitted()
         rng = self._sampling_rng if random_state is None else make_rng(random_state)

@@ -179,6 +179,10 @@ def sigmoid(Z):
     return np.where(Z >= 0, 1.0, small) / (1.0 + small)
 
 
+def clip(X, low, high):
+    return np.minimum(np.maximum(X, low), high)
+
+
 def scale_bytes(images, dtype):
     """Bytes divided by 255, rounded once."""
     return images.astype(dtype) / dtype(255)
@@ -211,6 +215,88 @@ def bce_with_logits(logits, y, weights=1.0):
     y = np.repeat(y, len(logits) // len(y), axis=0)
     pixels = np.maximum(logits, 0.0) - logits * y + np.log1p(np.exp(-np.abs(logits)))
     return pixels.sum(axis=1), (sigmoid(logits) - y) * np.reshape(weights, (-1, 1))
+
+
+def _of_rows(y, outputs, per_pixel=1):
+    """Return y, repeated for each row of outputs, and the outputs, per_pixel arrays (N * k, D)."""
+    return np.repeat(y, len(outputs) // len(y), axis=0), *np.split(outputs, per_pixel, axis=1)
+
+
+def _weighted(pixels, gradients, weights):
+    """Return the losses of all rows and the gradient of the outputs."""
+    return pixels.sum(axis=1), np.hstack(gradients) * np.reshape(weights, (-1, 1))
+
+
+def continuous_bernoulli(logits, y, weights=1.0):
+    """Negative log density (N * k,) of y, exp(z y) z / (exp(z) - 1) for the logit z, and its gradient."""
+    y, z = _of_rows(y, logits)
+    a = np.maximum(np.abs(z), 1e-300)
+    pixels = np.maximum(z, 0.0) - z * y + np.log(-np.expm1(-a) / a)
+    return _weighted(pixels, [continuous_bernoulli_mean(z) - y], weights)
+
+
+def continuous_bernoulli_mean(Z):
+    """1 / (1 - exp(-z)) - 1 / z, or the beginning of its series."""
+    small = np.abs(Z) < 1e-4
+    a = np.where(small, 1.0, np.abs(Z))
+    lower = 1 / a - np.exp(-a) / -np.expm1(-a)  # of -|z|
+    return np.where(small, 0.5 + Z / 12, np.where(Z < 0, lower, 1 - lower))
+
+
+def gaussian(means, y, weights=1.0, scale=1.0):
+    """Negative log density (N * k,) of y under N(means, scale^2), and its gradient."""
+    y, means = _of_rows(y, means)
+    pixels = ((y - means) / scale) ** 2 / 2 + np.log(scale) + np.log(2 * np.pi) / 2
+    return _weighted(pixels, [(means - y) / scale**2], weights)
+
+
+def laplace(medians, y, weights=1.0, scale=1.0):
+    """Negative log density (N * k,) of y under Laplace distributions, and its gradient."""
+    y, medians = _of_rows(y, medians)
+    return _weighted(np.abs(y - medians) / scale + np.log(2 * scale), [np.sign(medians - y) / scale], weights)
+
+
+def soft_clip(s, bound):
+    """bound * tanh(s / bound) and its derivative."""
+    return bound * np.tanh(s / bound), 1 / np.cosh(np.minimum(np.abs(s / bound), 700)) ** 2
+
+
+def gaussian_per_pixel(outputs, y, weights=1.0, bound=16.0):
+    """The same as `gaussian`, the outputs being means and s, log variance = bound * tanh(s / bound)."""
+    y, means, s = _of_rows(y, outputs, 2)
+    log_var, slope = soft_clip(s, bound)
+    square = (y - means) ** 2 / np.exp(log_var)
+    pixels = (square + log_var + np.log(2 * np.pi)) / 2
+    return _weighted(pixels, [(means - y) / np.exp(log_var), (1 - square) / 2 * slope], weights)
+
+
+def laplace_per_pixel(outputs, y, weights=1.0, bound=8.0):
+    """The same as `laplace`, the outputs being medians and s, log scale = bound * tanh(s / bound)."""
+    y, medians, s = _of_rows(y, outputs, 2)
+    log_scale, slope = soft_clip(s, bound)
+    ratio = np.abs(y - medians) / np.exp(log_scale)
+    gradients = [np.sign(medians - y) / np.exp(log_scale), (1 - ratio) * slope]
+    return _weighted(ratio + log_scale + np.log(2), gradients, weights)
+
+
+def discretized_logistic(outputs, y, weights=1.0, bound=8.0):
+    """Negative log probability (N * k,) that a logistic variable rounds to y, a multiple of 1/255, and its gradient.
+
+    The outputs are means and s, log scale = bound * tanh(s / bound); the bins at 0 and 1 are open.
+    """
+    y, means, s = _of_rows(y, outputs, 2)
+    log_scale, slope = soft_clip(s, bound)
+    k = np.rint(255 * y)
+    upper, lower = (((k + half) / 255 - means) / np.exp(log_scale) for half in (0.5, -0.5))
+    upper, lower = np.where(k == 255, np.inf, upper), np.where(k == 0, -np.inf, lower)
+    # Both in the left tail, where the distribution function keeps its digits: P(lower..upper) = P(-upper..-lower).
+    flip = np.where(upper + lower > 0, -1.0, 1.0)
+    first, last = np.where(flip > 0, lower, -upper), np.where(flip > 0, upper, -lower)
+    p = sigmoid(last) - sigmoid(first)
+    density = [sigmoid(edge) * sigmoid(-edge) for edge in (first, last)]
+    moment = [np.where(np.isfinite(x), x, 0.0) * f for x, f in zip((first, last), density, strict=True)]
+    gradients = [flip * (density[1] - density[0]) / p / np.exp(log_scale), (moment[1] - moment[0]) / p * slope]
+    return _weighted(-np.log(p), gradients, weights)
 
 
 def kl_divergence(mean, log_var, weights=1.0):

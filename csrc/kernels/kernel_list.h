@@ -131,6 +131,8 @@ KERNEL(void, scale_bytes, (void *out, const unsigned char *bytes, ptrdiff_t coun
 /* Places of maxima in windows of at most INACTIVE pixels to bytes, INACTIVE where y is not positive, and back. */
 KERNEL(void, narrow, (uint8_t *out, const int32_t *places, const void *y, ptrdiff_t count))
 KERNEL(void, widen, (int32_t *places, const uint8_t *in, ptrdiff_t count))
+/* out = low where x is below it, high where x is above it, else x. */
+KERNEL(void, clip, (void *out, const void *x, double low, double high, ptrdiff_t count))
 /* Whether all elements are in [0, 1]; NaN is not. */
 KERNEL(int, is_in_unit_range, (const void *x, ptrdiff_t first, ptrdiff_t last))
 
@@ -153,6 +155,34 @@ KERNEL(double, bce_with_logits,
  * and dlog_var, unless they are NULL, = its gradients times weight. */
 KERNEL(double, gaussian_kl,
        (void *dmean, void *dlog_var, const void *mean, const void *log_var, ptrdiff_t t, double weight, ptrdiff_t row))
+
+/* ---- Negative log densities of other likelihoods than Bernoulli's (likelihoods.h)
+ *
+ * Of row `target` of y (., m), given row `row` of the outputs.  The same row of the gradient, unless it is NULL, = the
+ * derivative with respect to the outputs times weight; it may be the outputs. */
+
+KERNEL(double, continuous_bernoulli,
+       (void *dlogits, const void *logits, const void *y, ptrdiff_t m, double weight, ptrdiff_t row, ptrdiff_t target))
+/* The means of distributions of these logits. */
+KERNEL(void, continuous_bernoulli_mean, (void *out, const void *z, ptrdiff_t first, ptrdiff_t last))
+/* Outputs (., m) are the means, or the medians. */
+KERNEL(double, gaussian,
+       (void *doutputs, const void *outputs, const void *y, ptrdiff_t m, double scale, double weight, ptrdiff_t row,
+        ptrdiff_t target))
+KERNEL(double, laplace,
+       (void *doutputs, const void *outputs, const void *y, ptrdiff_t m, double scale, double weight, ptrdiff_t row,
+        ptrdiff_t target))
+/* Outputs (., 2m) are the means, or the medians, then a number s for each pixel: bound * tanh(s / bound) is its log
+ * variance in gaussian_per_pixel, its log scale in the others. */
+KERNEL(double, gaussian_per_pixel,
+       (void *doutputs, const void *outputs, const void *y, ptrdiff_t m, double bound, double weight, ptrdiff_t row,
+        ptrdiff_t target))
+KERNEL(double, laplace_per_pixel,
+       (void *doutputs, const void *outputs, const void *y, ptrdiff_t m, double bound, double weight, ptrdiff_t row,
+        ptrdiff_t target))
+KERNEL(double, discretized_logistic,
+       (void *doutputs, const void *outputs, const void *y, ptrdiff_t m, double bound, double weight, ptrdiff_t row,
+        ptrdiff_t target))
 
 /* ---- The latent code (latent.h) */
 

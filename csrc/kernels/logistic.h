@@ -1,4 +1,4 @@
-/* Exponentials and the logistic function in vectors. */
+/* Exponentials, logarithms and the logistic function in vectors. */
 #ifndef CVAE_LOGISTIC_H
 #define CVAE_LOGISTIC_H
 
@@ -12,15 +12,19 @@
 #define ROUNDING 6755399441055744.0 /* 1.5 * 2^52: adding it leaves an integer in the lowest bits */
 #define MANTISSA_BITS 52
 #define EXPONENT_BIAS 1023
-enum { EXP_TERMS = 14, LOG_TERMS = 18 };
+enum { EXP_TERMS = 14, LOG_TERMS = 18, NARROW_LOG_TERMS = 11 };
 #else
 #define real_sqrt sqrtf
 #define LOWEST_EXPONENT (-110.0f)
 #define ROUNDING 12582912.0f /* 1.5 * 2^23 */
 #define MANTISSA_BITS 23
 #define EXPONENT_BIAS 127
-enum { EXP_TERMS = 8, LOG_TERMS = 9 };
+enum { EXP_TERMS = 8, LOG_TERMS = 9, NARROW_LOG_TERMS = 5 };
 #endif
+
+/* log(2) in two parts, the first with so few bits that its product with an exponent is exact. */
+#define LOG2_HIGH ((real)0.693145751953125)
+#define LOG2_LOW ((real)1.428606820309417232e-06)
 
 static const double INVERSE_FACTORIAL[] = {
     1.0,
@@ -46,10 +50,8 @@ typedef struct {
 
 /* x = n log(2) + r with |r| <= log(2) / 2, for |x| <= -LOWEST_EXPONENT. */
 INLINE reduced reduce(vec x) {
-    /* log(2) in two parts, the first with so few bits that its product with n is exact. */
-    const real log2_high = (real)0.693145751953125, log2_low = (real)1.428606820309417232e-06;
     const vec rounded = x * (real)1.4426950408889634 + (real)ROUNDING, n = rounded - (real)ROUNDING;
-    const reduced result = {(x - n * log2_high) - n * log2_low, as_bits(rounded) - as_bits(broadcast(ROUNDING))};
+    const reduced result = {(x - n * LOG2_HIGH) - n * LOG2_LOW, as_bits(rounded) - as_bits(broadcast(ROUNDING))};
     return result;
 }
 
@@ -90,6 +92,16 @@ INLINE vec log1p_fraction(vec e) {
     vec sum = broadcast((real)1 / (2 * LOG_TERMS - 1));
     UNROLL for (int k = LOG_TERMS - 1; k > 0; k--) sum = sum * square + (real)1 / (2 * k - 1);
     return s * sum * (real)2;
+}
+
+/* log(x) for normal x > 0: x = 2^n f with f between sqrt(1/2) and sqrt(2), and log(f) = 2 artanh((f - 1) / (f + 1)). */
+INLINE vec log_normal_number(vec x) {
+    const vec_int bits = as_bits(x), n = (bits - as_bits(broadcast((real)0.70710678118654752))) >> MANTISSA_BITS;
+    const vec f = as_real(bits - (n << MANTISSA_BITS)), exponent = as_real(n + as_bits(broadcast(ROUNDING))) - ROUNDING;
+    const vec s = (f - (real)1) / (f + (real)1), square = s * s;
+    vec sum = broadcast((real)1 / (2 * NARROW_LOG_TERMS - 1));
+    UNROLL for (int k = NARROW_LOG_TERMS - 1; k > 0; k--) sum = sum * square + (real)1 / (2 * k - 1);
+    return exponent * LOG2_HIGH + (exponent * LOG2_LOW + s * sum * (real)2);
 }
 
 typedef struct {

@@ -6,6 +6,7 @@
 #include "dense.h"
 #include "elementwise.h"
 #include "latent.h"
+#include "likelihoods.h"
 #include "losses.h"
 #include "optimizers.h"
 #include "pool2d.h"

@@ -19,7 +19,7 @@ POOLED = (40, 6, 5, 20)
 PLACES, BYTES = (POOLED, np.int32), (POOLED, np.uint8)
 DIRECT = {"conv": {**CONV, "out_shape": Y[1:3]}, "pool": POOL, "winograd": False}
 FAST, KEPT, MADE = DIRECT | {"winograd": True}, {"keep_weights": True}, {"keep_weights": False}
-ROWS, CODES, VALUES, FLAT = (9, 1200), (3, 1200), ((9,), np.float64), (40_001,)
+ROWS, PAIRS, CODES, VALUES, FLAT = (9, 1200), (9, 2400), (3, 1200), ((9,), np.float64), (40_001,)
 
 
 def sgd(program, param, velocity, grad, scalars):
@@ -59,9 +59,17 @@ KERNELS = {
     ),
     "relu_backward": (elementwise.relu_backward, [FLAT] * 3, {}),
     "sigmoid": (elementwise.sigmoid, [(10_001,)] * 2, {}),
+    "continuous_bernoulli_mean": (elementwise.continuous_bernoulli_mean, [(10_001,)] * 2, {}),
+    "first_columns": (elementwise.first_columns, [(40, 1001), (40, 1001)], {"low": -1.0, "high": 0.5}),
     "gather": (elementwise.gather, [(50, 701), (4, 701), ((50,), np.intp)], {}),
     "gather_bytes": (elementwise.gather_bytes, [(50, 701), ((4, 701), np.uint8), ((50,), np.intp)], {}),
     "bce_with_logits": (losses.bce_with_logits, [VALUES, ROWS, ROWS, CODES, VALUES], {}),
+    "continuous_bernoulli": (losses.continuous_bernoulli, [VALUES, ROWS, ROWS, CODES, VALUES], {}),
+    "gaussian": (losses.gaussian, [VALUES, ROWS, ROWS, CODES, VALUES], {"scale": 0.5}),
+    "laplace": (losses.laplace, [VALUES, ROWS, ROWS, CODES, VALUES], {"scale": 0.5}),
+    "gaussian_per_pixel": (losses.gaussian_per_pixel, [VALUES, PAIRS, PAIRS, CODES, VALUES], {"bound": 16}),
+    "laplace_per_pixel": (losses.laplace_per_pixel, [VALUES, PAIRS, PAIRS, CODES, VALUES], {"bound": 8}),
+    "discretized_logistic": (losses.discretized_logistic, [VALUES, PAIRS, PAIRS, CODES, VALUES], {"bound": 8}),
     "gaussian_kl": (losses.gaussian_kl, [VALUES, ROWS, ROWS, ROWS, ROWS, VALUES], {}),
     "latent_sample": (latent.sample, [ROWS, CODES, CODES, CODES, (3, 2400), ROWS], {}),
     "latent_backward": (latent.backward, [(3, 2400), ROWS, ROWS, CODES, CODES, CODES], {}),
