@@ -159,7 +159,7 @@ class Passes:
         list of float
             The objective's terms, summed over the images.
         """
-        self._objective.prepare(self._batch.head(n, n * self.codes))
+        self._prepare(self._batch.head(n, n * self.codes))
         self._run(self._record_loss, n)
         totals: list[float] = self._batch.totals.tolist()
         return totals
@@ -235,8 +235,14 @@ class Passes:
         """Return the arrays of a batch in which other images count than those that were encoded."""
         batch = self._batch.head(len(images), len(images) * self.codes)
         batch.images = images.reshape(len(images), -1)
-        self._objective.prepare(batch)
+        self._prepare(batch)
         return batch
+
+    def _prepare(self, batch: Batch) -> None:
+        """Have the objective write its weights for the next training step."""
+        # The optimizers count the steps, and are saved with the model; a frozen layer's does not count.
+        batch.step = max(layer.optimizer.cur_step for layer in self.layers)
+        self._objective.prepare(batch)
 
     def codes_of(self, n: int) -> Batch:
         """Return the arrays between encoder and decoder of the first n images, valid until the next pass."""
@@ -244,15 +250,15 @@ class Passes:
 
     # ---------------------------------------------------------------- recording
 
-    def _run(self, record: Callable[[Program, int], None], n: int, n_threads: int | None = None) -> None:
-        """Run what `record` records for n; a single image takes less time than waking idle threads."""
-        key = record.__name__, n
+    def _run(self, record: Callable[..., None], *sizes: int, n_threads: int | None = None) -> None:
+        """Run what `record` records for these sizes; a single image takes less time than waking idle threads."""
+        key = record.__name__, *sizes
         program = self._programs.get(key)
         if program is None:
             if len(self._programs) == MAX_PROGRAMS:
                 self._programs.clear()
             program = Program()
-            record(program, n)
+            record(program, *sizes)
             self._programs[key] = program
         execute(program, n_threads)
 

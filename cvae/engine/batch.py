@@ -44,6 +44,8 @@ class Batch:
         How much the rows of `reconstruction` and `kl` count in the gradients.
     totals : array, float64
         The objective's terms, summed over the images.
+    step : int
+        How many training steps there were before.
     """
 
     images: Array
@@ -64,6 +66,7 @@ class Batch:
     weights: Array
     kl_weights: Array
     totals: Array
+    step: int = dataclasses.field(default=0, init=False)
 
     @classmethod
     def allocate(cls, encoder: Network, decoder: Network, images: Array, n_terms: int) -> Batch:
@@ -86,6 +89,6 @@ class Batch:
 
     def head(self, n: int, rows: int) -> Batch:
         """Return the part of the first n images and the first rows of codes."""
-        arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        sizes = {name: rows if name in PER_ROW else n for name in arrays if name != "totals"}
-        return dataclasses.replace(self, **{name: arrays[name][:size] for name, size in sizes.items()})
+        names = [field.name for field in dataclasses.fields(self) if field.name not in ("totals", "step")]
+        sizes = {name: rows if name in PER_ROW else n for name in names}
+        return dataclasses.replace(self, **{name: getattr(self, name)[:size] for name, size in sizes.items()})

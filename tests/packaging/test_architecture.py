@@ -29,7 +29,7 @@ LEFT_OUT = {
     "by_path", "_layers", "_shape_through", "_initialize_through", "_fused", "_node", "_outputs", "_gradients", "head",
     "saved_for", "_arrays_of", "_require_fitted", "deferred_interrupt", "n_outputs", "__init__", "check_shapes",
     "_record_codes", "_record_encode", "_record_down", "_first", "begin_epoch", "_check_parameters", "_epoch",
-    "_allocate_gradients", "loss", "_sync",
+    "_allocate_gradients", "loss", "_sync", "_prepare",
 }  # fmt: skip
 
 
