@@ -122,26 +122,27 @@ class Passes:
         return self._batch.reconstruction[:n], self._batch.kl[:n]
 
     def log_weights(self, mean: Array, log_var: Array, noise: Array) -> Array:
-        """Return log of p(x | z) p(z) / q(z | x) for codes z = mean + noise * exp(log_var / 2) of the first image.
+        """Return log of p(x | z) p(z) / q(z | x) for codes z = mean + noise * exp(log_var / 2) of the first images.
 
         Parameters
         ----------
-        mean, log_var : arrays, shape (T,)
-            The posterior of the first of `images`.
-        noise : array, shape (rows, T)
-            Standard normal.
+        mean, log_var : arrays, shape (n, T)
+            The posteriors of the first n `images`.
+        noise : array, shape (n * k, T)
+            Standard normal; row r is for image r // k. There may be `batchsize` rows.
 
         Returns
         -------
-        array, shape (rows,), float64
+        array, shape (n * k,), float64
         """
-        rows = len(noise)
+        n, rows = len(mean), len(noise)
         code, z = self._batch.code, self._batch.z
-        code[0, : self.T], code[0, self.T :], self.noise[:rows] = mean, log_var, noise
-        self._run(self._record_log_weights, rows)
+        code[:n, : self.T], code[:n, self.T :], self.noise[:rows] = mean, log_var, noise
+        self._run(self._record_log_weights, n, rows)
         # The normalizing constants of both normal densities cancel.
         log_prior = -0.5 * np.square(z[:rows], dtype=np.float64).sum(1)
-        log_posterior = -0.5 * (np.square(noise, dtype=np.float64).sum(1) + log_var.sum(dtype=np.float64))
+        log_vars = log_var.astype(np.float64).sum(1).repeat(rows // n)
+        log_posterior = -0.5 * (np.square(noise, dtype=np.float64).sum(1) + log_vars)
         log_weights: Array = log_prior - log_posterior - self._batch.reconstruction[:rows]
         return log_weights
 
@@ -285,8 +286,8 @@ class Passes:
         self._likelihood.record_loss(program, batch.reconstruction, None, batch.outputs, batch.images, None)
         losses.gaussian_kl(program, batch.kl, None, None, batch.mean, batch.log_var, None)
 
-    def _record_log_weights(self, program: Program, rows: int) -> None:
-        batch = self._batch.head(1, rows)
+    def _record_log_weights(self, program: Program, n: int, rows: int) -> None:
+        batch = self._batch.head(n, rows)
         self._record_codes(program, batch)
         self._likelihood.record_loss(program, batch.reconstruction, None, batch.outputs, batch.images, None)
 
