@@ -244,19 +244,20 @@ cdef int check_rows(
 cdef struct sum_of_values:
     double *total
     const double *values
-    ptrdiff_t count
+    ptrdiff_t count, divisor
 
 
 def total(
     program,
     double[::1] total not None,         # OUT (1)
     const double[::1] values not None,  # IN  (n)
+    ptrdiff_t divisor=1,
 ):
-    """The sum of the values, one after another."""
+    """The sum of the values, one after another, divided by divisor."""
     if total.shape[0] != 1:
         raise ValueError(f"total must have 1 element, got {total.shape[0]}")
     cdef sum_of_values *work = <sum_of_values *> new_work(program, (total, values), sizeof(sum_of_values), 0, 0)
-    work.total, work.values, work.count = &total[0], &values[0], values.shape[0]
+    work.total, work.values, work.count, work.divisor = &total[0], &values[0], values.shape[0], divisor
     add_stage(program, sum_values, work, 1, True)
 
 
@@ -266,4 +267,4 @@ cdef void sum_values(const void *work, ptrdiff_t index, char *shared, char *scra
     cdef ptrdiff_t i
     for i in range(s.count):
         sum += s.values[i]
-    s.total[0] = sum
+    s.total[0] = sum / s.divisor

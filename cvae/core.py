@@ -49,6 +49,7 @@ class Core(Estimator):
     dtype: npt.DTypeLike
     n_threads: int | None
     random_state: int | np.random.Generator | np.random.RandomState | None
+    verbose: bool
 
     @abstractmethod
     def _make_layers(self) -> tuple[assembly.Layers, assembly.Layers]:

@@ -11,12 +11,13 @@ import numpy.typing as npt
 
 from cvae.core import Array, Core
 from cvae.data.images import gather
-from cvae.parsing import check_size
+from cvae.parsing import check_number, check_size
 from cvae.passes import Passes
 from cvae.random import make_rng, standard_normal
 from cvae.runtime.threads import limit_threads
 
 BATCH = 128  # images per pass through the network; with finite weights results do not depend on it
+PATIENCE = 2.0  # seconds before a progress bar appears
 
 
 class Inference(Core):
@@ -191,22 +192,60 @@ class Inference(Core):
         Returns
         -------
         log_likelihood : array, shape (n,), float64
-            In nats.
+            In nats. A `verbose` model shows its progress if this takes some seconds.
         """
+        from tqdm import tqdm  # as in `fit`
+
         self._require_fitted()
         check_size(n_samples, "n_samples")
         images, rng = self._as_images(X), make_rng(random_state)
         means, log_vars = self.encode(images)
         result = np.empty(len(images))
-        with limit_threads(self.n_threads):
+        bar = tqdm(total=len(images), desc="log_likelihood", unit=" images", disable=not self.verbose, delay=PATIENCE)
+        with limit_threads(self.n_threads), bar:
             passes = self._passes(BATCH, training=False)
-            for i in range(len(images)):
-                gather(images, slice(i, i + 1), passes.images[:1])
-                log_weights = np.empty(n_samples)
+            together = max(1, BATCH // n_samples)  # images whose codes go through the decoder at once
+            for first in range(0, len(images), together):
+                part = slice(first, min(first + together, len(images)))
+                n = part.stop - first
+                gather(images, part, passes.images[:n])
+                log_weights = np.empty((n, n_samples))
                 for start in range(0, n_samples, BATCH):
-                    part = slice(start, min(start + BATCH, n_samples))
-                    noise = standard_normal(rng, (part.stop - start, self.T), self.dtype)
-                    log_weights[part] = passes.log_weights(means[i], log_vars[i], noise)
-                largest = log_weights.max()
-                result[i] = largest + math.log(np.exp(log_weights - largest).mean())
+                    drawn = slice(start, min(start + BATCH, n_samples))
+                    noise = standard_normal(rng, (n * (drawn.stop - start), self.T), self.dtype)
+                    found = passes.log_weights(means[part], log_vars[part], noise)
+                    log_weights[:, drawn] = found.reshape(n, -1)
+                result[part] = [_log_mean_exp(of_image) for of_image in log_weights]
+                bar.update(n)
         return result
+
+    def active_units(self, X: npt.ArrayLike, threshold: float = 0.01) -> npt.NDArray[np.bool_]:
+        """Return which dimensions of the code the model uses: those whose posterior mean depends on the image.
+
+        Dimension u is active if the variance over the images of the mean of q(z_u | x) exceeds the threshold (Burda et
+        al. 2016, "Importance Weighted Autoencoders", section 5.2).
+
+        Parameters
+        ----------
+        X : array, shape (n, rows, cols, channels)
+            At least two images.
+        threshold : float
+            At least 0.
+
+        Returns
+        -------
+        active : array, shape (T,), bool
+            ``active.sum()`` is their number.
+        """
+        check_number("threshold", threshold, "[0, inf)")
+        means = self.transform(X)
+        if len(means) < 2:
+            raise ValueError(f"X must hold at least two images, got {len(means)}")
+        active: npt.NDArray[np.bool_] = means.var(0, dtype=np.float64) > threshold
+        return active
+
+
+def _log_mean_exp(values: Array) -> float:
+    """Return log(mean(exp(values))) without overflow."""
+    largest = values.max()
+    return float(largest) + math.log(np.exp(values - largest).mean())

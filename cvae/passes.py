@@ -71,7 +71,7 @@ class Passes:
         self._means = outputs if outputs.shape[1] == pixels else empty((len(outputs), pixels), outputs.dtype)
         self._updates = Updates()
         self._is_prepared = False
-        self._programs: dict[tuple[str, int], Program] = {}
+        self._programs: dict[tuple[object, ...], Program] = {}
         arrays = [mapping for layer in self.layers for mapping in (layer.parameters, layer.gradients)]
         self._snapshot = Snapshot(self.layers, arrays)
 
@@ -118,26 +118,27 @@ class Passes:
         return self._batch.reconstruction[:n], self._batch.kl[:n]
 
     def log_weights(self, mean: Array, log_var: Array, noise: Array) -> Array:
-        """Return log(p(x | z) p(z) / q(z | x)) for codes z = mean + noise * exp(log_var / 2) of the first image.
+        """Return log of p(x | z) p(z) / q(z | x) for codes z = mean + noise * exp(log_var / 2) of the first images.
 
         Parameters
         ----------
-        mean, log_var : arrays, shape (T,)
-            Of the posterior of ``images[0]``.
-        noise : array, shape (rows, T)
-            Standard normal.
+        mean, log_var : arrays, shape (n, T)
+            The posteriors of the first n `images`.
+        noise : array, shape (n * k, T)
+            Standard normal; row r is for image r // k. There may be `batchsize` rows.
 
         Returns
         -------
-        array, shape (rows,), float64
+        array, shape (n * k,), float64
         """
-        rows = len(noise)
+        n, rows = len(mean), len(noise)
         code, z = self._batch.code, self._batch.z
-        code[0, : self.T], code[0, self.T :], self.noise[:rows] = mean, log_var, noise
-        self._run(self._record_log_weights, rows)
+        code[:n, : self.T], code[:n, self.T :], self.noise[:rows] = mean, log_var, noise
+        self._run(self._record_log_weights, n, rows)
         # The normalizing constants of both normal densities cancel.
         log_prior = -0.5 * np.square(z[:rows], dtype=np.float64).sum(1)
-        log_posterior = -0.5 * (np.square(noise, dtype=np.float64).sum(1) + log_var.sum(dtype=np.float64))
+        log_vars = log_var.astype(np.float64).sum(1).repeat(rows // n)
+        log_posterior = -0.5 * (np.square(noise, dtype=np.float64).sum(1) + log_vars)
         log_weights: Array = log_prior - log_posterior - self._batch.reconstruction[:rows]
         return log_weights
 
@@ -155,7 +156,7 @@ class Passes:
         list of float
             The objective's terms, summed over the images.
         """
-        self._objective.prepare(self.batch_of(n))
+        self._prepare(self.batch_of(n))
         self._run(self._record_loss, n)
         totals: list[float] = self._batch.totals.tolist()
         return totals
@@ -224,8 +225,14 @@ class Passes:
         """Return the arrays of the batch with `images` in the place of the encoded images."""
         batch = self.batch_of(len(images))
         batch.images = images.reshape(len(images), -1)
-        self._objective.prepare(batch)
+        self._prepare(batch)
         return batch
+
+    def _prepare(self, batch: Batch) -> None:
+        """Have the objective write its weights for the next training step."""
+        # The optimizers count the steps, and are saved with the model; a frozen layer's does not count.
+        batch.step = max(layer.optimizer.cur_step for layer in self.layers)
+        self._objective.prepare(batch)
 
     def batch_of(self, n: int) -> Batch:
         """Return the arrays between encoder and decoder of the first n images, valid until the next pass."""
@@ -233,15 +240,15 @@ class Passes:
 
     # ---------------------------------------------------------------- recording
 
-    def _run(self, record: Callable[[Program, int], None], n: int, n_threads: int | None = None) -> None:
-        """Run what `record` records for n, recording it unless an earlier program is kept."""
-        key = record.__name__, n
+    def _run(self, record: Callable[..., None], *sizes: int, n_threads: int | None = None) -> None:
+        """Run what `record` records for these sizes; a single image takes less time than waking idle threads."""
+        key = record.__name__, *sizes
         program = self._programs.get(key)
         if program is None:
             if len(self._programs) == MAX_PROGRAMS:
                 self._programs.clear()
             program = Program()
-            record(program, n)
+            record(program, *sizes)
             self._programs[key] = program
         execute(program, n_threads)
 
@@ -267,8 +274,8 @@ class Passes:
         self._likelihood.record_loss(program, batch.reconstruction, None, batch.outputs, batch.images, None)
         losses.gaussian_kl(program, batch.kl, None, None, batch.mean, batch.log_var, None)
 
-    def _record_log_weights(self, program: Program, rows: int) -> None:
-        batch = self._batch.head(1, rows)
+    def _record_log_weights(self, program: Program, n: int, rows: int) -> None:
+        batch = self._batch.head(n, rows)
         self._record_codes(program, batch)
         self._likelihood.record_loss(program, batch.reconstruction, None, batch.outputs, batch.images, None)
 

@@ -21,7 +21,7 @@ from cvae.nn.geometry import IntOrPair, Pad, resolve_kernel_shape, resolve_pad, 
 from cvae.nn.pool2d import Pool2D
 from cvae.objectives import ELBO, Objective
 from cvae.optim.base import OptimizerBase
-from cvae.parsing import check_size
+from cvae.parsing import check_number, check_size
 
 
 class BernoulliVAE(VAE):
@@ -147,7 +147,7 @@ class BernoulliVAE(VAE):
     def _check_arguments(self) -> None:
         super()._check_arguments()
         check_size(self.latent_dim, "latent_dim")
-        ELBO(self.beta)
+        check_number("beta", self.beta, "[0, inf)")
         for i in (1, 2):
             check_size(getattr(self, f"enc_conv{i}_out_ch"), f"enc_conv{i}_out_ch")
             for layer in (f"enc_conv{i}", f"enc_pool{i}"):

@@ -307,6 +307,38 @@ def kl_divergence(mean, log_var, weights=1.0):
     return kl, mean * weights, 0.5 * (np.exp(log_var) - 1.0) * weights
 
 
+def free_bits(mean, log_var, weights, least):
+    """N times the weighted KL divergence, of which each dimension counts at least `least`, and which (T,) have more.
+
+    The divergences of rows of mean and log_var (N, T) are added up with their weights (N,).
+    """
+    by_row = -0.5 * (1.0 + log_var - mean**2 - np.exp(log_var)) * weights[:, np.newaxis]
+    by_dimension, allowance = by_row.sum(axis=0), least * weights.sum()
+    return len(mean) * np.maximum(by_dimension, allowance).sum(), by_dimension > allowance
+
+
+def importance_weighted(reconstruction, mean, log_var, noise, doubly):
+    """The bounds (N,) log mean over k codes of p(x | z) p(z) / q(z | x), with all constants, the codes' normalized
+    weights (N, k), and the gradients (N, T) of minus the bounds, but for what comes through the decoder.
+
+    reconstruction (N * k,), -log p(x | z); mean and log_var (N, T); noise (N * k, T).
+    """
+    N, T = mean.shape
+    noise, sigma = noise.reshape(N, -1, T), np.exp(0.5 * log_var)[:, np.newaxis]
+    z = mean[:, np.newaxis] + sigma * noise
+    log_prior = -0.5 * (z**2 + np.log(2 * np.pi)).sum(axis=2)
+    log_posterior = -0.5 * (noise**2 + np.log(2 * np.pi) + log_var[:, np.newaxis]).sum(axis=2)
+    log_weights = log_prior - log_posterior - reconstruction.reshape(N, -1)
+    largest = log_weights.max(axis=1, keepdims=True)
+    weights = np.exp(log_weights - largest)
+    bounds = largest[:, 0] + np.log(weights.mean(axis=1))
+    weights /= weights.sum(axis=1, keepdims=True)
+    # Of -log p(z) and, if q's parameters are held fixed, of log q(z | x) with respect to z.
+    dz = (z - noise / sigma if doubly else z) * (weights**2 if doubly else weights)[:, :, np.newaxis]
+    dmean, dlog_var = dz.sum(axis=1), (dz * noise * 0.5 * sigma).sum(axis=1)
+    return bounds, weights, dmean, dlog_var if doubly else dlog_var - 0.5
+
+
 # ---------------------------------------------------------------- latent code
 
 
@@ -321,9 +353,11 @@ def latent_sample(code, noise):
     return z, deviation, mean, log_var
 
 
-def latent_backward(dz, noise, deviation, dmean, dlog_var):
-    """The gradient (N, 2T) of the code, from those of z (N * k, T) and, not through z, of its mean and log variance."""
+def latent_backward(dz, noise, deviation, dmean, dlog_var, factors=1.0):
+    """The gradient (N, 2T) of the code, from those of z (N * k, T), each row times its factor, and, not through z, of
+    its mean and log variance."""
     N, T = deviation.shape
+    dz = dz * np.reshape(factors, (-1, 1))
     dz, noise = dz.reshape(N, -1, T), noise.reshape(N, -1, T)
     through_log_var = (dz * noise * 0.5 * deviation[:, np.newaxis]).sum(axis=1)
     return np.hstack([dmean + dz.sum(axis=1), dlog_var + through_log_var])

@@ -184,16 +184,39 @@ KERNEL(double, discretized_logistic,
        (void *doutputs, const void *outputs, const void *y, ptrdiff_t m, double bound, double weight, ptrdiff_t row,
         ptrdiff_t target))
 
+/* ---- Bounds (bounds.h) */
+
+/* The sum over the n rows of the KL divergence of N(mean, exp(log_var)) to N(0, 1) in column `column` of mean and
+ * log_var (n, t), times the row's weight; or, if it is at most `least` times the sum of the weights, that, and the
+ * column of dmean and dlog_var = 0. */
+KERNEL(double, free_bits,
+       (void *dmean, void *dlog_var, const void *mean, const void *log_var, const double *weights, double least,
+        ptrdiff_t n, ptrdiff_t t, ptrdiff_t column))
+/* Row `row` of the arrays (n, t), and the `draws` rows that belong to it of z and noise (n * draws, t), and elements of
+ * weights and reconstruction (n * draws).  The importance weights of the draws, divided by their sum; returns the
+ * logarithm of their mean. */
+KERNEL(double, importance_weights,
+       (double *weights, const double *reconstruction, const void *z, const void *noise, const void *log_var,
+        ptrdiff_t t, ptrdiff_t draws, ptrdiff_t row))
+/* Row `row` of the gradient of minus this logarithm with respect to the code, without what comes through the decoder,
+ * times weight; if doubly, the doubly reparameterized one. */
+KERNEL(void, importance_gradient,
+       (void *dmean, void *dlog_var, const double *weights, const void *z, const void *noise, const void *deviation,
+        double weight, int doubly, ptrdiff_t t, ptrdiff_t draws, ptrdiff_t row))
+/* Row `row` of x (., m) times factor. */
+KERNEL(void, scale_row, (void *x, double factor, ptrdiff_t m, ptrdiff_t row))
+
 /* ---- The latent code (latent.h) */
 
 /* Row `row` of code (n, 2t), the means and the log variances, and of the other arrays (n, t); of z, dz and noise
- * (n * draws, t) the `draws` rows that belong to it, one after another. */
+ * (n * draws, t) the `draws` rows that belong to it, one after another.  Each row of dz counts times its factor, once
+ * if factors is NULL. */
 KERNEL(void, latent_sample,
        (void *z, void *deviation, void *mean, void *log_var, const void *code, const void *noise, ptrdiff_t t,
         ptrdiff_t draws, ptrdiff_t row))
 KERNEL(void, latent_backward,
        (void *dcode, const void *dz, const void *noise, const void *deviation, const void *dmean,
-        const void *dlog_var, ptrdiff_t t, ptrdiff_t draws, ptrdiff_t row))
+        const void *dlog_var, const double *factors, ptrdiff_t t, ptrdiff_t draws, ptrdiff_t row))
 
 /* ---- Optimizers (optimizers.h) */
 

@@ -42,6 +42,8 @@ class Batch(SimpleNamespace):
         Weights of the elements of `reconstruction` and `kl` in the gradients.
     totals : array, float64
         The objective's terms, summed over the images.
+    step : int
+        How many training steps there were before.
     """
 
     images: Array
@@ -62,6 +64,7 @@ class Batch(SimpleNamespace):
     weights: Array
     kl_weights: Array
     totals: Array
+    step: int = 0
 
     @classmethod
     def allocate(cls, encoder: Network, decoder: Network, images: Array, n_terms: int) -> Batch:
@@ -84,5 +87,6 @@ class Batch(SimpleNamespace):
 
     def head(self, n: int, rows: int) -> Batch:
         """Return the part for the first n images, with the first `rows` codes."""
-        sizes = {name: rows if name in PER_ROW else n for name in vars(self)}
-        return Batch(**{name: a if name == "totals" else a[: sizes[name]] for name, a in vars(self).items()})
+        parts = {name: array for name, array in vars(self).items() if name not in ("totals", "step")}
+        sizes = {name: rows if name in PER_ROW else n for name in parts}
+        return Batch(**vars(self) | {name: array[: sizes[name]] for name, array in parts.items()})

@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 from program_checks import CONV, PAD, POOL, Guarded, assert_all_equal, logistic, record, recorded_sigmoid
 
-from cvae._kernels import conv2d, conv_pool, dense, dispatch, elementwise, latent, losses, optimizers, pool2d, winograd
+from cvae._kernels import (
+    bounds,
+    conv2d,
+    conv_pool,
+    dense,
+    dispatch,
+    elementwise,
+    latent,
+    losses,
+    optimizers,
+    pool2d,
+    winograd,
+)
 from cvae.runtime.programs import execute, run
 
 # Every kernel with the shapes of its arrays, of float32 unless another type is given, and its options.
@@ -20,6 +32,7 @@ PLACES, BYTES = (POOLED, np.int32), (POOLED, np.uint8)
 DIRECT = {"conv": {**CONV, "out_shape": Y[1:3]}, "pool": POOL, "winograd": False}
 FAST, KEPT, MADE = DIRECT | {"winograd": True}, {"keep_weights": True}, {"keep_weights": False}
 ROWS, PAIRS, CODES, VALUES, FLAT = (9, 1200), (9, 2400), (3, 1200), ((9,), np.float64), (40_001,)
+TOTAL = ((1,), np.float64)
 
 
 def sgd(program, param, velocity, grad, scalars):
@@ -71,6 +84,12 @@ KERNELS = {
     "laplace_per_pixel": (losses.laplace_per_pixel, [VALUES, PAIRS, PAIRS, CODES, VALUES], {"bound": 8}),
     "discretized_logistic": (losses.discretized_logistic, [VALUES, PAIRS, PAIRS, CODES, VALUES], {"bound": 8}),
     "gaussian_kl": (losses.gaussian_kl, [VALUES, ROWS, ROWS, ROWS, ROWS, VALUES], {}),
+    "free_bits": (bounds.free_bits, [TOTAL, ROWS, ROWS, ROWS, ROWS, VALUES], {"least": 0.1}),
+    "importance_weighted": (
+        bounds.importance_weighted,
+        [TOTAL, VALUES, (9, 6000), CODES, CODES, VALUES, ROWS, ROWS, CODES, CODES, ((3,), np.float64)],
+        {"doubly": True},
+    ),
     "latent_sample": (latent.sample, [ROWS, CODES, CODES, CODES, (3, 2400), ROWS], {}),
     "latent_backward": (latent.backward, [(3, 2400), ROWS, ROWS, CODES, CODES, CODES], {}),
     "sgd": (sgd, [FLAT, FLAT, FLAT, ((3,), np.float64)], {}),

@@ -17,7 +17,7 @@ ROOMS = {"model", "core", "passes", "training", "objectives", "likelihoods"}
 HELPERS = {
     "_check_parameters", "_epoch", "_layers", "_record_codes", "_record_down", "_record_encode", "_require_fitted",
     "batch_of", "begin_epoch", "deferred_interrupt",
-    "loss", "n_outputs", "__init__",
+    "loss", "n_outputs", "_prepare", "__init__",
 }  # fmt: skip
 
 

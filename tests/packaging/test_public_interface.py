@@ -39,9 +39,9 @@ PUBLIC = {
 }  # fmt: skip
 METHODS = [
     "fit", "partial_fit", "fit_transform", "encode", "transform", "decode", "inverse_transform", "reconstruct",
-    "sample", "elbo", "elbo_terms", "score_samples", "score", "log_likelihood", "save", "get_params", "set_params",
-    "get_feature_names_out", "forward", "backward", "update", "flush_gradients", "parameters", "gradients",
-    "hyperparameters", "derived_variables",
+    "sample", "elbo", "elbo_terms", "score_samples", "score", "log_likelihood", "active_units", "save", "get_params",
+    "set_params", "get_feature_names_out", "forward", "backward", "update", "flush_gradients", "parameters",
+    "gradients", "hyperparameters", "derived_variables",
 ]  # fmt: skip
 
 
@@ -88,6 +88,7 @@ SIGNATURES = {
     "score_samples": "(self, X)",
     "score": "(self, X, y=None)",
     "log_likelihood": "(self, X, n_samples=100, random_state=0)",
+    "active_units": "(self, X, threshold=0.01)",
     "save": "(self, path)",
     "forward": "(self, X_train, retain_derived=True, noise=None)",
     "backward": "(self, X_train, X_recon)",
