@@ -1,4 +1,4 @@
-# Single passes over whole arrays.
+# Single passes over whole arrays.  What they are divided into depends on the shapes alone.
 
 from cython cimport floating
 from libc.string cimport memchr, memcpy
@@ -8,6 +8,9 @@ from tables cimport ceil_div, import_f32, import_f64, range_end
 
 cdef extern from "kernels/kernels.h" nogil:
     ctypedef struct kernel_table:
+        void (*add_column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*set_zero)(void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*sum_accumulators)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*relu_backward)(void *, const void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*sigmoid)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*scale_bytes)(void *, const unsigned char *, ptrdiff_t) noexcept nogil
@@ -20,6 +23,8 @@ cdef enum:
     RANGE = 4096           # elements of a piece of work
     SMALL_WORK = 32_768    # elements below which waking other threads costs more than it saves
     SMALL_SIGMOID = 8_192  # the same, where each takes an exponential
+    SUMMED_ROWS = 1024     # rows, at least, whose column sums are a piece of work
+    MAX_ACCUMULATORS = 16  # of column sums
 
 
 cdef struct elements:
@@ -60,6 +65,45 @@ def sigmoid(program, floating[::1] out not None, const floating[::1] z not None)
 cdef void sigmoid_range(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const elements *e = <const elements *> work
     e.table.sigmoid(e.out, e.first, index * RANGE, range_end(index, RANGE, e.size))
+
+
+cdef struct columns:
+    const kernel_table *table
+    const void *x
+    void *out
+    ptrdiff_t m, n, accumulators, itemsize
+
+
+def column_sums(
+    program,
+    floating[::1] out not None,                 # OUT (n)
+    const floating[:, ::1] x not None,          # IN  (m, n)
+):
+    """out = the sums of the columns of x."""
+    cdef ptrdiff_t m = x.shape[0], n = x.shape[1]
+    if m < 1 or n < 1 or out.shape[0] != n:
+        raise ValueError(f"out and x must be (n) and (m, n), not empty, got ({out.shape[0]},) and ({m}, {n})")
+    cdef ptrdiff_t accumulators = max(1, min(MAX_ACCUMULATORS, m // SUMMED_ROWS))
+    cdef columns *work = <columns *> new_work(
+        program, (out, x), sizeof(columns), accumulators * n * sizeof(floating), 0)
+    work.table, work.m, work.n = f32 if floating is float else f64, m, n
+    work.accumulators, work.itemsize = accumulators, sizeof(floating)
+    work.out, work.x = &out[0], &x[0, 0]
+    add_stage(program, sum_some_rows, work, accumulators, m * n < SMALL_WORK)
+    add_stage(program, sum_all_rows, work, 1, True)
+
+
+cdef void sum_some_rows(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const columns *c = <const columns *> work
+    cdef ptrdiff_t first = index * c.m // c.accumulators, last = (index + 1) * c.m // c.accumulators
+    cdef char *sums = shared + index * c.n * c.itemsize
+    c.table.set_zero(sums, 0, c.n)
+    c.table.add_column_sums(sums, <const char *> c.x + first * c.n * c.itemsize, last - first, c.n)
+
+
+cdef void sum_all_rows(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const columns *c = <const columns *> work
+    c.table.sum_accumulators(c.out, shared, c.accumulators, c.n, 0, c.n)
 
 
 def gather(

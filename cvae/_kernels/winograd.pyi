@@ -8,6 +8,9 @@ def outputs(kernel: int) -> int: ...
 def forward(
     program: Program, y: Real, x: Real, w: Real, b: Real, *, pad_top: int, pad_left: int, relu: bool
 ) -> None: ...
+def transpose(
+    program: Program, y: Real, x: Real, w: Real, b: Real, *, pad_top: int, pad_left: int, relu: bool
+) -> None: ...
 def backward(
     program: Program,
     dx: Real | None,
