@@ -214,6 +214,7 @@ class WeightInitializer:
         shape: Sequence[int],
         rng: np.random.Generator | None = None,
         dtype: npt.DTypeLike = np.float64,
+        fan: tuple[float, float] | None = None,
     ) -> Array:
         """Draw an array of weights.
 
@@ -225,6 +226,8 @@ class WeightInitializer:
             Source of the numbers; None: a new one with fresh entropy.
         dtype : float32 or float64
             The numbers are drawn in float64 and then rounded, so both start from the same ones.
+        fan : (fan_in, fan_out), optional
+            Where they do not follow from the shape in the way of `calc_fan`.
 
         Returns
         -------
@@ -243,7 +246,7 @@ class WeightInitializer:
             raise TypeError(f"rng must be a numpy.random.Generator or None, got {rng!r}")
         if np.dtype(dtype) not in (np.float32, np.float64):
             raise TypeError(f"dtype must be float32 or float64, got {dtype!r}")
-        fan_in, fan_out = calc_fan(shape)
+        fan_in, fan_out = calc_fan(shape) if fan is None else fan
         draw, scale = _MODES[self.mode]
         weights = scale(fan_in, fan_out, self.gain) * draw(rng, tuple(shape))
         return weights.astype(dtype)
@@ -274,20 +277,20 @@ def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array
     return values
 
 
-def _glorot_scale(fan_in: int, fan_out: int, gain: float) -> float:
+def _glorot_scale(fan_in: float, fan_out: float, gain: float) -> float:
     return gain * math.sqrt(2 / (fan_in + fan_out))
 
 
-def _he_scale(fan_in: int, fan_out: int, gain: float) -> float:
+def _he_scale(fan_in: float, fan_out: float, gain: float) -> float:
     return math.sqrt(2 / fan_in)
 
 
-def _unit_scale(fan_in: int, fan_out: int, gain: float) -> float:
+def _unit_scale(fan_in: float, fan_out: float, gain: float) -> float:
     return 1.0
 
 
 _Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]
-_Scale = Callable[[int, int, float], float]
+_Scale = Callable[[float, float, float], float]
 
 # For each mode, the distribution at sigma = 1 and the sigma that it is multiplied by.
 _MODES: dict[str, tuple[_Draw, _Scale]] = {

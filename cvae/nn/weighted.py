@@ -14,7 +14,7 @@ from cvae._kernels import elementwise
 from cvae._kernels.program import Program
 from cvae.nn.activations import ActivationBase, Affine, Identity, ReLU
 from cvae.nn.base import LayerBase, Retained
-from cvae.nn.initializers import ActivationInitializer, WeightInitializer
+from cvae.nn.initializers import ActivationInitializer, WeightInitializer, calc_fan
 from cvae.nn.protocol import Array, Arrays, Shape
 from cvae.optim.updates import Updates
 from cvae.random import make_rng
@@ -77,6 +77,10 @@ class WeightedLayer(LayerBase):
     def _bias_shape(self) -> Shape:
         """Return the shape of b."""
 
+    def _fan(self, W_shape: Shape) -> tuple[float, float]:
+        """Return the number of inputs and outputs of one unit, by which starting weights are scaled."""
+        return calc_fan(W_shape)
+
     @abstractmethod
     def _take_sizes(self, W_shape: Shape) -> None:
         """Take the layer's sizes from those of W, or ValueError if they do not fit."""
@@ -88,7 +92,8 @@ class WeightedLayer(LayerBase):
         shape = self._weight_shape(in_shape)
         if not self.is_initialized:
             rng = self.rng if self.rng is not None else make_rng(None)
-            W = WeightInitializer(str(self.act_fn), mode=self.init)(shape, rng=rng, dtype=self.dtype)
+            initializer = WeightInitializer(str(self.act_fn), mode=self.init)
+            W = initializer(shape, rng=rng, dtype=self.dtype, fan=self._fan(shape))
             self._set_parameters({"W": W, "b": np.zeros(self._bias_shape(), self.dtype)})
 
     def saved(self, in_shape: Shape) -> dict[str, tuple[Shape, npt.DTypeLike]]:
