@@ -101,5 +101,5 @@ def _backward(layers: Layers, grad: Array, name_format: str) -> tuple[dict[str, 
         is_last = name == next(reversed(layers))
         # Sharing the list of what is retained, too.
         each = (layer.without_activation() if is_last else None) or layer
-        grad = each.backward(grad, retain_grads=False)
+        grad = each.backward(grad.reshape(each.output_shape(each.X[0].shape)), retain_grads=False)
     return gradients, grad

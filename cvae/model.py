@@ -27,14 +27,16 @@ class VAE(ByHand):
     """Variational autoencoder of any layers, trained on the CPU.
 
     The encoder's layers and a dense layer, which is added, give the mean and the log variance of each image's code z;
-    the decoder's layers and a dense layer, which is added, give what the likelihood needs for each pixel.
+    the decoder's layers give what the likelihood needs for each pixel. A dense layer is added to them, too, unless the
+    last one is a convolution (or another layer with weights) that puts out images itself.
 
     Parameters
     ----------
     encoder, decoder : sequences of layers or their call strings
         For example ``["Conv2D(out_ch=32, kernel_shape=3, act_fn='ReLU')", "Flatten()"]``; see `cvae.layers`. Layers are
         copied. The encoder gets images (n, rows, cols, channels) and must put out rows (n, features); the decoder gets
-        codes (n, T) and must put out rows, too.
+        codes (n, T) and must put out rows, too, or end with a layer such as
+        ``"ConvTranspose2D(out_ch=1, kernel_shape=3, stride=2, pad='same')"`` that puts out images of the right size.
     likelihood : str or Likelihood
         Of a pixel given the decoder's output, see `cvae.likelihoods`.
     objective : str or Objective
@@ -117,7 +119,8 @@ class VAE(ByHand):
         encoder = assembly.make_layers(self.encoder, "encoder")
         encoder["Code"] = FullyConnected(2 * self.T)
         decoder = assembly.make_layers(self.decoder, "decoder")
-        decoder["Output"] = FullyConnected(None)
+        if not assembly.puts_out_images(decoder, self.T):
+            decoder["Output"] = FullyConnected(None)
         return encoder, decoder
 
     def _make_likelihood(self) -> Likelihood:

@@ -68,7 +68,7 @@ class Passes:
         self._decoder = Network([*decoder.values()], (batchsize * self.codes, self.T), training=training)
         self._batch = Batch.allocate(self._encoder, self._decoder, self.images, len(objective.terms))
         self.noise = self._batch.noise
-        pixels, outputs = self.images[0].size, self._decoder.output
+        pixels, outputs = self.images[0].size, self._batch.outputs
         # Mean images take the place of the outputs where they are as many.
         self._means = outputs if outputs.shape[1] == pixels else empty((len(outputs), pixels), outputs.dtype)
         self._updates = Updates()
