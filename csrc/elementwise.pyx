@@ -1,4 +1,4 @@
-# Single passes over whole arrays.
+# Single passes over whole arrays.  What they are divided into depends on the shapes alone.
 
 from cython cimport floating
 from libc.string cimport memchr, memcpy
@@ -16,6 +16,9 @@ cdef extern from "kernels/kernels.h" nogil:
 
     ctypedef struct kernel_table:
         const activation_function *activations
+        void (*add_column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*set_zero)(void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*sum_accumulators)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*relu_backward)(void *, const void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*sigmoid)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*activation_forward)(
@@ -35,6 +38,8 @@ cdef enum:
     RANGE = 4096               # elements of a piece of work
     SMALL_WORK = 32_768        # elements below which waking other threads costs more than it saves
     SMALL_EXPONENTIAL = 8_192  # the same, where each takes an exponential
+    SUMMED_ROWS = 1024         # rows, at least, whose column sums are a piece of work
+    MAX_ACCUMULATORS = 16      # of column sums
 
 
 cdef struct elements:
@@ -211,6 +216,45 @@ cdef void clip_row(const void *work, ptrdiff_t index, char *shared, char *scratc
     cdef const columns *c = <const columns *> work
     c.table.clip(<char *> c.out + index * c.width * c.itemsize, <const char *> c.x + index * c.stride * c.itemsize,
                  c.low, c.high, c.width)
+
+
+cdef struct summed_columns:
+    const kernel_table *table
+    const void *x
+    void *out
+    ptrdiff_t m, n, accumulators, itemsize
+
+
+def column_sums(
+    program,
+    floating[::1] out not None,                 # OUT (n)
+    const floating[:, ::1] x not None,          # IN  (m, n)
+):
+    """out = the sums of the summed_columns of x."""
+    cdef ptrdiff_t m = x.shape[0], n = x.shape[1]
+    if m < 1 or n < 1 or out.shape[0] != n:
+        raise ValueError(f"out and x must be (n) and (m, n), not empty, got ({out.shape[0]},) and ({m}, {n})")
+    cdef ptrdiff_t accumulators = max(1, min(MAX_ACCUMULATORS, m // SUMMED_ROWS))
+    cdef summed_columns *work = <summed_columns *> new_work(
+        program, (out, x), sizeof(summed_columns), accumulators * n * sizeof(floating), 0)
+    work.table, work.m, work.n = f32 if floating is float else f64, m, n
+    work.accumulators, work.itemsize = accumulators, sizeof(floating)
+    work.out, work.x = &out[0], &x[0, 0]
+    add_stage(program, sum_some_rows, work, accumulators, m * n < SMALL_WORK)
+    add_stage(program, sum_all_rows, work, 1, True)
+
+
+cdef void sum_some_rows(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const summed_columns *c = <const summed_columns *> work
+    cdef ptrdiff_t first = index * c.m // c.accumulators, last = (index + 1) * c.m // c.accumulators
+    cdef char *sums = shared + index * c.n * c.itemsize
+    c.table.set_zero(sums, 0, c.n)
+    c.table.add_column_sums(sums, <const char *> c.x + first * c.n * c.itemsize, last - first, c.n)
+
+
+cdef void sum_all_rows(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const summed_columns *c = <const summed_columns *> work
+    c.table.sum_accumulators(c.out, shared, c.accumulators, c.n, 0, c.n)
 
 
 def gather(

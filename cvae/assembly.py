@@ -7,9 +7,8 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from cvae.layers import FullyConnected, LayerBase  # which makes the names of all layers known
 from cvae.likelihoods import Likelihood
-from cvae.nn.base import LayerBase
-from cvae.nn.fully_connected import FullyConnected
 from cvae.nn.weighted import is_identity
 from cvae.parsing import made
 from cvae.undo import undone_on_error
@@ -40,6 +39,16 @@ def make_layers(layers: Sequence[LayerBase | str], name: str) -> Layers:
         raise TypeError(f"{name} must be a sequence of layers or their call strings, got {layers!r}")
     new = [make_layer(layer, f"{name}[{i}]") for i, layer in enumerate(layers)]
     return OrderedDict((f"{type(layer).__name__}_{i}", layer) for i, layer in enumerate(new, 1))
+
+
+def puts_out_images(decoder: Layers, T: int) -> bool:
+    """Return whether a decoder of codes (n, T) ends with weights that put out images (n, rows, cols, channels)."""
+    if not decoder or not decoder[next(reversed(decoder))].parameters:
+        return False
+    try:
+        return len(_shape_through("decoder", decoder, (1, T))) == 4
+    except ValueError:  # which `check_shapes` raises again, once the images are known
+        return False
 
 
 def initialize(

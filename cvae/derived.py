@@ -101,5 +101,5 @@ def _backward(layers: Layers, grad: Array, name_format: str) -> tuple[dict[str, 
         gradients[name_format.format(name)] = grad
         # The copy without activation shares the retained passes.
         layer = (layer.without_activation() if is_last else None) or layer
-        grad = layer.backward(grad, retain_grads=False)
+        grad = layer.backward(grad.reshape(layer.output_shape(layer.X[0].shape)), retain_grads=False)
     return gradients, grad

@@ -24,15 +24,17 @@ from cvae.training import Callback, train
 class VAE(ByHand):
     """Variational autoencoder from any layers, trained on the CPU.
 
-    The encoder is the given layers followed by a dense layer for the mean and log variance of each image's code z; the
-    decoder is the given layers followed by a dense layer for the outputs that the likelihood needs.
+    The encoder is the given layers followed by a dense layer for the mean and log variance of each image's code z. The
+    decoder is the given layers followed by a dense layer for the outputs that the likelihood needs, unless the last one
+    is a convolution, or another layer with weights, that puts out images itself.
 
     Parameters
     ----------
     encoder, decoder : sequences of layers or their call strings
         For example ``["Conv2D(out_ch=32, kernel_shape=3, act_fn='ReLU')", "Flatten()"]``; see `cvae.layers`. Layers are
-        copied. The encoder maps images (n, rows, cols, channels) to rows (n, features), the decoder codes (n, T) to
-        rows.
+        copied. The encoder maps images (n, rows, cols, channels) to rows (n, features); the decoder maps codes (n, T) to
+        rows, or ends with a layer such as ``"ConvTranspose2D(out_ch=1, kernel_shape=3, stride=2, pad='same')"`` that
+        puts out images of the right size.
     likelihood : str or Likelihood
         Distribution of the pixels given the decoder's output; see `cvae.likelihoods`.
     objective : str or Objective
@@ -107,7 +109,8 @@ class VAE(ByHand):
         encoder = assembly.make_layers(self.encoder, "encoder")
         encoder["Code"] = FullyConnected(2 * self.T)
         decoder = assembly.make_layers(self.decoder, "decoder")
-        decoder["Output"] = FullyConnected(None)
+        if not assembly.puts_out_images(decoder, self.T):
+            decoder["Output"] = FullyConnected(None)
         return encoder, decoder
 
     def _make_likelihood(self) -> Likelihood:

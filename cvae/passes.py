@@ -66,7 +66,7 @@ class Passes:
         self._decoder = Network([*decoder.values()], (batchsize * self.codes, self.T), training=training)
         self._batch = Batch.allocate(self._encoder, self._decoder, self.images, len(objective.terms))
         self.noise = self._batch.noise
-        pixels, outputs = self.images[0].size, self._decoder.output
+        pixels, outputs = self.images[0].size, self._batch.outputs
         # Mean images replace the outputs in their memory if they have the same size.
         self._means = outputs if outputs.shape[1] == pixels else empty((len(outputs), pixels), outputs.dtype)
         self._updates = Updates()

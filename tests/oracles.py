@@ -101,6 +101,42 @@ def conv2d_grad_weight(dZ, X, W_shape, stride=1, pad=NO_PAD, dilation=0):
     return dW, dZ.sum(axis=(0, 1, 2), keepdims=True)
 
 
+def conv_transpose2d_forward(X, W, b, out_shape, stride=1, pad=NO_PAD, dilation=0):
+    """Return Z (N, H, W, C) from X (N, OH, OW, K) and b (..., C), out_shape being (H, W).
+
+    Letters, W (R, S, C, K) and pad are those of the convolution from Z to X; the padding is cropped.
+    """
+    return conv2d_grad_input(X, W, (len(X), *out_shape, W.shape[2]), stride, pad, dilation) + b
+
+
+def conv_transpose2d_backward(dZ, X, W, stride=1, pad=NO_PAD, dilation=0):
+    """Return dX (N, OH, OW, K), dW (R, S, C, K) and db (1, 1, 1, C) from dZ (N, H, W, C)."""
+    dX = conv2d_forward(dZ, W, 0.0, stride, pad, dilation)[:, : X.shape[1], : X.shape[2]]
+    dW, _ = conv2d_grad_weight(X, dZ, W.shape, stride, pad, dilation)
+    return dX, dW, dZ.sum(axis=(0, 1, 2), keepdims=True)
+
+
+# --------------------------------------------------------------- upsampling
+
+
+def upsample2d_forward(X, factor, mode):
+    """Return Y (N, R * H, S * W, C) from X (N, H, W, C), for factors (R, S)."""
+    return np.einsum("ih,jw,nhwc->nijc", *_mixtures(X.shape, factor, mode), X)
+
+
+def upsample2d_backward(dY, X_shape, factor, mode):
+    """Return dX (N, H, W, C) from dY (N, R * H, S * W, C)."""
+    return np.einsum("ih,jw,nijc->nhwc", *_mixtures(X_shape, factor, mode), dY)
+
+
+def _mixtures(X_shape, factor, mode):
+    """For rows and cols, the matrix of how much each input pixel counts in each output pixel."""
+    for size, f in zip(X_shape[1:3], factor, strict=True):
+        centres = (np.arange(size * f) + 0.5) / f - 0.5
+        distance = np.abs(np.clip(centres, 0, size - 1)[:, np.newaxis] - np.arange(size))
+        yield np.maximum(1 - distance, 0) if mode == "bilinear" else np.repeat(np.eye(size), f, axis=0)
+
+
 # ------------------------------------------------------------------ pooling
 
 

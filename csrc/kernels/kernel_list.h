@@ -19,6 +19,8 @@ KERNEL(void, pack_panels,
 KERNEL(void, column_sums, (void *out, const void *x, ptrdiff_t m, ptrdiff_t n, ptrdiff_t first, ptrdiff_t last))
 /* sums (n) += the column sums of x (m, n). */
 KERNEL(void, add_column_sums, (void *sums, const void *x, ptrdiff_t m, ptrdiff_t n))
+/* Adds bias (n) to rows first <= i < last of y (., n), with max(., 0) afterwards if relu (bias.h). */
+KERNEL(void, add_bias, (void *y, const void *bias, ptrdiff_t n, int relu, ptrdiff_t first, ptrdiff_t last))
 
 /* ---- Direct convolution (conv2d.h) */
 
@@ -117,6 +119,13 @@ KERNEL(void, pool2d_max_forward,
 KERNEL(void, pool2d_max_backward, (void *dx, const void *dy, const int32_t *argmax, const window_shape *shape))
 KERNEL(void, pool2d_average_forward, (void *y, const void *x, const window_shape *shape, ptrdiff_t row))
 KERNEL(void, pool2d_average_backward, (void *dx, const void *dy, const window_shape *shape, ptrdiff_t image))
+
+/* ---- Upsampling by R rows and S columns for each one (upsample2d.h) */
+
+/* Output row `row` (image * OH + i) of y (N, OH, OW, C), OH = R * H and OW = S * W, from x (N, H, W, C). */
+KERNEL(void, upsample2d_forward, (void *y, const void *x, const window_shape *shape, int bilinear, ptrdiff_t row))
+/* One image. */
+KERNEL(void, upsample2d_backward, (void *dx, const void *dy, const window_shape *shape, int bilinear, ptrdiff_t image))
 
 /* ---- Elements first <= i < last, or `count` elements, of flat arrays (elementwise.h) */
 

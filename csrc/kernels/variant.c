@@ -1,6 +1,7 @@
 /* All kernels for one number type and one instruction set; the build compiles this file once for each pair. */
 #include "activations.h"
 #include "bounds.h"
+#include "bias.h"
 #include "column_sums.h"
 #include "conv2d.h"
 #include "conv_pool.h"
@@ -11,6 +12,7 @@
 #include "losses.h"
 #include "optimizers.h"
 #include "pool2d.h"
+#include "upsample2d.h"
 #include "winograd.h"
 #include "winograd_rows.h"
 

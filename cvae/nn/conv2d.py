@@ -145,19 +145,16 @@ class Conv2D(WeightedLayer):
 
         Raise ValueError if it was requested but does not apply.
         """
-        possible = self.stride == 1 and self.dilation == 0 and max(self.kernel_shape) <= winograd.MAX_KERNEL
-        if self.algorithm == "winograd" and not possible:
-            raise ValueError(
-                "algorithm 'winograd' must have stride 1, dilation 0 and a kernel of at most "
-                f"{winograd.MAX_KERNEL}x{winograd.MAX_KERNEL}, got stride {self.stride}, dilation {self.dilation} and "
-                f"{self.kernel_shape}"
-            )
-        if self.algorithm == "auto":
-            _, rows, cols, _ = self.output_shape(in_shape)
-            if forward and in_shape[3] <= FEW_CHANNELS:
-                return possible and winograd_rows_are_faster((rows, cols), self.kernel_shape)
-            return possible and winograd_is_faster((rows, cols), self.kernel_shape, in_shape[3], self.out_ch)
-        return self.algorithm == "winograd"
+        _, rows, cols, out_ch = self.output_shape(in_shape)
+        return chooses_winograd(
+            self.algorithm,
+            self.kernel_shape,
+            self.stride,
+            self.dilation,
+            out_shape=(rows, cols),
+            channels=(in_shape[3], out_ch),
+            forward=forward,
+        )
 
     def padding(self, in_shape: Shape) -> dict[str, int]:
         """Return the rows and columns of zeros before an input of this shape, as arguments of the kernels."""
@@ -185,6 +182,43 @@ class Conv2D(WeightedLayer):
             conv2d.conv2d_grad_weight(program, dW, db, x, dz, **spacing, **pad)
         if dx is not None:
             conv2d.conv2d_grad_input(program, dx, dz, self.W, **spacing, **pad)
+
+
+def chooses_winograd(
+    algorithm: str,
+    kernel_shape: tuple[int, int],
+    stride: int,
+    dilation: int,
+    *,
+    out_shape: tuple[int, int],
+    channels: tuple[int, int],
+    forward: bool,
+) -> bool:
+    """Whether a convolution goes through Winograd's algorithm; ValueError if it is asked for and cannot.
+
+    Parameters
+    ----------
+    algorithm : {"auto", "direct", "winograd"}
+    kernel_shape, stride, dilation
+        As resolved.
+    out_shape : (rows, cols)
+        Of the convolution's output.
+    channels : (in_ch, out_ch)
+        Of the convolution.
+    forward : bool
+        Whether the forward pass is meant, or the backward pass.
+    """
+    possible = stride == 1 and dilation == 0 and max(kernel_shape) <= winograd.MAX_KERNEL
+    if algorithm == "winograd" and not possible:
+        raise ValueError(
+            "algorithm 'winograd' must have stride 1, dilation 0 and a kernel of at most "
+            f"{winograd.MAX_KERNEL}x{winograd.MAX_KERNEL}, got stride {stride}, dilation {dilation} and {kernel_shape}"
+        )
+    if algorithm == "auto":
+        if forward and channels[0] <= FEW_CHANNELS:
+            return possible and winograd_rows_are_faster(out_shape, kernel_shape)
+        return possible and winograd_is_faster(out_shape, kernel_shape, *channels)
+    return algorithm == "winograd"
 
 
 def winograd_is_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int], in_ch: int, out_ch: int) -> bool:

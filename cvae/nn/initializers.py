@@ -208,7 +208,11 @@ class WeightInitializer:
         self.gain = _gain(ActivationInitializer(act_fn_str)())
 
     def __call__(
-        self, shape: Sequence[int], rng: np.random.Generator | None = None, dtype: npt.DTypeLike = np.float64
+        self,
+        shape: Sequence[int],
+        rng: np.random.Generator | None = None,
+        dtype: npt.DTypeLike = np.float64,
+        fan: tuple[float, float] | None = None,
     ) -> Array:
         """Draw an array of weights.
 
@@ -220,6 +224,8 @@ class WeightInitializer:
             Source of the numbers; None means a new one with fresh entropy.
         dtype : float32 or float64
             The numbers are drawn in float64 and then rounded, so they are the same for both.
+        fan : (fan_in, fan_out), optional
+            Where they do not follow from the shape in the way of `calc_fan`.
 
         Returns
         -------
@@ -238,7 +244,7 @@ class WeightInitializer:
             raise TypeError(f"rng must be a numpy.random.Generator or None, got {rng!r}")
         if np.dtype(dtype) not in (np.float32, np.float64):
             raise TypeError(f"dtype must be float32 or float64, got {dtype!r}")
-        fan_in, fan_out = calc_fan(shape)
+        fan_in, fan_out = calc_fan(shape) if fan is None else fan
         sigma = 1.0
         if self.mode.startswith("glorot"):
             sigma = self.gain * math.sqrt(2 / (fan_in + fan_out))

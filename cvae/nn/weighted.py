@@ -14,7 +14,7 @@ from cvae._kernels import elementwise
 from cvae._kernels.program import Program
 from cvae.nn.activations import ActivationBase, Affine, Identity, ReLU
 from cvae.nn.base import LayerBase, Retained
-from cvae.nn.initializers import ActivationInitializer, WeightInitializer
+from cvae.nn.initializers import ActivationInitializer, WeightInitializer, calc_fan
 from cvae.nn.protocol import Array, Arrays, Shape
 from cvae.random import make_rng
 from cvae.runtime.programs import run
@@ -67,6 +67,14 @@ class WeightedLayer(LayerBase):
     def _weight_shape(self, in_shape: Shape) -> Shape:
         """Return the shape of W for an input of shape `in_shape`; raise ValueError if that does not fit the layer."""
 
+    def _bias_shape(self, W_shape: Shape) -> Shape:
+        """Return the shape of b, whose axes are those of the output."""
+        return (*(1,) * (len(W_shape) - 1), W_shape[-1])
+
+    def _fan(self, W_shape: Shape) -> tuple[float, float]:
+        """Return the number of inputs and outputs of one unit, by which starting weights are scaled."""
+        return calc_fan(W_shape)
+
     @abstractmethod
     def _take_sizes(self, W_shape: Shape) -> None:
         """Set the layer's sizes from the shape of W; raise ValueError if it does not fit."""
@@ -77,7 +85,8 @@ class WeightedLayer(LayerBase):
         shape = self._weight_shape(in_shape)
         if not self.is_initialized:
             rng = self.rng if self.rng is not None else make_rng(None)
-            W = WeightInitializer(str(self.act_fn), mode=self.init)(shape, rng=rng, dtype=self.dtype)
+            initializer = WeightInitializer(str(self.act_fn), mode=self.init)
+            W = initializer(shape, rng=rng, dtype=self.dtype, fan=self._fan(shape))
             self._set_parameters({"W": W})
 
     def saved(self, in_shape: Shape) -> dict[str, tuple[Shape, npt.DTypeLike]]:
@@ -130,7 +139,7 @@ class WeightedLayer(LayerBase):
         if W is None:
             raise ValueError("parameters must hold W, got only b")
         self._take_sizes(W.shape)
-        b, b_shape = arrays.get("b", self.parameters["b"]), (*(1,) * (W.ndim - 1), W.shape[-1])
+        b, b_shape = arrays.get("b", self.parameters["b"]), self._bias_shape(W.shape)
         if b is None:
             b = copy_of(np.zeros(b_shape), self.dtype)
         if b.shape != b_shape:

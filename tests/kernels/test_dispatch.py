@@ -13,6 +13,7 @@ from cvae._kernels import dispatch
 TESTS = Path(__file__).parents[1]
 KERNEL_TESTS = [
     "conv2d",
+    "conv_transpose2d",
     "winograd",
     "dense",
     "pool2d",
@@ -25,7 +26,7 @@ import sys
 import numpy as np
 import cvae
 from cvae._kernels import dispatch
-from cvae.layers import Conv2D, Flatten, FullyConnected, Pool2D
+from cvae.layers import Conv2D, ConvTranspose2D, Flatten, FullyConnected, Pool2D, Upsample2D
 
 results = {"name": dispatch.instruction_set()}
 rng = np.random.default_rng(0)
@@ -38,6 +39,9 @@ for dtype in ("float32", "float64"):
         Pool2D((2, 3), stride=2, pad=1, dtype=dtype),
         Conv2D(37, 2, act_fn="ReLU", algorithm="winograd", **kind),
         Conv2D(33, 2, stride=2, dilation=1, act_fn="ReLU", **kind),
+        ConvTranspose2D(21, (3, 2), 2, (1, 0), act_fn="ReLU", **kind),
+        ConvTranspose2D(3, (2, 3), act_fn="ReLU", algorithm="winograd", **kind),
+        Upsample2D((1, 2), "bilinear", dtype=dtype),
         Pool2D(2, mode="average", dtype=dtype),
         Flatten(dtype=dtype),
         FullyConnected(21, act_fn="Sigmoid", **kind),

@@ -21,6 +21,7 @@ from cvae._kernels import (
     losses,
     optimizers,
     pool2d,
+    upsample2d,
     winograd,
 )
 from cvae.runtime.programs import execute, run
@@ -51,8 +52,10 @@ def adam(program, param, mean, variance, grad, scalars):
 KERNELS = {
     "conv2d_forward": (conv2d.conv2d_forward, [Y, X, W, B], {**CONV, "relu": True}),
     "conv2d_grad_input": (conv2d.conv2d_grad_input, [X, Y, W], CONV),
+    "conv2d_transpose": (conv2d.conv2d_transpose, [X, Y, W, (3,)], {**CONV, "relu": True}),
     "conv2d_grad_weight": (conv2d.conv2d_grad_weight, [W, B, X, Y], CONV),
     "winograd_forward": (winograd.forward, [Y, X, W, B], {**PAD, "relu": True}),
+    "winograd_transpose": (winograd.transpose, [X, Y, W, (3,)], {**PAD, "relu": True}),
     "winograd_backward": (winograd.backward, [X, W, B, X, Y, W], PAD),
     "conv_pool_forward": (conv_pool.forward, [POOLED, BYTES, X, W, B], DIRECT | KEPT),
     "conv_pool_forward_own": (conv_pool.forward, [POOLED, BYTES, X, W, B], DIRECT | MADE),
@@ -64,12 +67,15 @@ KERNELS = {
     "max_backward": (pool2d.max_backward, [Y, POOLED, PLACES], POOL),
     "average_forward": (pool2d.average_forward, [POOLED, Y], POOL),
     "average_backward": (pool2d.average_backward, [Y, POOLED], POOL),
+    "upsample_forward": (upsample2d.forward, [(9, 12, 30, 20), (9, 6, 10, 20)], {"factor": (2, 3), "bilinear": True}),
+    "upsample_backward": (upsample2d.backward, [(9, 6, 10, 20), (9, 12, 30, 20)], {"factor": (2, 3), "bilinear": True}),
     "dense_forward": (dense.dense_forward, [(90, 80), (90, 100), (100, 80), (80,)], {"relu": True}),
     "dense_backward": (
         dense.dense_backward,
         [(2000, 40), (40, 300), (300,), (2000, 40), (2000, 300), (40, 300)],
         {"skip_dead": True},
     ),
+    "column_sums": (elementwise.column_sums, [(20,), (5000, 20)], {}),
     "relu_backward": (elementwise.relu_backward, [FLAT] * 3, {}),
     "sigmoid": (elementwise.sigmoid, [(10_001,)] * 2, {}),
     "continuous_bernoulli_mean": (elementwise.continuous_bernoulli_mean, [(10_001,)] * 2, {}),

@@ -25,7 +25,7 @@ PUBLIC = {
     cvae: [
         "VAE", "BernoulliVAE", "NotFittedError", "datasets", "get_num_threads", "load", "minibatch", "set_num_threads",
     ],
-    layers: ["Conv2D", "Pool2D", "Flatten", "FullyConnected"],
+    layers: ["Conv2D", "ConvTranspose2D", "Pool2D", "Upsample2D", "Flatten", "Reshape", "FullyConnected"],
     activations: [
         "ReLU", "LeakyReLU", "GELU", "ELU", "SELU", "Sigmoid", "HardSigmoid", "Tanh", "SoftPlus", "Exponential",
         "Affine", "Identity",
