@@ -32,7 +32,7 @@ class VAE(ByHand):
     ----------
     encoder, decoder : sequences of layers or their call strings
         For example ``["Conv2D(out_ch=32, kernel_shape=3, act_fn='ReLU')", "Flatten()"]``; see `cvae.layers`. Layers are
-        copied. The encoder maps images (n, rows, cols, channels) to rows (n, features); the decoder maps codes (n, T) to
+        copied. The encoder maps images (n, rows, cols, channels) to rows (n, features), the decoder codes (n, T) to
         rows, or ends with a layer such as ``"ConvTranspose2D(out_ch=1, kernel_shape=3, stride=2, pad='same')"`` that
         puts out images of the right size.
     likelihood : str or Likelihood

@@ -2,8 +2,8 @@
  * (2017) for SELU, Hendrycks & Gimpel (2016) for GELU.  At kinks, and for NaN, the derivatives are those of the classes
  * in cvae/nn/activations.py.
  *
- * To add an activation, write its ACTIVATION and add a line to ACTIVATION_FUNCTIONS.  ReLU and the identity are not
- * here: the layers' own kernels compute them. */
+ * To add an activation, write its ACTIVATION and add a line to ACTIVATION_FUNCTIONS.  ReLU and the identity need no
+ * entry: the layers' own kernels compute them. */
 #ifndef CVAE_ACTIVATIONS_H
 #define CVAE_ACTIVATIONS_H
 
@@ -14,8 +14,10 @@
 
 INLINE vec_int sign_bit(void) { return as_bits(broadcast((real)-0.0)); }
 INLINE vec minus_abs(vec z) { return as_real(as_bits(z) | sign_bit()); }
-INLINE vec negative_part(vec z) { return choose(less(broadcast(0), z), broadcast(0), z); }      /* NaN stays NaN */
-INLINE vec at_least(vec z, real low) { return choose(less(z, broadcast(low)), broadcast(low), z); } /* here too */
+
+/* In these NaN stays NaN. */
+INLINE vec negative_part(vec z) { return choose(less(broadcast(0), z), broadcast(0), z); }
+INLINE vec at_least(vec z, real low) { return choose(less(z, broadcast(low)), broadcast(low), z); }
 INLINE vec limited(vec z, real low, real high) {
     return at_least(choose(less(broadcast(high), z), broadcast(high), z), low);
 }
@@ -38,55 +40,79 @@ INLINE vec log1p_exp(vec z) { return positive_part(z) + log1p_fraction(exp_bound
 
 enum { CENTRE = 40 }; /* beyond, Phi is 0 or 1 to the last bit, but powers could overflow */
 
-typedef struct {
-    vec phi, slope; /* Phi and its derivative at z, limited to the centre */
-} gelu_parts;
-
-/* Approximates Phi(z) by (1 + tanh(u / 2)) / 2, the logistic function of u = 2 sqrt(2 / pi) (z + 0.044715 z^3). */
-INLINE gelu_parts gelu_approximation(vec z) {
-    const double scale = 1.5957691216057308, cubic = 0.044715;
-    real high[LANES], low[LANES], du[LANES];
-    store(high, limited(z, -CENTRE, CENTRE));
-    /* In double, and exp(-|u|) from two parts of the argument: its rounding error is the result's relative error. */
-    for (int l = 0; l < LANES; l++) {
-        const double x = (double)high[l], square = x * x, minus_u = -fabs(scale * x * (1 + cubic * square));
-        du[l] = (real)(scale * (1 + 3 * cubic * square));
-        high[l] = (real)minus_u;
-        low[l] = (real)(minus_u - (double)high[l]);
-    }
-    const vec e = exp_bounded(load(high)), decay = e + e * load(low), sum = decay + (real)1;
-    const gelu_parts parts = {
-        choose(less(z, broadcast(0)), decay, broadcast(1)) / sum,
-        decay / (sum * sum) * load(du),
-    };
-    return parts;
-}
-
 INLINE double normal_cdf(double x) { return erfc(x * -0.7071067811865476) / 2; } /* 1 + erf would cancel */
 INLINE double normal_density(double x) { return exp(x * x * -0.5) * 0.3989422804014327; }
 
 INLINE vec gelu_exact(vec z) {
     real y[LANES];
-    store(y, at_least(z, -CENTRE)); /* -infinity * 0 would be NaN */
+    store(y, at_least(z, -CENTRE)); /* -infinity times 0 would be NaN */
     for (int l = 0; l < LANES; l++) y[l] = (real)((double)y[l] * normal_cdf((double)y[l]));
     return load(y);
 }
 
-INLINE vec gelu_exact_slope(vec z) {
-    real slope[LANES];
-    store(slope, limited(z, -CENTRE, CENTRE));
+INLINE vec gelu_exact_derivative(vec z) {
+    real y[LANES];
+    store(y, limited(z, -CENTRE, CENTRE));
     for (int l = 0; l < LANES; l++) {
-        const double x = (double)slope[l];
-        slope[l] = (real)(normal_cdf(x) + x * normal_density(x));
+        const double x = (double)y[l];
+        y[l] = (real)(normal_cdf(x) + x * normal_density(x));
     }
-    return load(slope);
+    return load(y);
 }
 
-INLINE vec gelu(vec z) { return at_least(z, -CENTRE) * gelu_approximation(z).phi; }
+/* The approximation Phi(z) = (1 + tanh(u / 2)) / 2, the logistic function of u = 2 sqrt(2 / pi) (z + 0.044715 z^3), for
+ * GELU_BLOCK elements at once.  All but the exponential is computed in double, because exp turns the rounding error of
+ * its argument into a relative error. */
+enum { GELU_BLOCK = 64 };
+static const double GELU_SCALE = 1.5957691216057308, GELU_CUBIC = 0.044715;
 
-INLINE vec gelu_slope(vec z) {
-    const gelu_parts parts = gelu_approximation(z);
-    return parts.phi + limited(z, -CENTRE, CENTRE) * parts.slope;
+INLINE double central(double z) { return z < -CENTRE ? -CENTRE : z > CENTRE ? CENTRE : z; }
+
+/* decay = exp(-|u|) */
+INLINE void gelu_decay(double *RESTRICT decay, const real *RESTRICT z) {
+    real e[GELU_BLOCK];
+    for (int l = 0; l < GELU_BLOCK; l++) {
+        const double x = central((double)z[l]), argument = -fabs(GELU_SCALE * x * (1 + GELU_CUBIC * (x * x)));
+        e[l] = (real)argument;
+        decay[l] = 1 + (argument - (double)e[l]); /* exp of the digits that e lacks */
+    }
+    for (int l = 0; l < GELU_BLOCK; l += LANES) store(e + l, exp_bounded(load(e + l)));
+    for (int l = 0; l < GELU_BLOCK; l++) decay[l] *= (double)e[l];
+}
+
+static void gelu_forward(void *y, const void *in, const double *constants, ptrdiff_t count) {
+    for (ptrdiff_t i = 0; i < count; i += GELU_BLOCK) {
+        const size_t size = (size_t)smaller(GELU_BLOCK, count - i) * sizeof(real);
+        real z[GELU_BLOCK] = {0}, value[GELU_BLOCK];
+        double decay[GELU_BLOCK];
+        memcpy(z, (const real *)in + i, size);
+        gelu_decay(decay, z);
+        for (int l = 0; l < GELU_BLOCK; l++) {
+            const double x = (double)z[l], finite = x < -CENTRE ? -CENTRE : x; /* -infinity times 0 would be NaN */
+            value[l] = (real)(finite * ((x < 0 ? decay[l] : 1) / (1 + decay[l])));
+        }
+        memcpy((real *)y + i, value, size);
+    }
+    (void)constants;
+}
+
+static void gelu_backward(void *dz, const void *dy, const void *in, const double *constants, ptrdiff_t count) {
+    for (ptrdiff_t i = 0; i < count; i += GELU_BLOCK) {
+        const size_t size = (size_t)smaller(GELU_BLOCK, count - i) * sizeof(real);
+        real z[GELU_BLOCK] = {0}, gradient[GELU_BLOCK] = {0};
+        double decay[GELU_BLOCK];
+        memcpy(z, (const real *)in + i, size);
+        memcpy(gradient, (const real *)dy + i, size);
+        gelu_decay(decay, z);
+        for (int l = 0; l < GELU_BLOCK; l++) {
+            const double x = central((double)z[l]), inverse = 1 / (1 + decay[l]);
+            const double du = GELU_SCALE * (1 + 3 * GELU_CUBIC * (x * x));
+            const double phi = (x < 0 ? decay[l] : 1) * inverse;
+            gradient[l] *= (real)(phi + x * du * (decay[l] * inverse * inverse));
+        }
+        memcpy((real *)dz + i, gradient, size);
+    }
+    (void)constants;
 }
 
 /* ---- The functions */
@@ -119,8 +145,7 @@ ACTIVATION(sigmoid, logistic(z).value, logistic_slope(z))
 ACTIVATION(tanh, tanh_of(z), logistic_slope(z * (real)2) * (real)4)
 ACTIVATION(softplus, log1p_exp(z), logistic(z).value)
 ACTIVATION(exponential, exp_of(z), exp_of(z))
-ACTIVATION(gelu, gelu(z), gelu_slope(z))
-ACTIVATION(gelu_exact, gelu_exact(z), gelu_exact_slope(z))
+ACTIVATION(gelu_exact, gelu_exact(z), gelu_exact_derivative(z))
 /* a: minus the limit for large negative z, b: the slope for positive z. */
 ACTIVATION(elu, choose(less(zero, z), z, a * expm1_negative(negative_part(z))),
            choose(less(zero, z), one, a * exp_bounded(negative_part(z))))
