@@ -6,7 +6,7 @@ from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memset
 
 from convolution cimport (
-    MAX_ACCUMULATORS, accumulator_at, accumulator_count, along_rows, check_winograd, convolution, convolution_shape,
+    MAX_ACCUMULATORS, accumulator_count, along_rows, check_winograd, convolution, convolution_shape,
     kernel_table, weight_count,
 )
 from stages cimport new_work, whole_lines
@@ -93,7 +93,7 @@ cdef inline block *new_block(
         b.conv.accumulators_at = whole_lines(weights * itemsize)
     accumulators = count_accumulators(&b) if backward else 0
     cdef block *work = <block *> new_work(
-        program, arrays, sizeof(block), b.conv.accumulators_at + accumulators * itemsize + MAX_ACCUMULATORS,
+        program, arrays, sizeof(block), b.conv.accumulators_at + accumulators * itemsize,
         b.output_bytes + b.place_bytes + b.input_bytes + b.weight_bytes + inner * itemsize)
     work[0] = b
     return work
@@ -179,11 +179,6 @@ cdef inline group_of_images select(const block *b, ptrdiff_t index) noexcept nog
     g.dy = NULL if b.dy == NULL else <char *> b.dy + first * pooled * b.conv.itemsize
     g.argmax = b.argmax + first * pooled
     return g
-
-
-cdef inline char *added_flags(const block *b, char *shared) noexcept nogil:
-    """For each accumulator, whether it has been added to the first of its bundle."""
-    return accumulator_at(&b.conv, shared, b.conv.accumulators)
 
 
 cdef inline char *inner_scratch(const block *b, char *scratch) noexcept nogil:

@@ -8,14 +8,14 @@ from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memcpy
 
 from block cimport (
-    BUNDLE, added_flags, block, group_of_images, inner_scratch, input_copy, new_block, own_weights, select, weight_size,
+    BUNDLE, block, group_of_images, inner_scratch, input_copy, new_block, own_weights, select, weight_size,
 )
 from convolution cimport (
     RANGE, accumulator_at, check_bias, collect_kernel, compare_weights, convolution, evaluate_kernel,
     evaluate_kernel_along_rows, is_small, kernel_pieces, kernel_table, pack_transposed_weights, pack_weights,
     sum_direct_gradients, sum_into_first, weight_count,
 )
-from stages cimport add_prepared_stage, add_range_stage, add_stage, new_lines
+from stages cimport add_prepared_stage, add_stage, new_lines
 from tables cimport BLOCK_ROWS, INACTIVE, ceil_div, import_f32, import_f64, range_end, window_shape
 
 cdef const kernel_table *f32 = <const kernel_table *> import_f32()
@@ -54,7 +54,7 @@ def forward(
     work.conv.x, work.conv.w, work.conv.b = &x[0, 0, 0, 0], &w[0, 0, 0, 0], &b[0]
     cdef const window_shape *s = &work.conv.s
     cdef bint small = is_small(s)
-    if keep_weights:
+    if keep_weights:  # a tenth of the time of encoding a single image
         work.conv.kept_weights = new_lines(program, weight_size(work, False) * sizeof(floating))
         work.conv.kept_from = new_lines(program, weight_count(s) * sizeof(floating))
         add_stage(program, compare_weights, work, 1, True)
@@ -109,7 +109,7 @@ def backward(
 cdef int record_winograd_backward(program, block *work) except -1:
     cdef const window_shape *s = &work.conv.s
     cdef bint small = is_small(s)
-    add_range_stage(program, accumulate_winograd_range, work, work.conv.accumulators, small)
+    add_prepared_stage(program, prepare_backward, accumulate_winograd, work, work.conv.accumulators, small)
     add_stage(program, sum_bundles, work, ceil_div(work.conv.accumulator_size, RANGE), small)
     add_stage(program, collect_gradients, work, s.c + 1, small)
     return 0
@@ -216,48 +216,18 @@ cdef char *clear_accumulator(const block *b, ptrdiff_t index, char *shared) noex
     return sums
 
 
-cdef void accumulate_winograd_range(
-    const void *work, ptrdiff_t first, ptrdiff_t last, char *shared, char *scratch
-) noexcept nogil:
-    """Fill the accumulators of a range.  One whose bundle begins in the same range is added to the bundle's first at
-    once; the next reuses its memory, which is still in cache, while all accumulators together would not fit."""
+cdef void prepare_backward(const void *work, char *shared, char *scratch) noexcept nogil:
+    """Each thread evaluates the transposed weights itself, as in prepare_forward."""
     cdef const block *b = <const block *> work
-    cdef const convolution *c = &b.conv
-    cdef char *weights = own_weights(b, scratch)
-    cdef char *added = added_flags(b, shared)
-    cdef ptrdiff_t i, start
-    if c.dx != NULL:
-        c.table.winograd_kernel(weights, c.w, &c.s, True, 0, c.s.k)
-    for i in range(first, last):
-        start = i // BUNDLE * BUNDLE
-        added[i] = start >= first and i > start
-        accumulate_winograd(b, i, accumulator_at(c, shared, start + 1 if added[i] else i), weights, scratch)
-        if added[i]:
-            add_accumulator(c, shared, start, start + 1, 0, c.accumulator_size)
+    if b.conv.dx != NULL:
+        b.conv.table.winograd_kernel(own_weights(b, scratch), b.conv.w, &b.conv.s, True, 0, b.conv.s.k)
 
 
-cdef void add_accumulator(
-    const convolution *c, char *shared, ptrdiff_t to, ptrdiff_t source, ptrdiff_t first, ptrdiff_t last
-) noexcept nogil:
-    cdef char *sums = accumulator_at(c, shared, to)
-    c.table.sum_accumulators(sums, sums, 2, (source - to) * c.accumulator_size, first, last)
-
-
-cdef void sum_bundles(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    """Add up, for a range of elements, the accumulators that have not been added yet."""
+cdef void accumulate_winograd(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const block *b = <const block *> work
-    cdef const convolution *c = &b.conv
-    cdef ptrdiff_t first = index * RANGE, last = range_end(index, RANGE, c.accumulator_size), i
-    for i in range(c.accumulators):
-        if i % BUNDLE > 0 and not added_flags(b, shared)[i]:
-            add_accumulator(c, shared, i // BUNDLE * BUNDLE, i, first, last)
-    for i in range(1, ceil_div(c.accumulators, BUNDLE)):
-        add_accumulator(c, shared, 0, i * BUNDLE, first, last)
-
-
-cdef void accumulate_winograd(const block *b, ptrdiff_t index, char *sums, char *weights, char *scratch) noexcept nogil:
     cdef const kernel_table *table = b.conv.table
     cdef ptrdiff_t first = index * b.conv.groups // b.conv.accumulators, i
+    cdef char *sums = accumulator_at(&b.conv, shared, index)
     cdef char *bias_sums = sums + (b.conv.accumulator_size - b.conv.s.k) * b.conv.itemsize
     cdef group_of_images g
     table.set_zero(bias_sums, 0, b.conv.s.k)
@@ -268,8 +238,21 @@ cdef void accumulate_winograd(const block *b, ptrdiff_t index, char *sums, char 
         if g.dx != NULL:
             table.set_zero(g.dx, 0, g.conv.n * g.conv.h * g.conv.w * g.conv.c)
         table.add_column_sums(bias_sums, scratch, g.conv.n * g.conv.oh * g.conv.ow, g.conv.k)
-        table.winograd_backward(g.dx, sums, i > first, g.x, scratch, weights, &g.conv, 0,
+        table.winograd_backward(g.dx, sums, i > first, g.x, scratch, own_weights(b, scratch), &g.conv, 0,
                                 g.conv.n * table.winograd_tiles(&g.conv), inner_scratch(b, scratch))
+
+
+cdef void sum_bundles(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    """Add up a range of elements: the accumulators of each bundle, then the bundles."""
+    cdef const convolution *c = <const convolution *> work
+    cdef ptrdiff_t first = index * RANGE, last = range_end(index, RANGE, c.accumulator_size), i
+    cdef ptrdiff_t bundles = ceil_div(c.accumulators, BUNDLE)
+    cdef char *sums
+    for i in range(bundles):
+        sums = accumulator_at(c, shared, i * BUNDLE)
+        c.table.sum_accumulators(sums, sums, min(BUNDLE, c.accumulators - i * BUNDLE), c.accumulator_size, first, last)
+    sums = accumulator_at(c, shared, 0)
+    c.table.sum_accumulators(sums, sums, bundles, BUNDLE * c.accumulator_size, first, last)
 
 
 cdef void accumulate_direct(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:

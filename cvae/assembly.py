@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase
 from cvae.nn.fully_connected import FullyConnected
 from cvae.nn.weighted import is_identity
-from cvae.parsing import object_from_call, subclasses_by_name
+from cvae.parsing import made
 from cvae.undo import undone_on_error
 
 Layers = OrderedDict[str, LayerBase]
@@ -27,23 +27,19 @@ def make_layer(layer: LayerBase | str, name: str) -> LayerBase:
     ValueError
         If the string is not the call of a known layer with valid arguments.
     """
-    if isinstance(layer, str):
-        try:
-            made: LayerBase = object_from_call(layer, subclasses_by_name(LayerBase), "layer")
-            return made
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    if not isinstance(layer, LayerBase):
-        raise TypeError(f"{name} must be a layer or its call string, got {layer!r}")
-    return copy.deepcopy(layer)
+    try:
+        new: LayerBase = copy.deepcopy(made(layer, LayerBase, "layer"))
+        return new
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
 
 
-def make_layers(layers: Iterable[LayerBase | str], name: str) -> Layers:
+def make_layers(layers: Sequence[LayerBase | str], name: str) -> Layers:
     """Return new layers by name, such as "Conv2D_1"; `name` is what error messages call the sequence."""
-    if isinstance(layers, str) or not isinstance(layers, Iterable):
+    if isinstance(layers, str) or not isinstance(layers, Sequence):
         raise TypeError(f"{name} must be a sequence of layers or their call strings, got {layers!r}")
-    made = [make_layer(layer, f"{name}[{i}]") for i, layer in enumerate(layers)]
-    return OrderedDict((f"{type(layer).__name__}_{i}", layer) for i, layer in enumerate(made, 1))
+    new = [make_layer(layer, f"{name}[{i}]") for i, layer in enumerate(layers)]
+    return OrderedDict((f"{type(layer).__name__}_{i}", layer) for i, layer in enumerate(new, 1))
 
 
 def by_path(encoder: Layers, decoder: Layers) -> dict[str, LayerBase]:
@@ -88,11 +84,11 @@ def check_shapes(
     encoder: Layers, decoder: Layers, likelihood: Likelihood, image_shape: tuple[int, int, int], T: int
 ) -> None:
     """Raise ValueError unless images become codes, and codes what the likelihood takes, by the right activations."""
-    code = _shape_through("encoder", encoder, (1, *image_shape))
-    if code != (1, 2 * T):
+    code = _shape_through("encoder", encoder, (2, *image_shape))
+    if code != (2, 2 * T):
         raise ValueError(f"encoder must put out a mean and a log variance for each of T={T} dimensions, got {code[1:]}")
-    output, n_outputs = _shape_through("decoder", decoder, (1, T)), likelihood.n_outputs(image_shape)
-    if math.prod(output) != n_outputs:
+    output, n_outputs = _shape_through("decoder", decoder, (2, T)), likelihood.n_outputs(image_shape)
+    if output[0] != 2 or math.prod(output[1:]) != n_outputs:
         raise ValueError(f"decoder must put out {n_outputs} numbers for {likelihood}, got the shape {output[1:]}")
     name, layer = next(reversed(encoder.items()))
     if layer.act_fn is not None and not is_identity(layer.act_fn):
@@ -108,9 +104,8 @@ def _shape_through(part: str, layers: Layers, shape: tuple[int, ...]) -> tuple[i
     for name, layer in layers.items():
         if layer.input_ndim is not None and layer.input_ndim != len(shape):
             hint = " (a Flatten() before it?)" if layer.input_ndim == 2 else ""
-            raise ValueError(
-                f"{part}/{name} must get arrays of {layer.input_ndim} dimensions, got the shape {shape}{hint}"
-            )
+            found = f"(n, {', '.join(map(str, shape[1:]))})"
+            raise ValueError(f"{part}/{name} must get arrays of {layer.input_ndim} dimensions, got {found}{hint}")
         shape = layer.output_shape(shape)
     return shape
 

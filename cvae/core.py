@@ -22,11 +22,9 @@ from cvae.parsing import check_size
 from cvae.passes import Passes
 from cvae.random import make_rng
 from cvae.runtime.threads import check_num_threads, limit_threads
+from cvae.undo import undone_on_error
 
 Array = npt.NDArray[Any]
-
-# Arguments whose change leaves the parameters as they are.
-KEEP_PARAMETERS = {"n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "objective", "beta"}
 
 
 class _PassesOfModels(threading.local):
@@ -36,12 +34,13 @@ class _PassesOfModels(threading.local):
         self.of: weakref.WeakKeyDictionary[Core, dict[bool, Passes]] = weakref.WeakKeyDictionary()
 
 
-_passes = _PassesOfModels()
+_passes_of_models = _PassesOfModels()
 
 
 class Core(Estimator):
     """Base of the models: they give the arguments that are declared here, and make their layers from their own."""
 
+    keeps_parameters = frozenset({"n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "objective", "beta"})
     T: int
     n_epochs: int
     batchsize: int
@@ -86,18 +85,18 @@ class Core(Estimator):
         self.encoder_, self.decoder_ = encoder, decoder
         self.history_: dict[str, list[float]] = {}
         self._image_shape: tuple[int, int, int] | None = None
-        _passes.of.pop(self, None)
+        _passes_of_models.of.pop(self, None)
         self._remember_arguments()
 
     def _take_effect(self, changed: set[str]) -> None:
-        if not changed <= KEEP_PARAMETERS:
+        if not changed <= self.keeps_parameters:
             self._start()
             return
         objective = self._make_objective() if changed & {"objective", "beta"} else self._objective
         if "optimizer" in changed:
             OptimizerInitializer(self.optimizer)()
             for layer in self._layers().values():
-                layer.join(optimizer=self.optimizer, dtype=self.dtype, rng=self._rng)
+                layer.take_optimizer(self.optimizer)
         self._objective = objective
 
     def _layers(self) -> dict[str, LayerBase]:
@@ -109,6 +108,15 @@ class Core(Estimator):
         if self._image_shape is None:
             assembly.initialize(self.encoder_, self.decoder_, self._likelihood, image_shape, self.T)
             self._image_shape = image_shape
+
+    def _prepare(self, images: Array, batchsize: int, *, training: bool) -> Passes:
+        """Create parameters and passes for images; after an error, of too little memory say, nothing has changed."""
+        layers = self._layers().values()
+        rngs = {id(rng): rng for rng in (self._rng, *(layer.rng for layer in layers)) if rng is not None}
+        rows, cols, channels = images.shape[1:]
+        with undone_on_error([self, *layers], rngs.values()):
+            self._initialize((rows, cols, channels))
+            return self._passes(batchsize, training=training)
 
     def _require_fitted(self) -> tuple[int, int, int]:
         """Return the images' shape, or raise NotFittedError."""
@@ -127,7 +135,7 @@ class Core(Estimator):
 
     def _passes(self, batchsize: int, *, training: bool) -> Passes:
         """Return passes for batches of at least this size, made once for each Python thread and kept."""
-        kept = _passes.of.setdefault(self, {})
+        kept = _passes_of_models.of.setdefault(self, {})
         made_from = self.encoder_, self.decoder_, self._likelihood, self._objective
         passes = kept.get(training)
         if passes is None or passes.batchsize < batchsize or not passes.is_current(*made_from):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from operator import is_
 from typing import Any, Self
 
 import numpy as np
@@ -24,6 +25,7 @@ class Estimator(ABC):
     """
 
     T: int
+    keeps_parameters: frozenset[str]  # arguments whose change leaves the parameters as they are
 
     @classmethod
     def _argument_names(cls) -> tuple[str, ...]:
@@ -39,21 +41,20 @@ class Estimator(ABC):
 
     def _remember_arguments(self) -> None:
         """Take the arguments as they are now for those that are in effect."""
-        self._in_effect = {name: vars(self).get(name) for name in self._all_argument_names()}
-
-    def _all_argument_names(self) -> list[str]:
-        """Return the arguments of all constructors in the class's history that are attributes."""
         constructors = [cls.__init__ for cls in type(self).__mro__ if "__init__" in vars(cls)]  # type: ignore[misc]
-        names = [name for each in constructors for name in inspect.signature(each).parameters]
-        return [name for name in dict.fromkeys(names) if name in vars(self)]
+        names = {name: None for each in constructors for name in inspect.signature(each).parameters}
+        self._arguments = tuple(name for name in names if name in vars(self))
+        self._in_effect = tuple(map(vars(self).get, self._arguments))
 
     def _sync(self) -> None:
         """Have arguments that were assigned take effect; TypeError or ValueError if one is not valid."""
-        attributes = vars(self)
-        changed = {name for name, value in self._in_effect.items() if attributes[name] is not value}
-        if changed:
+        values = [*map(vars(self).__getitem__, self._arguments)]
+        if all(map(is_, values, self._in_effect)):
+            return
+        pairs = zip(self._arguments, values, self._in_effect, strict=True)
+        with undone_on_error([self]):
             self._check_arguments()
-            self._take_effect({name for name in changed if not _is_same(attributes[name], self._in_effect[name])})
+            self._take_effect({name for name, value, before in pairs if not _is_same(value, before)})
             self._remember_arguments()
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -79,10 +80,15 @@ class Estimator(ABC):
         for name in params:
             if name not in names:
                 raise ValueError(f"set_params must get arguments of {type(self).__name__}, got {name!r}")
+        current = self.get_params()
+        changed = {name: value for name, value in params.items() if not _is_same(value, current[name])}
         with undone_on_error([self]):
-            for name, value in params.items():
-                setattr(self, name, value)
-            self._sync()
+            if changed.keys() <= self.keeps_parameters:
+                for name, value in changed.items():
+                    setattr(self, name, value)
+                self._sync()
+            else:  # a subclass may derive others from its arguments
+                self.__init__(**current | changed)  # type: ignore[misc]
         return self
 
     def __repr__(self) -> str:
@@ -105,4 +111,4 @@ class Estimator(ABC):
 
 
 def _is_same(value: Any, other: Any) -> bool:
-    return value is other or (type(value) is type(other) and bool(np.all(value == other)))
+    return value is other or (type(value) is type(other) and np.array_equal(value, other))

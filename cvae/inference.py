@@ -25,8 +25,8 @@ class Inference(Core):
     def _batches(self, images: Array) -> Iterator[tuple[slice, int, Passes]]:
         """Yield the images in batches, each already in the passes' memory."""
         passes = self._passes(min(len(images), BATCH), training=False)
-        for start in range(0, len(images), passes.batchsize):
-            part = slice(start, min(start + passes.batchsize, len(images)))
+        for start in range(0, len(images), BATCH):
+            part = slice(start, min(start + BATCH, len(images)))
             n = part.stop - start
             gather(images, part, passes.images[:n])
             yield part, n, passes
@@ -93,8 +93,8 @@ class Inference(Core):
         flat = images.reshape(len(codes), math.prod(image_shape))
         with limit_threads(self.n_threads):
             passes = self._passes(max(1, min(len(codes), BATCH)), training=False)
-            for start in range(0, len(codes), passes.batchsize):
-                part = slice(start, start + passes.batchsize)
+            for start in range(0, len(codes), BATCH):
+                part = slice(start, start + BATCH)
                 flat[part] = passes.decode(codes[part])
         return images
 
@@ -203,8 +203,8 @@ class Inference(Core):
             for i in range(len(images)):
                 gather(images, slice(i, i + 1), passes.images[:1])
                 log_weights = np.empty(n_samples)
-                for start in range(0, n_samples, passes.batchsize):
-                    part = slice(start, min(start + passes.batchsize, n_samples))
+                for start in range(0, n_samples, BATCH):
+                    part = slice(start, min(start + BATCH, n_samples))
                     noise = standard_normal(rng, (part.stop - start, self.T), self.dtype)
                     log_weights[part] = passes.log_weights(means[i], log_vars[i], noise)
                 largest = log_weights.max()

@@ -18,7 +18,7 @@ from cvae._kernels import elementwise, losses
 from cvae._kernels.program import Program
 from cvae.data.images import check_bytes, check_finite, check_range, resolve_image_shape
 from cvae.nn.activations import ActivationBase, Identity, Sigmoid
-from cvae.parsing import Parsable, check_number, object_from_call, subclasses_by_name
+from cvae.parsing import Constant, check_number
 
 Array = npt.NDArray[Any]
 
@@ -27,7 +27,7 @@ Array = npt.NDArray[Any]
 MAX_LOG_SCALE = 8.0
 
 
-class Likelihood(Parsable, ABC):
+class Likelihood(Constant, ABC):
     """Base of the likelihoods p(x | z) of images, given the n rows of outputs that a decoder computes from codes.
 
     Attributes
@@ -320,13 +320,3 @@ def bits_per_dimension(nats: npt.ArrayLike, image_shape: Sequence[int]) -> Array
     """
     bits: Array = np.asarray(nats, np.float64) / (math.log(2) * math.prod(resolve_image_shape(image_shape)))
     return bits
-
-
-def make_likelihood(likelihood: Likelihood | str) -> Likelihood:
-    """Return a likelihood from an instance or a call string such as "Bernoulli"; TypeError or ValueError."""
-    if isinstance(likelihood, Likelihood):
-        return likelihood
-    if not isinstance(likelihood, str):
-        raise TypeError(f"likelihood must be a likelihood or its call string, got {likelihood!r}")
-    made: Likelihood = object_from_call(likelihood, subclasses_by_name(Likelihood), "likelihood")
-    return made

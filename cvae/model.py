@@ -13,14 +13,13 @@ from cvae import assembly
 from cvae.by_hand import ByHand
 from cvae.core import Array
 from cvae.io import checkpoint
-from cvae.likelihoods import Likelihood, make_likelihood
+from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase
 from cvae.nn.fully_connected import FullyConnected
-from cvae.objectives import Objective, make_objective
+from cvae.objectives import Objective
 from cvae.optim.base import OptimizerBase
-from cvae.parsing import check_size
+from cvae.parsing import check_size, made
 from cvae.training import Callback, train
-from cvae.undo import undone_on_error
 
 
 class VAE(ByHand):
@@ -121,10 +120,12 @@ class VAE(ByHand):
         return encoder, decoder
 
     def _make_likelihood(self) -> Likelihood:
-        return make_likelihood(self.likelihood)
+        likelihood: Likelihood = made(self.likelihood, Likelihood, "likelihood")
+        return likelihood
 
     def _make_objective(self) -> Objective:
-        return make_objective(self.objective)
+        objective: Objective = made(self.objective, Objective, "objective")
+        return objective
 
     def fit(
         self,
@@ -177,7 +178,7 @@ class VAE(ByHand):
         if validation_data is not None:
             first = next(iter(validation_data), ()) if isinstance(validation_data, tuple) else validation_data
             validation = self._as_images(first, "validation_data", images.shape[1:])
-        self._prepare_training(images, min(batchsize, len(images)))
+        self._prepare(images, min(batchsize, len(images)), training=True)
         train(
             self,
             images,
@@ -188,13 +189,6 @@ class VAE(ByHand):
             callbacks=callbacks,
         )
         return self
-
-    def _prepare_training(self, images: Array, batchsize: int) -> None:
-        """Create parameters and memory; after an error, of too little memory say, the model is as it was."""
-        rows, cols, channels = images.shape[1:]
-        with undone_on_error([self, *self._layers().values()], [self._rng]):
-            self._initialize((rows, cols, channels))
-            self._passes(batchsize, training=True)
 
     def partial_fit(self, X: npt.ArrayLike, y: Any = None) -> Self:
         """Train on images for one pass, silently; returns self."""

@@ -12,10 +12,10 @@ from cvae._kernels import latent, losses
 from cvae._kernels.program import Program
 from cvae.engine.batch import Batch
 from cvae.likelihoods import Likelihood
-from cvae.parsing import Parsable, check_number, object_from_call, subclasses_by_name
+from cvae.parsing import Constant, check_number
 
 
-class Objective(Parsable, ABC):
+class Objective(Constant, ABC):
     """Base of the objectives.
 
     Attributes
@@ -105,13 +105,3 @@ class ELBO(Objective):
     def validation_loss(self, reconstruction: float, kl: float) -> float:
         """Return reconstruction + beta * kl."""
         return self.loss((reconstruction, kl))
-
-
-def make_objective(objective: Objective | str) -> Objective:
-    """Return an objective from an instance or a call string such as "ELBO(beta=4)"; TypeError or ValueError."""
-    if isinstance(objective, Objective):
-        return objective
-    if not isinstance(objective, str):
-        raise TypeError(f"objective must be an objective or its call string, got {objective!r}")
-    made: Objective = object_from_call(objective, subclasses_by_name(Objective), "objective")
-    return made

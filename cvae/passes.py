@@ -1,6 +1,6 @@
 """The passes of an autoencoder over a batch, a method each: recorded once for each size of batch, and run many times.
 
-`fit` and the steps by hand run the same recorded passes.
+`fit` and the steps by hand record the same passes of the same layers; `fit` has layers update parameters on the way.
 """
 
 from __future__ import annotations
@@ -77,11 +77,7 @@ class Passes:
         self._snapshot = Snapshot(self.layers, [arrays for layer in self.layers for arrays in _arrays_of(layer)])
 
     def is_current(
-        self,
-        encoder: Mapping[str, Layer],
-        decoder: Mapping[str, Layer],
-        likelihood: Likelihood,
-        objective: Objective,
+        self, encoder: Mapping[str, Layer], decoder: Mapping[str, Layer], likelihood: Likelihood, objective: Objective
     ) -> bool:
         """Return whether the passes are made from these objects, and nothing of them has been replaced since."""
         # Layers are equal only if they are the same.
@@ -159,7 +155,7 @@ class Passes:
         list of float
             The objective's terms, summed over the images.
         """
-        self._objective.prepare(self._batch.head(n, n * self.codes))
+        self._objective.prepare(self.batch_of(n))
         self._run(self._record_loss, n)
         totals: list[float] = self._batch.totals.tolist()
         return totals
@@ -183,7 +179,7 @@ class Passes:
 
     def forward(self, n: int) -> Array:
         """Run up as `loss` does, but for the loss; returns a new array of the mean image of each code."""
-        mean = np.empty((n * self.codes, self._means.shape[1]), self.images.dtype)
+        mean = np.empty((n * self.codes, self.images[0].size), self.images.dtype)
         self._run(self._record_forward, n)
         program = Program()
         self._likelihood.record_mean(program, mean, self._batch.outputs[: len(mean)])
@@ -233,12 +229,12 @@ class Passes:
 
     def _target(self, images: Array) -> Batch:
         """Return the arrays of a batch in which other images count than those that were encoded."""
-        batch = self._batch.head(len(images), len(images) * self.codes)
+        batch = self.batch_of(len(images))
         batch.images = images.reshape(len(images), -1)
         self._objective.prepare(batch)
         return batch
 
-    def codes_of(self, n: int) -> Batch:
+    def batch_of(self, n: int) -> Batch:
         """Return the arrays between encoder and decoder of the first n images, valid until the next pass."""
         return self._batch.head(n, n * self.codes)
 
@@ -265,7 +261,7 @@ class Passes:
 
     def _record_forward(self, program: Program, n: int) -> None:
         self._record_encode(program, n)
-        batch = self._batch.head(n, n * self.codes)
+        batch = self.batch_of(n)
         self._record_codes(program, batch)
 
     def _record_codes(self, program: Program, batch: Batch) -> None:
@@ -286,13 +282,13 @@ class Passes:
 
     def _record_loss(self, program: Program, n: int) -> None:
         self._record_forward(program, n)
-        self._objective.record_loss(program, self._batch.head(n, n * self.codes), self._likelihood)
+        self._objective.record_loss(program, self.batch_of(n), self._likelihood)
 
     def _record_descent(self, program: Program, n: int) -> None:
         self._record_down(program, n, self._updates, None)
 
     def _record_down(self, program: Program, n: int, updates: Updates | None, image_grad: Array | None) -> None:
-        batch = self._batch.head(n, n * self.codes)
+        batch = self.batch_of(n)
         self._decoder.record_backward(program, batch.z, dx=batch.dz, updates=updates)
         self._objective.record_code_gradient(program, batch)
         self._encoder.record_backward(program, self.images[:n], updates=updates, separate_dx=image_grad)

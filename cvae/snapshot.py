@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
-
-
-class HasRevision(Protocol):
-    """An object whose `revision` is another number after a change."""
-
-    revision: int
+from operator import is_
+from typing import Any
 
 
 class Revised:
@@ -28,27 +23,25 @@ class Snapshot:
 
     Parameters
     ----------
-    objects : iterable of objects with a revision
+    objects : iterable of Revised
     dictionaries : iterable of mappings
         Their values are compared by identity: what arrays hold may change. Numbers are left out: counts grow.
     """
 
-    def __init__(self, objects: Iterable[HasRevision], dictionaries: Iterable[Mapping[str, Any]]) -> None:
-        self._objects = list(objects)
+    def __init__(self, objects: Iterable[Revised], dictionaries: Iterable[Mapping[str, Any]]) -> None:
+        self._objects, self._dictionaries = list(objects), list(dictionaries)
         self._revisions = [each.revision for each in self._objects]
-        self._dictionaries = [(each, len(each)) for each in dictionaries]
-        self._entries = [
-            (each, key, value)
-            for each, _ in self._dictionaries
-            for key, value in each.items()
-            if not isinstance(value, (int, float))
-        ]
+        self._keys = [*map(list, self._dictionaries)]
+        self._values = self._current_values()
+
+    def _current_values(self) -> list[Any]:
+        return [value for each in self._dictionaries for value in each.values() if not isinstance(value, int)]
 
     def holds(self) -> bool:
         """Return whether nothing has been assigned, replaced, added or removed since."""
-        if [each.revision for each in self._objects] != self._revisions:
-            return False
-        for dictionary, size in self._dictionaries:
-            if len(dictionary) != size:
-                return False
-        return all(dictionary.get(key) is value for dictionary, key, value in self._entries)
+        # Called for each image that is encoded alone: no generators, no lookups by key.
+        return (
+            [each.revision for each in self._objects] == self._revisions
+            and [*map(list, self._dictionaries)] == self._keys
+            and all(map(is_, self._current_values(), self._values))
+        )

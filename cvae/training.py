@@ -90,6 +90,7 @@ def train(
                 for name, column in model.history_.items():
                     if name not in entry:
                         column.append(math.nan)
+                model.flush_gradients()  # whose contents training leaves unspecified
                 answers = [callback(model, epoch, dict(entry)) for callback in callbacks]
                 if interrupt.pressed:
                     raise KeyboardInterrupt

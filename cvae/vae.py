@@ -47,9 +47,9 @@ class BernoulliVAE(VAE):
     enc_conv1_stride, enc_pool1_stride, enc_conv2_stride, enc_pool2_stride : int
     enc_conv1_kernel_shape, enc_pool1_kernel_shape, enc_conv2_kernel_shape, enc_pool2_kernel_shape : (rows, cols) or int
     optimizer : str, dict, optimizer or None
-        For example "Adam(lr=0.001)"; each layer gets its own copy. See `cvae.optim.optimizers`.
+        For example "Adam(lr=0.001)"; each layer gets its own copy. See `cvae.optimizers`.
     init : str
-        How the weights start, see `cvae.nn.initializers.WeightInitializer`.
+        How the weights start, see `cvae.initializers.WeightInitializer`.
     n_epochs : int
         Passes over the data in a `fit` that does not say otherwise.
     batchsize : int
@@ -84,7 +84,7 @@ class BernoulliVAE(VAE):
     Examples
     --------
     >>> import cvae
-    >>> digits = cvae.data.loading.load("mnist-sample")
+    >>> digits = cvae.datasets.load("mnist-sample")
     >>> vae = cvae.BernoulliVAE(T=2, latent_dim=32, optimizer="Adam(lr=0.001)", random_state=0, verbose=False)
     >>> vae.fit(digits.images[:256], n_epochs=1).transform(digits.test_images[:3]).shape
     (3, 2)
@@ -171,7 +171,8 @@ class BernoulliVAE(VAE):
 
     def _arguments_of(self, layer: str) -> dict[str, Any]:
         """Return the arguments whose names start so, by the rest of their names."""
-        return {name.removeprefix(layer): value for name, value in vars(self).items() if name.startswith(layer)}
+        names = [name for name in BernoulliVAE._argument_names() if name.startswith(layer)]
+        return {name.removeprefix(layer): getattr(self, name) for name in names}
 
     def _make_likelihood(self) -> Likelihood:
         return Bernoulli()
@@ -198,13 +199,12 @@ class BernoulliVAE(VAE):
     def hyperparameters(self) -> dict[str, Any]:
         """numpy-ml's hyperparameters: the arguments, the number of input channels and those of the layers."""
         own = ("T", "init", "optimizer", "latent_dim")
-        encoder_arguments = [name for name in vars(self) if name.startswith("enc_")]
         return {
             "layer": "BernoulliVAE",
             "loss": str(self.loss),
             **{name: getattr(self, name) for name in own},
             "enc_conv1_in_ch": self.encoder["Conv1"].hyperparameters["in_ch"],
-            **{name: getattr(self, name) for name in encoder_arguments},
+            **{f"enc_{name}": value for name, value in self._arguments_of("enc_").items()},
             "encoder_ids": list(self.encoder),
             "decoder_ids": list(self.decoder),
             **self._components("hyperparameters"),

@@ -2,15 +2,12 @@
  *
  * Each pooling window passes its gradient to one pixel, its maximum, so that a channel needs only one of the window's
  * patches: a fraction of the work of the dense product.  The patches of a block of windows are gathered into L1; the
- * sums of a few channels then stay in registers while the windows are visited.  Windows over an empty part of the image
- * (a third of them, for handwritten digits) contribute to the bias only.
+ * sums of a few channels then stay in registers while the windows are visited.
  *
- * A patch holds the taps (r, s, c), a constant 1, whose sum is the gradient of the bias, and zeros up to whole vectors.
- * */
+ * A patch holds the taps (r, s, c), a constant 1, whose sum is the gradient of the bias, and zeros up to a vector. */
 #ifndef CVAE_CONV_POOL_H
 #define CVAE_CONV_POOL_H
 
-#include "column_sums.h"
 #include "conv2d.h"
 
 enum {
@@ -28,11 +25,9 @@ typedef struct {
     ptrdiff_t windows, taps, patch; /* windows of a block, patches of a window, elements of a patch */
     ptrdiff_t rows, row;            /* of the padded image, and elements of a row */
     ptrdiff_t run, runs;            /* elements of a patch that are contiguous in the image, and how many such runs */
-    ptrdiff_t view_rows, view;      /* rows of the padded image that a window sees, and elements of such a row */
-    /* Offsets in scratch, in elements: after the patches of a block the padded image, the gradient of the bias from
-     * empty windows, the gradients of the block's windows and their patches, the pieces of a patch, the origins of the
-     * patches of the block's windows and of all windows, and the ranges of windows that see something. */
-    ptrdiff_t image, bias, g, chosen, masks, offsets, seen, origins, seeing, row_flags, end;
+    /* Offsets in scratch, in elements: after the patches of a block the padded image, the gradients of the block's
+     * windows and their patches, the pieces of a patch, and the origins of all patches. */
+    ptrdiff_t image, g, chosen, masks, offsets, origins, end;
 } conv_pool_plan;
 
 static conv_pool_plan plan_conv_pool(const window_shape *conv, const window_shape *pool) {
@@ -43,20 +38,14 @@ static conv_pool_plan plan_conv_pool(const window_shape *conv, const window_shap
     plan.row = reach(reach(pool->ow, pool->stride, pool->s), conv->stride, (conv->s - 1) * spacing + 1) * conv->c;
     plan.run = spacing == 1 ? conv->s * conv->c : conv->c;
     plan.runs = patch_size(conv) / plan.run;
-    plan.view_rows = reach(pool->r, conv->stride, (conv->r - 1) * spacing + 1);
-    plan.view = reach(pool->s, conv->stride, (conv->s - 1) * spacing + 1) * conv->c;
     const ptrdiff_t pieces = plan.runs + plan.patch / LANES; /* at most: a run ends or a vector does */
     plan.image = plan.windows * plan.taps * plan.patch;
-    plan.bias = plan.image + whole_vectors(plan.rows * plan.row + 2 * LANES);
-    plan.g = plan.bias + whole_vectors(pool->c);
+    plan.g = plan.image + whole_vectors(plan.rows * plan.row + 2 * LANES);
     plan.chosen = plan.g + whole_vectors(plan.windows * pool->c);
     plan.masks = plan.chosen + whole_vectors(plan.windows * pool->c);
     plan.offsets = plan.masks + pieces * LANES;
-    plan.seen = plan.offsets + pieces;
-    plan.origins = plan.seen + plan.windows * plan.taps;
-    plan.seeing = plan.origins + pool->oh * pool->ow * plan.taps;
-    plan.row_flags = plan.seeing + 2 * pool->oh;
-    plan.end = plan.row_flags + whole_vectors(plan.row);
+    plan.origins = plan.offsets + pieces;
+    plan.end = plan.origins + pool->oh * pool->ow * plan.taps;
     return plan;
 }
 
@@ -220,90 +209,29 @@ static void add_block(real *sums, const real *scratch, ptrdiff_t channels, ptrdi
         }
 }
 
-/* seeing (OH, 2) = for each row of windows the range of those that see a nonzero pixel.  is_filled: memory for a row of
- * the padded image, in whole vectors. */
-static void find_seeing(int32_t *seeing, real_int *is_filled, const real *image, const window_shape *conv,
-                        const window_shape *pool, const conv_pool_plan *plan) {
-    /* Distances between windows, if there is more than one: otherwise the strides may be too large to multiply. */
-    const ptrdiff_t right = pool->ow > 1 ? pool->stride * conv->stride * conv->c : plan->row;
-    const ptrdiff_t down = pool->oh > 1 ? pool->stride * conv->stride * plan->row : 0;
-    for (ptrdiff_t i = 0; i < pool->oh; i++, seeing += 2) {
-        const real *top = image + i * down;
-        for (ptrdiff_t q = 0; q < plan->row; q += LANES) {
-            vec_int bits = broadcast_int(0);
-            for (ptrdiff_t r = 0; r < plan->view_rows; r++) bits |= as_bits(load(top + r * plan->row + q));
-            bits = ~equal_ints(bits, broadcast_int(0));
-            memcpy(is_filled + q, &bits, sizeof(bits));
-        }
-        ptrdiff_t first = 0, end = plan->row;
-        while (first < end && !is_filled[first]) first++;
-        while (first < end && !is_filled[end - 1]) end--;
-        /* Window j sees columns j * right to j * right + view - 1. */
-        const ptrdiff_t last_window = smaller(pool->ow, strides_over(end, right));
-        seeing[0] = (int32_t)smaller(last_window, strides_over(first - plan->view + 1, right));
-        seeing[1] = (int32_t)last_window;
-    }
-}
-
-/* Of the windows first <= w < first + count of an image, moves those that see something to the front: their g and
- * chosen, and the origins of their patches to `seen`.  The gradients of the others are added to that of the bias.
- * Returns how many are left. */
-static ptrdiff_t drop_empty_windows(real *scratch, ptrdiff_t first, ptrdiff_t count, const window_shape *pool,
-                                    const conv_pool_plan *plan) {
-    const int32_t *origins = (int32_t *)(scratch + plan->origins) + first * plan->taps;
-    const int32_t *seeing = (int32_t *)(scratch + plan->seeing);
-    int32_t *seen = (int32_t *)(scratch + plan->seen), *chosen = (int32_t *)(scratch + plan->chosen);
-    real *g = scratch + plan->g, *bias = scratch + plan->bias;
-    const ptrdiff_t channels = pool->c;
-    ptrdiff_t left = 0;
-    for (ptrdiff_t w = 0; w < count;) { /* a row of windows, or the part of it in the block */
-        const ptrdiff_t row = (first + w) / pool->ow, column = (first + w) % pool->ow;
-        const ptrdiff_t part = smaller(pool->ow - column, count - w);
-        const ptrdiff_t begin = smaller(part, larger(0, seeing[2 * row] - column));
-        const ptrdiff_t end = larger(begin, smaller(part, seeing[2 * row + 1] - column)), kept = end - begin;
-        add_column_sums(bias, g + w * channels, begin, channels);
-        add_column_sums(bias, g + (w + end) * channels, part - end, channels);
-        if (left < w + begin) {
-            memmove(g + left * channels, g + (w + begin) * channels, (size_t)(kept * channels) * sizeof(real));
-            memmove(chosen + left * channels, chosen + (w + begin) * channels,
-                    (size_t)(kept * channels) * sizeof(int32_t));
-        }
-        memcpy(seen + left * plan->taps, origins + (w + begin) * plan->taps,
-               (size_t)(kept * plan->taps) * sizeof(int32_t));
-        left += kept;
-        w += part;
-    }
-    return left;
-}
-
 static void conv_pool_grad_weight(void *sums, const void *x, const void *dp, const uint8_t *argmax,
                                   const window_shape *conv, const window_shape *pool, ptrdiff_t first_image,
                                   ptrdiff_t last_image, void *scratch) {
     const conv_pool_plan plan = plan_conv_pool(conv, pool);
     const ptrdiff_t windows = pool->oh * pool->ow, channels = pool->c;
-    real *patches = scratch, *g = patches + plan.g, *masks = patches + plan.masks, *bias = patches + plan.bias;
+    real *patches = scratch, *g = patches + plan.g, *masks = patches + plan.masks;
     real *image = patches + plan.image + LANES; /* masked lanes may read before and after the image */
-    int32_t *offsets = (int32_t *)(patches + plan.offsets), *chosen = (int32_t *)(patches + plan.chosen);
+    int32_t *offsets = (int32_t *)(patches + plan.offsets), *origins = (int32_t *)(patches + plan.origins);
+    int32_t *chosen = (int32_t *)(patches + plan.chosen);
     memset(image - LANES, 0, LANES * sizeof(real));
     memset(image + plan.rows * plan.row, 0, LANES * sizeof(real));
     plan_pieces(masks, offsets, conv, &plan);
-    find_origins((int32_t *)(patches + plan.origins), conv, pool, &plan);
-    memset(bias, 0, (size_t)channels * sizeof(real));
+    find_origins(origins, conv, pool, &plan);
     for (ptrdiff_t n = first_image; n < last_image; n++) {
         pad_image(image, (const real *)x + n * conv->h * conv->w * conv->c, conv, pool, &plan);
-        find_seeing((int32_t *)(patches + plan.seeing), (real_int *)(patches + plan.row_flags), image, conv, pool,
-                    &plan);
         for (ptrdiff_t w = 0; w < windows; w += plan.windows) {
             const ptrdiff_t count = smaller(plan.windows, windows - w), first = (n * windows + w) * channels;
             find_gradients(g, chosen, (const real *)dp + first, argmax + first, count * channels, (int32_t)plan.taps,
                            (int32_t)plan.patch);
-            const ptrdiff_t left = drop_empty_windows(patches, w, count, pool, &plan);
-            gather_for_windows(patches, image, (int32_t *)(patches + plan.seen), left * plan.taps, masks, offsets,
-                               &plan);
-            add_block(sums, patches, channels, left, &plan);
+            gather_for_windows(patches, image, origins + w * plan.taps, count * plan.taps, masks, offsets, &plan);
+            add_block(sums, patches, channels, count, &plan);
         }
     }
-    for (ptrdiff_t k = 0; k < channels; k++) ((real *)sums)[k * plan.patch + patch_size(conv)] += bias[k];
 }
 
 /* Channels first_k <= k < last_k of dw (R, S, C, K) and db (K) from sums. */

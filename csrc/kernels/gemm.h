@@ -38,7 +38,8 @@ INLINE ptrdiff_t left_row_stride(block_order order, ptrdiff_t a_stride) {
 }
 
 /* Memory to prefetch: rows of PANEL elements, one of them every DEPTH_A_ROW inner indices of a product.  The hardware
- * prefetcher often misses rows that are far apart or on the next page. */
+ * prefetcher often misses rows that are far apart or on the next page.  Worth 6.5 % of a training step on one thread and
+ * 3.5 % on two of a Zen 5 (AVX-512), 0.5 % of a Zen 3 (AVX2). */
 typedef struct upcoming {
     const real *row;
     ptrdiff_t stride, rows;

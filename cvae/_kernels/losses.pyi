@@ -1,77 +1,34 @@
-import numpy as np
-import numpy.typing as npt
-
-from cvae._kernels._types import Real
+from cvae._kernels._types import Doubles, Real
 from cvae._kernels.program import Program
 
 def bce_with_logits(
-    program: Program,
-    reconstruction: npt.NDArray[np.float64],
-    dlogits: Real | None,
-    logits: Real,
-    y: Real,
-    weights: npt.NDArray[np.float64] | None,
+    program: Program, reconstruction: Doubles, dlogits: Real | None, logits: Real, y: Real, weights: Doubles | None
 ) -> None: ...
 def continuous_bernoulli(
-    program: Program,
-    loss: npt.NDArray[np.float64],
-    dlogits: Real | None,
-    logits: Real,
-    y: Real,
-    weights: npt.NDArray[np.float64] | None,
+    program: Program, loss: Doubles, dlogits: Real | None, logits: Real, y: Real, weights: Doubles | None
 ) -> None: ...
 def gaussian(
-    program: Program,
-    loss: npt.NDArray[np.float64],
-    doutputs: Real | None,
-    outputs: Real,
-    y: Real,
-    weights: npt.NDArray[np.float64] | None,
+    program: Program, loss: Doubles, doutputs: Real | None, outputs: Real, y: Real, weights: Doubles | None,
     scale: float,
-) -> None: ...
+) -> None: ...  # fmt: skip
 def laplace(
-    program: Program,
-    loss: npt.NDArray[np.float64],
-    doutputs: Real | None,
-    outputs: Real,
-    y: Real,
-    weights: npt.NDArray[np.float64] | None,
+    program: Program, loss: Doubles, doutputs: Real | None, outputs: Real, y: Real, weights: Doubles | None,
     scale: float,
-) -> None: ...
+) -> None: ...  # fmt: skip
 def gaussian_per_pixel(
-    program: Program,
-    loss: npt.NDArray[np.float64],
-    doutputs: Real | None,
-    outputs: Real,
-    y: Real,
-    weights: npt.NDArray[np.float64] | None,
+    program: Program, loss: Doubles, doutputs: Real | None, outputs: Real, y: Real, weights: Doubles | None,
     bound: float,
-) -> None: ...
+) -> None: ...  # fmt: skip
 def laplace_per_pixel(
-    program: Program,
-    loss: npt.NDArray[np.float64],
-    doutputs: Real | None,
-    outputs: Real,
-    y: Real,
-    weights: npt.NDArray[np.float64] | None,
+    program: Program, loss: Doubles, doutputs: Real | None, outputs: Real, y: Real, weights: Doubles | None,
     bound: float,
-) -> None: ...
+) -> None: ...  # fmt: skip
 def discretized_logistic(
-    program: Program,
-    loss: npt.NDArray[np.float64],
-    doutputs: Real | None,
-    outputs: Real,
-    y: Real,
-    weights: npt.NDArray[np.float64] | None,
+    program: Program, loss: Doubles, doutputs: Real | None, outputs: Real, y: Real, weights: Doubles | None,
     bound: float,
-) -> None: ...
+) -> None: ...  # fmt: skip
 def gaussian_kl(
-    program: Program,
-    kl: npt.NDArray[np.float64],
-    dmean: Real | None,
-    dlog_var: Real | None,
-    mean: Real,
-    log_var: Real,
-    weights: npt.NDArray[np.float64] | None,
-) -> None: ...
-def total(program: Program, total: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> None: ...
+    program: Program, kl: Doubles, dmean: Real | None, dlog_var: Real | None, mean: Real, log_var: Real,
+    weights: Doubles | None,
+) -> None: ...  # fmt: skip
+def total(program: Program, total: Doubles, values: Doubles) -> None: ...

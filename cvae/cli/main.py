@@ -27,7 +27,6 @@ import cvae
 from cvae import plotting
 from cvae._kernels import dispatch
 from cvae.cli.arguments import DEFAULT_SEED, make_parser, settings
-from cvae.core import KEEP_PARAMETERS
 from cvae.data.loading import Dataset
 from cvae.io.files import replaced_file
 from cvae.runtime.threads import check_num_threads
@@ -135,7 +134,7 @@ def _train(args: argparse.Namespace) -> None:
         vae = _new_model({"random_state": DEFAULT_SEED, **given})
         shape = vae.image_shape
     else:
-        fixed = [known[name].flag for name in given if name not in KEEP_PARAMETERS]
+        fixed = [known[name].flag for name in given if name not in cvae.VAE.keeps_parameters]
         if fixed:
             raise ValueError(f"{', '.join(fixed)} cannot be changed with --resume")
         vae = cvae.load(args.resume).set_params(**given)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,7 @@ Array = npt.NDArray[Any]
 PER_ROW = ("noise", "z", "dz", "outputs", "doutputs", "reconstruction", "weights")
 
 
-@dataclasses.dataclass
-class Batch:
+class Batch(SimpleNamespace):
     """What objectives record from and to. T is the size of a code; row r of n * k rows belongs to image r // k.
 
     Attributes
@@ -86,6 +85,5 @@ class Batch:
 
     def head(self, n: int, rows: int) -> Batch:
         """Return the part of the first n images and the first rows of codes."""
-        arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        sizes = {name: rows if name in PER_ROW else n for name in arrays if name != "totals"}
-        return dataclasses.replace(self, **{name: arrays[name][:size] for name, size in sizes.items()})
+        sizes = {name: rows if name in PER_ROW else n for name in vars(self)}
+        return Batch(**{name: a if name == "totals" else a[: sizes[name]] for name, a in vars(self).items()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +17,6 @@ from cvae.runtime.workspace import empty
 Array = npt.NDArray[Any]
 
 
-@dataclasses.dataclass
 class Node:
     """A layer in a network, with its memory for the largest batch.
 
@@ -35,11 +33,16 @@ class Node:
         What the forward pass leaves for the backward pass.
     """
 
-    layer: Layer
-    in_shape: Shape
-    y: Array
-    dy: Array
-    saved: dict[str, Array]
+    def __init__(self, layer: Layer, in_shape: Shape) -> None:
+        self.layer, self.in_shape = layer, in_shape
+        shape = layer.output_shape(in_shape)
+        if shape[0] != in_shape[0]:
+            raise ValueError(
+                f"layers must keep the {in_shape[0]} examples of a batch apart, got {shape} from {layer!r}"
+            )
+        self.y = empty((0,) if layer.is_view else shape, layer.dtype)
+        self.dy = self.y[:0]
+        self.saved = allocate(layer.saved(in_shape))
 
     def saved_for(self, n: int) -> dict[str, Array]:
         """Return the part of `saved` that a batch of n uses."""
@@ -81,7 +84,7 @@ class Network:
         self._nodes: list[Node] = []
         shape = in_shape
         for layer in _fused(layers, in_shape):
-            self._nodes.append(_node(layer, shape))
+            self._nodes.append(Node(layer, shape))
             shape = layer.output_shape(shape)
         if training:
             self._allocate_gradients()
@@ -188,13 +191,3 @@ def _fused(layers: Sequence[Layer], in_shape: Shape) -> list[Layer]:
         shape = layer.output_shape(shape)
         result.append(layer)
     return result
-
-
-def _node(layer: Layer, in_shape: Shape) -> Node:
-    shape = layer.output_shape(in_shape)
-    if shape[0] != in_shape[0]:
-        raise ValueError(
-            f"layers must keep the {in_shape[0]} examples of a batch apart, got the output {shape} of {layer!r}"
-        )
-    y = empty((0,) if layer.is_view else shape, layer.dtype)
-    return Node(layer, in_shape, y, y[:0], allocate(layer.saved(in_shape)))

@@ -3,6 +3,7 @@
 A model that is loaded goes on training with the same bits as the one that was saved.
 """
 
+import inspect
 import os
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from cvae.assembly import call_strings
 from cvae.io import serialization
 from cvae.nn.base import LayerBase
-from cvae.nn.initializers import ActivationInitializer, OptimizerInitializer
+from cvae.nn.initializers import OptimizerInitializer
 from cvae.optim.base import OptimizerBase
 from cvae.parsing import Parsable
 
@@ -31,10 +32,14 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     for name, layer in _with_parameters(model).items():
         arrays |= {f"{name}/{key}": value for key, value in layer.parameters.items() if value is not None}
         optimizers[name] = _optimizer_state(layer.optimizer, f"optimizer/{name}", arrays)
-    _check_can_be_read(model, optimizers)
+    # Of a subclass what the class of this package, which `load` knows, makes of it.
+    saved_class = next(each for each in type(model).__mro__ if each.__module__.startswith("cvae."))
+    names = [*inspect.signature(saved_class).parameters]
+    arguments = {name: _as_text(name, getattr(model, name)) for name in names}
+    _check_can_be_read(model, saved_class, arguments, optimizers)
     description = {
-        "model": type(model).__name__,
-        "arguments": {name: _as_text(name, value) for name, value in model.get_params().items()},
+        "model": saved_class.__name__,
+        "arguments": arguments,
         "image_shape": image_shape,
         "layers": {name: _hyperparameters(layer) for name, layer in model._layers().items()},
         "frozen": [name for name, layer in model._layers().items() if not layer.trainable],
@@ -56,11 +61,17 @@ def _as_text(name: str, value: Any) -> Any:
     return str(value) if isinstance(value, Parsable) else value
 
 
-def _check_can_be_read(model: Any, optimizers: dict[str, Any]) -> None:
+def _check_can_be_read(
+    model: Any, saved_class: type[Any], arguments: dict[str, Any], optimizers: dict[str, Any]
+) -> None:
     """ValueError for what `load` could not make again, such as a scheduler of the user's own class."""
-    for name, state in optimizers.items():
+    for state in optimizers.values():
         OptimizerInitializer(state["call"])()
-        ActivationInitializer(None if (act_fn := model._layers()[name].act_fn) is None else str(act_fn))()
+    made, layers = saved_class(**arguments)._layers(), model._layers()
+    if made.keys() != layers.keys():
+        raise ValueError(f"layers must be those of the constructor to be saved, {[*made]}, got {[*layers]}")
+    for name, layer in layers.items():
+        made[name].set_params({"hyperparameters": _hyperparameters(layer)})
     for name, values in model.history_.items():
         if not all(isinstance(value, (int, float)) for value in values):
             raise ValueError(f"history_ must hold lists of numbers to be saved, got {values!r} under {name!r}")

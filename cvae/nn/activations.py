@@ -9,18 +9,22 @@ Sources: Clevert et al. 2016 (ELU), Klambauer et al. 2017 (SELU), Hendrycks and 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cvae.nn.special_functions import logistic, logistic_grad, logistic_grad2, normal_cdf, normal_density
-from cvae.parsing import Parsable, check_bool, check_number
+from cvae.parsing import Constant, check_bool, check_number
+
+__all__ = [
+    "ACTIVATIONS", "ELU", "GELU", "SELU", "ActivationBase", "Affine", "Exponential", "HardSigmoid", "Identity",
+    "LeakyReLU", "ReLU", "Sigmoid", "SoftPlus", "Tanh",
+]  # fmt: skip
 
 Array = npt.NDArray[np.floating]
 
 
-class ActivationBase(Parsable, ABC):
+class ActivationBase(Constant, ABC):
     """Base of the activations.
 
     ``fn``, ``grad`` and ``grad2`` take a number, a list or an array of any shape and return an
@@ -58,11 +62,6 @@ class ActivationBase(Parsable, ABC):
     def grad2(self, x: npt.ArrayLike) -> Array:
         """Return the second derivative at the pre-activations `x`; errors as in `fn`."""
         return _evaluate(self._grad2, x)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in vars(self):
-            raise AttributeError(f"{name} of an activation cannot change; give the layer another one as its act_fn")
-        super().__setattr__(name, value)
 
     def __hash__(self) -> int:
         return hash((type(self), *self.arguments.values()))

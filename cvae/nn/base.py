@@ -60,6 +60,16 @@ class LayerBase(Layer, ABC):
     derived_names: tuple[str, ...] = ()
     size_names: tuple[str, ...] = ()  # attributes that follow from the first input, and belong to `hyperparameters`
 
+    def __init_subclass__(cls) -> None:
+        """Have a subclass that overrides the backward pass share no memory unless it says so itself."""
+        for method, name, safe in (
+            ("record_backward", "needs_output", True),
+            ("record_backward", "overwrites_input", False),
+            ("record_affine_backward", "overwrites_input", False),
+        ):
+            if method in vars(cls) and name not in vars(cls):
+                setattr(cls, name, safe)
+
     def __init__(self, optimizer: Any = None, *, dtype: npt.DTypeLike = "float32", random_state: Any = None) -> None:
         self.optimizer = OptimizerInitializer(optimizer)()
         self.dtype = check_dtype(dtype)
@@ -79,11 +89,7 @@ class LayerBase(Layer, ABC):
         names = [name for name in inspect.signature(type(self)).parameters if name != "random_state"]
         values = {name: getattr(self, name) for name in (*names, *self.size_names)}
         optimizer = self.optimizer
-        state = {
-            "cache": optimizer.cache,
-            "hyperparameters": optimizer.hyperparameters,
-            "cur_step": optimizer.cur_step,
-        }
+        state = {"cache": optimizer.cache, "hyperparameters": optimizer.hyperparameters, "cur_step": optimizer.cur_step}
         if "act_fn" in values and self.act_fn is not None:
             values["act_fn"] = str(self.act_fn)
         return {**values, "layer": type(self).__name__, "dtype": self.dtype.name, "optimizer": state}
@@ -91,14 +97,14 @@ class LayerBase(Layer, ABC):
     @property
     def X(self) -> list[Array]:
         """The inputs that `forward` retained."""
-        return [each.X for each in self._passes()]
+        return [each.X for each in self._retained_passes()]
 
     @property
     def derived_variables(self) -> dict[str, list[Any]]:
         """numpy-ml's intermediate values by name, an entry for each retained input."""
         if not self.is_initialized:
             return {}
-        for each in self._passes():
+        for each in self._retained_passes():
             if not each.derived:
                 each.derived.update(self._derive(each))
         return {name: [each.derived[name] for each in self._retained] for name in self.derived_names}
@@ -107,7 +113,12 @@ class LayerBase(Layer, ABC):
         """Have `recall` run `forward` if somebody asks for what a forward pass of a whole model retained."""
         self._recall = recall
 
-    def _passes(self) -> list[Retained]:
+    @property
+    def has_retained(self) -> bool:
+        """Whether a forward pass waits for its gradient."""
+        return bool(self._retained) or self._recall is not None
+
+    def _retained_passes(self) -> list[Retained]:
         """Return the retained forward passes."""
         if self._recall is not None:
             recall, self._recall = self._recall, None
@@ -142,7 +153,7 @@ class LayerBase(Layer, ABC):
             Y = np.empty(shape, self.dtype)
             run(self.record_forward, X, Y, saved, training=retain_derived)
         if retain_derived:
-            self._passes().append(Retained(X, Y.copy() if self.needs_output else Y, saved, {}))
+            self._retained_passes().append(Retained(X, Y.copy() if self.needs_output else Y, saved, {}))
         return Y
 
     def backward(self, dLdy: npt.ArrayLike | Sequence[Array], retain_grads: bool = True) -> Any:
@@ -166,7 +177,7 @@ class LayerBase(Layer, ABC):
         ValueError
             If the number or a shape of the gradients is not that of the outputs.
         """
-        retained = self._passes()
+        retained = self._retained_passes()
         if not retained:
             raise RuntimeError("backward needs a forward with retain_derived=True before it, got none")
         grads = list(dLdy) if isinstance(dLdy, (list, tuple)) else [dLdy]
@@ -258,11 +269,18 @@ class LayerBase(Layer, ABC):
 
         The generator is shared with the model's other layers; the optimizer is a copy.
         """
-        if not self._has_own_optimizer:
-            self.optimizer = OptimizerInitializer(optimizer)()
+        self.take_optimizer(optimizer)
         if not self._has_own_rng:
             self.rng = rng
-        self._set_dtype(check_dtype(dtype))
+        given = {name: value for name, value in self.parameters.items() if value is not None}
+        self.dtype = check_dtype(dtype)
+        if given:
+            self._set_parameters(given)
+
+    def take_optimizer(self, optimizer: Any) -> None:
+        """Take a copy of a model's optimizer, unless the constructor was given one."""
+        if not self._has_own_optimizer:
+            self.optimizer = OptimizerInitializer(optimizer)()
 
     def _check_sizes(self) -> None:
         """TypeError or ValueError if the hyperparameters are not valid or do not fit the parameters."""
@@ -304,7 +322,7 @@ class LayerBase(Layer, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to the model that the layer is a part of."""
-        return {**vars(self), "_recall": None}
+        return {**vars(self), "_recall": None, "_retained": []}
 
     def __repr__(self) -> str:
         """Return the call string that makes a layer of the same arguments, without those that are the defaults."""

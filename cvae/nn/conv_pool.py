@@ -34,8 +34,8 @@ class ConvPool(Layer):
 
     def __init__(self, conv: Conv2D, pool: Pool2D) -> None:
         self.conv, self.pool = conv, pool
-        self.parameters, self.gradients = conv.parameters, conv.gradients
-        self.optimizer, self.trainable, self.dtype = conv.optimizer, conv.trainable, conv.dtype
+        self.parameters, self.gradients, self.optimizer = conv.parameters, conv.gradients, conv.optimizer
+        self.trainable, self.dtype = conv.trainable, conv.dtype
 
     @staticmethod
     def suits(conv: Conv2D, pool: Pool2D, in_shape: Shape) -> bool:

@@ -97,13 +97,17 @@ class FullyConnected(WeightedLayer):
         dW, db = (None, None) if grads is None else (grads["W"], grads["b"].reshape(-1))
         dense.dense_backward(program, dx, dW, db, x, dz, self.W, skip_dead=self._has_dead_units)
 
-    def record_affine_descent(self, program: Program, dx: Array | None, dz: Array, x: Array, updates: Updates) -> None:
+    def record_descent(
+        self, program: Program, dx: Array | None, dy: Array, x: Array, y: Array, saved: Arrays, updates: Updates
+    ) -> None:
+        """Record the backward pass; weights are updated as soon as their gradient is known."""
         update = updates.of(self, "W")
-        if update is None:
-            super().record_affine_descent(program, dx, dz, x, updates)
+        if update is None or type(self) is not FullyConnected:  # a subclass may compute something else
+            super().record_descent(program, dx, dy, x, y, saved, updates)
             return
+        self._record_activation_backward(program, dy, y, saved)
         db = self.gradients["b"].reshape(-1)
-        dense.dense_backward(program, dx, None, db, x, dz, self.W, skip_dead=self._has_dead_units, update=update)
+        dense.dense_backward(program, dx, None, db, x, dy, self.W, skip_dead=self._has_dead_units, update=update)
         updates.record(program, self, ["b"])
 
     @property

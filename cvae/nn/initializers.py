@@ -16,6 +16,8 @@ from cvae.optim.optimizers import OPTIMIZERS, SGD
 from cvae.optim.schedulers import SchedulerBase, make_scheduler
 from cvae.parsing import object_from_call, object_from_hyperparameters
 
+__all__ = ["ActivationInitializer", "OptimizerInitializer", "SchedulerInitializer", "WeightInitializer", "calc_fan"]
+
 Array = npt.NDArray[np.floating]
 
 
@@ -79,11 +81,7 @@ class SchedulerInitializer:
     ConstantScheduler(lr=0.1)
     """
 
-    def __init__(
-        self,
-        param: SchedulerBase | str | Mapping[str, Any] | None = None,
-        lr: float | None = None,
-    ) -> None:
+    def __init__(self, param: SchedulerBase | str | Mapping[str, Any] | None = None, lr: float | None = None) -> None:
         self.param = param
         self.lr = lr
 
@@ -210,10 +208,7 @@ class WeightInitializer:
         self.gain = _gain(ActivationInitializer(act_fn_str)())
 
     def __call__(
-        self,
-        shape: Sequence[int],
-        rng: np.random.Generator | None = None,
-        dtype: npt.DTypeLike = np.float64,
+        self, shape: Sequence[int], rng: np.random.Generator | None = None, dtype: npt.DTypeLike = np.float64
     ) -> Array:
         """Draw an array of weights.
 
@@ -244,9 +239,12 @@ class WeightInitializer:
         if np.dtype(dtype) not in (np.float32, np.float64):
             raise TypeError(f"dtype must be float32 or float64, got {dtype!r}")
         fan_in, fan_out = calc_fan(shape)
-        draw, scale = _MODES[self.mode]
-        weights = scale(fan_in, fan_out, self.gain) * draw(rng, tuple(shape))
-        return weights.astype(dtype)
+        sigma = 1.0
+        if self.mode.startswith("glorot"):
+            sigma = self.gain * math.sqrt(2 / (fan_in + fan_out))
+        elif self.mode.startswith("he"):
+            sigma = math.sqrt(2 / fan_in)
+        return (sigma * _MODES[self.mode](rng, tuple(shape))).astype(dtype)
 
 
 def _gain(act_fn: ActivationBase) -> float:
@@ -274,27 +272,12 @@ def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array
     return values
 
 
-def _glorot_scale(fan_in: int, fan_out: int, gain: float) -> float:
-    return gain * math.sqrt(2 / (fan_in + fan_out))
-
-
-def _he_scale(fan_in: int, fan_out: int, gain: float) -> float:
-    return math.sqrt(2 / fan_in)
-
-
-def _unit_scale(fan_in: int, fan_out: int, gain: float) -> float:
-    return 1.0
-
-
-_Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]
-_Scale = Callable[[int, int, float], float]
-
-# For each mode, the distribution at sigma = 1 and the sigma that it is multiplied by.
-_MODES: dict[str, tuple[_Draw, _Scale]] = {
-    "glorot_uniform": (_uniform, _glorot_scale),
-    "glorot_normal": (_truncated_normal, _glorot_scale),
-    "he_uniform": (_uniform, _he_scale),
-    "he_normal": (_truncated_normal, _he_scale),
-    "std_normal": (_normal, _unit_scale),
-    "trunc_normal": (_truncated_normal, _unit_scale),
+# For each mode, the distribution at sigma = 1.
+_MODES: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
+    "glorot_uniform": _uniform,
+    "glorot_normal": _truncated_normal,
+    "he_uniform": _uniform,
+    "he_normal": _truncated_normal,
+    "std_normal": _normal,
+    "trunc_normal": _truncated_normal,
 }

@@ -8,15 +8,7 @@ import numpy.typing as npt
 from cvae._kernels import pool2d
 from cvae._kernels.program import Program
 from cvae.nn.base import LayerBase, Retained
-from cvae.nn.geometry import (
-    IntOrPair,
-    Pad,
-    Pad4,
-    conv_output_shape,
-    resolve_kernel_shape,
-    resolve_pad,
-    resolve_stride,
-)
+from cvae.nn.geometry import IntOrPair, Pad, Pad4, conv_output_shape, resolve_kernel_shape, resolve_pad, resolve_stride
 from cvae.nn.protocol import Array, Arrays, Shape
 
 

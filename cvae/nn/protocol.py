@@ -8,25 +8,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from cvae._kernels.program import Program
+from cvae.optim.updates import Optimized, Updates
 from cvae.runtime.workspace import empty
-from cvae.snapshot import Revised
-
-if TYPE_CHECKING:
-    from cvae.optim.base import OptimizerBase
-    from cvae.optim.updates import Updates
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 Arrays = Mapping[str, Array]
 
 
-class Layer(Revised, ABC):
+class Layer(Optimized, ABC):
     """Protocol of layers; `cvae.layers.LayerBase` adds numpy-ml's interface to it.
 
     Attributes
@@ -47,9 +43,6 @@ class Layer(Revised, ABC):
         Whether the output is the input in another shape: then nothing is recorded.
     """
 
-    parameters: dict[str, Array | None]
-    gradients: dict[str, Array]
-    optimizer: OptimizerBase
     trainable: bool
     dtype: np.dtype[Any]
     needs_output = True

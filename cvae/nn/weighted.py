@@ -16,7 +16,6 @@ from cvae.nn.activations import ActivationBase, Affine, Identity, ReLU
 from cvae.nn.base import LayerBase, Retained
 from cvae.nn.initializers import ActivationInitializer, WeightInitializer
 from cvae.nn.protocol import Array, Arrays, Shape
-from cvae.optim.updates import Updates
 from cvae.random import make_rng
 from cvae.runtime.programs import run
 from cvae.runtime.workspace import copy_of, zeros_like
@@ -64,11 +63,6 @@ class WeightedLayer(LayerBase):
     ) -> None:
         """Record the gradients of input and parameters from that of the pre-activation; None are not wanted."""
 
-    def record_affine_descent(self, program: Program, dx: Array | None, dz: Array, x: Array, updates: Updates) -> None:
-        """Record the same and the prepared optimizer step; `gradients` may be overwritten with anything."""
-        self.record_affine_backward(program, dx, dz, x, self.gradients)
-        updates.record(program, self)
-
     @abstractmethod
     def _weight_shape(self, in_shape: Shape) -> Shape:
         """Return the shape of W for an input of shape `in_shape`, or ValueError if it does not fit the layer."""
@@ -112,16 +106,10 @@ class WeightedLayer(LayerBase):
         if dx is not None or grads is not None:
             self.record_affine_backward(program, dx, dy, x, grads)
 
-    def record_descent(
-        self, program: Program, dx: Array | None, dy: Array, x: Array, y: Array, saved: Arrays, updates: Updates
-    ) -> None:
-        """Record the same and the prepared optimizer step."""
-        self._record_activation_backward(program, dy, y, saved)
-        self.record_affine_descent(program, dx, dy, x, updates)
-
     def without_activation(self) -> Self:
         """Return a layer with the same parameters, gradients and optimizer that stops before the activation."""
         linear = copy.copy(self)
+        linear._retained = self._retained
         linear.act_fn = Identity()
         return linear
 

@@ -107,9 +107,7 @@ class OptimizerBase(Configurable, Revised, ABC):
         self.cur_step = 0
 
     def set_params(
-        self,
-        hparam_dict: Mapping[str, Any] | None = None,
-        cache_dict: Mapping[str, Any] | None = None,
+        self, hparam_dict: Mapping[str, Any] | None = None, cache_dict: Mapping[str, Any] | None = None
     ) -> Self:
         """Change some arguments, replace the state of the parameters, or both.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,16 +12,15 @@ from cvae.optim.base import Array, OptimizerBase, Scalars
 from cvae.optim.optimizers import SGD, AdaGrad, RMSProp
 from cvae.optim.schedulers import ConstantScheduler
 from cvae.runtime.programs import execute
-from cvae.snapshot import Snapshot
+from cvae.snapshot import Revised, Snapshot
 
 if TYPE_CHECKING:
     from cvae._kernels._types import Step
 
 
-class Optimized(Protocol):
+class Optimized(Revised):
     """A layer, as far as optimizers are concerned."""
 
-    revision: int
     optimizer: OptimizerBase
     parameters: dict[str, Array | None]
     gradients: dict[str, Array]
