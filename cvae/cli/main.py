@@ -253,7 +253,7 @@ def _sample(args: argparse.Namespace) -> None:
     _check_output(args.output, (args.model,), picture=True)
     _set_threads(args)
     images = cvae.load(args.model).sample(args.n, random_state=args.seed)
-    plotting.samples(images, args.output, f"Samples of {Path(args.model).name}")
+    plotting.samples(np.clip(images, 0, 1), args.output, f"Samples of {Path(args.model).name}")
     _print_written(args.output)
 
 
@@ -263,7 +263,8 @@ def _reconstruct(args: argparse.Namespace) -> None:
     images, which = _evaluation_images(dataset)
     images = images[: args.n]
     title = f"Reconstructions of {which}"
-    plotting.reconstructions(images, vae.reconstruct(images), args.output, title)
+    # Means of likelihoods of real pixels may leave the range of a picture.
+    plotting.reconstructions(images, np.clip(vae.reconstruct(images), 0, 1), args.output, title)
     _print_written(args.output)
 
 

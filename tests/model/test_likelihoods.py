@@ -8,17 +8,16 @@ import pytest
 from small_vae import assert_same_bits, by_path, random_images
 
 import cvae
-from cvae import likelihoods
 from cvae.likelihoods import (
     ContinuousBernoulli,
     DiscretizedLogistic,
     Gaussian,
     Laplace,
+    Likelihood,
     bits_per_dimension,
-    make_likelihood,
 )
 from cvae.nn.activations import Identity
-from cvae.parsing import subclasses_by_name
+from cvae.parsing import made, subclasses_by_name
 
 IMAGE_SHAPE = (5, 4, 2)
 CALLS = [
@@ -30,6 +29,10 @@ CALLS = [
     "DiscretizedLogistic",
 ]
 each_likelihood = pytest.mark.parametrize("likelihood", CALLS)
+
+
+def make_likelihood(call):
+    return made(call, Likelihood, "likelihood")
 
 
 def model(likelihood, dtype="float32", **changes):
@@ -47,9 +50,7 @@ def structured_images(n=32, dtype=np.uint8):
 
 
 def test_these_are_all_likelihoods():
-    own = {
-        name for name, cls in subclasses_by_name(likelihoods.Likelihood).items() if cls.__module__ == "cvae.likelihoods"
-    }
+    own = {name for name, cls in subclasses_by_name(Likelihood).items() if cls.__module__ == "cvae.likelihoods"}
     assert own == {"Bernoulli", *(call.partition("(")[0] for call in CALLS)}
 
 
