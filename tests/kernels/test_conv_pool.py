@@ -344,11 +344,11 @@ def test_winograd_where_it_cannot_be_is_refused(changes):
 def test_which_layers_fuse():
     shape = (1, 12, 12, 3)
     relu, pool = Conv2D(4, 3, act_fn="ReLU"), Pool2D(2, stride=2)
-    assert ConvPool.fuses(relu, pool, shape)
-    assert not ConvPool.fuses(Conv2D(4, 3, act_fn="Tanh"), pool, shape)
-    assert not ConvPool.fuses(relu, Pool2D(2, mode="average"), shape)
-    assert ConvPool.fuses(relu, Pool2D((15, 17)), (1, 30, 30, 3))
-    assert not ConvPool.fuses(relu, Pool2D((16, 16)), (1, 30, 30, 3))
+    assert ConvPool.suits(relu, pool, shape)
+    assert not ConvPool.suits(Conv2D(4, 3, act_fn="Tanh"), pool, shape)
+    assert not ConvPool.suits(relu, Pool2D(2, mode="average"), shape)
+    assert ConvPool.suits(relu, Pool2D((15, 17)), (1, 30, 30, 3))
+    assert not ConvPool.suits(relu, Pool2D((16, 16)), (1, 30, 30, 3))
     side = int((LARGEST_OUTPUT / 4 / 4) ** 0.5)  # four channels of float32
-    assert ConvPool.fuses(relu, pool, (1, side + 2, side + 2, 3))
-    assert not ConvPool.fuses(relu, pool, (1, side + 3, side + 2, 3))
+    assert ConvPool.suits(relu, pool, (1, side + 2, side + 2, 3))
+    assert not ConvPool.suits(relu, pool, (1, side + 3, side + 2, 3))
