@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from cvae.parsing import Parsable, check_number, check_size, object_from_call, subclasses_by_name
+from cvae.parsing import Constant, check_number, check_size, made
 
 
-class Annealing(Parsable, ABC):
+class Annealing(Constant, ABC):
     """Base of the schedules: called with the number of a training step, counted from 0, they return the weight.
 
     Attributes
@@ -98,9 +98,7 @@ def _between(start: float, end: float, progress: float) -> float:
 
 def make_weight(weight: float | str | Annealing, name: str) -> float | Annealing:
     """Return a number, at least 0, or a schedule from an instance or its call string; TypeError or ValueError."""
-    if isinstance(weight, Annealing):
-        return weight
-    if isinstance(weight, str):
-        made: Annealing = object_from_call(weight, subclasses_by_name(Annealing), f"schedule of {name}")
-        return made
+    if isinstance(weight, (Annealing, str)):
+        schedule: Annealing = made(weight, Annealing, f"schedule of {name}")
+        return schedule
     return check_number(name, weight, "[0, inf)")

@@ -73,8 +73,8 @@ class ELBO(Objective):
     n_samples : int
         Codes drawn for each image, over which the reconstruction is averaged.
     free_bits : float
-        Nats, at least 0. A dimension of the code whose KL divergence, averaged over the batch, is not larger counts as
-        if it were so large, and is not pulled towards the prior.
+        Nats, at least 0. A dimension of the code whose KL divergence, averaged over the batch, is at most this counts
+        as this much, and is not pulled towards the prior.
 
     Attributes
     ----------

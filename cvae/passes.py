@@ -156,7 +156,7 @@ class Passes:
         list of float
             The objective's terms, summed over the images.
         """
-        self._prepare(self.batch_of(n))
+        self._prepare_objective(self.batch_of(n))
         self._run(self._record_loss, n)
         totals: list[float] = self._batch.totals.tolist()
         return totals
@@ -225,10 +225,10 @@ class Passes:
         """Return the arrays of the batch with `images` in the place of the encoded images."""
         batch = self.batch_of(len(images))
         batch.images = images.reshape(len(images), -1)
-        self._prepare(batch)
+        self._prepare_objective(batch)
         return batch
 
-    def _prepare(self, batch: Batch) -> None:
+    def _prepare_objective(self, batch: Batch) -> None:
         """Have the objective write its weights for the next training step."""
         # The optimizers count the steps, and are saved with the model; a frozen layer's does not count.
         batch.step = max(layer.optimizer.cur_step for layer in self.layers)

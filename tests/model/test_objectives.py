@@ -9,7 +9,8 @@ from small_vae import IMAGE_SHAPE, assert_same_bits, by_path, random_images, sma
 
 import cvae
 from cvae.annealing import Annealing, Cyclical, Linear
-from cvae.objectives import ELBO, IWAE, make_objective
+from cvae.objectives import ELBO, IWAE, Objective
+from cvae.parsing import made
 from cvae.runtime.programs import execute
 
 T = 4
@@ -33,7 +34,7 @@ def model(objective, **changes):
 def ready(objective, X, **changes):
     """Return a model with parameters, whose codes' dimensions differ in their KL divergence."""
     vae = model(objective, dtype="float64", **changes)
-    vae.forward(X[:1], retain_derived=False, noise=np.zeros((1, T)))
+    vae.forward(X[:1], retain_derived=False, noise=noise_for(vae, 1))
     code = vae.encoder_["Code"]
     scale = np.tile(np.linspace(0.1, 3, T), 2)
     code.set_params({"parameters": {"W": code.W * scale, "b": np.linspace(-0.5, 0.5, 2 * T)[np.newaxis]}})
@@ -159,7 +160,7 @@ def test_the_doubly_reparameterized_gradient_has_the_same_expectation_and_less_v
         passes.noise[:] = noise_for(vae, n, seed)
         passes.forward(n)
         passes.backward(X)
-        found.append(n * passes.codes_of(n).dcode)
+        found.append(n * passes.batch_of(n).dcode)
     means, variances = ([statistic(gradient, axis=0) for gradient in found] for statistic in (np.mean, np.var))
     errors = np.sqrt(sum(variances) / n)
     assert (np.abs(means[0] - means[1]) < 4 * errors).all()
@@ -202,7 +203,7 @@ def test_fit_takes_the_steps_of_forward_backward_and_update(objective):
     rngs = [np.random.default_rng(3) for _ in range(2)]
     by_hand, fitted = (model(objective, random_state=rng, dtype="float64") for rng in rngs)
     for vae in (by_hand, fitted):
-        vae.forward(X, retain_derived=False, noise=np.zeros((4, T)))  # creates the parameters
+        vae.forward(X, retain_derived=False, noise=noise_for(vae, 4))  # creates the parameters
     fitted.fit(X, n_epochs=3, batchsize=2)
     for _ in range(3):
         for indices in cvae.minibatch(X, 2, rng=rngs[0])[0]:
@@ -224,7 +225,7 @@ def test_the_number_of_threads_does_not_matter(objective):
 @each_objective
 def test_no_python_runs_within_a_program(objective):
     vae, called = small_vae(), set()  # its layers run none either
-    vae._make_objective = lambda: make_objective(objective)
+    vae._make_objective = lambda: made(objective, Objective, "objective")
     vae._objective = vae._make_objective()
     vae.fit(random_images(4))
     for program in vae._passes(4, training=True)._programs.values():
@@ -320,9 +321,9 @@ class Halving(Annealing):
 
 def test_schedules_are_named_by_call_strings():
     assert ELBO("Linear(steps=7)") == ELBO(beta=Linear(0, 1, 7))
-    nested = make_objective("elbo(beta=cyclical(end=2, steps=10), free_bits=0.25)")
+    nested = made("elbo(beta=cyclical(end=2, steps=10), free_bits=0.25)", Objective, "objective")
     assert nested == ELBO(Cyclical(0.0, 2, 10), free_bits=0.25)
-    assert make_objective(str(nested)) == nested
+    assert made(str(nested), Objective, "objective") == nested
     assert ELBO("Halving").beta(3) == 0.125
 
 

@@ -16,8 +16,7 @@ PACKAGE = Path(cvae.__file__).parent
 ROOMS = {"model", "core", "passes", "training", "objectives", "likelihoods"}
 HELPERS = {
     "_check_parameters", "_epoch", "_layers", "_record_codes", "_record_down", "_record_encode", "_require_fitted",
-    "batch_of", "begin_epoch", "deferred_interrupt",
-    "loss", "n_outputs", "_prepare", "__init__",
+    "batch_of", "begin_epoch", "deferred_interrupt", "loss", "n_outputs", "_prepare_objective", "__init__",
 }  # fmt: skip
 
 
