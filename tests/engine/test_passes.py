@@ -7,7 +7,7 @@ import pytest
 from small_vae import assert_same_bits, initialized, layers, parameters, random_images, small_vae
 
 from cvae.activations import LeakyReLU, Tanh
-from cvae.layers import FullyConnected
+from cvae.layers import Flatten, FullyConnected
 from cvae.objectives import ELBO
 from cvae.optimizers import SGD
 from cvae.passes import MAX_PROGRAMS
@@ -157,11 +157,13 @@ def test_an_activation_that_is_no_longer_the_identity_is_applied():
 
 
 def test_programs_of_many_batch_sizes_are_not_kept_for_ever():
-    vae, passes = made()
-    for n in range(1, 3 * MAX_PROGRAMS):
-        np.testing.assert_array_equal(vae.encode(random_images(n))[0], vae.encode(random_images(n))[0])
-        passes = vae._passes(1, training=False)
+    X, vae = random_images(3 * MAX_PROGRAMS), initialized(small_vae())
+    codes = vae.transform(X)
+    passes = vae._passes(1, training=False)
+    for n in range(1, len(X)):
+        np.testing.assert_allclose(vae.transform(X[:n]), codes[:n], rtol=1e-5, atol=1e-6)
         assert 1 <= len(passes._programs) <= MAX_PROGRAMS
+    assert vae._passes(1, training=False) is passes
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
@@ -187,15 +189,36 @@ def test_an_optimizer_that_is_replaced_inside_its_layer_takes_the_next_step():
     assert all(layer.optimizer.cache["W"]["t"] == 2 for layer in layers(vae).values() if layer.parameters)
 
 
-def test_frozen_layers_count_no_step():
+def two_steps_of_fit(vae, X):
+    vae.fit(X, n_epochs=2, batchsize=len(X))
+
+
+def two_steps_by_hand(vae, X):
+    for _ in range(2):
+        vae.backward(X, vae.forward(X))
+        vae.update()
+
+
+@pytest.mark.parametrize("train", [two_steps_of_fit, two_steps_by_hand])
+def test_frozen_layers_count_no_step(train):
     vae = initialized(small_vae())
     vae.encoder["FC4"].freeze()
     vae.encoder["Pool1"].freeze()
-    vae.fit(random_images(8), n_epochs=1)  # of two batches
+    train(vae, random_images())
     steps = {path: layer.optimizer.cur_step for path, layer in layers(vae).items()}
     assert {path for path, count in steps.items() if count == 0} == {"encoder/FC4", "encoder/Pool1"}
     assert {count for count in steps.values() if count} == {2}
     assert vae.encoder["FC4"].optimizer.cache == {}
+
+
+@pytest.mark.parametrize("train", [two_steps_of_fit, two_steps_by_hand])
+def test_a_model_whose_layers_are_all_frozen_stays_as_it_was(train):
+    vae = initialized(small_vae())
+    for layer in layers(vae).values():
+        layer.freeze()
+    before = parameters(vae)
+    train(vae, random_images())
+    assert_same_bits(parameters(vae), before)
 
 
 # ---------------------------------------------------------- what layers are put together
@@ -225,3 +248,12 @@ def test_a_layer_more_behind_the_output_counts_in_every_way():
     before = vae.history_["loss"][-1]
     vae.fit(X, n_epochs=30)
     assert vae.history_["loss"][-1] < before
+
+
+def test_a_last_layer_without_an_activation_is_run_as_it_is():
+    vae = initialized(small_vae())
+    vae.decoder["FC2"].set_params({"act_fn": "Identity"})
+    Z = np.random.default_rng(0).normal(size=(3, 2))
+    before = vae.decode(Z)
+    vae.decoder["Flatten3"] = Flatten()
+    np.testing.assert_array_equal(vae.decode(Z), before)

@@ -1,5 +1,7 @@
 """Arguments take effect however they are changed, as a whole or not at all; and those of subclasses."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from small_vae import SMALL, assert_same_bits, initialized, layers, parameters, random_images, small_vae
@@ -7,6 +9,7 @@ from small_vae import SMALL, assert_same_bits, initialized, layers, parameters, 
 import cvae
 from cvae import NotFittedError
 from cvae.nn.initializers import WeightInitializer
+from cvae.undo import undone_on_error
 
 # ---------------------------------------------------------------- assigned
 
@@ -94,14 +97,24 @@ def test_an_optimizer_that_is_assigned_takes_the_next_steps_and_is_saved(tmp_pat
     }
 
 
-def test_another_optimizer_keeps_what_was_learnt():
+@pytest.mark.parametrize("optimizer", ["SGD(lr=0.1)", "Adam(lr=0.02)"])
+def test_another_optimizer_keeps_what_was_learnt_and_its_own_state(optimizer):
     X = random_images()
     vae, expected = small_vae(random_state=0).fit(X), small_vae(random_state=0).fit(X)
-    vae.set_params(optimizer="SGD(lr=0.1)")
+    vae.set_params(optimizer=optimizer)
     for layer in layers(expected).values():
-        layer.set_params({"optimizer": "SGD(lr=0.1)"})
-    assert_same_bits(parameters(vae.fit(X)), parameters(expected.fit(X)))
-    assert len(vae.history_["loss"]) == 4
+        layer.set_params({"optimizer": optimizer})
+    for _ in range(2):
+        assert_same_bits(parameters(vae.fit(X)), parameters(expected.fit(X)))
+    assert len(vae.history_["loss"]) == 6
+
+
+@pytest.mark.parametrize("assign", [setattr, lambda vae, name, value: vae.set_params(**{name: value})])
+def test_an_optimizer_takes_effect_once(assign):
+    X, vae = random_images(), small_vae().fit(random_images())
+    assign(vae, "optimizer", "Adam(lr=0.02)")
+    vae.fit(X, n_epochs=1, batchsize=10).fit(X, n_epochs=1, batchsize=10)
+    assert {layer.optimizer.cur_step for layer in layers(vae).values()} == {2}
 
 
 def test_equal_values_change_nothing():
@@ -122,7 +135,10 @@ def test_a_failed_set_params_leaves_a_shared_generator_alone(make):
     rng = make(0)
     vae = small_vae(random_state=rng).fit(random_images())
     before, state, text = parameters(vae), repr(state_of(rng)), repr(vae)
-    for wrong in ({"T": 3, "optimizer": "Lion"}, {"enc_pool1_stride": 0}, {"latent_dim": 4, "init": "zeros"}):
+    for wrong in (
+        {"T": 3, "optimizer": "Lion"}, {"enc_pool1_stride": 0}, {"latent_dim": 4, "init": "zeros"}, {"dtype": "int8"},
+        {"T": 3, "n_threads": 0}, {"image_shape": (9, 0)}, {"T": 3, "beta": -1},
+    ):  # fmt: skip
         with pytest.raises(ValueError, match="must be"):
             vae.set_params(**wrong)
         assert repr(state_of(rng)) == state
@@ -136,11 +152,12 @@ def state_of(rng):
     return rng.bit_generator.state, rng.bit_generator.seed_seq.n_children_spawned
 
 
-def test_a_failed_constructor_leaves_a_shared_generator_alone():
+@pytest.mark.parametrize(("name", "value"), [("init", "zeros"), ("dtype", "int8"), ("optimizer", "Lion")])
+def test_a_failed_constructor_leaves_a_shared_generator_alone(name, value):
     rng = np.random.default_rng(0)
     before = repr(state_of(rng))
-    with pytest.raises(ValueError, match="init must be one of"):
-        small_vae(random_state=rng, init="zeros")
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        small_vae(random_state=rng, **{name: value})
     assert repr(state_of(rng)) == before
 
 
@@ -186,6 +203,19 @@ def test_a_trained_model_without_memory_for_larger_batches_stays_as_it_was(monke
             vae.fit(random_images(64), batchsize=64)
     assert_same_bits(parameters(vae), before)
     assert_same_bits(parameters(vae.fit(X)), parameters(small_vae().fit(X).fit(X)))
+
+
+def test_an_attribute_that_a_failed_block_adds_is_gone():
+    changed = SimpleNamespace(kept=1)
+
+    @undone_on_error([changed])
+    def fail():
+        changed.kept, changed.added = 2, 3
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        fail()
+    assert vars(changed) == {"kept": 1}
 
 
 # -------------------------------------------------------------------- subclasses

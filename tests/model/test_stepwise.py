@@ -1,5 +1,6 @@
 """Training as in numpy-ml by forward, backward and update: properties, and equality with fit."""
 
+import copy
 from collections import OrderedDict
 
 import numpy as np
@@ -161,13 +162,29 @@ def test_other_activations_train_as_by_hand(act_fn):
     assert_by_hand_equals_fit(random_images(), prepare=change, optimizer="Adam(lr=0.002)")
 
 
-def test_a_block_below_a_convolution_of_another_kind_trains_as_by_hand():
-    def change(vae):
-        vae.encoder["Conv2"].set_params({"act_fn": "Tanh"})
-        vae.encoder["Pool2"].set_params({"mode": "average"})
+def without_a_fused_second_block(vae):
+    vae.encoder["Conv2"].set_params({"act_fn": "Tanh"})
+    vae.encoder["Pool2"].set_params({"mode": "average"})
 
+
+def test_a_block_below_a_convolution_of_another_kind_trains_as_by_hand():
     # Winograd's backward pass clears the gradient of its input before reading the input.
-    assert_by_hand_equals_fit(random_images(), prepare=change, algorithm="winograd")
+    assert_by_hand_equals_fit(random_images(), prepare=without_a_fused_second_block, algorithm="winograd")
+
+
+@pytest.mark.parametrize("algorithm", ["winograd", "auto"])
+@pytest.mark.parametrize("prepare", [without_a_fused_second_block, lambda vae: None])
+def test_the_parameters_gradients_are_those_of_each_layer_alone(prepare, algorithm):
+    X, vae = random_images(dtype=np.float64), initialized(small_vae(dtype="float64", algorithm=algorithm))
+    prepare(vae)
+    vae.backward(X, vae.forward(X))
+    for name, layer in vae.encoder.items():
+        alone = copy.deepcopy(layer)
+        alone.flush_gradients()
+        alone.forward(layer.X[0])
+        alone.backward(vae.derived_variables[f"dEncoder_{name}_out"])
+        for of, gradient in alone.gradients.items():
+            np.testing.assert_allclose(layer.gradients[of], gradient, rtol=1e-9, atol=1e-12, err_msg=f"{name}/{of}")
 
 
 def test_steps_by_hand_lower_the_loss_of_real_digits():

@@ -291,6 +291,13 @@ def test_images_too_small_for_the_layers_are_refused_before_anything_is_made():
     assert_same_bits(parameters(vae.fit(X)), parameters(small_vae().fit(X)))
 
 
+def test_a_number_of_outputs_that_is_not_that_of_the_pixels_is_refused():
+    vae = small_vae()
+    vae.decoder["FC2"].set_params({"n_out": 5})
+    with pytest.raises(ValueError, match=r"decoder must put out 72 numbers for Bernoulli.*, got the shape \(5,\)"):
+        vae.fit(random_images())
+
+
 def test_changed_activations_and_poolings_are_those_of_training_and_inference():
     """A user's changes of a layer affect fit, encode and forward alike."""
     X, vae = random_images(dtype=np.float64), small_vae(dtype="float64").fit(random_images())

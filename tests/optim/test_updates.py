@@ -86,7 +86,7 @@ def test_steps_go_on_with_what_is_there(change):
     assert [layer.optimizer.cur_step for layer in together] == [layer.optimizer.cur_step for layer in alone]
 
 
-def test_a_step_is_recorded_only_if_something_is_another_object(monkeypatch):
+def test_a_step_is_recorded_again_only_after_a_change(monkeypatch):
     recorded = []
     record_update = Adam.record_update
 
