@@ -1,4 +1,4 @@
-# Direct convolution, forward and both gradients: argument checks and the fixed split of the work.
+# Direct convolution, forward, both gradients, and transposed: argument checks and the fixed split of the work.
 #
 # Letters as in kernels/kernel_list.h; images are (N, H, W, C), weights (R, S, C, K); dilation counts the zeros between
 # taps.  The forward pass and the weight gradient are split into blocks of BLOCK_ROWS output pixels, the input gradient
@@ -7,8 +7,9 @@
 from cython cimport floating
 
 from convolution cimport (
-    RANGE, accumulator_at, accumulator_count, check_bias, convolution, convolution_shape, is_small, kernel_table,
-    pack_transposed_weights, pack_weights, sum_direct_gradients, weight_count,
+    RANGE, accumulator_at, accumulator_count, add_bias_to_images, check_bias, check_transposed_bias, convolution,
+    convolution_shape, is_small, kernel_table, pack_transposed_weights, pack_weights, sum_direct_gradients,
+    weight_count,
 )
 from stages cimport add_stage, new_work
 from tables cimport BLOCK_ROWS, ceil_div, import_f32, import_f64, range_end, window_shape
@@ -57,22 +58,51 @@ def conv2d_grad_input(
     *, ptrdiff_t stride, ptrdiff_t dilation, ptrdiff_t pad_top, ptrdiff_t pad_left,
 ):
     """dx = the gradient of the loss with respect to the convolution's input."""
+    cdef convolution *work = grad_input_work(program, (), dx, dy, w, stride, dilation, pad_top, pad_left)
+    add_stage(program, grad_input_image, work, work.s.n, is_small(&work.s))
+
+
+def conv2d_transpose(
+    program,
+    floating[:, :, :, ::1] y not None,         # OUT (N, H, W, C)
+    const floating[:, :, :, ::1] x not None,   # IN  (N, OH, OW, K)
+    const floating[:, :, :, ::1] w not None,   # IN  (R, S, C, K)
+    const floating[::1] b not None,            # IN  (C)
+    *, ptrdiff_t stride, ptrdiff_t dilation, ptrdiff_t pad_top, ptrdiff_t pad_left, bint relu,
+):
+    """y = the transpose of the convolution from y to x, applied to x, + b, and then max(y, 0) if relu."""
+    check_transposed_bias((<object> b).shape, (<object> w).shape)
+    cdef convolution *work = grad_input_work(program, (b,), y, x, w, stride, dilation, pad_top, pad_left)
+    work.b, work.relu = &b[0], relu
+    add_stage(program, transpose_image, work, work.s.n, is_small(&work.s))
+
+
+cdef convolution *grad_input_work(
+    program, tuple others, floating[:, :, :, ::1] dx, const floating[:, :, :, ::1] dy,
+    const floating[:, :, :, ::1] w, ptrdiff_t stride, ptrdiff_t dilation, ptrdiff_t pad_top, ptrdiff_t pad_left,
+) except NULL:
+    """The work of an input gradient, whose weights are packed when its next stage starts; others: arrays to keep."""
     cdef const kernel_table *table = f32 if floating is float else f64
     cdef window_shape s = convolution_shape(
         (<object> dy).shape, (<object> dx).shape, (<object> w).shape, stride, dilation, pad_top, pad_left)
     cdef ptrdiff_t panels = ceil_div(s.r * s.s * s.c, table.panel)
     cdef convolution *work = <convolution *> new_work(
-        program, (dx, dy, w), sizeof(convolution), s.k * panels * table.panel * sizeof(floating),
+        program, (dx, dy, w, *others), sizeof(convolution), s.k * panels * table.panel * sizeof(floating),
         table.conv2d_grad_input_scratch(&s) * sizeof(floating))
     work.table, work.s = table, s
     work.dx, work.dy, work.w = &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &w[0, 0, 0, 0]
     add_stage(program, pack_transposed_weights, work, panels, is_small(&s))
-    add_stage(program, grad_input_image, work, s.n, is_small(&s))
+    return work
 
 
 cdef void grad_input_image(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const convolution *c = <const convolution *> work
     c.table.conv2d_grad_input(c.dx, c.dy, shared, &c.s, index, scratch)
+
+
+cdef void transpose_image(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    grad_input_image(work, index, shared, scratch)
+    add_bias_to_images(<const convolution *> work, index, index + 1)
 
 
 def conv2d_grad_weight(

@@ -14,6 +14,7 @@ cdef extern from "kernels/kernels.h" nogil:
                             ptrdiff_t) noexcept nogil
         void (*column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*add_column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*add_bias)(void *, const void *, ptrdiff_t, int, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*set_zero)(void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*sum_accumulators)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*conv2d_forward)(void *, const void *, const void *, const void *, const window_shape *, int, ptrdiff_t,
@@ -113,6 +114,13 @@ cdef inline int check_bias(tuple b, const window_shape *s) except -1:
     return 0
 
 
+cdef inline int check_transposed_bias(tuple b, tuple w) except -1:
+    """The bias of the convolution transposed, which is added to that one's input."""
+    if b[0] != w[2]:
+        raise ValueError(f"the bias must have {w[2]} elements, got {b[0]}")
+    return 0
+
+
 cdef inline bint is_small(const window_shape *s) noexcept nogil:
     return s.n * s.oh * s.ow * s.k * s.r * s.s * s.c < SMALL_WORK
 
@@ -150,6 +158,11 @@ cdef inline char *accumulator_at(const convolution *c, char *shared, ptrdiff_t i
 
 
 # ---------------------------------------------------------------- pieces of work
+
+cdef inline void add_bias_to_images(const convolution *c, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
+    """Adds the bias of the convolution transposed to images of its output, dx, while they are in the cache."""
+    c.table.add_bias(c.dx, c.b, c.s.c, c.relu, first * c.s.h * c.s.w, last * c.s.h * c.s.w)
+
 
 cdef inline void compare_weights(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     """Whether the weights have changed since the kept ones were made."""

@@ -1,4 +1,4 @@
-# Single passes over whole arrays.
+# Single passes over whole arrays.  What they are divided into depends on the shapes alone.
 
 from cython cimport floating
 from libc.string cimport memchr, memcpy
@@ -7,9 +7,27 @@ from stages cimport add_stage, new_work
 from tables cimport ceil_div, import_f32, import_f64, range_end
 
 cdef extern from "kernels/kernels.h" nogil:
+    enum:
+        MAX_CONSTANTS
+
+    ctypedef struct activation_function:
+        const char *name
+        int n_constants
+
     ctypedef struct kernel_table:
+        const activation_function *activations
+        void (*add_column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*set_zero)(void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*sum_accumulators)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*relu_backward)(void *, const void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*sigmoid)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*activation_forward)(
+            void *, const void *, const activation_function *, const double *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*activation_backward)(
+            void *, const void *, const void *, const activation_function *, const double *, ptrdiff_t, ptrdiff_t
+        ) noexcept nogil
+        void (*continuous_bernoulli_mean)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*clip)(void *, const void *, double, double, ptrdiff_t) noexcept nogil
         void (*scale_bytes)(void *, const unsigned char *, ptrdiff_t) noexcept nogil
         int (*is_in_unit_range)(const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
 
@@ -17,9 +35,11 @@ cdef const kernel_table *f32 = <const kernel_table *> import_f32()
 cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 
 cdef enum:
-    RANGE = 4096           # elements of a piece of work
-    SMALL_WORK = 32_768    # elements below which waking other threads costs more than it saves
-    SMALL_SIGMOID = 8_192  # the same, where each takes an exponential
+    RANGE = 4096               # elements of a piece of work
+    SMALL_WORK = 32_768        # elements below which waking other threads costs more than it saves
+    SMALL_EXPONENTIAL = 8_192  # the same, where each takes an exponential
+    SUMMED_ROWS = 1024         # rows, at least, whose column sums are a piece of work
+    MAX_ACCUMULATORS = 16      # of column sums
 
 
 cdef struct elements:
@@ -54,12 +74,187 @@ def sigmoid(program, floating[::1] out not None, const floating[::1] z not None)
     cdef elements *work = <elements *> new_work(program, (out, z), sizeof(elements), 0, 0)
     work.table, work.size = f32 if floating is float else f64, size
     work.out, work.first = &out[0], &z[0]
-    add_stage(program, sigmoid_range, work, ceil_div(size, RANGE), size < SMALL_SIGMOID)
+    add_stage(program, sigmoid_range, work, ceil_div(size, RANGE), size < SMALL_EXPONENTIAL)
 
 
 cdef void sigmoid_range(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const elements *e = <const elements *> work
     e.table.sigmoid(e.out, e.first, index * RANGE, range_end(index, RANGE, e.size))
+
+
+# ------------------------------------------------------------ activations
+
+cdef struct activation:
+    const kernel_table *table
+    const activation_function *function
+    double[MAX_CONSTANTS] constants
+    void *out
+    const void *dy
+    const void *z
+    ptrdiff_t size
+
+
+def activations():
+    """Numbers of constants, by the name of the activation function."""
+    found = {}
+    cdef const activation_function *function = f32.activations
+    while function.name != NULL:
+        found[function.name.decode()] = function.n_constants
+        function += 1
+    return found
+
+
+def activation_forward(
+    program,
+    floating[::1] y not None,           # OUT (size), may be z
+    const floating[::1] z not None,     # IN  (size)
+    str name,                           # one of activations()
+    tuple constants not None,           # numbers, as many as the function has
+):
+    """y = f(z)."""
+    cdef ptrdiff_t size = y.shape[0]
+    if z.shape[0] != size:
+        raise ValueError(f"y and z must have the same size, got {size} and {z.shape[0]}")
+    cdef activation *work = new_activation(program, (y, z), f32 if floating is float else f64, name, constants)
+    work.out, work.z, work.size = &y[0], &z[0], size
+    add_stage(program, activation_range, work, ceil_div(size, RANGE), size < SMALL_EXPONENTIAL)
+
+
+def activation_backward(
+    program,
+    floating[::1] dz not None,          # OUT (size), may be dy or z
+    const floating[::1] dy not None,    # IN  (size)
+    const floating[::1] z not None,     # IN  (size)
+    str name,                           # one of activations()
+    tuple constants not None,           # numbers, as many as the function has
+):
+    """dz = dy f'(z)."""
+    cdef ptrdiff_t size = dz.shape[0]
+    if dy.shape[0] != size or z.shape[0] != size:
+        raise ValueError(f"dz, dy and z must have the same size, got {size}, {dy.shape[0]} and {z.shape[0]}")
+    cdef activation *work = new_activation(program, (dz, dy, z), f32 if floating is float else f64, name, constants)
+    work.out, work.dy, work.z, work.size = &dz[0], &dy[0], &z[0], size
+    add_stage(program, activation_backward_range, work, ceil_div(size, RANGE), size < SMALL_EXPONENTIAL)
+
+
+cdef activation *new_activation(
+    object program, tuple arrays, const kernel_table *table, str name, tuple constants
+) except NULL:
+    """The work of a function with these constants, still without arrays; ValueError if there is none."""
+    counts = activations()
+    if name not in counts:
+        raise ValueError(f"name must be one of {', '.join(counts)}, got {name!r}")
+    if len(constants) != counts[name]:
+        raise ValueError(f"{name} must have {counts[name]} constants, got {len(constants)}")
+    cdef activation *work = <activation *> new_work(program, arrays, sizeof(activation), 0, 0)
+    work.table, work.function = table, table.activations + [*counts].index(name)
+    cdef ptrdiff_t i
+    for i in range(len(constants)):
+        work.constants[i] = constants[i]
+    return work
+
+
+cdef void activation_range(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const activation *a = <const activation *> work
+    a.table.activation_forward(a.out, a.z, a.function, a.constants, index * RANGE, range_end(index, RANGE, a.size))
+
+
+cdef void activation_backward_range(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const activation *a = <const activation *> work
+    a.table.activation_backward(a.out, a.dy, a.z, a.function, a.constants, index * RANGE,
+                                range_end(index, RANGE, a.size))
+
+
+# ----------------------------------------------------------------- images
+
+def continuous_bernoulli_mean(program, floating[::1] out not None, const floating[::1] z not None):
+    """out = the means of continuous Bernoulli distributions whose lambda has the logit z; out may be z."""
+    cdef ptrdiff_t size = z.shape[0]
+    if out.shape[0] != size:
+        raise ValueError(f"out and z must have the same size, got {out.shape[0]} and {size}")
+    cdef elements *work = <elements *> new_work(program, (out, z), sizeof(elements), 0, 0)
+    work.table, work.size = f32 if floating is float else f64, size
+    work.out, work.first = &out[0], &z[0]
+    add_stage(program, continuous_bernoulli_mean_range, work, ceil_div(size, RANGE), size < SMALL_EXPONENTIAL)
+
+
+cdef void continuous_bernoulli_mean_range(
+    const void *work, ptrdiff_t index, char *shared, char *scratch,
+) noexcept nogil:
+    cdef const elements *e = <const elements *> work
+    e.table.continuous_bernoulli_mean(e.out, e.first, index * RANGE, range_end(index, RANGE, e.size))
+
+
+cdef struct columns:
+    const kernel_table *table
+    void *out
+    const void *x
+    ptrdiff_t width, stride, itemsize
+    double low, high
+
+
+def first_columns(
+    program,
+    floating[:, ::1] out not None,        # OUT (n, m)
+    const floating[:, ::1] x not None,    # IN  (n, m or more), may be out if it has as many columns
+    double low,
+    double high,
+):
+    """out = the first m columns of x, values below `low` replaced by it, and those above `high` by that."""
+    if x.shape[0] != out.shape[0] or x.shape[1] < out.shape[1]:
+        raise ValueError(
+            f"x must have as many rows as out and no fewer columns, got {(<object> x).shape} for {(<object> out).shape}"
+        )
+    cdef columns *work = <columns *> new_work(program, (out, x), sizeof(columns), 0, 0)
+    work.table = f32 if floating is float else f64
+    work.width, work.stride, work.itemsize = out.shape[1], x.shape[1], sizeof(floating)
+    work.out, work.x, work.low, work.high = &out[0, 0], &x[0, 0], low, high
+    add_stage(program, clip_row, work, out.shape[0], out.shape[0] * out.shape[1] < SMALL_WORK)
+
+
+cdef void clip_row(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const columns *c = <const columns *> work
+    c.table.clip(<char *> c.out + index * c.width * c.itemsize, <const char *> c.x + index * c.stride * c.itemsize,
+                 c.low, c.high, c.width)
+
+
+cdef struct summed_columns:
+    const kernel_table *table
+    const void *x
+    void *out
+    ptrdiff_t m, n, accumulators, itemsize
+
+
+def column_sums(
+    program,
+    floating[::1] out not None,                 # OUT (n)
+    const floating[:, ::1] x not None,          # IN  (m, n)
+):
+    """out = the sums of the summed_columns of x."""
+    cdef ptrdiff_t m = x.shape[0], n = x.shape[1]
+    if m < 1 or n < 1 or out.shape[0] != n:
+        raise ValueError(f"out and x must be (n) and (m, n), not empty, got ({out.shape[0]},) and ({m}, {n})")
+    cdef ptrdiff_t accumulators = max(1, min(MAX_ACCUMULATORS, m // SUMMED_ROWS))
+    cdef summed_columns *work = <summed_columns *> new_work(
+        program, (out, x), sizeof(summed_columns), accumulators * n * sizeof(floating), 0)
+    work.table, work.m, work.n = f32 if floating is float else f64, m, n
+    work.accumulators, work.itemsize = accumulators, sizeof(floating)
+    work.out, work.x = &out[0], &x[0, 0]
+    add_stage(program, sum_some_rows, work, accumulators, m * n < SMALL_WORK)
+    add_stage(program, sum_all_rows, work, 1, True)
+
+
+cdef void sum_some_rows(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const summed_columns *c = <const summed_columns *> work
+    cdef ptrdiff_t first = index * c.m // c.accumulators, last = (index + 1) * c.m // c.accumulators
+    cdef char *sums = shared + index * c.n * c.itemsize
+    c.table.set_zero(sums, 0, c.n)
+    c.table.add_column_sums(sums, <const char *> c.x + first * c.n * c.itemsize, last - first, c.n)
+
+
+cdef void sum_all_rows(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const summed_columns *c = <const summed_columns *> work
+    c.table.sum_accumulators(c.out, shared, c.accumulators, c.n, 0, c.n)
 
 
 def gather(

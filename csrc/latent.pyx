@@ -10,8 +10,8 @@ cdef extern from "kernels/kernels.h" nogil:
     ctypedef struct kernel_table:
         void (*latent_sample)(void *, void *, void *, void *, const void *, const void *, ptrdiff_t, ptrdiff_t,
                               ptrdiff_t) noexcept nogil
-        void (*latent_backward)(void *, const void *, const void *, const void *, const void *, const void *, ptrdiff_t,
-                                ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*latent_backward)(void *, const void *, const void *, const void *, const void *, const void *,
+                                const double *, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
 
 cdef const kernel_table *f32 = <const kernel_table *> import_f32()
 cdef const kernel_table *f64 = <const kernel_table *> import_f64()
@@ -33,6 +33,7 @@ cdef struct codes:
     const void *dz
     const void *dmean
     const void *dlog_var
+    const double *factors
     ptrdiff_t t, draws
 
 
@@ -82,19 +83,25 @@ def backward(
     const floating[:, ::1] deviation not None,  # IN  (n, t), from sample
     const floating[:, ::1] dmean not None,      # IN  (n, t), gradients that do not come through z
     const floating[:, ::1] dlog_var not None,   # IN  (n, t)
+    const double[::1] factors=None,             # IN  (n * k), of the rows of dz, read when the program runs
 ):
     """The gradient with respect to the code, through z and otherwise; the k rows of z of a code are added in order."""
     cdef ptrdiff_t n = dcode.shape[0], t = dz.shape[1], k = count_draws(
         (<object> dcode).shape, [(<object> dz).shape, (<object> noise).shape],
         [(<object> deviation).shape, (<object> dmean).shape, (<object> dlog_var).shape])
+    if factors is not None and factors.shape[0] != n * k:
+        raise ValueError(f"factors must fit {n * k} rows of dz, got {factors.shape[0]}")
     cdef codes *work = <codes *> new_work(
-        program, (dcode, dz, noise, deviation, dmean, dlog_var), sizeof(codes), 0, 0)
+        program, (dcode, dz, noise, deviation, dmean, dlog_var, factors), sizeof(codes), 0, 0)
     work.table, work.t, work.draws = f32 if floating is float else f64, t, k
     work.dcode, work.dz, work.noise, work.deviation = &dcode[0, 0], &dz[0, 0], &noise[0, 0], <void *> &deviation[0, 0]
     work.dmean, work.dlog_var = &dmean[0, 0], &dlog_var[0, 0]
+    if factors is not None:
+        work.factors = &factors[0]
     add_stage(program, backward_row, work, n, n * k * t < SMALL_BACKWARD)
 
 
 cdef void backward_row(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const codes *c = <const codes *> work
-    c.table.latent_backward(c.dcode, c.dz, c.noise, c.deviation, c.dmean, c.dlog_var, c.t, c.draws, index)
+    c.table.latent_backward(c.dcode, c.dz, c.noise, c.deviation, c.dmean, c.dlog_var, c.factors, c.t, c.draws,
+                            index)

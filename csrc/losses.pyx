@@ -5,10 +5,16 @@ from cython cimport floating
 from stages cimport add_stage, new_work
 from tables cimport import_f32, import_f64
 
+# The loss of a row of outputs, the last two arguments being that row's number and the number of its row of pixels.
+ctypedef double (*row_kernel)(
+    void *, const void *, const void *, ptrdiff_t, double weight, ptrdiff_t, ptrdiff_t) noexcept nogil
+ctypedef double (*scaled_row_kernel)(
+    void *, const void *, const void *, ptrdiff_t, double scale, double weight, ptrdiff_t, ptrdiff_t) noexcept nogil
+
 cdef extern from "kernels/kernels.h" nogil:
     ctypedef struct kernel_table:
-        double (*bce_with_logits)(void *, const void *, const void *, ptrdiff_t, double, ptrdiff_t,
-                                  ptrdiff_t) noexcept nogil
+        row_kernel bce_with_logits, continuous_bernoulli
+        scaled_row_kernel gaussian, laplace, gaussian_per_pixel, laplace_per_pixel, discretized_logistic
         double (*gaussian_kl)(void *, void *, const void *, const void *, ptrdiff_t, double, ptrdiff_t) noexcept nogil
 
 cdef const kernel_table *f32 = <const kernel_table *> import_f32()
@@ -19,17 +25,41 @@ cdef enum:
     SMALL_CODES = 200      # the same for elements of codes, each of which takes an exponential in double
 
 
-# A loss of each row; `first` and `second` are the logits and the pixels, or the means and log variances.
+# A loss of each row; `first` and `second` are the outputs and the pixels, or the means and log variances.
 cdef struct row_losses:
     const kernel_table *table
+    row_kernel kernel               # one of the two, unless the table says it
+    scaled_row_kernel scaled_kernel
+    double scale
     double *values
     void *dfirst
     void *dsecond
     const void *first
     const void *second
     const double *weights    # if there are gradients
-    ptrdiff_t columns
+    ptrdiff_t columns        # of `second`
     ptrdiff_t repeats        # rows of `first` for each row of `second`
+
+
+cdef row_losses *new_row_losses(
+    program, str name, double[::1] loss, object gradient, const floating[:, ::1] first, const floating[:, ::1] y,
+    const double[::1] weights, ptrdiff_t per_pixel,
+) except NULL:
+    """The loss of each row of `first`, called `name` in errors, which has so many columns for each of y."""
+    # Typed here: as an argument of the fused type, None would select float.
+    cdef floating[:, ::1] dfirst = gradient
+    cdef ptrdiff_t rows = first.shape[0], columns = first.shape[1], m = y.shape[1], n = y.shape[0]
+    cdef ptrdiff_t repeats = rows // n if n > 0 else 0
+    if repeats * n != rows or (repeats == 0 and n > 0) or m * per_pixel != columns:
+        raise ValueError(f"y must fit {name} of shape {(rows, columns)}, got {(n, m)}")
+    check_rows(rows, columns, (<object> loss).shape, {f"d{name}": dfirst}, weights)
+    cdef row_losses *work = <row_losses *> new_work(
+        program, (loss, dfirst, first, y, weights), sizeof(row_losses), 0, 0)
+    work.table, work.columns, work.repeats = f32 if floating is float else f64, m, repeats
+    work.values, work.first, work.second = &loss[0], &first[0, 0], &y[0, 0]
+    if dfirst is not None:
+        work.dfirst, work.weights = &dfirst[0, 0], &weights[0]
+    return work
 
 
 def bce_with_logits(
@@ -44,26 +74,118 @@ def bce_with_logits(
 
     Row r of the logits belongs to row r // k of y.  The weights are read when the program runs.
     """
-    # Typed here: as an argument of the fused type, None would select float.
-    cdef floating[:, ::1] dz = dlogits
-    cdef ptrdiff_t rows = logits.shape[0], m = logits.shape[1], n = y.shape[0]
-    cdef ptrdiff_t repeats = rows // n if n > 0 else 0
-    if repeats * n != rows or (repeats == 0 and n > 0) or y.shape[1] != m:
-        raise ValueError(f"y must fit logits of shape {(rows, m)}, got {(n, y.shape[1])}")
-    check_rows(rows, m, (<object> reconstruction).shape, {"dlogits": dz}, weights)
-    cdef row_losses *work = <row_losses *> new_work(
-        program, (reconstruction, dz, logits, y, weights), sizeof(row_losses), 0, 0)
-    work.table, work.columns, work.repeats = f32 if floating is float else f64, m, repeats
-    work.values, work.first, work.second = &reconstruction[0], &logits[0, 0], &y[0, 0]
-    if dz is not None:
-        work.dfirst, work.weights = &dz[0, 0], &weights[0]
-    add_stage(program, bce_row, work, rows, rows * m < SMALL_WORK)
+    cdef row_losses *work = new_row_losses[floating](program, "logits", reconstruction, dlogits, logits, y, weights, 1)
+    work.kernel = work.table.bce_with_logits
+    add_stage(program, loss_of_row, work, logits.shape[0], logits.shape[0] * logits.shape[1] < SMALL_WORK)
 
 
-cdef void bce_row(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+def continuous_bernoulli(
+    program,
+    double[::1] loss not None,                # as for bce_with_logits
+    object dlogits,
+    const floating[:, ::1] logits not None,
+    const floating[:, ::1] y not None,
+    const double[::1] weights,
+):
+    """The negative log density of each row of y under continuous Bernoulli distributions, and its gradient."""
+    cdef row_losses *work = new_row_losses[floating](program, "logits", loss, dlogits, logits, y, weights, 1)
+    work.kernel = work.table.continuous_bernoulli
+    add_stage(program, loss_of_row, work, logits.shape[0], logits.shape[0] * logits.shape[1] < SMALL_WORK)
+
+
+cdef void loss_of_row(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const row_losses *r = <const row_losses *> work
-    r.values[index] = r.table.bce_with_logits(
+    r.values[index] = r.kernel(
         r.dfirst, r.first, r.second, r.columns, r.weights[index] if r.weights != NULL else 1, index, index // r.repeats)
+
+
+cdef int record_scaled(
+    program, double[::1] loss, object doutputs, const floating[:, ::1] outputs, const floating[:, ::1] y,
+    const double[::1] weights, ptrdiff_t per_pixel, scaled_row_kernel kernel, double scale,
+) except -1:
+    cdef row_losses *work = new_row_losses[floating](program, "outputs", loss, doutputs, outputs, y, weights, per_pixel)
+    work.scaled_kernel, work.scale = kernel, scale
+    return add_stage(
+        program, scaled_loss_of_row, work, outputs.shape[0], outputs.shape[0] * outputs.shape[1] < SMALL_WORK)
+
+
+def gaussian(
+    program,
+    double[::1] loss not None,                # OUT (n * k), nats
+    object doutputs,                          # OUT (n * k, m) of the type of outputs, or None; may be outputs
+    const floating[:, ::1] outputs not None,  # IN  (n * k, m), the means
+    const floating[:, ::1] y not None,        # IN  (n, m)
+    const double[::1] weights,                # IN  (n * k), of the rows' gradients; None if doutputs is
+    double scale,
+):
+    """The negative log density of each row of y under normal distributions of standard deviation `scale`, and its
+    gradient times weights[row]; row r of the outputs belongs to row r // k of y."""
+    cdef scaled_row_kernel kernel = (f32 if floating is float else f64).gaussian
+    record_scaled[floating](program, loss, doutputs, outputs, y, weights, 1, kernel, scale)
+
+
+def laplace(
+    program,
+    double[::1] loss not None,                # as for gaussian; the outputs are the medians
+    object doutputs,
+    const floating[:, ::1] outputs not None,
+    const floating[:, ::1] y not None,
+    const double[::1] weights,
+    double scale,
+):
+    """The same under Laplace distributions; where an output equals the pixel, its gradient is 0."""
+    cdef scaled_row_kernel kernel = (f32 if floating is float else f64).laplace
+    record_scaled[floating](program, loss, doutputs, outputs, y, weights, 1, kernel, scale)
+
+
+def gaussian_per_pixel(
+    program,
+    double[::1] loss not None,                # OUT (n * k), nats
+    object doutputs,                          # OUT (n * k, 2m) of the type of outputs, or None; may be outputs
+    const floating[:, ::1] outputs not None,  # IN  (n * k, 2m), the means, then s of each pixel
+    const floating[:, ::1] y not None,        # IN  (n, m)
+    const double[::1] weights,                # IN  (n * k), of the rows' gradients; None if doutputs is
+    double bound,
+):
+    """As gaussian, with the log variances bound * tanh(s / bound)."""
+    cdef scaled_row_kernel kernel = (f32 if floating is float else f64).gaussian_per_pixel
+    record_scaled[floating](program, loss, doutputs, outputs, y, weights, 2, kernel, bound)
+
+
+def laplace_per_pixel(
+    program,
+    double[::1] loss not None,                # as for gaussian_per_pixel
+    object doutputs,
+    const floating[:, ::1] outputs not None,
+    const floating[:, ::1] y not None,
+    const double[::1] weights,
+    double bound,
+):
+    """As laplace, with the log scales bound * tanh(s / bound)."""
+    cdef scaled_row_kernel kernel = (f32 if floating is float else f64).laplace_per_pixel
+    record_scaled[floating](program, loss, doutputs, outputs, y, weights, 2, kernel, bound)
+
+
+def discretized_logistic(
+    program,
+    double[::1] loss not None,                # as for gaussian_per_pixel
+    object doutputs,
+    const floating[:, ::1] outputs not None,
+    const floating[:, ::1] y not None,        # multiples of 1 / 255 in [0, 1]; others count as the nearest one
+    const double[::1] weights,
+    double bound,
+):
+    """The negative log probability that logistic variables round to each row of y, with the log scales
+    bound * tanh(s / bound), and its gradient times weights[row]."""
+    cdef scaled_row_kernel kernel = (f32 if floating is float else f64).discretized_logistic
+    record_scaled[floating](program, loss, doutputs, outputs, y, weights, 2, kernel, bound)
+
+
+cdef void scaled_loss_of_row(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const row_losses *r = <const row_losses *> work
+    cdef double weight = r.weights[index] if r.weights != NULL else 1
+    r.values[index] = r.scaled_kernel(
+        r.dfirst, r.first, r.second, r.columns, r.scale, weight, index, index // r.repeats)
 
 
 def gaussian_kl(
@@ -122,19 +244,20 @@ cdef int check_rows(
 cdef struct sum_of_values:
     double *total
     const double *values
-    ptrdiff_t count
+    ptrdiff_t count, divisor
 
 
 def total(
     program,
     double[::1] total not None,         # OUT (1)
     const double[::1] values not None,  # IN  (n)
+    ptrdiff_t divisor=1,
 ):
-    """The sum of the values, one after another."""
+    """The sum of the values, one after another, divided by divisor."""
     if total.shape[0] != 1:
         raise ValueError(f"total must have 1 element, got {total.shape[0]}")
     cdef sum_of_values *work = <sum_of_values *> new_work(program, (total, values), sizeof(sum_of_values), 0, 0)
-    work.total, work.values, work.count = &total[0], &values[0], values.shape[0]
+    work.total, work.values, work.count, work.divisor = &total[0], &values[0], values.shape[0], divisor
     add_stage(program, sum_values, work, 1, True)
 
 
@@ -144,4 +267,4 @@ cdef void sum_values(const void *work, ptrdiff_t index, char *shared, char *scra
     cdef ptrdiff_t i
     for i in range(s.count):
         sum += s.values[i]
-    s.total[0] = sum
+    s.total[0] = sum / s.divisor

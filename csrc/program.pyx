@@ -1,5 +1,7 @@
 # Programs: the work of many kernels, recorded once and run many times.  OpenMP's threads start nowhere else.
 
+from cpython.dict cimport PyDict_GetItem, PyDict_Size
+from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from cython.parallel cimport parallel, threadid
 from libc.stdlib cimport calloc, free
@@ -44,12 +46,14 @@ cdef class Program:
         Where kernels record themselves (stages.pxd).
     kept : list
         What must live as long as the program.
+    calls : list
+        The Python functions: (number of stages before the call, function, arguments).
     """
 
     cdef stage_list *list    # in `stages`
     cdef readonly object stages
     cdef readonly list kept
-    cdef list calls    # (number of stages before the call, function, arguments)
+    cdef readonly list calls
 
     def __cinit__(self):
         self.list = <stage_list *> calloc(1, sizeof(stage_list))
@@ -136,3 +140,30 @@ cdef void work_off(
             else:
                 now.run_range(now.work, first, part.end, shared, scratch)
             first = claim(&part.next, part.at_once)
+
+
+def is_unchanged(list entries, list sizes):
+    """Return whether dictionaries are as they were.
+
+    entries: (dictionary, key, value), compared by identity; None also for a key that is missing.  sizes: (dictionary,
+    number of keys).  Compiled, for it is called for each single image that is encoded or decoded.
+    """
+    cdef tuple entry
+    cdef PyObject *value
+    for entry in entries:
+        value = PyDict_GetItem(entry[0], entry[1])
+        if value != <PyObject *> entry[2] and not (value == NULL and entry[2] is None):
+            return False
+    for entry in sizes:
+        if PyDict_Size(entry[0]) != entry[1]:
+            return False
+    return True
+
+
+def has_values(dict dictionary, tuple keys, tuple values):
+    """Return whether a dictionary has these values, compared by identity, under these keys."""
+    cdef Py_ssize_t i
+    for i in range(len(keys)):
+        if PyDict_GetItem(dictionary, keys[i]) != <PyObject *> values[i]:
+            return False
+    return True

@@ -1,15 +1,15 @@
 # Stride-1 convolution by Winograd's algorithm: argument checks and the fixed split of the work.
 #
 # Letters as in kernels/kernel_list.h; images are (N, H, W, C), weights (R, S, C, K) with R and S at most MAX_KERNEL.
-# The forward pass is split into blocks of tiles or, with few channels, bands of rows; the backward pass into groups of
-# whole images, because tiles overlap in dx.
+# The forward pass is split into blocks of tiles or, with few channels, bands of rows; the backward pass and the
+# transposed convolution into groups of whole images, because tiles overlap in dx.
 
 from cython cimport floating
 
 from convolution cimport (
-    MAX_ACCUMULATORS, RANGE, accumulator_at, accumulator_count, along_rows, check_bias, check_winograd, collect_kernel,
-    convolution, convolution_shape, evaluate_kernel, evaluate_kernel_along_rows, evaluate_transposed_kernel, is_small,
-    kernel_pieces, kernel_table, sum_into_first,
+    MAX_ACCUMULATORS, RANGE, accumulator_at, accumulator_count, add_bias_to_images, along_rows, check_bias,
+    check_transposed_bias, check_winograd, collect_kernel, convolution, convolution_shape, evaluate_kernel,
+    evaluate_kernel_along_rows, evaluate_transposed_kernel, is_small, kernel_pieces, kernel_table, sum_into_first,
 )
 from stages cimport add_stage, new_work
 from tables cimport ceil_div, import_f32, import_f64, range_end, window_shape
@@ -80,6 +80,39 @@ cdef void forward_band(const void *work, ptrdiff_t index, char *shared, char *sc
     c.table.winograd_rows_forward(c.y, c.x, shared, c.b, &c.s, c.relu, index, index + 1, scratch)
 
 
+def transpose(
+    program,
+    floating[:, :, :, ::1] y not None,         # OUT (N, H, W, C)
+    const floating[:, :, :, ::1] x not None,   # IN  (N, OH, OW, K)
+    const floating[:, :, :, ::1] w not None,   # IN  (R, S, C, K)
+    const floating[::1] b not None,            # IN  (C)
+    *, ptrdiff_t pad_top, ptrdiff_t pad_left, bint relu,
+):
+    """y = the transpose of the convolution from y to x, applied to x, + b, and then max(y, 0) if relu."""
+    cdef const kernel_table *table = f32 if floating is float else f64
+    cdef window_shape s = winograd_shape(
+        (<object> x).shape, (<object> y).shape, (<object> w).shape, pad_top, pad_left)
+    check_transposed_bias((<object> b).shape, (<object> w).shape)
+    cdef convolution *work = <convolution *> new_work(
+        program, (y, x, w, b), sizeof(convolution), table.winograd_kernel_size(&s, True) * sizeof(floating),
+        table.winograd_scratch(&s) * sizeof(floating))
+    work.table, work.s, work.relu, work.group = table, s, relu, images_at_once(table, &s)
+    work.dx, work.dy, work.w, work.b = &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0], &b[0]
+    add_stage(program, evaluate_transposed_kernel, work, kernel_pieces(s.k), is_small(&s))
+    add_stage(program, transpose_group, work, ceil_div(s.n, work.group), is_small(&s))
+
+
+cdef void transpose_group(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const convolution *c = <const convolution *> work
+    cdef ptrdiff_t first = index * c.group, last = range_end(index, c.group, c.s.n)
+    add_group(c, NULL, False, shared, first, last, scratch)
+    add_bias_to_images(c, first, last)
+
+
+cdef inline ptrdiff_t images_at_once(const kernel_table *table, const window_shape *s) noexcept nogil:
+    return max(1, table.winograd_block(s) // table.winograd_tiles(s))
+
+
 def backward(
     program,
     object dx,                                 # OUT (N, H, W, C) of the type of w, or None
@@ -105,7 +138,7 @@ def backward(
         dw is not None and (dw.shape != (<object> w).shape or db_out is None or db_out.shape[0] != s.k)
     ):
         raise ValueError(f"dx, dw and db must have the shapes {(<object> x).shape}, {(<object> w).shape} and ({s.k},)")
-    cdef ptrdiff_t group = max(1, table.winograd_block(&s) // table.winograd_tiles(&s)), groups = ceil_div(s.n, group)
+    cdef ptrdiff_t group = images_at_once(table, &s), groups = ceil_div(s.n, group)
     cdef ptrdiff_t size = table.winograd_kernel_size(&s, False), itemsize = sizeof(floating)
     cdef ptrdiff_t accumulators = accumulator_count(groups, MAX_ACCUMULATORS, size * itemsize)
     cdef ptrdiff_t accumulators_at = table.winograd_kernel_size(&s, True) * itemsize
@@ -130,17 +163,25 @@ def backward(
 cdef void accumulate_backward(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     """The images of one accumulator, a group at a time."""
     cdef const convolution *c = <const convolution *> work
-    cdef ptrdiff_t tiles = c.table.winograd_tiles(&c.s), image = c.s.h * c.s.w * c.s.c, end
+    cdef ptrdiff_t end
     cdef ptrdiff_t first = index * c.groups // c.accumulators * c.group
     cdef ptrdiff_t last = min((index + 1) * c.groups // c.accumulators * c.group, c.s.n)
     cdef char *dU = accumulator_at(c, shared, index) if c.dw != NULL else NULL
     cdef bint accumulate = False
     while first < last:
         end = min(first + c.group, last)
-        if c.dx != NULL:
-            c.table.set_zero(c.dx, first * image, end * image)
-        c.table.winograd_backward(c.dx, dU, accumulate, c.x, c.dy, shared, &c.s, first * tiles, end * tiles, scratch)
+        add_group(c, dU, accumulate, shared, first, end, scratch)
         first, accumulate = end, True
+
+
+cdef inline void add_group(
+    const convolution *c, char *dU, bint accumulate, char *shared, ptrdiff_t first, ptrdiff_t last, char *scratch,
+) noexcept nogil:
+    """dx of images first <= n < last, and their part of dU, whichever are not NULL."""
+    cdef ptrdiff_t tiles = c.table.winograd_tiles(&c.s), image = c.s.h * c.s.w * c.s.c
+    if c.dx != NULL:
+        c.table.set_zero(c.dx, first * image, last * image)
+    c.table.winograd_backward(c.dx, dU, accumulate, c.x, c.dy, shared, &c.s, first * tiles, last * tiles, scratch)
 
 
 cdef void grad_bias(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:

@@ -1,6 +1,6 @@
 """Convolutional variational autoencoders on the CPU, with compiled kernels.
 
-The model is `BernoulliVAE`; `datasets.load("mnist-sample")` gives it something to train on.
+`BernoulliVAE` is numpy-ml's model, `VAE` one from any layers; `datasets.load("mnist-sample")` loads data to train on.
 """
 
 import importlib
@@ -16,8 +16,8 @@ try:
     from cvae.vae import BernoulliVAE, load
     from cvae.version import __version__
 except ImportError as error:
-    # The kernels refuse to be imported.  The command tells its user so in a sentence, and can only do it here, for its
-    # own modules are imported after this one.  Its name is still "-m" when `python -m cvae` gets here.
+    # The kernels cannot be imported. The command reports that in one sentence, which has to happen here because its
+    # own modules are imported after this one. With `python -m cvae` its name is still "-m" at this point.
     if error.name is None and os.path.basename(sys.argv[0]) in ("cvae", "-m"):
         print(f"cvae: error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -27,20 +27,13 @@ if TYPE_CHECKING:
     from cvae import datasets
 
 __all__ = [
-    "VAE",
-    "BernoulliVAE",
-    "NotFittedError",
-    "__version__",
-    "datasets",
-    "get_num_threads",
-    "load",
-    "minibatch",
+    "VAE", "BernoulliVAE", "NotFittedError", "__version__", "datasets", "get_num_threads", "load", "minibatch",
     "set_num_threads",
-]
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when it is first used (PEP 562): what it needs of the standard library takes as long as all the rest.
+    # Imported on first use (PEP 562): what it needs of the standard library takes as long as everything else.
     if name == "datasets":
         return importlib.import_module("cvae.data.loading")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

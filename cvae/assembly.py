@@ -1,17 +1,16 @@
-"""From lists of layers, or their call strings, to the two networks of a model with all their parameters."""
+"""Assembly of a model's encoder and decoder from lists of layers or their call strings."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from cvae.layers import FullyConnected, LayerBase  # which makes the names of all layers known
 from cvae.likelihoods import Likelihood
-from cvae.nn.base import LayerBase
-from cvae.nn.fully_connected import FullyConnected
 from cvae.nn.weighted import is_identity
-from cvae.parsing import object_from_call, subclasses_by_name
+from cvae.parsing import made
 from cvae.undo import undone_on_error
 
 Layers = OrderedDict[str, LayerBase]
@@ -23,33 +22,33 @@ def make_layer(layer: LayerBase | str, name: str) -> LayerBase:
     Raises
     ------
     TypeError
-        If `layer` is neither; `name` is what the message calls it.
+        If `layer` is neither; the message calls it `name`.
     ValueError
-        If the string is not the call of a known layer with valid arguments.
+        If the string is not a call of a known layer with valid arguments.
     """
-    if isinstance(layer, str):
-        try:
-            made: LayerBase = object_from_call(layer, subclasses_by_name(LayerBase), "layer")
-            return made
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    if not isinstance(layer, LayerBase):
-        raise TypeError(f"{name} must be a layer or its call string, got {layer!r}")
-    return copy.deepcopy(layer)
+    try:
+        new: LayerBase = copy.deepcopy(made(layer, LayerBase, "layer"))
+        return new
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
 
 
-def make_layers(layers: Iterable[LayerBase | str], name: str) -> Layers:
-    """Return new layers by name, such as "Conv2D_1"; `name` is what error messages call the sequence."""
-    if isinstance(layers, str) or not isinstance(layers, Iterable):
+def make_layers(layers: Sequence[LayerBase | str], name: str) -> Layers:
+    """Return new layers by name, such as "Conv2D_1"; error messages call the sequence `name`."""
+    if isinstance(layers, str) or not isinstance(layers, Sequence):
         raise TypeError(f"{name} must be a sequence of layers or their call strings, got {layers!r}")
-    made = [make_layer(layer, f"{name}[{i}]") for i, layer in enumerate(layers)]
-    return OrderedDict((f"{type(layer).__name__}_{i}", layer) for i, layer in enumerate(made, 1))
+    new = [make_layer(layer, f"{name}[{i}]") for i, layer in enumerate(layers)]
+    return OrderedDict((f"{type(layer).__name__}_{i}", layer) for i, layer in enumerate(new, 1))
 
 
-def by_path(encoder: Layers, decoder: Layers) -> dict[str, LayerBase]:
-    """Return all layers by path, such as "encoder/Conv1", from the input to the output."""
-    parts = {"encoder": encoder, "decoder": decoder}
-    return {f"{part}/{name}": layer for part, layers in parts.items() for name, layer in layers.items()}
+def puts_out_images(decoder: Layers, T: int) -> bool:
+    """Return whether a decoder of codes (n, T) ends with weights that put out images (n, rows, cols, channels)."""
+    if not decoder or not decoder[next(reversed(decoder))].parameters:
+        return False
+    try:
+        return len(_shape_through("decoder", decoder, (1, T))) == 4
+    except ValueError:  # which `check_shapes` raises again, once the images are known
+        return False
 
 
 def initialize(
@@ -57,12 +56,12 @@ def initialize(
 ) -> None:
     """Create all parameters for images of this shape, from the encoder's first layer to the decoder's last.
 
-    Nothing has changed after an error, neither layers nor random number generators.
+    An error leaves the layers and the random number generators unchanged.
 
     Raises
     ------
     ValueError
-        If the layers do not fit one another, the images, or the likelihood.
+        If the layers do not fit each other, the images or the likelihood.
     MemoryError
         If there is not enough memory.
     """
@@ -72,7 +71,6 @@ def initialize(
         last = decoder[next(reversed(decoder))]
         if isinstance(last, FullyConnected) and last.n_out is None:
             last.n_out = likelihood.n_outputs(image_shape)
-        # Before any parameter is drawn: does a batch go through?
         check_shapes(encoder, decoder, likelihood, image_shape, T)
         _initialize_through(encoder, (1, *image_shape))
         _initialize_through(decoder, (1, T))
@@ -87,12 +85,12 @@ def _initialize_through(layers: Layers, shape: tuple[int, ...]) -> None:
 def check_shapes(
     encoder: Layers, decoder: Layers, likelihood: Likelihood, image_shape: tuple[int, int, int], T: int
 ) -> None:
-    """Raise ValueError unless images become codes, and codes what the likelihood takes, by the right activations."""
-    code = _shape_through("encoder", encoder, (1, *image_shape))
-    if code != (1, 2 * T):
+    """Raise ValueError unless the shapes and the last activations fit the images, the codes and the likelihood."""
+    code = _shape_through("encoder", encoder, (2, *image_shape))
+    if code != (2, 2 * T):
         raise ValueError(f"encoder must put out a mean and a log variance for each of T={T} dimensions, got {code[1:]}")
-    output, n_outputs = _shape_through("decoder", decoder, (1, T)), likelihood.n_outputs(image_shape)
-    if math.prod(output) != n_outputs:
+    output, n_outputs = _shape_through("decoder", decoder, (2, T)), likelihood.n_outputs(image_shape)
+    if output[0] != 2 or math.prod(output[1:]) != n_outputs:
         raise ValueError(f"decoder must put out {n_outputs} numbers for {likelihood}, got the shape {output[1:]}")
     name, layer = next(reversed(encoder.items()))
     if layer.act_fn is not None and not is_identity(layer.act_fn):
@@ -108,13 +106,7 @@ def _shape_through(part: str, layers: Layers, shape: tuple[int, ...]) -> tuple[i
     for name, layer in layers.items():
         if layer.input_ndim is not None and layer.input_ndim != len(shape):
             hint = " (a Flatten() before it?)" if layer.input_ndim == 2 else ""
-            raise ValueError(
-                f"{part}/{name} must get arrays of {layer.input_ndim} dimensions, got the shape {shape}{hint}"
-            )
+            found = f"(n, {', '.join(map(str, shape[1:]))})"
+            raise ValueError(f"{part}/{name} must get arrays of {layer.input_ndim} dimensions, got {found}{hint}")
         shape = layer.output_shape(shape)
     return shape
-
-
-def call_strings(layers: Sequence[LayerBase | str]) -> list[str]:
-    """Return the call strings of layers, to be saved."""
-    return [layer if isinstance(layer, str) else repr(layer) for layer in layers]

@@ -1,6 +1,6 @@
-"""numpy-ml's interface of a model: forward, backward and update by hand, and nested dictionaries of all layers.
+"""numpy-ml's model interface: forward, backward and update by hand, and nested dictionaries over all layers.
 
-The passes are those that `fit` runs, so that their bits are equal by construction.
+The passes are those that `fit` records, except for the optimizer steps, which `update` takes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvae.assembly import Layers
 from cvae.core import Array
 from cvae.data.images import gather
 from cvae.derived import Derived, derived_names, output_gradients, run_one_by_one
@@ -21,6 +22,14 @@ from cvae.random import standard_normal
 from cvae.runtime.threads import limit_threads
 
 
+class _Forward:
+    """A forward pass that `backward` may follow; `passes` is None once their outputs have been overwritten."""
+
+    def __init__(self, passes: Passes, images: Array, noise: Array, X_recon: Array) -> None:
+        self.passes: Passes | None = passes
+        self.images, self.noise, self.X_recon = images, noise, X_recon
+
+
 class ByHand(Inference):
     """`forward`, `backward`, `update` and the properties of numpy-ml's model."""
 
@@ -29,9 +38,8 @@ class ByHand(Inference):
         self._forget_forward()
 
     def _forget_forward(self) -> None:
-        """Start as if there had been no `forward`."""
-        self._retained: list[tuple[Passes, Array, Array]] = []  # each with its images and what it returned
-        self._is_consumed = False  # whether a `backward` has overwritten what `forward` left
+        """Reset to the state before any `forward`."""
+        self._retained: list[_Forward] = []
         self._start_derived({})
 
     def _start_derived(self, known: dict[str, Any]) -> None:
@@ -39,7 +47,7 @@ class ByHand(Inference):
         self._derived = Derived(names, known, lambda: self._components("derived_variables")["components"])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what `forward` retained: it lies in memory that is this object's alone."""
+        """Leave out what `forward` retained, which lies in memory that a copy cannot share."""
         return {name: value for name, value in vars(self).items() if name not in ("_retained", "_derived")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -47,35 +55,43 @@ class ByHand(Inference):
         self._forget_forward()
 
     def _components(self, attribute: str) -> dict[str, Any]:
-        parts = {"encoder": self.encoder_, "decoder": self.decoder_}
-        return {
-            "components": {
-                part: {name: getattr(layer, attribute) for name, layer in layers.items()}
-                for part, layers in parts.items()
-            }
-        }
+        def values(layers: Layers) -> dict[str, Any]:
+            return {name: getattr(layer, attribute) for name, layer in layers.items()}
+
+        return {"components": {"encoder": values(self.encoder_), "decoder": values(self.decoder_)}}
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The layers' own parameters: ``["components"]["encoder"]["Conv1"]["W"]`` and so on."""
+        """The layers' own parameter arrays: ``["components"]["encoder"]["Conv1"]["W"]`` and so on."""
         return self._components("parameters")
 
     @property
     def gradients(self) -> dict[str, Any]:
-        """The layers' own gradients, in the same nesting; `update` sets them to zero."""
+        """The layers' own gradient arrays, nested like `parameters`; `update` sets them to zero."""
         return self._components("gradients")
 
     @property
-    def derived_variables(self) -> Mapping[str, Any]:
-        """numpy-ml's intermediate values of the last `forward` and `backward`, as gradients of layers' outputs.
+    def hyperparameters(self) -> dict[str, Any]:
+        """The model's arguments, the names of its layers, and their hyperparameters."""
+        return {
+            "layer": type(self).__name__,
+            **self.get_params(),
+            "encoder_ids": list(self.encoder_),
+            "decoder_ids": list(self.decoder_),
+            **self._components("hyperparameters"),
+        }
 
-        Training does not need most of them: they are computed when one is first asked for, which has to be before
-        `update` changes the parameters. What there was no pass for, or has not been asked for in time, is None.
+    @property
+    def derived_variables(self) -> Mapping[str, Any]:
+        """numpy-ml's intermediate values of the last `forward` and `backward`, such as gradients of layer outputs.
+
+        Training does not need most of them, so they are computed when one is first requested, which must be before
+        `update` changes the parameters. A value is None without a pass to compute it from, or if requested too late.
         """
         return self._derived
 
     def forward(self, X_train: npt.ArrayLike, retain_derived: bool = True, noise: npt.ArrayLike | None = None) -> Array:
-        """Encode a batch, draw a code for each image, and decode it.
+        """Encode a batch of images, draw a code for each, and decode it.
 
         Parameters
         ----------
@@ -89,55 +105,55 @@ class ByHand(Inference):
         Returns
         -------
         X_recon : array, shape (n, rows * cols * channels)
-            The mean images of the codes; for Bernoulli pixels, their probabilities.
+            The mean image of each code; for Bernoulli pixels, their probabilities.
         """
         self._sync()
         images = self._as_images(X_train)
-        rows, cols, channels = images.shape[1:]
-        self._initialize((rows, cols, channels))
-        n = len(images)
-        if retain_derived and self._retained:  # its memory is used again: what it retained is computed now
+        n, shape = len(images), (len(images) * self._objective.codes, self.T)
+        if noise is not None and np.shape(noise) != shape:
+            raise ValueError(f"noise must have the shape {shape}, got {np.shape(noise)}")
+        if not any(layer.has_retained for layer in self._layers().values()):  # flushed layer by layer
+            self._retained = []
+        if self._retained and retain_derived:  # compute what its layers retain before reusing its memory
             self._components("X")
         with limit_threads(self.n_threads):
-            passes = self._passes(n, training=retain_derived)
-            shape = n * passes.codes, self.T
-            noise = standard_normal(self._rng, shape, self.dtype) if noise is None else np.array(noise, self.dtype)
-            if noise.shape != shape:
-                raise ValueError(f"noise must have the shape {shape}, got {noise.shape}")
+            passes = self._prepare(images, n, training=retain_derived or self._objective.codes > 1)
+            drawn = standard_normal(self._rng, shape, self.dtype) if noise is None else np.array(noise, self.dtype)
             gather(images, slice(None), passes.images[:n])
-            passes.noise[: len(noise)] = noise
+            passes.noise[: len(drawn)] = drawn
             X_recon = passes.forward(n)
         if retain_derived:
-            self._retain(passes, n, X_recon, noise)
+            self._retain(passes, X_recon, drawn)
         return X_recon
 
     def backward(self, X_train: npt.ArrayLike, X_recon: npt.ArrayLike) -> Array:
-        """Add the gradients of the loss of the last `forward` to the layers' `gradients`.
+        """Add the gradients of the loss after the last `forward` to the layers' `gradients`.
 
         Parameters
         ----------
         X_train : array, shape (n, rows, cols, channels)
-            The batch that the reconstructions are held against, as a rule the one that went forward.
+            The images that the reconstructions are compared with, usually the batch that went forward.
         X_recon : array, shape (n, rows * cols * channels)
             What `forward` returned.
 
         Returns
         -------
         dX : array, shape (n, rows, cols, channels)
-            The gradient with respect to the encoder's input (the target's own part is not in it).
+            The gradient with respect to the encoder's input, without the part of the loss's target.
 
         Raises
         ------
         RuntimeError
-            If not exactly one `forward` was retained since the last `update` or `flush_gradients`.
+            Unless exactly one `forward` was retained since the last `update` or `flush_gradients`.
         ValueError
-            If a shape is not that of the batch that went forward, or `X_recon` is not what `forward` returned.
+            If a shape differs from that of the forward batch, or `X_recon` is not what `forward` returned.
         """
+        self._sync()
         if len(self._retained) != 1:
             raise RuntimeError(
                 f"backward needs exactly one retained forward since the last flush, got {len(self._retained)}"
             )
-        passes, images, returned = self._retained[0]
+        images, noise, returned = self._retained[0].images, self._retained[0].noise, self._retained[0].X_recon
         X, p = self._as_images(X_train), np.asarray(X_recon)
         if X.shape != images.shape or p.shape != returned.shape:
             raise ValueError(
@@ -146,50 +162,61 @@ class ByHand(Inference):
             )
         if not np.array_equal(p, returned, equal_nan=True):
             raise ValueError("X_recon must be what the last forward returned, got other values")
+        trained = [layer for layer in self._layers().values() if layer.trainable]
         with limit_threads(self.n_threads):
             target = gather(X, slice(None), np.empty(X.shape, self.dtype))
-            if self._is_consumed:
-                passes.forward(len(X))
-            self._is_consumed = True
-            trained = [layer for layer in self._layers().values() if layer.trainable]
+            passes = self._repeated(self._retained[0])
             before = [(sums, sums.copy()) for layer in trained for sums in layer.gradients.values()]
             dX = passes.backward(target)
             for sums, added in before:
                 if added.any():
                     sums += added
-        self._derived.compute_with(lambda: self._output_gradients(passes, target))
+        self._retained[0].passes = None
+        self._derived.compute_with(lambda: self._output_gradients(target, noise))
         return dX
 
-    def _retain(self, passes: Passes, n: int, X_recon: Array, noise: Array) -> None:
-        """Keep what `backward` needs, and how to compute what numpy-ml keeps beside it."""
-        batch = passes.codes_of(n)
-        self._retained.append((passes, passes.images[:n], X_recon.copy()))
-        self._is_consumed = False
-        known = {"noise": noise, "t_mean": batch.mean.copy(), "t_log_var": batch.log_var.copy()}
-        self._start_derived(known)
-        images, z = passes.images[:n], batch.z
+    def _retain(self, passes: Passes, X_recon: Array, noise: Array) -> None:
+        """Keep what `backward` needs, and a way for the layers to compute what they retain in numpy-ml."""
+        n = len(X_recon) // passes.codes
+        batch = passes.batch_of(n)
+        images, z = passes.images[:n].copy(), batch.z.copy()
+        self._retained.append(_Forward(passes, images, noise, X_recon.copy()))
+        self._start_derived({"noise": noise, "t_mean": batch.mean.copy(), "t_log_var": batch.log_var.copy()})
+        # Not the model itself: the layers would keep it alive.
+        encoder, decoder, n_threads = self.encoder_, self.decoder_, self.n_threads
 
         def recall() -> None:
-            for layer in self._layers().values():
+            for layer in (*encoder.values(), *decoder.values()):
                 layer.recall_with(None)
-            with limit_threads(self.n_threads):
-                run_one_by_one(self.encoder_, images.copy())
-                run_one_by_one(self.decoder_, z.copy())
+            with limit_threads(n_threads):
+                run_one_by_one(encoder, images)
+                run_one_by_one(decoder, z)
 
         for layer in self._layers().values():
             layer.recall_with(recall)
 
-    def _output_gradients(self, passes: Passes, target: Array) -> dict[str, Array]:
-        self._components("X")  # the layers' forward passes, if nobody has asked for them yet
-        self._is_consumed = True
-        deviation = np.exp(self._derived["t_log_var"] / 2)
+    def _repeated(self, forward: _Forward) -> Passes:
+        """Return the passes in the state after `forward`: they may have been used since, or layers have changed."""
+        n = len(forward.images)
+        passes = self._passes(n, training=True)
+        if passes is not forward.passes:
+            passes.images[:n], passes.noise[: len(forward.noise)] = forward.images, forward.noise
+            passes.forward(n)
+        return passes
+
+    def _output_gradients(self, target: Array, noise: Array) -> dict[str, Array]:
+        layers = self._layers().values()
+        if not all(layer.has_retained for layer in layers) or any(len(layer.X) != 1 for layer in layers):
+            return {}  # a layer has been flushed, or used by itself
         with limit_threads(self.n_threads):
-            return output_gradients(passes, self.encoder_, self.decoder_, target, self._derived["noise"], deviation)
+            passes = self._repeated(self._retained[0])
+            deviation = passes.batch_of(len(target)).deviation.copy()
+            return output_gradients(passes, self.encoder_, self.decoder_, target, noise, deviation)
 
     def update(self, cur_loss: float | None = None) -> None:
         """Take one step of every layer's optimizer, from the output back to the input, and flush the gradients.
 
-        A frozen layer only flushes. An error leaves all parameters, optimizers and gradients as they were.
+        A frozen layer only flushes. An error leaves all parameters, optimizers and gradients unchanged.
         """
         self._sync()
         trained = [layer for layer in reversed(self._layers().values()) if layer.trainable]

@@ -1,4 +1,4 @@
-"""What a model is made from: layers, likelihood, objective, random numbers, and the passes over all of them."""
+"""The core of a model: layers, likelihood, objective, random number generators, and the passes over them."""
 
 from __future__ import annotations
 
@@ -22,26 +22,25 @@ from cvae.parsing import check_size
 from cvae.passes import Passes
 from cvae.random import make_rng
 from cvae.runtime.threads import check_num_threads, limit_threads
+from cvae.undo import undone_on_error
 
 Array = npt.NDArray[Any]
 
-# Arguments whose change leaves the parameters as they are.
-KEEP_PARAMETERS = {"n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "objective", "beta"}
-
 
 class _PassesOfModels(threading.local):
-    """The passes of each model; each Python thread has its own, so that a model serves several at once."""
+    """The passes of each model, separate for each Python thread, so that several threads can use one model."""
 
     def __init__(self) -> None:
         self.of: weakref.WeakKeyDictionary[Core, dict[bool, Passes]] = weakref.WeakKeyDictionary()
 
 
-_passes = _PassesOfModels()
+_passes_of_models = _PassesOfModels()
 
 
 class Core(Estimator):
-    """Base of the models: they give the arguments that are declared here, and make their layers from their own."""
+    """Base of the models, which declare the arguments annotated here among their own and make layers from them."""
 
+    _keeps_parameters = frozenset({"n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "objective", "beta"})
     T: int
     n_epochs: int
     batchsize: int
@@ -50,10 +49,11 @@ class Core(Estimator):
     dtype: npt.DTypeLike
     n_threads: int | None
     random_state: int | np.random.Generator | np.random.RandomState | None
+    verbose: bool
 
     @abstractmethod
     def _make_layers(self) -> tuple[assembly.Layers, assembly.Layers]:
-        """Return new layers of encoder and decoder, which draw no random numbers yet."""
+        """Return new encoder and decoder layers, without drawing random numbers."""
 
     @abstractmethod
     def _make_likelihood(self) -> Likelihood: ...
@@ -71,14 +71,14 @@ class Core(Estimator):
             resolve_image_shape(self.image_shape)
 
     def _start(self) -> None:
-        """Check the arguments and make the model anew: layers without parameters, random numbers, history."""
+        """Check the arguments and reset the model: layers without parameters, random number generators, history."""
         self._check_arguments()
         OptimizerInitializer(self.optimizer)()
         likelihood, objective = self._make_likelihood(), self._make_objective()
         encoder, decoder = self._make_layers()
-        # Nothing fails from here on, and a generator that others use too is not touched before.
+        # Nothing below fails, so a generator shared with the caller is not advanced by a failed attempt.
         self._rng = make_rng(self.random_state)
-        # A stream of its own, so that samples drawn while training goes on do not change the training.
+        # A separate stream, so that sampling between epochs does not change the training.
         self._sampling_rng = self._rng.spawn(1)[0]
         for layer in (*encoder.values(), *decoder.values()):
             layer.join(optimizer=self.optimizer, dtype=self.dtype, rng=self._rng)
@@ -86,32 +86,42 @@ class Core(Estimator):
         self.encoder_, self.decoder_ = encoder, decoder
         self.history_: dict[str, list[float]] = {}
         self._image_shape: tuple[int, int, int] | None = None
-        _passes.of.pop(self, None)
+        _passes_of_models.of.pop(self, None)
         self._remember_arguments()
 
     def _take_effect(self, changed: set[str]) -> None:
-        if not changed <= KEEP_PARAMETERS:
+        if not changed <= self._keeps_parameters:
             self._start()
             return
         objective = self._make_objective() if changed & {"objective", "beta"} else self._objective
         if "optimizer" in changed:
             OptimizerInitializer(self.optimizer)()
             for layer in self._layers().values():
-                layer.join(optimizer=self.optimizer, dtype=self.dtype, rng=self._rng)
+                layer.take_optimizer(self.optimizer)
         self._objective = objective
 
     def _layers(self) -> dict[str, LayerBase]:
         """Return all layers by path, such as "encoder/Conv1", from the input to the output."""
-        return assembly.by_path(self.encoder_, self.decoder_)
+        parts = {"encoder": self.encoder_, "decoder": self.decoder_}
+        return {f"{part}/{name}": layer for part, layers in parts.items() for name, layer in layers.items()}
 
     def _initialize(self, image_shape: tuple[int, int, int]) -> None:
-        """Create all parameters for images of this shape, unless they exist; all or nothing."""
+        """Create all parameters for images of this shape unless they exist, all or nothing."""
         if self._image_shape is None:
             assembly.initialize(self.encoder_, self.decoder_, self._likelihood, image_shape, self.T)
             self._image_shape = image_shape
 
+    def _prepare(self, images: Array, batchsize: int, *, training: bool) -> Passes:
+        """Create parameters and passes for images; after an error, of too little memory say, nothing has changed."""
+        layers = self._layers().values()
+        rngs = {id(rng): rng for rng in (self._rng, *(layer.rng for layer in layers)) if rng is not None}
+        rows, cols, channels = images.shape[1:]
+        with undone_on_error([self, *layers], rngs.values()):
+            self._initialize((rows, cols, channels))
+            return self._passes(batchsize, training=training)
+
     def _require_fitted(self) -> tuple[int, int, int]:
-        """Return the images' shape, or raise NotFittedError."""
+        """Return the image shape, or raise NotFittedError."""
         self._sync()
         if self._image_shape is None:
             name = type(self).__name__
@@ -119,21 +129,23 @@ class Core(Estimator):
         return self._image_shape
 
     def _as_images(self, X: npt.ArrayLike, name: str = "X", image_shape: Sequence[int] | None = None) -> Array:
-        """Return X as a checked view (n, rows, cols, channels) of its own dtype, see `cvae.data.images`."""
+        """Return X checked, as a view (n, rows, cols, channels) of its own dtype; see `cvae.data.images`."""
         images = as_images(X, image_shape or self._image_shape or self.image_shape, name=name)
         with limit_threads(self.n_threads):
             self._likelihood.check(images, name)
         return images
 
     def _passes(self, batchsize: int, *, training: bool) -> Passes:
-        """Return passes for batches of at least this size, made once for each Python thread and kept."""
-        kept = _passes.of.setdefault(self, {})
+        """Return passes for batches of at least this size, cached for each Python thread."""
+        kept = _passes_of_models.of.get(self)
+        if kept is None:
+            kept = _passes_of_models.of[self] = {}
         made_from = self.encoder_, self.decoder_, self._likelihood, self._objective
         passes = kept.get(training)
         if passes is None or passes.batchsize < batchsize or not passes.is_current(*made_from):
             image_shape = self._require_fitted()
             passes = None
-            kept.pop(training, None)  # its memory is freed before the new one is allocated
+            kept.pop(training, None)  # free its memory before allocating the new one
             assembly.check_shapes(self.encoder_, self.decoder_, self._likelihood, image_shape, self.T)
             passes = kept[training] = Passes(*made_from, batchsize, image_shape, training=training)
         return passes

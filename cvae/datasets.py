@@ -1,4 +1,4 @@
-"""Sets of images: the built-in sample, and files."""
+"""Data sets: the built-in sample, and files."""
 
 from cvae.data.loading import Dataset, load, names
 

@@ -1,4 +1,4 @@
-"""numpy-ml's derived variables of a whole model: what training does not keep, computed when it is asked for."""
+"""numpy-ml's derived variables of a whole model: values that training does not keep, computed on demand."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Array = npt.NDArray[Any]
 
 
 class Derived(Mapping[str, Any]):
-    """Values by name; those that are not known yet are computed together, when one of them is first asked for.
+    """Values by name; those not known yet are computed together when one of them is first requested.
 
     Parameters
     ----------
-    names : sequence of str
-        All names. What is neither known nor computed is None.
+    names : list of str
+        All names but "components". A value that is neither known nor computed is None.
     known : dict
         Values by name.
     components : callable
-        Returns the derived variables of all layers, the value of "components".
+        Returns the value of "components", the derived variables of all layers.
     """
 
     def __init__(self, names: list[str], known: dict[str, Any], components: Callable[[], dict[str, Any]]) -> None:
@@ -31,7 +31,7 @@ class Derived(Mapping[str, Any]):
         self._compute: Callable[[], dict[str, Any]] | None = None
 
     def compute_with(self, compute: Callable[[], dict[str, Any]]) -> None:
-        """Have `compute` return further values by name, when one is asked for."""
+        """Let `compute` return the remaining values by name when one is requested."""
         self._compute = compute
 
     def __getitem__(self, name: str) -> Any:
@@ -51,12 +51,12 @@ class Derived(Mapping[str, Any]):
         return len(self._names)
 
     def settle(self) -> None:
-        """Compute nothing any more: the parameters are about to change."""
+        """Stop computing values on demand: the parameters are about to change."""
         self._compute = None
 
 
 def derived_names(encoder: Layers, decoder: Layers) -> list[str]:
-    """Return numpy-ml's names: dEncoder_X_out is the gradient with respect to the output of layer X."""
+    """Return numpy-ml's names; dEncoder_X_out is the gradient with respect to the output of layer X."""
     first, *_ = decoder
     return [
         "noise", "t_mean", "t_log_var",
@@ -67,7 +67,7 @@ def derived_names(encoder: Layers, decoder: Layers) -> list[str]:
 
 
 def run_one_by_one(layers: Layers, X: Array) -> None:
-    """Run layers forward, each by itself, so that each retains what numpy-ml's retains."""
+    """Run the layers forward one at a time, so that each retains what numpy-ml's layer would."""
     for layer in layers.values():
         X = layer.forward(X)
 
@@ -77,13 +77,13 @@ def output_gradients(
 ) -> dict[str, Array]:
     """Return the gradients with respect to the layers' outputs, under numpy-ml's names.
 
-    The layers, which have retained one forward pass, run one by one, so that values are those of `passes` up to
+    The layers, each with one retained forward pass, run one at a time, so the values equal those of `passes` up to
     rounding. `target`, `noise` and `deviation` are those of that pass.
     """
     derived, dz = _backward(decoder, passes.output_gradient(target), "dDecoder_{}_out")
     derived.pop(f"dDecoder_{next(reversed(decoder))}_out")
     derived[f"dDecoder_{next(iter(decoder))}_in"] = dz
-    # Through the decoder alone, without the direct gradients of the KL divergence.
+    # Only what came through the decoder, without the gradients of the KL divergence.
     by_code = len(target), passes.codes, passes.T
     derived["dDecoder_t_mean"] = dz.reshape(by_code).sum(1)
     derived["dDecoder_t_log_var"] = 0.5 * (dz * noise).reshape(by_code).sum(1) * deviation
@@ -91,15 +91,15 @@ def output_gradients(
 
 
 def _backward(layers: Layers, grad: Array, name_format: str) -> tuple[dict[str, Array], Array]:
-    """Run layers backward; returns the gradient of each one's output, and that of the first one's input.
+    """Run the layers backward and return the gradients of their outputs and of the first one's input.
 
-    The last layer's is with respect to its pre-activation.
+    `grad` is with respect to the pre-activation of the last layer.
     """
-    gradients = {}
+    gradients: dict[str, Array] = {}
     for name, layer in reversed(layers.items()):
+        is_last = not gradients
         gradients[name_format.format(name)] = grad
-        is_last = name == next(reversed(layers))
-        # Sharing the list of what is retained, too.
-        each = (layer.without_activation() if is_last else None) or layer
-        grad = each.backward(grad, retain_grads=False)
+        # The copy without activation shares the retained passes.
+        layer = (layer.without_activation() if is_last else None) or layer
+        grad = layer.backward(grad.reshape(layer.output_shape(layer.X[0].shape)), retain_grads=False)
     return gradients, grad

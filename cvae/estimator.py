@@ -1,15 +1,15 @@
-"""The constructor's arguments of a model: read, changed and shown as scikit-learn's estimators do it."""
+"""A model's constructor arguments: read, changed and shown as scikit-learn's estimators do."""
 
 from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from operator import is_
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from cvae._kernels.program import has_values
 from cvae.undo import undone_on_error
 
 
@@ -20,11 +20,12 @@ class NotFittedError(ValueError, AttributeError):
 class Estimator(ABC):
     """Base of the models: each argument of the constructor is an attribute of the same name.
 
-    An argument takes effect however it is changed, by `set_params` or by assigning the attribute: the next call of a
-    method sees it. `_take_effect` says what follows.
+    A change takes effect in the next method call, whether made by `set_params` or by assigning the attribute.
+    `_take_effect` defines what follows from it.
     """
 
     T: int
+    _keeps_parameters: frozenset[str]  # arguments whose change leaves the parameters as they are
 
     @classmethod
     def _argument_names(cls) -> tuple[str, ...]:
@@ -32,38 +33,39 @@ class Estimator(ABC):
 
     @abstractmethod
     def _check_arguments(self) -> None:
-        """Raise TypeError or ValueError if an argument is not valid."""
+        """Raise TypeError or ValueError if an argument is invalid."""
 
     @abstractmethod
     def _take_effect(self, changed: set[str]) -> None:
-        """Do what follows from a change of these arguments, all or nothing."""
+        """Apply a change of these arguments, all or nothing."""
 
     def _remember_arguments(self) -> None:
-        """Take the arguments as they are now for those that are in effect."""
+        """Record the current arguments as those in effect."""
         constructors = [cls.__init__ for cls in type(self).__mro__ if "__init__" in vars(cls)]  # type: ignore[misc]
-        names = {name: None for each in constructors for name in inspect.signature(each).parameters}
+        names = {name: None for constructor in constructors for name in inspect.signature(constructor).parameters}
         self._arguments = tuple(name for name in names if name in vars(self))
         self._in_effect = tuple(map(vars(self).get, self._arguments))
 
     def _sync(self) -> None:
-        """Have arguments that were assigned take effect; TypeError or ValueError if one is not valid."""
-        values = [*map(vars(self).__getitem__, self._arguments)]
-        if all(map(is_, values, self._in_effect)):
+        """Apply arguments that were assigned; raise TypeError or ValueError if one is invalid."""
+        if has_values(vars(self), self._arguments, self._in_effect):
             return
-        self._check_arguments()
+        values = map(vars(self).__getitem__, self._arguments)
         pairs = zip(self._arguments, values, self._in_effect, strict=True)
-        self._take_effect({name for name, value, before in pairs if not _is_same(value, before)})
-        self._remember_arguments()
+        with undone_on_error([self]):
+            self._check_arguments()
+            self._take_effect({name for name, value, before in pairs if not _is_same(value, before)})
+            self._remember_arguments()
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments by name, as scikit-learn's estimators do."""
         return {name: getattr(self, name) for name in self._argument_names()}
 
     def set_params(self, **params: Any) -> Self:
-        """Change arguments of the constructor.
+        """Change constructor arguments.
 
-        Changing how to train (epochs, batches, threads, optimizer, objective) keeps what was learnt; any other change
-        makes new, untrained layers.
+        Changing how to train (epochs, batch size, threads, optimizer, objective) keeps the trained parameters; any
+        other change creates new, untrained layers.
 
         Returns
         -------
@@ -72,16 +74,21 @@ class Estimator(ABC):
         Raises
         ------
         ValueError, TypeError
-            If a name is unknown or a value is not valid; nothing has changed then.
+            If a name is unknown or a value invalid; nothing is changed in that case.
         """
         names = self._argument_names()
         for name in params:
             if name not in names:
                 raise ValueError(f"set_params must get arguments of {type(self).__name__}, got {name!r}")
+        current = self.get_params()
+        changed = {name: value for name, value in params.items() if not _is_same(value, current[name])}
         with undone_on_error([self]):
-            for name, value in params.items():
-                setattr(self, name, value)
-            self._sync()
+            if changed.keys() <= self._keeps_parameters:
+                for name, value in changed.items():
+                    setattr(self, name, value)
+                self._sync()
+            else:  # a subclass may derive others from its arguments
+                self.__init__(**current | changed)  # type: ignore[misc]
         return self
 
     def __repr__(self) -> str:
@@ -99,9 +106,9 @@ class Estimator(ABC):
         )
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """Return names of the columns of `transform`: the class's in lower case, and the column's number."""
+        """Return names for the columns of `transform`: the class name in lower case followed by the column number."""
         return np.array([f"{type(self).__name__.lower()}{i}" for i in range(self.T)], dtype=object)
 
 
 def _is_same(value: Any, other: Any) -> bool:
-    return value is other or (type(value) is type(other) and bool(np.all(value == other)))
+    return value is other or (type(value) is type(other) and np.array_equal(value, other))

@@ -1,4 +1,4 @@
-"""What a trained model is for: codes, images and likelihoods, computed in batches of bounded size."""
+"""Uses of a trained model: codes, images and likelihoods, computed in batches of bounded size."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ import numpy.typing as npt
 
 from cvae.core import Array, Core
 from cvae.data.images import gather
-from cvae.parsing import check_size
+from cvae.parsing import check_number, check_size
 from cvae.passes import Passes
 from cvae.random import make_rng, standard_normal
 from cvae.runtime.threads import limit_threads
 
-BATCH = 128  # images that go through the network at once; with finite weights results do not depend on it
+BATCH = 128  # images per pass through the network; with finite weights results do not depend on it
+PATIENCE = 2.0  # seconds before a progress bar appears
 
 
 class Inference(Core):
-    """`encode`, `decode`, `sample`, `elbo` and their relatives."""
+    """`encode`, `decode`, `sample`, `elbo` and related methods of a model."""
 
     def _batches(self, images: Array) -> Iterator[tuple[slice, int, Passes]]:
-        """Yield the images in batches, each already in the passes' memory."""
+        """Yield the slice and size of each batch of images, and the passes that it has been loaded into."""
         passes = self._passes(min(len(images), BATCH), training=False)
-        for start in range(0, len(images), passes.batchsize):
-            part = slice(start, min(start + passes.batchsize, len(images)))
+        for start in range(0, len(images), BATCH):
+            part = slice(start, min(start + BATCH, len(images)))
             n = part.stop - start
             gather(images, part, passes.images[:n])
             yield part, n, passes
@@ -57,11 +58,11 @@ class Inference(Core):
         return means, log_vars
 
     def transform(self, X: npt.ArrayLike) -> Array:
-        """Return the means (n, T) of the images' codes."""
+        """Return the posterior means of the images' codes, shape (n, T)."""
         return self.encode(X)[0]
 
     def decode(self, Z: npt.ArrayLike) -> Array:
-        """Return the images of codes.
+        """Return the mean images of codes.
 
         Parameters
         ----------
@@ -70,20 +71,20 @@ class Inference(Core):
         Returns
         -------
         images : array, shape (n, rows, cols, channels)
-            Probabilities of the pixels, in [0, 1].
+            The likelihood's expected pixels; for Bernoulli, probabilities in [0, 1].
 
         Raises
         ------
         TypeError
-            If Z does not hold real numbers.
+            If Z does not contain real numbers.
         ValueError
-            If Z has another shape or holds values that are not finite.
+            If Z has another shape or contains values that are not finite.
         """
         image_shape = self._require_fitted()
         codes = np.asarray(Z)
         if codes.dtype.kind not in "buif":
             raise TypeError(f"Z must be an array of real numbers, got dtype {codes.dtype}")
-        with np.errstate(over="ignore"):  # the check below names it
+        with np.errstate(over="ignore"):  # reported below
             codes = codes.astype(self.dtype)
         if codes.ndim != 2 or codes.shape[1] != self.T:
             raise ValueError(f"Z must have the shape (n, {self.T}), got {codes.shape}")
@@ -93,32 +94,32 @@ class Inference(Core):
         flat = images.reshape(len(codes), math.prod(image_shape))
         with limit_threads(self.n_threads):
             passes = self._passes(max(1, min(len(codes), BATCH)), training=False)
-            for start in range(0, len(codes), passes.batchsize):
-                part = slice(start, start + passes.batchsize)
+            for start in range(0, len(codes), BATCH):
+                part = slice(start, start + BATCH)
                 flat[part] = passes.decode(codes[part])
         return images
 
     def inverse_transform(self, Z: npt.ArrayLike) -> Array:
-        """Do the same as `decode`."""
+        """Do the same as `decode`, under scikit-learn's name."""
         return self.decode(Z)
 
     def reconstruct(self, X: npt.ArrayLike) -> Array:
-        """Return the images that the means of the codes of X decode to, shape (n, rows, cols, channels)."""
+        """Return the decoded posterior means of the images X, shape (n, rows, cols, channels)."""
         return self.decode(self.transform(X))
 
     def sample(self, n: int = 1, random_state: Any = None) -> Array:
-        """Return new images: decoded draws from the prior N(0, I).
+        """Return new images, decoded from draws of the prior N(0, I).
 
         Parameters
         ----------
         n : int
         random_state : int, numpy.random.Generator or None
-            None continues a stream that the model's own `random_state` started.
+            None continues a stream that starts from the model's own `random_state`.
 
         Returns
         -------
         images : array, shape (n, rows, cols, channels)
-            Probabilities of the pixels, in [0, 1].
+            The likelihood's expected pixels; for Bernoulli, probabilities in [0, 1].
         """
         self._require_fitted()
         rng = self._sampling_rng if random_state is None else make_rng(random_state)
@@ -134,13 +135,13 @@ class Inference(Core):
         return reconstruction, kl
 
     def elbo(self, X: npt.ArrayLike, random_state: Any = 0) -> Array:
-        """Return the evidence lower bound of each image, a lower bound of log p(x).
+        """Return the evidence lower bound of each image, a lower bound on log p(x).
 
         Parameters
         ----------
         X : array, shape (n, rows, cols, channels)
         random_state : int or numpy.random.Generator
-            Where the one draw of each code comes from; the default makes results repeatable.
+            Source of the one draw of each code; the default makes results repeatable.
 
         Returns
         -------
@@ -151,12 +152,12 @@ class Inference(Core):
         return -(reconstruction + kl)
 
     def elbo_terms(self, X: npt.ArrayLike, random_state: Any = 0) -> tuple[Array, Array]:
-        """Return the two terms that `elbo` is the negative sum of, for each image.
+        """Return the two terms of each image whose negative sum is `elbo`.
 
         Parameters
         ----------
         X, random_state
-            As for `elbo`.
+            As in `elbo`.
 
         Returns
         -------
@@ -177,36 +178,74 @@ class Inference(Core):
     def log_likelihood(self, X: npt.ArrayLike, n_samples: int = 100, random_state: Any = 0) -> Array:
         """Return an importance-weighted estimate of log p(x) of each image.
 
-        log mean over s of p(x | z_s) p(z_s) / q(z_s | x), z_s from q(z | x): a lower bound that tightens as n_samples
-        grows (Burda et al. 2016, "Importance Weighted Autoencoders").
+        The log of the mean over s of p(x | z_s) p(z_s) / q(z_s | x), where z_s is drawn from q(z | x): a lower bound
+        that tightens as n_samples grows (Burda et al. 2016, "Importance Weighted Autoencoders").
 
         Parameters
         ----------
         X : array, shape (n, rows, cols, channels)
         n_samples : int
-            Codes drawn for each image.
+            Number of codes drawn for each image.
         random_state : int or numpy.random.Generator
-            Where they come from; the default makes results repeatable.
+            Source of the codes; the default makes results repeatable.
 
         Returns
         -------
         log_likelihood : array, shape (n,), float64
-            In nats.
+            In nats. A `verbose` model shows its progress if this takes some seconds.
         """
+        from tqdm import tqdm  # as in `fit`
+
         self._require_fitted()
         check_size(n_samples, "n_samples")
         images, rng = self._as_images(X), make_rng(random_state)
         means, log_vars = self.encode(images)
         result = np.empty(len(images))
-        with limit_threads(self.n_threads):
+        bar = tqdm(total=len(images), desc="log_likelihood", unit=" images", disable=not self.verbose, delay=PATIENCE)
+        with limit_threads(self.n_threads), bar:
             passes = self._passes(BATCH, training=False)
-            for i in range(len(images)):
-                gather(images, slice(i, i + 1), passes.images[:1])
-                log_weights = np.empty(n_samples)
-                for start in range(0, n_samples, passes.batchsize):
-                    part = slice(start, min(start + passes.batchsize, n_samples))
-                    noise = standard_normal(rng, (part.stop - start, self.T), self.dtype)
-                    log_weights[part] = passes.log_weights(means[i], log_vars[i], noise)
-                largest = log_weights.max()
-                result[i] = largest + math.log(np.exp(log_weights - largest).mean())
+            together = max(1, BATCH // n_samples)  # images whose codes go through the decoder at once
+            for first in range(0, len(images), together):
+                part = slice(first, min(first + together, len(images)))
+                n = part.stop - first
+                gather(images, part, passes.images[:n])
+                log_weights = np.empty((n, n_samples))
+                for start in range(0, n_samples, BATCH):
+                    drawn = slice(start, min(start + BATCH, n_samples))
+                    noise = standard_normal(rng, (n * (drawn.stop - start), self.T), self.dtype)
+                    found = passes.log_weights(means[part], log_vars[part], noise)
+                    log_weights[:, drawn] = found.reshape(n, -1)
+                result[part] = [_log_mean_exp(of_image) for of_image in log_weights]
+                bar.update(n)
         return result
+
+    def active_units(self, X: npt.ArrayLike, threshold: float = 0.01) -> npt.NDArray[np.bool_]:
+        """Return which dimensions of the code the model uses: those whose posterior mean depends on the image.
+
+        Dimension u is active if the variance over the images of the mean of q(z_u | x) exceeds the threshold (Burda et
+        al. 2016, "Importance Weighted Autoencoders", section 5.2).
+
+        Parameters
+        ----------
+        X : array, shape (n, rows, cols, channels)
+            At least two images.
+        threshold : float
+            At least 0.
+
+        Returns
+        -------
+        active : array, shape (T,), bool
+            ``active.sum()`` is their number.
+        """
+        check_number("threshold", threshold, "[0, inf)")
+        means = self.transform(X)
+        if len(means) < 2:
+            raise ValueError(f"X must hold at least two images, got {len(means)}")
+        active: npt.NDArray[np.bool_] = means.var(0, dtype=np.float64) > threshold
+        return active
+
+
+def _log_mean_exp(values: Array) -> float:
+    """Return log(mean(exp(values))) without overflow."""
+    largest = values.max()
+    return float(largest) + math.log(np.exp(values - largest).mean())

@@ -1,11 +1,3 @@
-"""What layers are made from, by name: activations, optimizers, schedules, starting weights."""
+"""Activations, optimizers, schedulers and starting weights by name."""
 
-from cvae.nn.initializers import (
-    ActivationInitializer,
-    OptimizerInitializer,
-    SchedulerInitializer,
-    WeightInitializer,
-    calc_fan,
-)
-
-__all__ = ["ActivationInitializer", "OptimizerInitializer", "SchedulerInitializer", "WeightInitializer", "calc_fan"]
+from cvae.nn.initializers import *  # noqa: F403 - the names in its __all__

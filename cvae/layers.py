@@ -2,8 +2,20 @@
 
 from cvae.nn.base import LayerBase
 from cvae.nn.conv2d import Conv2D
+from cvae.nn.conv_transpose2d import ConvTranspose2D
 from cvae.nn.flatten import Flatten
 from cvae.nn.fully_connected import FullyConnected
 from cvae.nn.pool2d import Pool2D
+from cvae.nn.reshape import Reshape
+from cvae.nn.upsample2d import Upsample2D
 
-__all__ = ["Conv2D", "Flatten", "FullyConnected", "LayerBase", "Pool2D"]
+__all__ = [
+    "Conv2D",
+    "ConvTranspose2D",
+    "Flatten",
+    "FullyConnected",
+    "LayerBase",
+    "Pool2D",
+    "Reshape",
+    "Upsample2D",
+]

@@ -1,44 +1,51 @@
-"""Likelihoods: how probable an image is, given the outputs of the decoder.
+"""Likelihoods: the probability of an image given the decoder's outputs.
 
-A new likelihood gives what is abstract here; the engine and the models use nothing else of it.
+All are normalised: they give a log probability or log density in nats, from which `bits_per_dimension` follows. A new
+likelihood implements the abstract methods; the engine and the models need nothing else.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from cvae._kernels import elementwise, losses
 from cvae._kernels.program import Program
-from cvae.data.images import check_range
-from cvae.nn.activations import ActivationBase, Sigmoid
-from cvae.parsing import Parsable, object_from_call, subclasses_by_name
+from cvae.data.images import check_bytes, check_finite, check_range, resolve_image_shape
+from cvae.nn.activations import ActivationBase, Identity, Sigmoid
+from cvae.parsing import Constant, check_number
 
 Array = npt.NDArray[Any]
 
+# Scales that a decoder puts out for each pixel stay between exp(-8) = 0.00034 and exp(8) = 3000, so that the density of
+# a pixel that never changes has an upper bound.
+MAX_LOG_SCALE = 8.0
 
-class Likelihood(Parsable, ABC):
-    """Base of the likelihoods p(x | z) of images, given the n rows of outputs that a decoder computes from codes.
+
+class Likelihood(Constant, ABC):
+    """Base of the likelihoods p(x | z) of images, given the rows of outputs that a decoder computes from codes.
 
     Attributes
     ----------
     activation : ActivationBase
-        Gives the mean image from the outputs. It belongs to the likelihood, so a decoder's last layer stops before its
-        own activation, which must be this one or the identity.
+        Gives the mean image from the outputs, if an activation does; otherwise the identity. It belongs to the
+        likelihood, so a decoder's last layer stops before its own activation, which must be this one or the identity.
     """
 
     activation: ActivationBase
 
     @abstractmethod
     def n_outputs(self, image_shape: tuple[int, int, int]) -> int:
-        """Return how many outputs of the decoder an image of shape (rows, cols, channels) takes."""
+        """Return the number of decoder outputs for an image of shape (rows, cols, channels)."""
 
     @abstractmethod
     def check(self, images: Array, name: str) -> None:
-        """Raise ValueError if the likelihood does not take these images (n, rows, cols, channels)."""
+        """Raise ValueError unless all pixels of the images (n, rows, cols, channels) are in the likelihood's range."""
 
     @abstractmethod
     def record_loss(
@@ -56,23 +63,23 @@ class Likelihood(Parsable, ABC):
         ----------
         program : Program
         loss : array, shape (n * k,), float64
-            Is overwritten.
+            Overwritten.
         doutputs : array, shape (n * k, n_outputs), or None
-            Is overwritten with the gradient of the sum of `loss` times `weights`. May be `outputs`.
+            Overwritten with the gradient of the sum of `loss` times `weights`. May be `outputs`.
         outputs : array, shape (n * k, n_outputs)
             Row r belongs to image r // k.
         images : array, shape (n, rows * cols * channels)
         weights : array, shape (n * k,), float64, or None
-            Read when the program runs; None where there is no `doutputs`.
+            Read when the program runs; None without `doutputs`.
         """
 
     @abstractmethod
     def record_mean(self, program: Program, mean: Array, outputs: Array) -> None:
-        """Record mean (n, rows * cols * channels) = the expected image of each row of outputs; may be `outputs`."""
+        """Record mean (n, rows * cols * channels), the expected image of each row of outputs; may be `outputs`."""
 
 
 class Bernoulli(Likelihood):
-    """Each pixel is white with a probability whose logit is the decoder's output; grey pixels in [0, 1] are averages.
+    """Independent pixels, white with a probability whose logit is the decoder's output; grey in [0, 1] is an average.
 
     ``-log p(x | z) = -sum(x log(p) + (1 - x) log(1 - p))``, p = sigmoid(outputs) (Kingma & Welling 2014, appendix C.1).
 
@@ -83,6 +90,42 @@ class Bernoulli(Likelihood):
     """
 
     activation = Sigmoid()
+
+    def n_outputs(self, image_shape: tuple[int, int, int]) -> int:
+        return math.prod(image_shape)
+
+    def check(self, images: Array, name: str) -> None:
+        check_range(images, name=name)
+
+    def record_loss(
+        self,
+        program: Program,
+        loss: Array,
+        doutputs: Array | None,
+        outputs: Array,
+        images: Array,
+        weights: Array | None,
+    ) -> None:
+        losses.bce_with_logits(program, loss, doutputs, outputs, images, weights)
+
+    def record_mean(self, program: Program, mean: Array, outputs: Array) -> None:
+        elementwise.sigmoid(program, mean.reshape(-1), outputs.reshape(-1))
+
+
+class ContinuousBernoulli(Likelihood):
+    """Each pixel in [0, 1] has the density of a continuous Bernoulli distribution, of which an output is the logit.
+
+    ``log p(x | z) = sum(x log(p) + (1 - x) log(1 - p) + log C(p))``, p = sigmoid(outputs). C makes it a density, which
+    `Bernoulli` is not for grey pixels (Loaiza-Ganem & Cunningham 2019, "The continuous Bernoulli: fixing a pervasive
+    error in variational autoencoders"). The mean image is the distribution's mean, which is closer to 1/2 than p.
+
+    Examples
+    --------
+    >>> ContinuousBernoulli().n_outputs((28, 28, 1))
+    784
+    """
+
+    activation = Identity()
 
     def n_outputs(self, image_shape: tuple[int, int, int]) -> int:
         """Return one output, a logit, for each pixel and channel."""
@@ -101,19 +144,175 @@ class Bernoulli(Likelihood):
         images: Array,
         weights: Array | None,
     ) -> None:
-        """Record the binary cross-entropy, from the logits, and its gradient."""
-        losses.bce_with_logits(program, loss, doutputs, outputs, images, weights)
+        """Record the negative log density, from the logits, and its gradient."""
+        losses.continuous_bernoulli(program, loss, doutputs, outputs, images, weights)
 
     def record_mean(self, program: Program, mean: Array, outputs: Array) -> None:
-        """Record the probabilities of the pixels."""
-        elementwise.sigmoid(program, mean.reshape(-1), outputs.reshape(-1))
+        """Record the means of the pixels' distributions."""
+        elementwise.continuous_bernoulli_mean(program, mean.reshape(-1), outputs.reshape(-1))
 
 
-def make_likelihood(likelihood: Likelihood | str) -> Likelihood:
-    """Return a likelihood from an instance or a call string such as "Bernoulli"; TypeError or ValueError."""
-    if isinstance(likelihood, Likelihood):
-        return likelihood
-    if not isinstance(likelihood, str):
-        raise TypeError(f"likelihood must be a likelihood or its call string, got {likelihood!r}")
-    made: Likelihood = object_from_call(likelihood, subclasses_by_name(Likelihood), "likelihood")
-    return made
+class _LocationScale(Likelihood):
+    """Base of the likelihoods of real pixels around outputs, with one scale for all or an output for each."""
+
+    activation = Identity()
+
+    def __init__(self, scale: float | str = 1.0) -> None:
+        if isinstance(scale, str):
+            if scale != "pixel":
+                raise ValueError(f"scale must be a number or 'pixel', got {scale!r}")
+            self.scale: float | str = scale
+        else:
+            self.scale = check_number("scale", scale, "[1e-15, 1e15]")
+
+    def n_outputs(self, image_shape: tuple[int, int, int]) -> int:
+        """Return an output for each pixel and channel, or two."""
+        return math.prod(image_shape) * (2 if self.scale == "pixel" else 1)
+
+    def check(self, images: Array, name: str) -> None:
+        """Raise ValueError unless all pixels are finite."""
+        check_finite(images, name=name)
+
+    def record_mean(self, program: Program, mean: Array, outputs: Array) -> None:
+        """Record a copy of the outputs that are means."""
+        elementwise.first_columns(program, mean, outputs, -math.inf, math.inf)
+
+
+class Gaussian(_LocationScale):
+    """Each pixel has a normal distribution, whose mean is an output.
+
+    Takes finite images of any range; uint8 means 0..255 and is scaled to [0, 1], other integers are taken as they are.
+
+    Parameters
+    ----------
+    scale : float or "pixel"
+        The standard deviation of all pixels, from 1e-15 to 1e15. With "pixel" the decoder puts out all means, then a
+        number s for each pixel, with the log variance ``16 tanh(s / 16)``. This is nearly s where s is small, and
+        bounded: standard deviations lie between 0.00034 and 3000, so that no pixel contributes less than -7.1 nats to
+        the loss, and images that vary more should be scaled.
+
+    Examples
+    --------
+    >>> Gaussian(scale="pixel").n_outputs((28, 28, 1))
+    1568
+    """
+
+    def record_loss(
+        self,
+        program: Program,
+        loss: Array,
+        doutputs: Array | None,
+        outputs: Array,
+        images: Array,
+        weights: Array | None,
+    ) -> None:
+        """Record the negative log density and its gradient."""
+        arrays = loss, doutputs, outputs, images, weights
+        if isinstance(self.scale, str):
+            losses.gaussian_per_pixel(program, *arrays, 2 * MAX_LOG_SCALE)
+        else:
+            losses.gaussian(program, *arrays, self.scale)
+
+
+class Laplace(_LocationScale):
+    """Each pixel has a Laplace distribution, whose mean is an output: the loss is that of absolute differences.
+
+    Takes the same images as `Gaussian`.
+
+    Parameters
+    ----------
+    scale : float or "pixel"
+        The mean absolute difference from the mean, of all pixels, from 1e-15 to 1e15. With "pixel" the decoder puts out
+        all means, then a number s for each pixel, with the log scale ``8 tanh(s / 8)``: scales lie between 0.00034 and
+        3000, so that no pixel contributes less than -7.4 nats to the loss, and images that vary more should be scaled.
+
+    Examples
+    --------
+    >>> Laplace(scale=0.1).n_outputs((28, 28, 1))
+    784
+    """
+
+    def record_loss(
+        self,
+        program: Program,
+        loss: Array,
+        doutputs: Array | None,
+        outputs: Array,
+        images: Array,
+        weights: Array | None,
+    ) -> None:
+        """Record the negative log density and its gradient."""
+        arrays = loss, doutputs, outputs, images, weights
+        if isinstance(self.scale, str):
+            losses.laplace_per_pixel(program, *arrays, MAX_LOG_SCALE)
+        else:
+            losses.laplace(program, *arrays, self.scale)
+
+
+class DiscretizedLogistic(Likelihood):
+    """Each pixel of 8 bits, k/255, has the probability that a logistic variable rounds to it.
+
+    ``p(x | z) = F((x + 1/510 - mean) / scale) - F((x - 1/510 - mean) / scale)`` with F = sigmoid, but from -inf on for
+    k = 0 and up to inf for k = 255 (Kingma et al. 2016, "Improving variational inference with inverse autoregressive
+    flow"; Salimans et al. 2017, "PixelCNN++"). As probabilities of discrete pixels, losses are positive, and compare
+    with published bits per dimension: those are nats / (log(2) rows cols channels), see `bits_per_dimension`.
+
+    The decoder puts out all means, then a number s for each pixel, with the log scale ``8 tanh(s / 8)``, of pixels
+    from 0 to 1. The mean image holds the means, cut off at 0 and 1. Images are uint8, or multiples of 1/255.
+
+    Examples
+    --------
+    >>> DiscretizedLogistic().n_outputs((32, 32, 3))
+    6144
+    """
+
+    activation = Identity()
+
+    def n_outputs(self, image_shape: tuple[int, int, int]) -> int:
+        """Return two outputs, a mean and a log scale, for each pixel and channel."""
+        return 2 * math.prod(image_shape)
+
+    def check(self, images: Array, name: str) -> None:
+        """Raise ValueError unless all pixels are multiples of 1/255 in [0, 1], up to rounding."""
+        check_bytes(images, name=name)
+
+    def record_loss(
+        self,
+        program: Program,
+        loss: Array,
+        doutputs: Array | None,
+        outputs: Array,
+        images: Array,
+        weights: Array | None,
+    ) -> None:
+        """Record the negative log probability and its gradient."""
+        losses.discretized_logistic(program, loss, doutputs, outputs, images, weights, MAX_LOG_SCALE)
+
+    def record_mean(self, program: Program, mean: Array, outputs: Array) -> None:
+        """Record the means, cut off at 0 and 1."""
+        elementwise.first_columns(program, mean, outputs, 0.0, 1.0)
+
+
+def bits_per_dimension(nats: npt.ArrayLike, image_shape: Sequence[int]) -> Array:
+    """Return a negative log likelihood in bits per pixel and channel.
+
+    For `DiscretizedLogistic` these are bits of a pixel of 8 bits. Those of a density depend on the unit: for pixels
+    scaled from 0..255 to [0, 1], adding log2(255) gives those of the density of unscaled pixels.
+
+    Parameters
+    ----------
+    nats : float or array
+        Of images, such as ``-vae.elbo(X)``.
+    image_shape : (rows, cols) or (rows, cols, channels)
+
+    Returns
+    -------
+    float64, or array of the shape of `nats`
+
+    Examples
+    --------
+    >>> float(bits_per_dimension(6000.0, (32, 32, 3)).round(3))
+    2.818
+    """
+    bits: Array = np.asarray(nats, np.float64) / (math.log(2) * math.prod(resolve_image_shape(image_shape)))
+    return bits

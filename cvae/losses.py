@@ -1,4 +1,4 @@
-"""The loss of a Bernoulli VAE from probabilities, as numpy-ml has it."""
+"""numpy-ml's loss of a Bernoulli VAE, computed from probabilities."""
 
 from cvae.compat.losses import VAELoss
 

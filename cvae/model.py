@@ -1,4 +1,4 @@
-"""The variational autoencoder of any layers, and how it is trained and saved."""
+"""The variational autoencoder from any layers, with training and saving."""
 
 from __future__ import annotations
 
@@ -12,63 +12,63 @@ import numpy.typing as npt
 from cvae import assembly
 from cvae.by_hand import ByHand
 from cvae.core import Array
-from cvae.io import checkpoint
-from cvae.likelihoods import Likelihood, make_likelihood
+from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase
 from cvae.nn.fully_connected import FullyConnected
-from cvae.objectives import Objective, make_objective
+from cvae.objectives import Objective
 from cvae.optim.base import OptimizerBase
-from cvae.parsing import check_size
+from cvae.parsing import check_size, made
 from cvae.training import Callback, train
-from cvae.undo import undone_on_error
 
 
 class VAE(ByHand):
-    """Variational autoencoder of any layers, trained on the CPU.
+    """Variational autoencoder from any layers, trained on the CPU.
 
-    The encoder's layers and a dense layer, which is added, give the mean and the log variance of each image's code z;
-    the decoder's layers and a dense layer, which is added, give what the likelihood needs for each pixel.
+    The encoder is the given layers followed by a dense layer for the mean and log variance of each image's code z. The
+    decoder is the given layers followed by a dense layer for the outputs that the likelihood needs, unless the last one
+    is a convolution, or another layer with weights, that puts out images itself.
 
     Parameters
     ----------
     encoder, decoder : sequences of layers or their call strings
         For example ``["Conv2D(out_ch=32, kernel_shape=3, act_fn='ReLU')", "Flatten()"]``; see `cvae.layers`. Layers are
-        copied. The encoder gets images (n, rows, cols, channels) and must put out rows (n, features); the decoder gets
-        codes (n, T) and must put out rows, too.
+        copied. The encoder maps images (n, rows, cols, channels) to rows (n, features), the decoder codes (n, T) to
+        rows, or ends with a layer such as ``"ConvTranspose2D(out_ch=1, kernel_shape=3, stride=2, pad='same')"`` that
+        puts out images of the right size.
     likelihood : str or Likelihood
-        Of a pixel given the decoder's output, see `cvae.likelihoods`.
+        Distribution of the pixels given the decoder's output; see `cvae.likelihoods`.
     objective : str or Objective
-        What training minimizes, see `cvae.objectives`.
+        What training minimizes; see `cvae.objectives`.
     T : int
         Size of the latent code.
     image_shape : (rows, cols) or (rows, cols, channels), optional
         Needed only where images come as rows (n, features), as in scikit-learn's pipelines.
     optimizer : str, dict, optimizer or None
-        For example "Adam(lr=0.001)"; each layer that has not been given one gets its own copy. See `cvae.optimizers`.
+        For example "Adam(lr=0.001)"; each layer without an optimizer gets its own copy. See `cvae.optimizers`.
     n_epochs : int
-        Passes over the data in a `fit` that does not say otherwise.
+        Default number of passes over the data in `fit`.
     batchsize : int
-        Images in a batch.
+        Images per batch.
     dtype : {"float32", "float64"}
     n_threads : int, optional
         None follows `cvae.get_num_threads`. Results do not depend on it.
     random_state : int, numpy.random.Generator or None
-        Start of the weights, the order of the images and the noise: the same seed gives the same bits.
+        Source of the starting weights, the order of the images and the noise: the same seed gives the same bits.
     verbose : bool
-        Whether `fit` shows its progress.
+        Whether `fit` shows a progress bar.
 
     Attributes
     ----------
     encoder_, decoder_ : OrderedDict
         The model's own layers by name.
     history_ : dict of lists
-        An entry for each epoch: loss and the objective's terms (nats per image), seconds, images_per_second, and
-        val_loss, val_reconstruction, val_kl where there was validation data.
+        One entry per epoch: loss and the objective's terms (nats per image), seconds, images_per_second and, with
+        validation data, val_loss, val_reconstruction and val_kl.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not valid.
+        If an argument is invalid.
 
     Examples
     --------
@@ -97,34 +97,29 @@ class VAE(ByHand):
         random_state: int | np.random.Generator | np.random.RandomState | None = None,
         verbose: bool = True,
     ) -> None:
-        self.encoder = encoder
-        self.decoder = decoder
-        self.likelihood = likelihood
-        self.objective = objective
-        self.T = T
-        self.image_shape = image_shape
-        self.optimizer = optimizer
-        self.n_epochs = n_epochs
-        self.batchsize = batchsize
-        self.dtype = dtype
-        self.n_threads = n_threads
-        self.random_state = random_state
+        self.encoder, self.decoder = encoder, decoder
+        self.likelihood, self.objective = likelihood, objective
+        self.T, self.image_shape = T, image_shape
+        self.optimizer, self.n_epochs, self.batchsize = optimizer, n_epochs, batchsize
+        self.dtype, self.n_threads, self.random_state = dtype, n_threads, random_state
         self.verbose = verbose
         self._start()
 
     def _make_layers(self) -> tuple[assembly.Layers, assembly.Layers]:
-        """Return new layers of encoder and decoder, which draw no random numbers yet."""
         encoder = assembly.make_layers(self.encoder, "encoder")
         encoder["Code"] = FullyConnected(2 * self.T)
         decoder = assembly.make_layers(self.decoder, "decoder")
-        decoder["Output"] = FullyConnected(None)
+        if not assembly.puts_out_images(decoder, self.T):
+            decoder["Output"] = FullyConnected(None)
         return encoder, decoder
 
     def _make_likelihood(self) -> Likelihood:
-        return make_likelihood(self.likelihood)
+        likelihood: Likelihood = made(self.likelihood, Likelihood, "likelihood")
+        return likelihood
 
     def _make_objective(self) -> Objective:
-        return make_objective(self.objective)
+        objective: Objective = made(self.objective, Objective, "objective")
+        return objective
 
     def fit(
         self,
@@ -137,22 +132,22 @@ class VAE(ByHand):
         validation_data: Any = None,
         callbacks: Sequence[Callback] = (),
     ) -> Self:
-        """Train on images; a second call goes on from where the first ended.
+        """Train on images; another call continues where the last one ended.
 
         Parameters
         ----------
         X : array, shape (n, rows, cols, channels), (n, rows, cols), or (n, features) with `image_shape`
-            Images that the likelihood takes; uint8 means 0..255 and is scaled to [0, 1] batch by batch. (Black and
-            white as 0 and 1 is for bool: as uint8 it would be 0 and 1/255.)
+            Images in the range of the likelihood; uint8 means 0..255 and is scaled to [0, 1] batch by batch. Store
+            black and white as bool: 0 and 1 in uint8 would mean 0 and 1/255.
         y : ignored
         n_epochs, batchsize, verbose : optional
-            Instead of the constructor's.
+            Override those of the constructor.
         validation_data : array, or tuple that starts with one, optional
             Images whose loss is computed after each epoch.
         callbacks : sequence of callables
-            Called after each epoch as ``callback(vae, epoch, entry)``, with the epoch's number from 1 and its entry of
-            the history; if one returns True, training ends. This is where arguments, layers, optimizers and the number
-            of threads may be changed: within an epoch they are taken to stay as they are.
+            Called after each epoch as ``callback(vae, epoch, entry)``, with the epoch number, counted from 1, and its
+            history entry; if one returns True, training ends. Arguments, layers, optimizers and the number of threads
+            may be changed here, but not within an epoch.
 
         Returns
         -------
@@ -161,11 +156,11 @@ class VAE(ByHand):
         Raises
         ------
         TypeError, ValueError
-            If an argument is not valid, or images have another shape than before.
+            If an argument is invalid, or the images differ in shape from earlier ones.
         FloatingPointError
             If the loss is no longer finite; the parameters from before that batch are kept.
         KeyboardInterrupt
-            After Ctrl-C, when the batch under way is finished; the model can be used and saved.
+            After Ctrl-C, once the current batch is finished; the model can be used and saved.
         """
         self._sync()
         n_epochs = check_size(self.n_epochs if n_epochs is None else n_epochs, "n_epochs")
@@ -177,7 +172,7 @@ class VAE(ByHand):
         if validation_data is not None:
             first = next(iter(validation_data), ()) if isinstance(validation_data, tuple) else validation_data
             validation = self._as_images(first, "validation_data", images.shape[1:])
-        self._prepare_training(images, min(batchsize, len(images)))
+        self._prepare(images, min(batchsize, len(images)), training=True)
         train(
             self,
             images,
@@ -189,30 +184,25 @@ class VAE(ByHand):
         )
         return self
 
-    def _prepare_training(self, images: Array, batchsize: int) -> None:
-        """Create parameters and memory; after an error, of too little memory say, the model is as it was."""
-        rows, cols, channels = images.shape[1:]
-        with undone_on_error([self, *self._layers().values()], [self._rng]):
-            self._initialize((rows, cols, channels))
-            self._passes(batchsize, training=True)
-
     def partial_fit(self, X: npt.ArrayLike, y: Any = None) -> Self:
-        """Train on images for one pass, silently; returns self."""
+        """Train silently for one pass over the images and return self."""
         return self.fit(X, n_epochs=1, verbose=False)
 
     def fit_transform(self, X: npt.ArrayLike, y: Any = None, **fit_params: Any) -> Array:
-        """`fit` with its arguments by keyword, then `transform` of the same images."""
+        """Fit the model with the keyword arguments of `fit` and return `transform` of the same images."""
         return self.fit(X, **fit_params).transform(X)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the whole state (parameters, optimizers, random numbers, history) to one safetensors file.
+        """Write the complete state (parameters, optimizers, random generators, history) to a safetensors file.
 
         Raises
         ------
         NotFittedError
             If the model has no parameters yet.
         OSError
-            If the file cannot be written; an older file of that name is then still there.
+            If the file cannot be written; an existing file of that name is then left unchanged.
         """
+        from cvae.io import checkpoint  # here, for it takes a tenth of the time of `import cvae`
+
         self._require_fitted()
         checkpoint.save(self, path)

@@ -174,6 +174,27 @@ def subclasses_by_name(base: type) -> dict[str, type[Any]]:
     return found
 
 
+def made(value: Any, base: type[Any], kind: str) -> Any:
+    """Return an instance of a class as it is, or make one of a subclass from its call string.
+
+    Raises
+    ------
+    TypeError
+        If `value` is neither; `kind` is what the messages call it.
+    ValueError
+        If the string names no subclass, or its arguments are not valid.
+    """
+    if isinstance(value, base):
+        return value
+    if not isinstance(value, str):
+        raise TypeError(f"{kind} must be {_with_article(kind)} or its call string, got {value!r}")
+    return object_from_call(value, subclasses_by_name(base), kind)
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def _normalized(name: str) -> str:
     return "".join(name.split()).replace("_", "").replace("-", "").lower()
 
@@ -331,6 +352,15 @@ class Parsable:
         if not isinstance(other, Parsable):
             return NotImplemented
         return type(self) is type(other) and self.arguments == other.arguments
+
+
+class Constant(Parsable):
+    """A `Parsable` whose arguments cannot be changed, so that what was made with it stays right."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in vars(self):
+            raise AttributeError(f"{name} of {type(self).__name__} cannot change; make another one")
+        super().__setattr__(name, value)
 
 
 class Configurable(Parsable):

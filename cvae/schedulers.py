@@ -1,21 +1,3 @@
-"""Schedules of learning rates."""
+"""Learning-rate schedulers."""
 
-from cvae.optim.schedulers import (
-    SCHEDULERS,
-    ConstantScheduler,
-    ExponentialScheduler,
-    KingScheduler,
-    NoamScheduler,
-    SchedulerBase,
-    make_scheduler,
-)
-
-__all__ = [
-    "SCHEDULERS",
-    "ConstantScheduler",
-    "ExponentialScheduler",
-    "KingScheduler",
-    "NoamScheduler",
-    "SchedulerBase",
-    "make_scheduler",
-]
+from cvae.optim.schedulers import *  # noqa: F403 - the names in its __all__

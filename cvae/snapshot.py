@@ -1,14 +1,16 @@
-"""Noticing changes: recorded programs hold on to objects and arrays, which may be replaced afterwards."""
+"""Detection of changes to the objects and arrays that recorded programs depend on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from operator import is_
+from collections.abc import Iterable
+from numbers import Number
 from typing import Any
+
+from cvae._kernels.program import is_unchanged
 
 
 class Revised:
-    """Base of objects that count their changes: assigning a public attribute moves `revision` on."""
+    """Base of objects that count their changes: assigning a public attribute increments `revision`."""
 
     revision = 0
 
@@ -19,29 +21,22 @@ class Revised:
 
 
 class Snapshot:
-    """The revisions of some objects, and the values of some dictionaries, at the time it is taken.
+    """The revisions of some objects and the values of some dictionaries at the time of its construction.
 
     Parameters
     ----------
     objects : iterable of Revised
-    dictionaries : iterable of mappings
-        Their values are compared by identity: what arrays hold may change. Numbers are left out: counts grow.
+    dictionaries : iterable of dict
+        Their values are compared by identity: the contents of arrays may change. Numbers, which count, are ignored.
     """
 
-    def __init__(self, objects: Iterable[Revised], dictionaries: Iterable[Mapping[str, Any]]) -> None:
-        self._objects, self._dictionaries = list(objects), list(dictionaries)
-        self._revisions = [each.revision for each in self._objects]
-        self._sizes = [*map(len, self._dictionaries)]
-        self._values = self._current_values()
-
-    def _current_values(self) -> list[Any]:
-        return [value for each in self._dictionaries for value in each.values() if type(value) is not int]
+    def __init__(self, objects: Iterable[Revised], dictionaries: Iterable[dict[str, Any]]) -> None:
+        self._entries = [(vars(each), "revision", vars(each).get("revision")) for each in objects]
+        self._sizes = []
+        for each in dictionaries:
+            self._entries += [(each, name, value) for name, value in each.items() if not isinstance(value, Number)]
+            self._sizes.append((each, len(each)))
 
     def holds(self) -> bool:
         """Return whether nothing has been assigned, replaced, added or removed since."""
-        # Called for each image that is encoded alone: no generator, no key is looked up.
-        return (
-            [each.revision for each in self._objects] == self._revisions
-            and [*map(len, self._dictionaries)] == self._sizes
-            and all(map(is_, self._current_values(), self._values))
-        )
+        return is_unchanged(self._entries, self._sizes)

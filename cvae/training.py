@@ -31,16 +31,13 @@ class Interrupt:
 
 @contextlib.contextmanager
 def deferred_interrupt() -> Iterator[Interrupt]:
-    """Within the block the first Ctrl-C only sets a flag, so that a batch is finished; the second interrupts at once.
+    """Let the first Ctrl-C within the block set a flag, so that the current batch is finished; the second interrupts.
 
-    Python delivers signals to the main thread alone; elsewhere nothing is changed.
+    Nothing changes outside the main thread, which alone receives signals, or if the program handles Ctrl-C itself.
     """
-    interrupt = Interrupt()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupt
-        return
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:  # the program wants Ctrl-C to do something else
+    interrupt, before = Interrupt(), signal.getsignal(signal.SIGINT)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or before is not signal.default_int_handler:
         yield interrupt
         return
 
@@ -66,14 +63,14 @@ def train(
     validation: Array | None,
     callbacks: Sequence[Callback],
 ) -> None:
-    """Train `model` on checked images for `n_epochs` epochs, appending to its `history_`.
+    """Train `model` on checked images for `n_epochs` epochs and append them to its `history_`.
 
     Raises
     ------
     FloatingPointError
         If a batch's loss is not finite; the parameters are those from before that batch.
     KeyboardInterrupt
-        After Ctrl-C, when the batch that was under way is finished.
+        After Ctrl-C, once the current batch is finished.
     """
     model.flush_gradients()
     first = len(model.history_.get("loss", ()))
@@ -83,13 +80,11 @@ def train(
                 label = f"epoch {epoch}/{first + n_epochs}"
                 entry = _epoch(model, images, batchsize, label, verbose, validation, interrupt)
                 _check_parameters(model, label)
-                for name, value in entry.items():
-                    # An earlier run may have had no validation: its epochs then count as NaN.
+                for name in {**model.history_, **entry}:
+                    # Epochs without validation data count as NaN.
                     column = model.history_.setdefault(name, [math.nan] * (epoch - 1))
-                    column.append(value)
-                for name, column in model.history_.items():
-                    if name not in entry:
-                        column.append(math.nan)
+                    column.append(entry.get(name, math.nan))
+                model.flush_gradients()  # training leaves their contents unspecified
                 answers = [callback(model, epoch, dict(entry)) for callback in callbacks]
                 if interrupt.pressed:
                     raise KeyboardInterrupt
@@ -100,7 +95,7 @@ def train(
 
 
 def _check_parameters(model: ByHand, label: str) -> None:
-    """FloatingPointError if the last step of an epoch went beyond what the numbers can hold."""
+    """Raise FloatingPointError if a parameter overflowed in the last step of an epoch."""
     for path, layer in model._layers().items():
         for name, value in layer.parameters.items():
             if value is not None and not np.isfinite(value).all():
@@ -116,8 +111,8 @@ def _epoch(
     validation: Array | None,
     interrupt: Interrupt,
 ) -> dict[str, float]:
-    """Make one pass over the images; returns the epoch's entry of the history."""
-    from tqdm import tqdm  # here, for it takes half as long as `import cvae`, and only training needs it
+    """Make one pass over the images and return the epoch's entry of the history."""
+    from tqdm import tqdm  # not at the top: it takes half as long as `import cvae`, and only training needs it
 
     model._sync()  # a callback may have assigned arguments
     steps = _Steps(model, images, min(batchsize, len(images)))
@@ -157,7 +152,7 @@ def _epoch(
 
 
 class _Steps:
-    """The training steps of an epoch, in which layers, optimizers and number of threads stay as they are.
+    """The training steps of an epoch, within which layers, optimizers and the number of threads do not change.
 
     Parameters
     ----------
@@ -165,10 +160,10 @@ class _Steps:
     images : array
         Checked images.
     batchsize : int
-        Images of the largest batch.
+        Number of images in the largest batch.
     """
 
-    loss = 0.0  # of an image of the last batch
+    loss = 0.0  # per image, of the last batch
 
     def __init__(self, model: ByHand, images: Array, batchsize: int) -> None:
         self.objective = model._objective
@@ -176,13 +171,13 @@ class _Steps:
         self._passes = model._passes(batchsize, training=True)
         self._passes.begin_epoch()
         self._gatherer = Gatherer(images, self._passes.images)
-        # Far below the largest number, for gradients are products and overflow before the loss does.
+        # Far below the largest number, since gradients are products and overflow before the loss does.
         self._limit = math.sqrt(np.finfo(model.dtype).max)
 
     def take(self, indices: Array) -> list[float] | None:
-        """Take a step; returns the objective's terms, summed over the batch, before the step.
+        """Take a step and return the objective's terms before it, summed over the batch.
 
-        None, without a step, if the loss is not finite.
+        Return None without a step if the loss is not finite.
         """
         n, passes = len(indices), self._passes
         rows = n * passes.codes
@@ -197,7 +192,7 @@ class _Steps:
 
 
 def _validate(model: ByHand, images: Array) -> dict[str, float]:
-    """Return the negative ELBO of images that are not trained on, always with the same noise."""
+    """Return the validation entries of the history, always computed with the same noise."""
     reconstruction, kl = (float(term.mean()) for term in model._elbo_terms(images, make_rng(0)))
     loss = model._objective.validation_loss(reconstruction, kl)
     return {"val_loss": loss, "val_reconstruction": reconstruction, "val_kl": kl}

@@ -1,4 +1,4 @@
-"""All or nothing: objects and random number generators go back to what they were if a block fails."""
+"""All or nothing: restoring objects and random number generators if a block fails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 def undone_on_error(objects: Iterable[Any], rngs: Iterable[np.random.Generator] = ()) -> Iterator[None]:
     """Restore the objects' attributes and the generators' states if the block raises.
 
-    Attributes are restored as references: what the block writes into an array that was there before stays.
+    Attributes are restored as references: what the block writes into an existing array stays.
     """
     attributes = [(each, dict(vars(each))) for each in objects]
     states = [(rng.bit_generator, rng.bit_generator.state) for rng in rngs]

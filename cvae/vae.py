@@ -1,4 +1,4 @@
-"""numpy-ml's convolutional variational autoencoder with Bernoulli outputs, and reading models from files."""
+"""numpy-ml's convolutional variational autoencoder with Bernoulli outputs, and loading of saved models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from cvae.assembly import Layers
 from cvae.compat.losses import VAELoss
-from cvae.io import checkpoint
 from cvae.likelihoods import Bernoulli, Likelihood
 from cvae.model import VAE
 from cvae.nn.conv2d import Conv2D
@@ -22,17 +21,17 @@ from cvae.nn.geometry import IntOrPair, Pad, resolve_kernel_shape, resolve_pad, 
 from cvae.nn.pool2d import Pool2D
 from cvae.objectives import ELBO, Objective
 from cvae.optim.base import OptimizerBase
-from cvae.parsing import check_size
+from cvae.parsing import check_number, check_size
 
 
 class BernoulliVAE(VAE):
     """Convolutional variational autoencoder with Bernoulli outputs, trained on the CPU.
 
     Encoder: Conv1 (ReLU), Pool1 (max), Conv2 (ReLU), Pool2 (max), Flatten3, FC4 (ReLU), FC5, whose 2T outputs are the
-    mean and the log variance of the code z. Decoder: FC1 (ReLU), FC2, whose sigmoid is the probability of each
-    pixel. The loss is the binary cross-entropy summed over the pixels plus `beta` times the KL divergence of the
-    code to N(0, I), averaged over the images (Kingma & Welling 2014), in nats per image. Arguments, layers and
-    methods up to `init` are those of numpy-ml's class of this name; those after it go by keyword.
+    mean and log variance of the code z. Decoder: FC1 (ReLU), FC2, whose sigmoid is the probability of each pixel. The
+    loss is the binary cross-entropy summed over the pixels plus `beta` times the KL divergence from the code's
+    posterior to N(0, I), averaged over the images (Kingma & Welling 2014), in nats per image. Layers, methods and the
+    arguments up to `init` are those of numpy-ml's class of this name; later arguments are keyword-only.
 
     Parameters
     ----------
@@ -41,50 +40,50 @@ class BernoulliVAE(VAE):
     latent_dim : int
         Width of the hidden dense layers, FC4 and FC1.
     enc_conv1_pad, enc_conv2_pad : int, "same", "valid", (rows, cols) or (top, bottom, left, right)
-        Zeros around the inputs of the convolutions.
+        Zero padding of the convolutions' inputs.
     enc_conv1_out_ch, enc_conv2_out_ch : int
         Output channels of the convolutions.
     enc_conv1_stride, enc_pool1_stride, enc_conv2_stride, enc_pool2_stride : int
     enc_conv1_kernel_shape, enc_pool1_kernel_shape, enc_conv2_kernel_shape, enc_pool2_kernel_shape : (rows, cols) or int
     optimizer : str, dict, optimizer or None
-        For example "Adam(lr=0.001)"; each layer gets its own copy. See `cvae.optim.optimizers`.
+        For example "Adam(lr=0.001)"; each layer gets its own copy. See `cvae.optimizers`.
     init : str
-        How the weights start, see `cvae.nn.initializers.WeightInitializer`.
+        Distribution of the starting weights; see `cvae.initializers.WeightInitializer`.
     n_epochs : int
-        Passes over the data in a `fit` that does not say otherwise.
+        Default number of passes over the data in `fit`.
     batchsize : int
-        Images in a batch.
+        Images per batch.
     beta : float
         Weight of the KL divergence, at least 0 (Higgins et al. 2017).
     image_shape : (rows, cols) or (rows, cols, channels), optional
         Needed only where images come as rows (n, features), as in scikit-learn's pipelines.
     algorithm : {"auto", "direct", "winograd"}
-        How to convolve, see `cvae.layers.Conv2D`.
+        Algorithm of the convolutions; see `cvae.layers.Conv2D`.
     dtype : {"float32", "float64"}
     n_threads : int, optional
         None follows `cvae.get_num_threads`. Results do not depend on it.
     random_state : int, numpy.random.Generator or None
-        Start of the weights, the order of the images and the noise: the same seed gives the same bits.
+        Source of the starting weights, the order of the images and the noise: the same seed gives the same bits.
     verbose : bool
-        Whether `fit` shows its progress.
+        Whether `fit` shows a progress bar.
 
     Attributes
     ----------
     encoder, decoder : OrderedDict
         The layers by name.
     history_ : dict of lists
-        An entry for each epoch: loss, reconstruction, kl (nats per image), seconds, images_per_second, and val_loss,
-        val_reconstruction, val_kl where there was validation data.
+        One entry per epoch: loss, reconstruction, kl (nats per image), seconds, images_per_second and, with validation
+        data, val_loss, val_reconstruction and val_kl.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not valid.
+        If an argument is invalid.
 
     Examples
     --------
     >>> import cvae
-    >>> digits = cvae.data.loading.load("mnist-sample")
+    >>> digits = cvae.datasets.load("mnist-sample")
     >>> vae = cvae.BernoulliVAE(T=2, latent_dim=32, optimizer="Adam(lr=0.001)", random_state=0, verbose=False)
     >>> vae.fit(digits.images[:256], n_epochs=1).transform(digits.test_images[:3]).shape
     (3, 2)
@@ -121,30 +120,17 @@ class BernoulliVAE(VAE):
         random_state: int | np.random.Generator | np.random.RandomState | None = None,
         verbose: bool = True,
     ) -> None:
-        self.T = T
-        self.latent_dim = latent_dim
-        self.enc_conv1_pad = enc_conv1_pad
-        self.enc_conv2_pad = enc_conv2_pad
-        self.enc_conv1_out_ch = enc_conv1_out_ch
-        self.enc_conv2_out_ch = enc_conv2_out_ch
-        self.enc_conv1_stride = enc_conv1_stride
-        self.enc_pool1_stride = enc_pool1_stride
-        self.enc_conv2_stride = enc_conv2_stride
-        self.enc_pool2_stride = enc_pool2_stride
-        self.enc_conv1_kernel_shape = enc_conv1_kernel_shape
-        self.enc_pool1_kernel_shape = enc_pool1_kernel_shape
-        self.enc_conv2_kernel_shape = enc_conv2_kernel_shape
-        self.enc_pool2_kernel_shape = enc_pool2_kernel_shape
-        self.optimizer = optimizer
-        self.init = init
-        self.n_epochs = n_epochs
-        self.batchsize = batchsize
-        self.beta = beta
-        self.image_shape = image_shape
-        self.algorithm = algorithm
-        self.dtype = dtype
-        self.n_threads = n_threads
-        self.random_state = random_state
+        self.T, self.latent_dim = T, latent_dim
+        self.enc_conv1_pad, self.enc_conv2_pad = enc_conv1_pad, enc_conv2_pad
+        self.enc_conv1_out_ch, self.enc_conv2_out_ch = enc_conv1_out_ch, enc_conv2_out_ch
+        self.enc_conv1_stride, self.enc_pool1_stride = enc_conv1_stride, enc_pool1_stride
+        self.enc_conv2_stride, self.enc_pool2_stride = enc_conv2_stride, enc_pool2_stride
+        self.enc_conv1_kernel_shape, self.enc_pool1_kernel_shape = enc_conv1_kernel_shape, enc_pool1_kernel_shape
+        self.enc_conv2_kernel_shape, self.enc_pool2_kernel_shape = enc_conv2_kernel_shape, enc_pool2_kernel_shape
+        self.optimizer, self.init = optimizer, init
+        self.n_epochs, self.batchsize, self.beta = n_epochs, batchsize, beta
+        self.image_shape, self.algorithm = image_shape, algorithm
+        self.dtype, self.n_threads, self.random_state = dtype, n_threads, random_state
         self.verbose = verbose
         self._start()
 
@@ -161,7 +147,7 @@ class BernoulliVAE(VAE):
     def _check_arguments(self) -> None:
         super()._check_arguments()
         check_size(self.latent_dim, "latent_dim")
-        ELBO(self.beta)
+        check_number("beta", self.beta, "[0, inf)")
         for i in (1, 2):
             check_size(getattr(self, f"enc_conv{i}_out_ch"), f"enc_conv{i}_out_ch")
             for layer in (f"enc_conv{i}", f"enc_pool{i}"):
@@ -170,8 +156,9 @@ class BernoulliVAE(VAE):
             resolve_pad(getattr(self, f"enc_conv{i}_pad"), (1, 1), 1, 1, name=f"enc_conv{i}_pad")
 
     def _arguments_of(self, layer: str) -> dict[str, Any]:
-        """Return the arguments whose names start so, by the rest of their names."""
-        return {name.removeprefix(layer): value for name, value in vars(self).items() if name.startswith(layer)}
+        """Return a layer's arguments: those whose names start with `layer`, by the rest of the name."""
+        names = [name for name in BernoulliVAE._argument_names() if name.startswith(layer)]
+        return {name.removeprefix(layer): getattr(self, name) for name in names}
 
     def _make_likelihood(self) -> Likelihood:
         return Bernoulli()
@@ -197,14 +184,12 @@ class BernoulliVAE(VAE):
     @property
     def hyperparameters(self) -> dict[str, Any]:
         """numpy-ml's hyperparameters: the arguments, the number of input channels and those of the layers."""
-        own = ("T", "init", "optimizer", "latent_dim")
-        encoder_arguments = [name for name in vars(self) if name.startswith("enc_")]
         return {
             "layer": "BernoulliVAE",
             "loss": str(self.loss),
-            **{name: getattr(self, name) for name in own},
+            **{name: getattr(self, name) for name in ("T", "init", "optimizer", "latent_dim")},
             "enc_conv1_in_ch": self.encoder["Conv1"].hyperparameters["in_ch"],
-            **{name: getattr(self, name) for name in encoder_arguments},
+            **{f"enc_{name}": value for name, value in self._arguments_of("enc_").items()},
             "encoder_ids": list(self.encoder),
             "decoder_ids": list(self.decoder),
             **self._components("hyperparameters"),
@@ -212,7 +197,7 @@ class BernoulliVAE(VAE):
 
 
 def load(path: str | os.PathLike[str]) -> VAE:
-    """Read a model that `save` wrote; it goes on training where that one stopped.
+    """Load a saved model, which continues training where the saved one stopped.
 
     Parameters
     ----------
@@ -222,14 +207,16 @@ def load(path: str | os.PathLike[str]) -> VAE:
     Returns
     -------
     VAE
-        A `BernoulliVAE` or another model, as it was saved.
+        Of the class that was saved, such as `BernoulliVAE`.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     ValueError
-        If it is not a model file of cvae.
+        If it is not a cvae model file.
     """
+    from cvae.io import checkpoint  # here, for it takes a tenth of the time of `import cvae`
+
     classes: dict[str, type[VAE]] = {"BernoulliVAE": BernoulliVAE, "VAE": VAE}
     return checkpoint.load(classes, path)

@@ -3,17 +3,26 @@
 import numpy as np
 import pytest
 
-from cvae.layers import Conv2D, Flatten, FullyConnected, Pool2D
+from cvae.layers import Conv2D, ConvTranspose2D, Flatten, FullyConnected, Pool2D, Reshape, Upsample2D
 
 # For each layer, a function that builds it with fixed weights, and the shape of an input.
 LAYERS = {
     "Conv2D": (lambda **k: Conv2D(4, (3, 2), act_fn="Tanh", **{"random_state": 0} | k), (2, 6, 5, 3)),
+    "ConvTranspose2D": (
+        lambda **k: ConvTranspose2D(4, (3, 2), 2, (1, 0), 1, act_fn="Tanh", **{"random_state": 0} | k),
+        (2, 4, 3, 3),
+    ),
     "FullyConnected": (lambda **k: FullyConnected(4, act_fn="Tanh", **{"random_state": 0} | k), (3, 5)),
     "Pool2D max": (lambda **k: Pool2D((2, 2), **k), (2, 6, 5, 3)),
     "Pool2D average": (lambda **k: Pool2D((2, 2), mode="average", **k), (2, 6, 5, 3)),
     "Flatten": (lambda **k: Flatten(**k), (2, 6, 5, 3)),
+    "Reshape": (lambda **k: Reshape((5, 9, 2), **k), (2, 6, 5, 3)),
+    "Upsample2D nearest": (lambda **k: Upsample2D((2, 3), **k), (2, 3, 4, 3)),
+    "Upsample2D bilinear": (lambda **k: Upsample2D((2, 3), "bilinear", **k), (2, 3, 4, 3)),
 }
-WEIGHTED = ["Conv2D", "FullyConnected"]
+WEIGHTED = ["Conv2D", "ConvTranspose2D", "FullyConnected"]
+# Those to which no input is the first.
+STATELESS = ["Flatten", "Reshape", "Upsample2D nearest", "Upsample2D bilinear"]
 every_layer = pytest.mark.parametrize("name", LAYERS)
 weighted_layers = pytest.mark.parametrize("name", WEIGHTED)
 

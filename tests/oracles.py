@@ -101,6 +101,42 @@ def conv2d_grad_weight(dZ, X, W_shape, stride=1, pad=NO_PAD, dilation=0):
     return dW, dZ.sum(axis=(0, 1, 2), keepdims=True)
 
 
+def conv_transpose2d_forward(X, W, b, out_shape, stride=1, pad=NO_PAD, dilation=0):
+    """Return Z (N, H, W, C) from X (N, OH, OW, K) and b (..., C), out_shape being (H, W).
+
+    Letters, W (R, S, C, K) and pad are those of the convolution from Z to X; the padding is cropped.
+    """
+    return conv2d_grad_input(X, W, (len(X), *out_shape, W.shape[2]), stride, pad, dilation) + b
+
+
+def conv_transpose2d_backward(dZ, X, W, stride=1, pad=NO_PAD, dilation=0):
+    """Return dX (N, OH, OW, K), dW (R, S, C, K) and db (1, 1, 1, C) from dZ (N, H, W, C)."""
+    dX = conv2d_forward(dZ, W, 0.0, stride, pad, dilation)[:, : X.shape[1], : X.shape[2]]
+    dW, _ = conv2d_grad_weight(X, dZ, W.shape, stride, pad, dilation)
+    return dX, dW, dZ.sum(axis=(0, 1, 2), keepdims=True)
+
+
+# --------------------------------------------------------------- upsampling
+
+
+def upsample2d_forward(X, factor, mode):
+    """Return Y (N, R * H, S * W, C) from X (N, H, W, C), for factors (R, S)."""
+    return np.einsum("ih,jw,nhwc->nijc", *_mixtures(X.shape, factor, mode), X)
+
+
+def upsample2d_backward(dY, X_shape, factor, mode):
+    """Return dX (N, H, W, C) from dY (N, R * H, S * W, C)."""
+    return np.einsum("ih,jw,nijc->nhwc", *_mixtures(X_shape, factor, mode), dY)
+
+
+def _mixtures(X_shape, factor, mode):
+    """For rows and cols, the matrix of how much each input pixel counts in each output pixel."""
+    for size, f in zip(X_shape[1:3], factor, strict=True):
+        centres = (np.arange(size * f) + 0.5) / f - 0.5
+        distance = np.abs(np.clip(centres, 0, size - 1)[:, np.newaxis] - np.arange(size))
+        yield np.maximum(1 - distance, 0) if mode == "bilinear" else np.repeat(np.eye(size), f, axis=0)
+
+
 # ------------------------------------------------------------------ pooling
 
 
@@ -179,6 +215,10 @@ def sigmoid(Z):
     return np.where(Z >= 0, 1.0, small) / (1.0 + small)
 
 
+def clip(X, low, high):
+    return np.minimum(np.maximum(X, low), high)
+
+
 def scale_bytes(images, dtype):
     """Bytes divided by 255, rounded once."""
     return images.astype(dtype) / dtype(255)
@@ -213,12 +253,126 @@ def bce_with_logits(logits, y, weights=1.0):
     return pixels.sum(axis=1), (sigmoid(logits) - y) * np.reshape(weights, (-1, 1))
 
 
+def _of_rows(y, outputs, per_pixel=1):
+    """Return y, repeated for each row of outputs, and the outputs, per_pixel arrays (N * k, D)."""
+    return np.repeat(y, len(outputs) // len(y), axis=0), *np.split(outputs, per_pixel, axis=1)
+
+
+def _weighted(pixels, gradients, weights):
+    """Return the losses of all rows and the gradient of the outputs."""
+    return pixels.sum(axis=1), np.hstack(gradients) * np.reshape(weights, (-1, 1))
+
+
+def continuous_bernoulli(logits, y, weights=1.0):
+    """Negative log density (N * k,) of y, exp(z y) z / (exp(z) - 1) for the logit z, and its gradient."""
+    y, z = _of_rows(y, logits)
+    a = np.maximum(np.abs(z), 1e-300)
+    pixels = np.maximum(z, 0.0) - z * y + np.log(-np.expm1(-a) / a)
+    return _weighted(pixels, [continuous_bernoulli_mean(z) - y], weights)
+
+
+def continuous_bernoulli_mean(Z):
+    """1 / (1 - exp(-z)) - 1 / z, or the beginning of its series."""
+    small = np.abs(Z) < 1e-4
+    a = np.where(small, 1.0, np.abs(Z))
+    lower = 1 / a - np.exp(-a) / -np.expm1(-a)  # of -|z|
+    return np.where(small, 0.5 + Z / 12, np.where(Z < 0, lower, 1 - lower))
+
+
+def gaussian(means, y, weights=1.0, scale=1.0):
+    """Negative log density (N * k,) of y under N(means, scale^2), and its gradient."""
+    y, means = _of_rows(y, means)
+    pixels = ((y - means) / scale) ** 2 / 2 + np.log(scale) + np.log(2 * np.pi) / 2
+    return _weighted(pixels, [(means - y) / scale**2], weights)
+
+
+def laplace(medians, y, weights=1.0, scale=1.0):
+    """Negative log density (N * k,) of y under Laplace distributions, and its gradient."""
+    y, medians = _of_rows(y, medians)
+    return _weighted(np.abs(y - medians) / scale + np.log(2 * scale), [np.sign(medians - y) / scale], weights)
+
+
+def soft_clip(s, bound):
+    """bound * tanh(s / bound) and its derivative."""
+    return bound * np.tanh(s / bound), 1 / np.cosh(np.minimum(np.abs(s / bound), 700)) ** 2
+
+
+def gaussian_per_pixel(outputs, y, weights=1.0, bound=16.0):
+    """The same as `gaussian`, the outputs being means and s, log variance = bound * tanh(s / bound)."""
+    y, means, s = _of_rows(y, outputs, 2)
+    log_var, slope = soft_clip(s, bound)
+    square = (y - means) ** 2 / np.exp(log_var)
+    pixels = (square + log_var + np.log(2 * np.pi)) / 2
+    return _weighted(pixels, [(means - y) / np.exp(log_var), (1 - square) / 2 * slope], weights)
+
+
+def laplace_per_pixel(outputs, y, weights=1.0, bound=8.0):
+    """The same as `laplace`, the outputs being medians and s, log scale = bound * tanh(s / bound)."""
+    y, medians, s = _of_rows(y, outputs, 2)
+    log_scale, slope = soft_clip(s, bound)
+    ratio = np.abs(y - medians) / np.exp(log_scale)
+    gradients = [np.sign(medians - y) / np.exp(log_scale), (1 - ratio) * slope]
+    return _weighted(ratio + log_scale + np.log(2), gradients, weights)
+
+
+def discretized_logistic(outputs, y, weights=1.0, bound=8.0):
+    """Negative log probability (N * k,) that a logistic variable rounds to y, a multiple of 1/255, and its gradient.
+
+    The outputs are means and s, log scale = bound * tanh(s / bound); the bins at 0 and 1 are open.
+    """
+    y, means, s = _of_rows(y, outputs, 2)
+    log_scale, slope = soft_clip(s, bound)
+    k = np.rint(255 * y)
+    upper, lower = (((k + half) / 255 - means) / np.exp(log_scale) for half in (0.5, -0.5))
+    upper, lower = np.where(k == 255, np.inf, upper), np.where(k == 0, -np.inf, lower)
+    # Both in the left tail, where the distribution function keeps its digits: P(lower..upper) = P(-upper..-lower).
+    flip = np.where(upper + lower > 0, -1.0, 1.0)
+    first, last = np.where(flip > 0, lower, -upper), np.where(flip > 0, upper, -lower)
+    p = sigmoid(last) - sigmoid(first)
+    density = [sigmoid(edge) * sigmoid(-edge) for edge in (first, last)]
+    moment = [np.where(np.isfinite(x), x, 0.0) * f for x, f in zip((first, last), density, strict=True)]
+    gradients = [flip * (density[1] - density[0]) / p / np.exp(log_scale), (moment[1] - moment[0]) / p * slope]
+    return _weighted(-np.log(p), gradients, weights)
+
+
 def kl_divergence(mean, log_var, weights=1.0):
     """KL(N(mean, exp(log_var)) || N(0, I)) (N,) in nats; its gradients dmean, dlog_var (N, T), each row times its
     weight."""
     kl = -0.5 * (1.0 + log_var - mean**2 - np.exp(log_var)).sum(axis=1)
     weights = np.reshape(weights, (-1, 1))
     return kl, mean * weights, 0.5 * (np.exp(log_var) - 1.0) * weights
+
+
+def free_bits(mean, log_var, weights, least):
+    """N times the weighted KL divergence, of which each dimension counts at least `least`, and which (T,) have more.
+
+    The divergences of rows of mean and log_var (N, T) are added up with their weights (N,).
+    """
+    by_row = -0.5 * (1.0 + log_var - mean**2 - np.exp(log_var)) * weights[:, np.newaxis]
+    by_dimension, allowance = by_row.sum(axis=0), least * weights.sum()
+    return len(mean) * np.maximum(by_dimension, allowance).sum(), by_dimension > allowance
+
+
+def importance_weighted(reconstruction, mean, log_var, noise, doubly):
+    """The bounds (N,) log mean over k codes of p(x | z) p(z) / q(z | x), with all constants, the codes' normalized
+    weights (N, k), and the gradients (N, T) of minus the bounds, but for what comes through the decoder.
+
+    reconstruction (N * k,), -log p(x | z); mean and log_var (N, T); noise (N * k, T).
+    """
+    N, T = mean.shape
+    noise, sigma = noise.reshape(N, -1, T), np.exp(0.5 * log_var)[:, np.newaxis]
+    z = mean[:, np.newaxis] + sigma * noise
+    log_prior = -0.5 * (z**2 + np.log(2 * np.pi)).sum(axis=2)
+    log_posterior = -0.5 * (noise**2 + np.log(2 * np.pi) + log_var[:, np.newaxis]).sum(axis=2)
+    log_weights = log_prior - log_posterior - reconstruction.reshape(N, -1)
+    largest = log_weights.max(axis=1, keepdims=True)
+    weights = np.exp(log_weights - largest)
+    bounds = largest[:, 0] + np.log(weights.mean(axis=1))
+    weights /= weights.sum(axis=1, keepdims=True)
+    # Of -log p(z) and, if q's parameters are held fixed, of log q(z | x) with respect to z.
+    dz = (z - noise / sigma if doubly else z) * (weights**2 if doubly else weights)[:, :, np.newaxis]
+    dmean, dlog_var = dz.sum(axis=1), (dz * noise * 0.5 * sigma).sum(axis=1)
+    return bounds, weights, dmean, dlog_var if doubly else dlog_var - 0.5
 
 
 # ---------------------------------------------------------------- latent code
@@ -235,9 +389,11 @@ def latent_sample(code, noise):
     return z, deviation, mean, log_var
 
 
-def latent_backward(dz, noise, deviation, dmean, dlog_var):
-    """The gradient (N, 2T) of the code, from those of z (N * k, T) and, not through z, of its mean and log variance."""
+def latent_backward(dz, noise, deviation, dmean, dlog_var, factors=1.0):
+    """The gradient (N, 2T) of the code, from those of z (N * k, T), each row times its factor, and, not through z, of
+    its mean and log variance."""
     N, T = deviation.shape
+    dz = dz * np.reshape(factors, (-1, 1))
     dz, noise = dz.reshape(N, -1, T), noise.reshape(N, -1, T)
     through_log_var = (dz * noise * 0.5 * deviation[:, np.newaxis]).sum(axis=1)
     return np.hstack([dmean + dz.sum(axis=1), dlog_var + through_log_var])

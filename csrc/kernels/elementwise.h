@@ -33,6 +33,15 @@ static void sigmoid(void *out, const void *z, ptrdiff_t first, ptrdiff_t last) {
         store_some((real *)out + i, logistic(load_some((const real *)z + i, last - i)).value, last - i);
 }
 
+/* out = x, cut off at low and high; NaN stays NaN; out may be x. */
+static void clip(void *out, const void *x, double low, double high, ptrdiff_t count) {
+    const vec least = broadcast((real)low), most = broadcast((real)high);
+    for (ptrdiff_t i = 0; i < count; i += LANES) {
+        const vec v = load_some((const real *)x + i, count - i);
+        store_some((real *)out + i, choose(less(v, least), least, choose(less(most, v), most, v)), count - i);
+    }
+}
+
 /* Quotients rather than products with 1 / 255, as in NumPy. */
 static void scale_bytes(void *out, const unsigned char *bytes, ptrdiff_t count) {
     real *RESTRICT to = out;

@@ -19,6 +19,8 @@ KERNEL(void, pack_panels,
 KERNEL(void, column_sums, (void *out, const void *x, ptrdiff_t m, ptrdiff_t n, ptrdiff_t first, ptrdiff_t last))
 /* sums (n) += the column sums of x (m, n). */
 KERNEL(void, add_column_sums, (void *sums, const void *x, ptrdiff_t m, ptrdiff_t n))
+/* Adds bias (n) to rows first <= i < last of y (., n), with max(., 0) afterwards if relu (bias.h). */
+KERNEL(void, add_bias, (void *y, const void *bias, ptrdiff_t n, int relu, ptrdiff_t first, ptrdiff_t last))
 
 /* ---- Direct convolution (conv2d.h) */
 
@@ -118,6 +120,13 @@ KERNEL(void, pool2d_max_backward, (void *dx, const void *dy, const int32_t *argm
 KERNEL(void, pool2d_average_forward, (void *y, const void *x, const window_shape *shape, ptrdiff_t row))
 KERNEL(void, pool2d_average_backward, (void *dx, const void *dy, const window_shape *shape, ptrdiff_t image))
 
+/* ---- Upsampling by R rows and S columns for each one (upsample2d.h) */
+
+/* Output row `row` (image * OH + i) of y (N, OH, OW, C), OH = R * H and OW = S * W, from x (N, H, W, C). */
+KERNEL(void, upsample2d_forward, (void *y, const void *x, const window_shape *shape, int bilinear, ptrdiff_t row))
+/* One image. */
+KERNEL(void, upsample2d_backward, (void *dx, const void *dy, const window_shape *shape, int bilinear, ptrdiff_t image))
+
 /* ---- Elements first <= i < last, or `count` elements, of flat arrays (elementwise.h) */
 
 KERNEL(void, relu_backward, (void *dz, const void *dy, const void *y, ptrdiff_t first, ptrdiff_t last))
@@ -131,8 +140,19 @@ KERNEL(void, scale_bytes, (void *out, const unsigned char *bytes, ptrdiff_t coun
 /* Places of maxima in windows of at most INACTIVE pixels to bytes, INACTIVE where y is not positive, and back. */
 KERNEL(void, narrow, (uint8_t *out, const int32_t *places, const void *y, ptrdiff_t count))
 KERNEL(void, widen, (int32_t *places, const uint8_t *in, ptrdiff_t count))
+/* out = low where x is below it, high where x is above it, else x. */
+KERNEL(void, clip, (void *out, const void *x, double low, double high, ptrdiff_t count))
 /* Whether all elements are in [0, 1]; NaN is not. */
 KERNEL(int, is_in_unit_range, (const void *x, ptrdiff_t first, ptrdiff_t last))
+
+/* ---- Activation functions of elements first <= i < last of flat arrays (activations.h) */
+
+KERNEL(void, activation_forward,
+       (void *y, const void *z, const activation_function *function, const double *constants, ptrdiff_t first,
+        ptrdiff_t last))
+KERNEL(void, activation_backward,
+       (void *dz, const void *dy, const void *z, const activation_function *function, const double *constants,
+        ptrdiff_t first, ptrdiff_t last))
 
 /* ---- Losses (losses.h) */
 
@@ -145,16 +165,67 @@ KERNEL(double, bce_with_logits,
 KERNEL(double, gaussian_kl,
        (void *dmean, void *dlog_var, const void *mean, const void *log_var, ptrdiff_t t, double weight, ptrdiff_t row))
 
+/* ---- Negative log densities of other likelihoods than Bernoulli's (likelihoods.h)
+ *
+ * Of row `target` of y (., m), given row `row` of the outputs.  The same row of the gradient, unless it is NULL, = the
+ * derivative with respect to the outputs times weight; it may be the outputs. */
+
+KERNEL(double, continuous_bernoulli,
+       (void *dlogits, const void *logits, const void *y, ptrdiff_t m, double weight, ptrdiff_t row, ptrdiff_t target))
+/* The means of distributions of these logits. */
+KERNEL(void, continuous_bernoulli_mean, (void *out, const void *z, ptrdiff_t first, ptrdiff_t last))
+/* Outputs (., m) are the means, or the medians. */
+KERNEL(double, gaussian,
+       (void *doutputs, const void *outputs, const void *y, ptrdiff_t m, double scale, double weight, ptrdiff_t row,
+        ptrdiff_t target))
+KERNEL(double, laplace,
+       (void *doutputs, const void *outputs, const void *y, ptrdiff_t m, double scale, double weight, ptrdiff_t row,
+        ptrdiff_t target))
+/* Outputs (., 2m) are the means, or the medians, then a number s for each pixel: bound * tanh(s / bound) is its log
+ * variance in gaussian_per_pixel, its log scale in the others. */
+KERNEL(double, gaussian_per_pixel,
+       (void *doutputs, const void *outputs, const void *y, ptrdiff_t m, double bound, double weight, ptrdiff_t row,
+        ptrdiff_t target))
+KERNEL(double, laplace_per_pixel,
+       (void *doutputs, const void *outputs, const void *y, ptrdiff_t m, double bound, double weight, ptrdiff_t row,
+        ptrdiff_t target))
+KERNEL(double, discretized_logistic,
+       (void *doutputs, const void *outputs, const void *y, ptrdiff_t m, double bound, double weight, ptrdiff_t row,
+        ptrdiff_t target))
+
+/* ---- Bounds (bounds.h) */
+
+/* The sum over the n rows of the KL divergence of N(mean, exp(log_var)) to N(0, 1) in column `column` of mean and
+ * log_var (n, t), times the row's weight; or, if it is at most `least` times the sum of the weights, that, and the
+ * column of dmean and dlog_var = 0. */
+KERNEL(double, free_bits,
+       (void *dmean, void *dlog_var, const void *mean, const void *log_var, const double *weights, double least,
+        ptrdiff_t n, ptrdiff_t t, ptrdiff_t column))
+/* Row `row` of the arrays (n, t), and the `draws` rows that belong to it of z and noise (n * draws, t), and elements of
+ * weights and reconstruction (n * draws).  The importance weights of the draws, divided by their sum; returns the
+ * logarithm of their mean. */
+KERNEL(double, importance_weights,
+       (double *weights, const double *reconstruction, const void *z, const void *noise, const void *log_var,
+        ptrdiff_t t, ptrdiff_t draws, ptrdiff_t row))
+/* Row `row` of the gradient of minus this logarithm with respect to the code, without what comes through the decoder,
+ * times weight; if doubly, the doubly reparameterized one. */
+KERNEL(void, importance_gradient,
+       (void *dmean, void *dlog_var, const double *weights, const void *z, const void *noise, const void *deviation,
+        double weight, int doubly, ptrdiff_t t, ptrdiff_t draws, ptrdiff_t row))
+/* Row `row` of x (., m) times factor. */
+KERNEL(void, scale_row, (void *x, double factor, ptrdiff_t m, ptrdiff_t row))
+
 /* ---- The latent code (latent.h) */
 
 /* Row `row` of code (n, 2t), the means and the log variances, and of the other arrays (n, t); of z, dz and noise
- * (n * draws, t) the `draws` rows that belong to it, one after another. */
+ * (n * draws, t) the `draws` rows that belong to it, one after another.  Each row of dz counts times its factor, once
+ * if factors is NULL. */
 KERNEL(void, latent_sample,
        (void *z, void *deviation, void *mean, void *log_var, const void *code, const void *noise, ptrdiff_t t,
         ptrdiff_t draws, ptrdiff_t row))
 KERNEL(void, latent_backward,
        (void *dcode, const void *dz, const void *noise, const void *deviation, const void *dmean,
-        const void *dlog_var, ptrdiff_t t, ptrdiff_t draws, ptrdiff_t row))
+        const void *dlog_var, const double *factors, ptrdiff_t t, ptrdiff_t draws, ptrdiff_t row))
 
 /* ---- Optimizers (optimizers.h) */
 

@@ -20,6 +20,7 @@ enum {
     FEW_CHANNELS = 4,  /* input channels up to which the algorithms for few channels are used */
     INACTIVE = 255,    /* the place of a maximum that is not positive, as a byte */
     KERNEL_ROWS = 16,  /* rows of Winograd's weights evaluated at once; a multiple of the lanes of every vector */
+    MAX_CONSTANTS = 2, /* largest number of constants of an activation function */
     MAX_STATES = 2,    /* largest number of states that an optimizer keeps for a parameter */
     MAX_WINOGRAD_KERNEL = 5 /* largest number of rows and columns of a kernel for Winograd's algorithm */
 };
@@ -44,6 +45,15 @@ typedef struct {
     const double *scalars;
 } parameter_update;
 
+/* An activation function f and its derivative (activations.h): y = f(z) and dz = dy f'(z), for `count` elements; y may
+ * be z, dz may be dy or z.  constants are the function's own, then zeros up to MAX_CONSTANTS. */
+typedef struct {
+    const char *name;
+    int n_constants;
+    void (*forward)(void *y, const void *z, const double *constants, ptrdiff_t count);
+    void (*backward)(void *dz, const void *dy, const void *z, const double *constants, ptrdiff_t count);
+} activation_function;
+
 /* The gradients of a dense layer, m examples, k inputs, n outputs: dx (m, k) = dy (m, n) times w (k, n) transposed, and
  * dw = x (m, k) transposed times dy.  Either may be NULL, and dx may be x; update, unless NULL, moves w along its
  * gradient. */
@@ -60,6 +70,7 @@ typedef struct {
     ptrdiff_t block_scratch; /* elements of one thread's left block */
     ptrdiff_t dense_scratch; /* elements that dense_forward needs as scratch */
     const update_rule *update_rules; /* terminated by a rule whose name is NULL */
+    const activation_function *activations; /* in the same way */
 #define KERNEL(type, name, arguments) type(*name) arguments;
 #include "kernel_list.h"
 #undef KERNEL

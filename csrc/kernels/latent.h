@@ -23,19 +23,23 @@ static void latent_sample(void *z, void *deviation, void *mean, void *log_var, c
 }
 
 static void latent_backward(void *dcode, const void *dz, const void *noise, const void *deviation, const void *dmean,
-                            const void *dlog_var, ptrdiff_t t, ptrdiff_t draws, ptrdiff_t row) {
+                            const void *dlog_var, const double *factors, ptrdiff_t t, ptrdiff_t draws,
+                            ptrdiff_t row) {
     const real *sigma = (const real *)deviation + row * t;
     real *to_mean = (real *)dcode + 2 * row * t, *to_log_var = to_mean + t;
     for (ptrdiff_t i = 0; i < t; i++) {
         to_mean[i] = ((const real *)dmean)[row * t + i];
         to_log_var[i] = ((const real *)dlog_var)[row * t + i];
     }
-    for (ptrdiff_t draw = row * draws; draw < (row + 1) * draws; draw++)
+    for (ptrdiff_t draw = row * draws; draw < (row + 1) * draws; draw++) {
+        const real factor = factors ? (real)factors[draw] : 1;
         for (ptrdiff_t i = 0; i < t; i++) {
-            const real g = ((const real *)dz)[draw * t + i], slope = ((const real *)noise)[draw * t + i] * sigma[i] / 2;
+            const real g = ((const real *)dz)[draw * t + i] * factor;
+            const real slope = ((const real *)noise)[draw * t + i] * sigma[i] / 2;
             to_mean[i] += g;
             to_log_var[i] += g * slope;
         }
+    }
 }
 
 #endif

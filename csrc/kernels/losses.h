@@ -6,25 +6,34 @@
 
 #include "logistic.h"
 
+/* Sums in double, one per lane, so that additions are independent; the first `count` lanes are added. */
+INLINE void add_lanes(double sums[LANES], vec values, ptrdiff_t count) {
+    real value[LANES];
+    store(value, values);
+    if (count == LANES)
+        for (int l = 0; l < LANES; l++) sums[l] += (double)value[l];
+    else
+        for (ptrdiff_t l = 0; l < count; l++) sums[l] += (double)value[l];
+}
+INLINE double sum_of_lanes(const double sums[LANES]) {
+    double sum = 0;
+    for (int l = 0; l < LANES; l++) sum += sums[l];
+    return sum;
+}
+
 static double bce_with_logits(void *dlogits, const void *logits, const void *y, ptrdiff_t m, double weight,
                               ptrdiff_t row, ptrdiff_t target_row) {
     const real *z = (const real *)logits + row * m, *y_row = (const real *)y + target_row * m;
     real *dz = dlogits ? (real *)dlogits + row * m : NULL;
-    double sums[LANES] = {0}, sum = 0; /* one per lane, so that additions are independent */
+    double sums[LANES] = {0};
     for (ptrdiff_t i = 0; i < m; i += LANES) {
         const ptrdiff_t count = smaller(LANES, m - i);
         const vec logit = load_some(z + i, count), target = load_some(y_row + i, count);
         const logistic_result p = logistic(logit);
-        real loss[LANES];
-        store(loss, positive_part(logit) - logit * target + log1p_fraction(p.decay));
-        if (count == LANES)
-            for (int l = 0; l < LANES; l++) sums[l] += (double)loss[l];
-        else
-            for (ptrdiff_t l = 0; l < count; l++) sums[l] += (double)loss[l];
+        add_lanes(sums, positive_part(logit) - logit * target + log1p_fraction(p.decay), count);
         if (dz) store_some(dz + i, (p.value - target) * (real)weight, count);
     }
-    for (int l = 0; l < LANES; l++) sum += sums[l];
-    return sum;
+    return sum_of_lanes(sums);
 }
 
 static double gaussian_kl(void *dmean, void *dlog_var, const void *mean, const void *log_var, ptrdiff_t t,

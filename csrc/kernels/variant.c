@@ -1,13 +1,18 @@
 /* All kernels for one number type and one instruction set; the build compiles this file once for each pair. */
+#include "activations.h"
+#include "bounds.h"
+#include "bias.h"
 #include "column_sums.h"
 #include "conv2d.h"
 #include "conv_pool.h"
 #include "dense.h"
 #include "elementwise.h"
 #include "latent.h"
+#include "likelihoods.h"
 #include "losses.h"
 #include "optimizers.h"
 #include "pool2d.h"
+#include "upsample2d.h"
 #include "winograd.h"
 #include "winograd_rows.h"
 
@@ -27,6 +32,7 @@ const kernel_table TABLE = {
     .block_scratch = SCRATCH_SIZE,
     .dense_scratch = DENSE_SCRATCH,
     .update_rules = UPDATE_RULES,
+    .activations = ACTIVATION_FUNCTIONS,
 #define KERNEL(type, name, arguments) .name = name,
 #include "kernel_list.h"
 #undef KERNEL

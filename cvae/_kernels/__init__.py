@@ -2,9 +2,9 @@
 
 import os
 
-# GNU's OpenMP lets a thread that waits for others spin for milliseconds before it sleeps.  Where other processes want
+# GNU's OpenMP lets a thread that waits for others spin for milliseconds before it sleeps. Where other processes want
 # the CPU, that time is taken from the very thread that is waited for, and training runs at a fraction of its speed.
-# A shorter spin costs little on an idle machine.  The library reads the variable when it is loaded, so it is set just
+# A shorter spin costs little on an idle machine. The library reads the variable when it is loaded, so it is set just
 # for that.
 _SPIN = "GOMP_SPINCOUNT"
 _short_spin = "OMP_WAIT_POLICY" not in os.environ and _SPIN not in os.environ

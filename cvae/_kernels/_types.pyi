@@ -1,6 +1,6 @@
-"""What the stubs of the compiled modules have in common; there is no module of this name at run time."""
+"""Types shared by the stubs of the compiled modules; there is no module of this name at run time."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -8,10 +8,28 @@ import numpy.typing as npt
 Real = npt.NDArray[np.floating[Any]]
 """float32 or float64, C-contiguous; all arrays of a call have the same dtype."""
 
-Scalars = npt.NDArray[np.float64]
+Doubles = npt.NDArray[np.float64]
+Bytes = npt.NDArray[np.uint8]
+Places = npt.NDArray[np.int32]
+Indices = npt.NDArray[np.intp]
 
-Step = tuple[str, tuple[Real, ...], Scalars]
+Geometry = dict[str, Any]
+"""A window's or a convolution's, as the keyword arguments of the plain kernels."""
+
+Step = tuple[str, tuple[Real, ...], Doubles]
 """An optimizer's step of a parameter: the rule, the arrays of its state, and its scalars."""
 
+class Padding(TypedDict):
+    pad_top: int
+    pad_left: int
+
+class Spacing(Padding):
+    stride: int
+    dilation: int
+
+class Window(Padding):
+    kernel_shape: tuple[int, int]
+    stride: int
+
 class Workspace(Protocol):
-    def reserve(self, nbytes: int) -> npt.NDArray[np.uint8]: ...
+    def reserve(self, nbytes: int) -> Bytes: ...

@@ -1,24 +1,64 @@
-import numpy as np
-import numpy.typing as npt
-
-from cvae._kernels._types import Real
+from cvae._kernels._types import Doubles, Real
 from cvae._kernels.program import Program
 
 def bce_with_logits(
+    program: Program, reconstruction: Doubles, dlogits: Real | None, logits: Real, y: Real, weights: Doubles | None
+) -> None: ...
+def continuous_bernoulli(
     program: Program,
-    reconstruction: npt.NDArray[np.float64],
+    loss: Doubles,
     dlogits: Real | None,
     logits: Real,
     y: Real,
-    weights: npt.NDArray[np.float64] | None,
+    weights: Doubles | None,
+) -> None: ...
+def gaussian(
+    program: Program,
+    loss: Doubles,
+    doutputs: Real | None,
+    outputs: Real,
+    y: Real,
+    weights: Doubles | None,
+    scale: float,
+) -> None: ...
+def laplace(
+    program: Program,
+    loss: Doubles,
+    doutputs: Real | None,
+    outputs: Real,
+    y: Real,
+    weights: Doubles | None,
+    scale: float,
+) -> None: ...
+def gaussian_per_pixel(
+    program: Program,
+    loss: Doubles,
+    doutputs: Real | None,
+    outputs: Real,
+    y: Real,
+    weights: Doubles | None,
+    bound: float,
+) -> None: ...
+def laplace_per_pixel(
+    program: Program,
+    loss: Doubles,
+    doutputs: Real | None,
+    outputs: Real,
+    y: Real,
+    weights: Doubles | None,
+    bound: float,
+) -> None: ...
+def discretized_logistic(
+    program: Program,
+    loss: Doubles,
+    doutputs: Real | None,
+    outputs: Real,
+    y: Real,
+    weights: Doubles | None,
+    bound: float,
 ) -> None: ...
 def gaussian_kl(
-    program: Program,
-    kl: npt.NDArray[np.float64],
-    dmean: Real | None,
-    dlog_var: Real | None,
-    mean: Real,
-    log_var: Real,
-    weights: npt.NDArray[np.float64] | None,
-) -> None: ...
-def total(program: Program, total: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> None: ...
+    program: Program, kl: Doubles, dmean: Real | None, dlog_var: Real | None, mean: Real, log_var: Real,
+    weights: Doubles | None,
+) -> None: ...  # fmt: skip
+def total(program: Program, total: Doubles, values: Doubles, divisor: int = 1) -> None: ...

@@ -27,7 +27,6 @@ import cvae
 from cvae import plotting
 from cvae._kernels import dispatch
 from cvae.cli.arguments import DEFAULT_SEED, make_parser, settings
-from cvae.core import KEEP_PARAMETERS
 from cvae.data.loading import Dataset
 from cvae.io.files import replaced_file
 from cvae.runtime.threads import check_num_threads
@@ -135,7 +134,7 @@ def _train(args: argparse.Namespace) -> None:
         vae = _new_model({"random_state": DEFAULT_SEED, **given})
         shape = vae.image_shape
     else:
-        fixed = [known[name].flag for name in given if name not in KEEP_PARAMETERS]
+        fixed = [known[name].flag for name in given if name not in cvae.VAE._keeps_parameters]
         if fixed:
             raise ValueError(f"{', '.join(fixed)} cannot be changed with --resume")
         vae = cvae.load(args.resume).set_params(**given)
@@ -254,7 +253,7 @@ def _sample(args: argparse.Namespace) -> None:
     _check_output(args.output, (args.model,), picture=True)
     _set_threads(args)
     images = cvae.load(args.model).sample(args.n, random_state=args.seed)
-    plotting.samples(images, args.output, f"Samples of {Path(args.model).name}")
+    plotting.samples(np.clip(images, 0, 1), args.output, f"Samples of {Path(args.model).name}")
     _print_written(args.output)
 
 
@@ -264,7 +263,8 @@ def _reconstruct(args: argparse.Namespace) -> None:
     images, which = _evaluation_images(dataset)
     images = images[: args.n]
     title = f"Reconstructions of {which}"
-    plotting.reconstructions(images, vae.reconstruct(images), args.output, title)
+    # Means of likelihoods of real pixels may leave the range of a picture.
+    plotting.reconstructions(images, np.clip(vae.reconstruct(images), 0, 1), args.output, title)
     _print_written(args.output)
 
 

@@ -1,9 +1,9 @@
 """Validation of image arrays, and gathering of batches from them.
 
-A set of images is an array ``(n, rows, cols, channels)`` with values in [0, 1], or of dtype ``uint8`` with
-values in 0..255. A set may be a memory map larger than RAM, so no function here allocates a temporary of the
-set's size: shapes are changed by views, values are checked block by block, and images are scaled batch by
-batch.
+A set of images is an array ``(n, rows, cols, channels)`` with the values that a likelihood takes, such as those in
+[0, 1], or of dtype ``uint8`` with values in 0..255. A set may be a memory map larger than RAM, so no function here
+allocates a temporary of the set's size: shapes are changed by views, values are checked block by block, and images
+are scaled batch by batch.
 """
 
 from __future__ import annotations
@@ -160,6 +160,76 @@ def check_range(X: np.ndarray, *, name: str = "X") -> None:
         run(elementwise.is_in_unit_range, outside, X.reshape(-1))
         if not outside[0]:
             return
+    _check_blocks(
+        X, lambda block: (block >= 0) & (block <= 1), f"{name} must hold values in [0, 1] (only uint8 means 0..255)"
+    )
+
+
+def check_finite(X: np.ndarray, *, name: str = "X") -> None:
+    """Check that all values of a set of images are finite as float32, the smallest dtype of a model.
+
+    Integers other than ``uint8`` (0..255, scaled to [0, 1]) count as the numbers that they are.
+
+    Parameters
+    ----------
+    X, name
+        As in `check_range`.
+
+    Raises
+    ------
+    ValueError
+        If a value is NaN or larger than 3.4e38; the message gives the first one and its position.
+
+    Examples
+    --------
+    >>> check_finite(np.full((2, 3, 3, 1), -128.0))
+    >>> check_finite(np.full((2, 3, 3, 1), np.nan))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    ValueError: X must hold finite values, at most 3.4e+38 in size, got nan in image 0 at ...
+    """
+    if X.dtype.kind == "f":
+        largest = np.finfo(np.float32).max
+        expected = f"{name} must hold finite values, at most 3.4e+38 in size"
+        _check_blocks(X, lambda block: np.abs(block) <= largest, expected)
+
+
+def check_bytes(X: np.ndarray, *, name: str = "X") -> None:
+    """Check that all values of a set of images are 0/255, 1/255, ... or 255/255, up to rounding.
+
+    Parameters
+    ----------
+    X, name
+        As in `check_range`; arrays of bool and of ``uint8`` are valid by their dtype.
+
+    Raises
+    ------
+    ValueError
+        If a value is another one; the message gives the first one and its position.
+
+    Examples
+    --------
+    >>> check_bytes(np.arange(0, 256).reshape(1, 16, 16, 1) / 255)
+    >>> check_bytes(np.full((2, 3, 3, 1), 0.5))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    ValueError: X must hold multiples of 1/255, as uint8 divided by 255 gives, got 0.5 in image 0 at ...
+    """
+    check_range(X, name=name)
+    if X.dtype.kind == "f":
+        # Rounding errors of values near 1, of float16 or computed in float32.
+        error = 255 * max(np.finfo(X.dtype).eps, 4 * np.finfo(np.float32).eps)
+        expected = f"{name} must hold multiples of 1/255, as uint8 divided by 255 gives"
+        _check_blocks(X, lambda block: _distance_from_integers(block * block.dtype.type(255)) <= error, expected)
+
+
+def _distance_from_integers(x: np.ndarray) -> np.ndarray:
+    distance: np.ndarray = np.abs(x - np.rint(x))
+    return distance
+
+
+def _check_blocks(X: np.ndarray, is_valid: Callable[[np.ndarray], np.ndarray], expected: str) -> None:
+    """Raise ValueError for the first value for which `is_valid`, called with blocks of values, is not true."""
     # A buffered iterator yields small native blocks of any array, strided and byte-swapped ones included.
     blocks = np.nditer(
         X,
@@ -172,12 +242,12 @@ def check_range(X: np.ndarray, *, name: str = "X") -> None:
     n_checked = 0
     for chunk in blocks:
         block = np.asarray(chunk)
-        if not (block.min() >= 0 and block.max() <= 1):  # NaN fails both comparisons
-            first = int(np.argmin((block >= 0) & (block <= 1)))
+        valid = is_valid(block)
+        if not valid.all():
+            first = int(np.argmin(valid))
             image, row, col, channel = np.unravel_index(n_checked + first, X.shape)
             raise ValueError(
-                f"{name} must hold values in [0, 1] (only uint8 means 0..255), got {block[first]} "
-                f"in image {image} at row {row}, column {col}, channel {channel}"
+                f"{expected}, got {block[first]} in image {image} at row {row}, column {col}, channel {channel}"
             )
         n_checked += block.size
 

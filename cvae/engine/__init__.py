@@ -1,1 +1,1 @@
-"""Recording and running networks of any layers."""
+"""Networks of layers, recorded and run."""

@@ -14,12 +14,11 @@ from cvae.runtime.workspace import empty
 
 Array = npt.NDArray[Any]
 
-
 PER_ROW = ("noise", "z", "dz", "outputs", "doutputs", "reconstruction", "weights")
 
 
 class Batch(SimpleNamespace):
-    """What objectives record from and to. T is the size of a code; row r of n * k rows belongs to image r // k.
+    """The arrays that objectives record from and to. T is the size of a code; row r of n * k belongs to image r // k.
 
     Attributes
     ----------
@@ -28,21 +27,23 @@ class Batch(SimpleNamespace):
     code, dcode : arrays, shape (n, 2T)
         The encoder's output, means and log variances side by side, and the gradient with respect to it.
     mean, log_var, deviation : arrays, shape (n, T)
-        Its halves, and the standard deviation exp(log_var / 2).
+        The two halves of `code`, and the standard deviation exp(log_var / 2).
     dmean, dlog_var : arrays, shape (n, T)
-        For the gradients of terms that do not depend on z.
+        Gradients of the terms that do not depend on z.
     noise, z, dz : arrays, shape (n * k, T)
         Standard normal noise, the codes mean + noise * deviation, and the gradient with respect to them.
     outputs, doutputs : arrays, shape (n * k, n_outputs)
         The decoder's output and the gradient with respect to it; they may be the same memory.
     reconstruction : array, shape (n * k,), float64
-        For -log p(x | z) of each code.
+        -log p(x | z) of each code.
     kl : array, shape (n,), float64
-        For the KL divergence of each image's posterior.
+        KL divergence from each image's posterior to the prior.
     weights, kl_weights : arrays, shape (n * k,) and (n,), float64
-        How much the rows of `reconstruction` and `kl` count in the gradients.
+        Weights of the elements of `reconstruction` and `kl` in the gradients.
     totals : array, float64
         The objective's terms, summed over the images.
+    step : int
+        How many training steps there were before.
     """
 
     images: Array
@@ -63,10 +64,11 @@ class Batch(SimpleNamespace):
     weights: Array
     kl_weights: Array
     totals: Array
+    step: int = 0
 
     @classmethod
     def allocate(cls, encoder: Network, decoder: Network, images: Array, n_terms: int) -> Batch:
-        """Return room for as many images as there are in `images`, between these networks."""
+        """Allocate the arrays between two networks for as many images as there are in `images`."""
         n, rows = len(images), len(decoder.output)
         T, dtype = encoder.output.shape[1] // 2, encoder.output.dtype
         halves = {name: empty((n, T), dtype) for name in ("mean", "log_var", "deviation", "dmean", "dlog_var")}
@@ -84,6 +86,7 @@ class Batch(SimpleNamespace):
         )
 
     def head(self, n: int, rows: int) -> Batch:
-        """Return the part of the first n images and the first rows of codes."""
-        sizes = {name: rows if name in PER_ROW else n for name in vars(self)}
-        return Batch(**{name: a if name == "totals" else a[: sizes[name]] for name, a in vars(self).items()})
+        """Return the part for the first n images, with the first `rows` codes."""
+        parts = {name: array for name, array in vars(self).items() if name not in ("totals", "step")}
+        sizes = {name: rows if name in PER_ROW else n for name in parts}
+        return Batch(**vars(self) | {name: array[: sizes[name]] for name, array in parts.items()})

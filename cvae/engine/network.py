@@ -1,4 +1,4 @@
-"""Layers that follow one another, with the memory for a batch: all that runs goes through here."""
+"""Networks of consecutive layers with their memory for a batch."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Node:
     in_shape : tuple of int
         Of the input, for the largest batch.
     y, dy : arrays
-        The output and, if the network is trained, the gradient with respect to it; they may be the same memory. Not
-        used where the output is a view of the input.
+        The output and, in training, the gradient with respect to it; they may share memory. Unused if the output is a
+        view of the input.
     saved : dict of arrays
-        What the forward pass leaves for the backward pass.
+        What the forward pass stores for the backward pass.
     """
 
     def __init__(self, layer: Layer, in_shape: Shape) -> None:
@@ -45,7 +45,7 @@ class Node:
         self.saved = allocate(layer.saved(in_shape))
 
     def saved_for(self, n: int) -> dict[str, Array]:
-        """Return the part of `saved` that a batch of n uses."""
+        """Return the parts of `saved` for a batch of n."""
         specification = self.layer.saved((n, *self.in_shape[1:]))
         return {
             name: self.saved[name].reshape(-1)[: math.prod(shape)].reshape(shape)
@@ -54,14 +54,14 @@ class Node:
 
 
 class Network:
-    """Layers that follow one another, for batches of at most `in_shape[0]` examples.
+    """Consecutive layers, for batches of at most `in_shape[0]` examples.
 
-    The network stops before the activation of its last layer: what that means belongs to who uses the output.
+    The network stops before the activation of its last layer, which is part of whatever uses the output.
 
     Parameters
     ----------
     layers : sequence of layers
-        At least one that is no view, initialized for this shape.
+        At least one of them not a view, initialized for this shape.
     in_shape : tuple of int
         Of the largest batch.
     training : bool
@@ -70,13 +70,13 @@ class Network:
     Attributes
     ----------
     output, output_grad : arrays
-        The output for the largest batch, and the gradient with respect to it, in the same memory where the last layer
+        The output for the largest batch, and the gradient with respect to it, which share memory if the last layer
         allows that.
 
     Raises
     ------
     ValueError
-        If a layer does not fit the shape below it, or does not keep the examples apart.
+        If a layer does not fit the shape of its input, or mixes the examples.
     """
 
     def __init__(self, layers: Sequence[Layer], in_shape: Shape, *, training: bool) -> None:
@@ -92,15 +92,15 @@ class Network:
         self.output, self.output_grad = last.y.reshape(shape), last.dy.reshape(-1, *shape[1:])
 
     def _allocate_gradients(self) -> None:
-        """Store a gradient in the place of the output where nothing needs that any more."""
-        is_free = True  # the last output, for what computes its gradient reads it first
+        """Allocate gradients, in the memory of the output wherever that is no longer needed."""
+        is_free = True  # the last output: whatever computes its gradient reads it first
         for node in reversed(self._nodes):
             if not node.layer.is_view:
                 node.dy = node.y if is_free and not node.layer.needs_output else empty(node.y.shape, node.y.dtype)
                 is_free = node.layer.overwrites_input
 
     def record_forward(self, program: Program, x: Array) -> None:
-        """Record the pass from a batch x up to the first len(x) rows of `output`."""
+        """Record the forward pass from a batch x to the first len(x) rows of `output`."""
         outputs = self._outputs(x)
         for node, below, y in zip(self._nodes, outputs, outputs[1:], strict=False):
             if not node.layer.is_view:
@@ -115,21 +115,21 @@ class Network:
         updates: Updates | None = None,
         separate_dx: Array | None = None,
     ) -> None:
-        """Record the pass down from the first len(x) rows of `output_grad`, which are lost.
+        """Record the backward pass from the first len(x) rows of `output_grad`, which are overwritten.
 
         Parameters
         ----------
         program : Program
         x : array
-            The batch that went up.
+            The batch that went forward.
         dx : array or None
-            Is overwritten with the gradient with respect to x; None: it is not wanted.
+            Overwritten with the gradient with respect to x; None if that is not needed.
         updates : Updates or None
-            Take the prepared steps of all layers that are not frozen, whose `gradients` are unspecified then; None:
-            the layers' `gradients` are overwritten with the gradients.
+            The prepared steps, taken by all layers that are not frozen, whose `gradients` are then unspecified; None
+            to overwrite the layers' `gradients` instead.
         separate_dx : array or None
-            The same as dx, computed apart from the parameters' gradients: in which order a layer sums those up may
-            depend on whether dx is wanted.
+            The same as dx, but computed separately from the parameters' gradients, whose summation order may depend on
+            whether dx is needed.
         """
         outputs, gradients = self._outputs(x), self._gradients(len(x), dx)
         for i in reversed(range(len(self._nodes))):
@@ -141,20 +141,19 @@ class Network:
                 kept = np.empty_like(gradients[i + 1])
                 program.call(np.copyto, kept, gradients[i + 1])
                 layer.record_backward(program, separate_dx.reshape(outputs[i].shape), kept, *passes[1:], None)
-            if not layer.trainable or not layer.gradients:
-                layer.record_backward(program, gradients[i], *passes, None)
-            elif updates is None:
-                layer.record_backward(program, gradients[i], *passes, layer.gradients)
-            else:
+            is_trained = layer.trainable and bool(layer.gradients)
+            if is_trained and updates is not None:
                 layer.record_descent(program, gradients[i], *passes, updates)
+            else:
+                layer.record_backward(program, gradients[i], *passes, layer.gradients if is_trained else None)
 
     @property
     def _first(self) -> int:
-        """The index of the first layer that is no view."""
+        """The index of the first layer that is not a view."""
         return next(i for i, node in enumerate(self._nodes) if not node.layer.is_view)
 
     def _outputs(self, x: Array) -> list[Array]:
-        """Return x and the output of each layer for it."""
+        """Return x and each layer's output for it."""
         outputs = [x]
         for node in self._nodes:
             below = outputs[-1]
@@ -163,7 +162,7 @@ class Network:
         return outputs
 
     def _gradients(self, n: int, dx: Array | None) -> list[Any]:
-        """Return dx and the gradient with respect to the output of each layer, for a batch of n."""
+        """Return dx and the gradients with respect to each layer's output, for a batch of n."""
         gradients = [dx]
         for node in self._nodes:
             below = gradients[-1]
@@ -175,9 +174,9 @@ class Network:
 
 
 def _fused(layers: Sequence[Layer], in_shape: Shape) -> list[Layer]:
-    """Return the layers with those fused that can be, and the last one without its activation."""
+    """Return the layers, fused where possible, and the last one without its activation."""
     shape = in_shape
-    for layer in layers:  # their parameters exist, as a rule: this checks that they fit
+    for layer in layers:  # usually initialized already; then this checks that the parameters fit
         layer.initialize(shape)
         shape = layer.output_shape(shape)
     left, result, shape = list(layers), [], in_shape

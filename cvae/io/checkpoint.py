@@ -1,8 +1,9 @@
-"""The whole state of a model (parameters, optimizers, random numbers, history) to and from one file.
+"""Saving and loading the complete state of a model: parameters, optimizers, random number generators, history.
 
-A model that is loaded goes on training with the same bits as the one that was saved.
+A loaded model continues training with the same bits as the saved one.
 """
 
+import inspect
 import os
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -10,31 +11,33 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from cvae.assembly import call_strings
+from cvae.core import Core
 from cvae.io import serialization
 from cvae.nn.base import LayerBase
-from cvae.nn.initializers import ActivationInitializer, OptimizerInitializer
+from cvae.nn.initializers import OptimizerInitializer
 from cvae.optim.base import OptimizerBase
 from cvae.parsing import Parsable
 
 Array = npt.NDArray[Any]
+AnyModel = TypeVar("AnyModel", bound=Core)
 
 
-AnyModel = TypeVar("AnyModel")  # a cvae.core.Core
-
-
-def save(model: Any, path: str | os.PathLike[str]) -> None:
-    """Write a model that has parameters to a file, see `cvae.VAE.save`."""
+def save(model: Core, path: str | os.PathLike[str]) -> None:
+    """Write a model with parameters to a file; see `cvae.VAE.save`."""
     image_shape = model._require_fitted()
     arrays: dict[str, Array] = {}
     optimizers: dict[str, Any] = {}
     for name, layer in _with_parameters(model).items():
         arrays |= {f"{name}/{key}": value for key, value in layer.parameters.items() if value is not None}
         optimizers[name] = _optimizer_state(layer.optimizer, f"optimizer/{name}", arrays)
-    _check_can_be_read(model, optimizers)
+    # Of a subclass what the class of this package, which `load` knows, makes of it.
+    saved_class = next(each for each in type(model).__mro__ if each.__module__.startswith("cvae."))
+    names = [*inspect.signature(saved_class).parameters]
+    arguments = {name: _as_text(name, getattr(model, name)) for name in names}
+    _check_can_be_read(model, saved_class, arguments, optimizers)
     description = {
-        "model": type(model).__name__,
-        "arguments": {name: _as_text(name, value) for name, value in model.get_params().items()},
+        "model": saved_class.__name__,
+        "arguments": arguments,
         "image_shape": image_shape,
         "layers": {name: _hyperparameters(layer) for name, layer in model._layers().items()},
         "frozen": [name for name, layer in model._layers().items() if not layer.trainable],
@@ -46,28 +49,34 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 
 
 def _as_text(name: str, value: Any) -> Any:
-    """Return an argument as JSON can hold it, and the constructor takes it."""
-    if name == "random_state":  # a generator goes on from its state
+    """Return an argument in a form that JSON can represent and the constructor accepts."""
+    if name == "random_state":  # the state of a generator is saved separately
         return value if isinstance(value, (int, np.integer)) else None
     if name == "dtype":
         return np.dtype(value).name
     if name in ("encoder", "decoder"):
-        return call_strings(value)
+        return [layer if isinstance(layer, str) else repr(layer) for layer in value]
     return str(value) if isinstance(value, Parsable) else value
 
 
-def _check_can_be_read(model: Any, optimizers: dict[str, Any]) -> None:
-    """ValueError for what `load` could not make again, such as a scheduler of the user's own class."""
-    for name, state in optimizers.items():
+def _check_can_be_read(
+    model: Core, saved_class: type[Any], arguments: dict[str, Any], optimizers: dict[str, Any]
+) -> None:
+    """Raise ValueError for what `load` could not restore, such as a scheduler of a user-defined class."""
+    for state in optimizers.values():
         OptimizerInitializer(state["call"])()
-        ActivationInitializer(None if (act_fn := model._layers()[name].act_fn) is None else str(act_fn))()
+    made, layers = saved_class(**arguments)._layers(), model._layers()
+    if made.keys() != layers.keys():
+        raise ValueError(f"layers must be those of the constructor to be saved, {[*made]}, got {[*layers]}")
+    for name, layer in layers.items():
+        made[name].set_params({"hyperparameters": _hyperparameters(layer)})
     for name, values in model.history_.items():
         if not all(isinstance(value, (int, float)) for value in values):
             raise ValueError(f"history_ must hold lists of numbers to be saved, got {values!r} under {name!r}")
 
 
 def load(classes: Mapping[str, type[AnyModel]], path: str | os.PathLike[str]) -> AnyModel:
-    """Make a model from a file that `save` wrote; `classes` are those that it may be of.
+    """Return the model that `save` wrote to a file; `classes` are the possible classes by name.
 
     Raises
     ------
@@ -78,33 +87,33 @@ def load(classes: Mapping[str, type[AnyModel]], path: str | os.PathLike[str]) ->
     """
     arrays, description = serialization.read(path)
     try:
-        if description["format"] == 1:  # which knew one class
+        if description["format"] == 1:  # knew only one class
             description["model"] = "BernoulliVAE"
-        model: Any = classes[description["model"]](**_with_tuples(description["arguments"], "encoder", "decoder"))
+        model = classes[description["model"]](**_with_tuples(description["arguments"], "encoder", "decoder"))
+        layers = model._layers()
         for name, hyperparameters in description["layers"].items():
-            model._layers()[name].set_params({"hyperparameters": _with_tuples(hyperparameters)})
+            layers[name].set_params({"hyperparameters": _with_tuples(hyperparameters)})
         rows, cols, channels = description["image_shape"]
         model._initialize((rows, cols, channels))
         for name, layer in _with_parameters(model).items():
             layer.set_params({"parameters": {key: arrays[f"{name}/{key}"] for key in layer.parameters}})
             layer.optimizer = _restored_optimizer(description["optimizers"][name], f"optimizer/{name}", arrays)
         for name in description["frozen"]:
-            model._layers()[name].freeze()
+            layers[name].freeze()
         model._rng, model._sampling_rng = (_restored_rng(state) for state in description["rng"])
         model.history_ = {name: [float(value) for value in values] for name, values in description["history"].items()}
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"{os.fspath(path)} is not a complete model file of cvae: {error}") from None
-    made: AnyModel = model
-    return made
+    return model
 
 
 def _hyperparameters(layer: LayerBase) -> dict[str, Any]:
-    """What describes a layer beside its arrays and optimizer: it may be changed after the model is made."""
+    """Return a layer's hyperparameters, which may have changed since the model was created, without the optimizer."""
     return {name: value for name, value in layer.hyperparameters.items() if name != "optimizer"}
 
 
 def _with_tuples(values: dict[str, Any], *lists: str) -> dict[str, Any]:
-    """Return the values with tuples for what JSON made lists of, except for those that were lists."""
+    """Return the values with JSON's lists turned back into tuples, except for those named in `lists`."""
     return {k: tuple(v) if isinstance(v, list) and k not in lists else v for k, v in values.items()}
 
 
@@ -117,12 +126,12 @@ def _restored_rng(state: dict[str, Any]) -> np.random.Generator:
     return rng
 
 
-def _with_parameters(model: Any) -> dict[str, LayerBase]:
+def _with_parameters(model: Core) -> dict[str, LayerBase]:
     return {name: layer for name, layer in model._layers().items() if layer.parameters}
 
 
 def _optimizer_state(optimizer: OptimizerBase, prefix: str, arrays: dict[str, Array]) -> dict[str, Any]:
-    """The optimizer as JSON; its arrays go to `arrays` under names that start with the prefix."""
+    """Return an optimizer's state for JSON and add its arrays to `arrays`, under names that start with `prefix`."""
     counts: dict[str, Any] = {}
     for name, state in optimizer.cache.items():
         for key, value in (state if isinstance(state, dict) else {"": state}).items():

@@ -9,18 +9,25 @@ Sources: Clevert et al. 2016 (ELU), Klambauer et al. 2017 (SELU), Hendrycks and 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cvae.nn.special_functions import logistic, logistic_grad, logistic_grad2, normal_cdf, normal_density
-from cvae.parsing import Parsable, check_bool, check_number
+from cvae.parsing import Constant, check_bool, check_number
+
+__all__ = [
+    "ACTIVATIONS", "ELU", "GELU", "SELU", "ActivationBase", "Affine", "Exponential", "HardSigmoid", "Identity",
+    "LeakyReLU", "ReLU", "Sigmoid", "SoftPlus", "Tanh",
+]  # fmt: skip
 
 Array = npt.NDArray[np.floating]
 
+Compiled = tuple[str, tuple[float, ...]]
+"""A name in `cvae._kernels.elementwise.activations` and as many constants as it says there."""
 
-class ActivationBase(Parsable, ABC):
+
+class ActivationBase(Constant, ABC):
     """Base of the activations.
 
     ``fn``, ``grad`` and ``grad2`` take a number, a list or an array of any shape and return an
@@ -59,10 +66,14 @@ class ActivationBase(Parsable, ABC):
         """Return the second derivative at the pre-activations `x`; errors as in `fn`."""
         return _evaluate(self._grad2, x)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in vars(self):
-            raise AttributeError(f"{name} of an activation cannot change; give the layer another one as its act_fn")
-        super().__setattr__(name, value)
+    @property
+    def compiled(self) -> Compiled | None:
+        """The compiled function that layers run, and its constants; None: they call `fn` and `grad`."""
+        # A subclass may have other formulas than the class whose function this is.
+        return self._compiled() if "_compiled" in vars(type(self)) else None
+
+    def _compiled(self) -> Compiled | None:
+        return None
 
     def __hash__(self) -> int:
         return hash((type(self), *self.arguments.values()))
@@ -106,6 +117,9 @@ class Sigmoid(ActivationBase):
     >>> float(Sigmoid().fn(0))
     0.5
     """
+
+    def _compiled(self) -> Compiled:
+        return "sigmoid", ()
 
     def _fn(self, x: Array) -> Array:
         return logistic(x)
@@ -152,6 +166,9 @@ class LeakyReLU(_PiecewiseLinear):
     def __init__(self, alpha: float = 0.3) -> None:
         self.alpha = check_number("alpha", alpha)
 
+    def _compiled(self) -> Compiled:
+        return "leaky_relu", (self.alpha,)
+
     def _fn(self, x: Array) -> Array:
         return np.where(x < 0, self.alpha * x, x)
 
@@ -166,7 +183,7 @@ class GELU(ActivationBase):
     ----------
     approximate : bool
         True: Phi(z) is approximated by (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))) / 2, and the
-        derivatives are those of the approximation. False: the exact Phi, far slower here.
+        derivatives are those of the approximation. False: the exact Phi, slower here.
 
     Examples
     --------
@@ -176,6 +193,9 @@ class GELU(ActivationBase):
 
     def __init__(self, approximate: bool = True) -> None:
         self.approximate = check_bool("approximate", approximate)
+
+    def _compiled(self) -> Compiled:
+        return ("gelu" if self.approximate else "gelu_exact"), ()
 
     def _fn(self, x: Array) -> Array:
         phi = logistic(_gelu_argument(x)[0]) if self.approximate else normal_cdf(x)
@@ -220,11 +240,14 @@ class Tanh(ActivationBase):
     1.0
     """
 
+    def _compiled(self) -> Compiled:
+        return "tanh", ()
+
     def _fn(self, x: Array) -> Array:
         return np.tanh(x)
 
     def _grad(self, x: Array) -> Array:
-        return 1 - np.tanh(x) ** 2
+        return 4 * logistic_grad(2 * x)
 
     def _grad2(self, x: Array) -> Array:
         return -2 * np.tanh(x) * self._grad(x)
@@ -246,6 +269,9 @@ class Affine(_PiecewiseLinear):
     def __init__(self, slope: float = 1, intercept: float = 0) -> None:
         self.slope = check_number("slope", slope)
         self.intercept = check_number("intercept", intercept)
+
+    def _compiled(self) -> Compiled:
+        return "affine", (self.slope, self.intercept)
 
     def _fn(self, x: Array) -> Array:
         return self.slope * x + self.intercept
@@ -290,6 +316,9 @@ class ELU(ActivationBase):
     def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = check_number("alpha", alpha)
 
+    def _compiled(self) -> Compiled:
+        return "elu", (self.alpha,)
+
     def _fn(self, x: Array) -> Array:
         return _elu(x, self.alpha)
 
@@ -308,6 +337,9 @@ class Exponential(ActivationBase):
     >>> float(Exponential().grad2(0))
     1.0
     """
+
+    def _compiled(self) -> Compiled:
+        return "exponential", ()
 
     def _fn(self, x: Array) -> Array:
         return np.exp(x)
@@ -330,6 +362,9 @@ class SELU(ActivationBase):
     _scale = 1.0507009873554805
     _alpha = 1.6732632423543772
 
+    def _compiled(self) -> Compiled:
+        return "selu", (self._scale * self._alpha, self._scale)
+
     def _fn(self, x: Array) -> Array:
         return self._scale * _elu(x, self._alpha)
 
@@ -351,6 +386,9 @@ class HardSigmoid(_PiecewiseLinear):
 
     label = "Hard Sigmoid"
 
+    def _compiled(self) -> Compiled:
+        return "hard_sigmoid", ()
+
     def _fn(self, x: Array) -> Array:
         line: Array = 0.2 * x + 0.5
         return np.clip(line, 0, 1)
@@ -367,6 +405,9 @@ class SoftPlus(ActivationBase):
     >>> float(SoftPlus().fn(1000))
     1000.0
     """
+
+    def _compiled(self) -> Compiled:
+        return "softplus", ()
 
     def _fn(self, x: Array) -> Array:
         return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))

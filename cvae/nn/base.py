@@ -1,7 +1,8 @@
-"""numpy-ml's interface of a layer, written once on top of the protocol that the engine uses.
+"""numpy-ml's layer interface, implemented once on top of the protocol that the engine uses.
 
-A new layer keeps its constructor's arguments in attributes of the same names, and gives what `cvae.nn.protocol.Layer`
-leaves open: `output_shape`, `record_forward` and `record_backward`, and `saved` and `initialize` where it needs them.
+A new layer stores its constructor arguments in attributes of the same names and implements what
+`cvae.nn.protocol.Layer` leaves open: `output_shape`, `record_forward`, `record_backward` and, if needed, `saved` and
+`initialize`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from cvae.undo import undone_on_error
 
 
 class Retained(NamedTuple):
-    """What a forward pass keeps for the backward pass, and for who asks for derived variables."""
+    """What a forward pass keeps for the backward pass and for `derived_variables`."""
 
     X: Array
     Y: Array
@@ -37,28 +38,38 @@ class LayerBase(Layer, ABC):
     Parameters
     ----------
     optimizer : str, dict, optimizer or None
-        How `update` changes the parameters. An optimizer instance is copied. None is plain SGD or, in a model, the
+        How `update` changes the parameters. An optimizer instance is copied. None means plain SGD or, in a model, the
         model's optimizer.
     dtype : {"float32", "float64"}
-        Of parameters, activations and gradients; inputs are converted to it. In a model, the model's dtype rules.
+        Of parameters, activations and gradients; inputs are converted to it. A model overrides it with its own.
     random_state : int, numpy.random.Generator or None
-        Source of the starting parameters. None is fresh entropy or, in a model, the model's generator.
+        Source of the starting parameters. None means fresh entropy or, in a model, the model's generator.
 
     Attributes
     ----------
     X : list of arrays
-        The inputs that `forward` retained, each waiting for a gradient.
+        The inputs that `forward` retained, each for one gradient.
     parameters, gradients : dict of arrays
         Parameters by name, and the sums of their gradients since the last `flush_gradients`.
     derived_variables : dict of lists
-        numpy-ml's intermediate values, an entry for each retained input; computed when they are asked for.
+        numpy-ml's intermediate values, an entry for each retained input, computed on demand.
     trainable : bool
-        False after `freeze`: gradients pass through, parameters stay as they are.
+        False after `freeze`: gradients pass through, parameters do not change.
     """
 
     input_ndim: int | None = None
     derived_names: tuple[str, ...] = ()
-    size_names: tuple[str, ...] = ()  # attributes that follow from the first input, and belong to `hyperparameters`
+    size_names: tuple[str, ...] = ()  # attributes set by the first input that are hyperparameters
+
+    def __init_subclass__(cls) -> None:
+        """Have a subclass that overrides the backward pass share no memory unless it says so itself."""
+        for method, name, safe in (
+            ("record_backward", "needs_output", True),
+            ("record_backward", "overwrites_input", False),
+            ("record_affine_backward", "overwrites_input", False),
+        ):
+            if method in vars(cls) and name not in vars(cls):
+                setattr(cls, name, safe)
 
     def __init__(self, optimizer: Any = None, *, dtype: npt.DTypeLike = "float32", random_state: Any = None) -> None:
         self.optimizer = OptimizerInitializer(optimizer)()
@@ -75,15 +86,11 @@ class LayerBase(Layer, ABC):
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        """The constructor's arguments and what follows from them, with the state of the optimizer."""
+        """The constructor arguments and the sizes, with the state of the optimizer."""
         names = [name for name in inspect.signature(type(self)).parameters if name != "random_state"]
         values = {name: getattr(self, name) for name in (*names, *self.size_names)}
         optimizer = self.optimizer
-        state = {
-            "cache": optimizer.cache,
-            "hyperparameters": optimizer.hyperparameters,
-            "cur_step": optimizer.cur_step,
-        }
+        state = {"cache": optimizer.cache, "hyperparameters": optimizer.hyperparameters, "cur_step": optimizer.cur_step}
         if "act_fn" in values and self.act_fn is not None:
             values["act_fn"] = str(self.act_fn)
         return {**values, "layer": type(self).__name__, "dtype": self.dtype.name, "optimizer": state}
@@ -91,23 +98,28 @@ class LayerBase(Layer, ABC):
     @property
     def X(self) -> list[Array]:
         """The inputs that `forward` retained."""
-        return [each.X for each in self._passes()]
+        return [retained.X for retained in self._retained_passes()]
 
     @property
     def derived_variables(self) -> dict[str, list[Any]]:
         """numpy-ml's intermediate values by name, an entry for each retained input."""
         if not self.is_initialized:
             return {}
-        for each in self._passes():
+        for each in self._retained_passes():
             if not each.derived:
                 each.derived.update(self._derive(each))
         return {name: [each.derived[name] for each in self._retained] for name in self.derived_names}
 
     def recall_with(self, recall: Callable[[], None] | None) -> None:
-        """Have `recall` run `forward` if somebody asks for what a forward pass of a whole model retained."""
+        """Let `recall` run `forward` when the retained passes are requested after a forward pass of a whole model."""
         self._recall = recall
 
-    def _passes(self) -> list[Retained]:
+    @property
+    def has_retained(self) -> bool:
+        """Whether a forward pass waits for its gradient."""
+        return bool(self._retained) or self._recall is not None
+
+    def _retained_passes(self) -> list[Retained]:
         """Return the retained forward passes."""
         if self._recall is not None:
             recall, self._recall = self._recall, None
@@ -115,7 +127,7 @@ class LayerBase(Layer, ABC):
         return self._retained
 
     def _derive(self, retained: Retained) -> dict[str, Any]:
-        """Return the values of `derived_names` for a retained forward pass."""
+        """Return the values named by `derived_names` for a retained forward pass."""
         return {}
 
     def forward(self, X: npt.ArrayLike, retain_derived: bool = True) -> Array:
@@ -124,7 +136,7 @@ class LayerBase(Layer, ABC):
         Parameters
         ----------
         X : array
-            A batch; the first axis is the examples'.
+            A batch, with the examples along the first axis.
         retain_derived : bool
             Whether to keep what `backward` needs.
 
@@ -142,7 +154,7 @@ class LayerBase(Layer, ABC):
             Y = np.empty(shape, self.dtype)
             run(self.record_forward, X, Y, saved, training=retain_derived)
         if retain_derived:
-            self._passes().append(Retained(X, Y.copy() if self.needs_output else Y, saved, {}))
+            self._retained_passes().append(Retained(X, Y.copy() if self.needs_output else Y, saved, {}))
         return Y
 
     def backward(self, dLdy: npt.ArrayLike | Sequence[Array], retain_grads: bool = True) -> Any:
@@ -151,9 +163,9 @@ class LayerBase(Layer, ABC):
         Parameters
         ----------
         dLdy : array, or list of arrays
-            The gradient with respect to each output, one for each retained `forward`, in their order.
+            The gradient with respect to each output, one for each retained `forward`, in order.
         retain_grads : bool
-            Whether the parameters' gradients are added to `gradients`.
+            Whether to add the parameters' gradients to `gradients`.
 
         Returns
         -------
@@ -164,9 +176,9 @@ class LayerBase(Layer, ABC):
         RuntimeError
             If no input was retained.
         ValueError
-            If the number or a shape of the gradients is not that of the outputs.
+            If the gradients differ from the outputs in number or in a shape.
         """
-        retained = self._passes()
+        retained = self._retained_passes()
         if not retained:
             raise RuntimeError("backward needs a forward with retain_derived=True before it, got none")
         grads = list(dLdy) if isinstance(dLdy, (list, tuple)) else [dLdy]
@@ -189,26 +201,26 @@ class LayerBase(Layer, ABC):
         return dX
 
     def update(self, cur_loss: float | None = None) -> None:
-        """Take an optimizer step with the gathered gradients, then flush them; a frozen layer only flushes.
+        """Take an optimizer step with the accumulated gradients, then flush them; a frozen layer only flushes.
 
-        All parameters change in place, or none after an error.
+        All parameters change in place; none changes if an error is raised.
         """
         if self.trainable:
             Updates().apply([self], cur_loss)
         self.flush_gradients()
 
     def flush_gradients(self) -> None:
-        """Forget the retained inputs and derived values and set the gradients to zero."""
+        """Discard the retained inputs and derived values and set the gradients to zero."""
         self._retained, self._recall = [], None
         for grad in self.gradients.values():
             grad.fill(0)
 
     def freeze(self) -> None:
-        """Keep the parameters as they are from now on; gradients still pass through."""
+        """Stop changing the parameters; gradients still pass through."""
         self.trainable = False
 
     def unfreeze(self) -> None:
-        """Train the parameters again."""
+        """Resume changing the parameters."""
         self.trainable = True
 
     def summary(self) -> dict[str, Any]:
@@ -222,7 +234,7 @@ class LayerBase(Layer, ABC):
         Parameters
         ----------
         summary_dict : dict
-            Its "parameters" and "hyperparameters" and its other entries are taken together.
+            The entries of its "parameters" and "hyperparameters", together with its other entries.
 
         Returns
         -------
@@ -231,7 +243,7 @@ class LayerBase(Layer, ABC):
         Raises
         ------
         ValueError
-            If a name is not known, a parameter's shape does not fit, or the summary is another layer's.
+            If a name is unknown, a parameter's shape does not fit, or the summary is of another kind of layer.
         """
         values = {k: v for k, v in summary_dict.items() if k not in ("parameters", "hyperparameters")}
         values |= summary_dict.get("hyperparameters", {})
@@ -254,18 +266,25 @@ class LayerBase(Layer, ABC):
         return self
 
     def join(self, *, optimizer: Any, dtype: npt.DTypeLike, rng: np.random.Generator) -> None:
-        """Become a part of a model: take its dtype and, unless the constructor was given them, optimizer and generator.
+        """Take a model's dtype and, unless the constructor was given them, a copy of its optimizer and its generator.
 
-        The generator is shared with the model's other layers; the optimizer is a copy.
+        The generator is shared with the model's other layers.
         """
-        if not self._has_own_optimizer:
-            self.optimizer = OptimizerInitializer(optimizer)()
+        self.take_optimizer(optimizer)
         if not self._has_own_rng:
             self.rng = rng
-        self._set_dtype(check_dtype(dtype))
+        given = {name: value for name, value in self.parameters.items() if value is not None}
+        self.dtype = check_dtype(dtype)
+        if given:
+            self._set_parameters(given)
+
+    def take_optimizer(self, optimizer: Any) -> None:
+        """Take a copy of a model's optimizer, unless the constructor was given one."""
+        if not self._has_own_optimizer:
+            self.optimizer = OptimizerInitializer(optimizer)()
 
     def _check_sizes(self) -> None:
-        """TypeError or ValueError if the hyperparameters are not valid or do not fit the parameters."""
+        """Raise TypeError or ValueError if the hyperparameters are invalid or do not fit the parameters."""
 
     def _set_hyperparameter(self, name: str, value: Any) -> None:
         if name == "act_fn" and self.act_fn is not None:
@@ -284,7 +303,7 @@ class LayerBase(Layer, ABC):
         self.dtype = dtype
 
     def _set_parameters(self, parameters: Mapping[str, npt.ArrayLike]) -> None:
-        """Take copies of the parameters given; the sizes that the layer has not been told follow from them."""
+        """Copy the given parameters; they determine the sizes that are still open."""
         raise ValueError(f"parameters must be empty, got {sorted(parameters)}")
 
     def _check_input(self, X: npt.ArrayLike) -> Array:
@@ -303,11 +322,11 @@ class LayerBase(Layer, ABC):
         return dY
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what belongs to the model that the layer is a part of."""
-        return {**vars(self), "_recall": None}
+        """Leave out what refers to the model that contains the layer."""
+        return {**vars(self), "_recall": None, "_retained": []}
 
     def __repr__(self) -> str:
-        """Return the call string that makes a layer of the same arguments, without those that are the defaults."""
+        """Return the call string of the layer, without arguments that have their default values."""
         values = {**self.hyperparameters, "optimizer": str(self.optimizer) if self._has_own_optimizer else None}
         shown = [
             f"{name}={values[name]!r}"

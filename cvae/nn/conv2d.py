@@ -42,25 +42,25 @@ class Conv2D(WeightedLayer):
         Number of output channels.
     kernel_shape : int or (rows, cols)
     pad : int, "same", "valid", (rows, cols) or (top, bottom, left, right)
-        Zeros around the image; "same" keeps its size whatever the stride (see `cvae.nn.geometry.resolve_pad`).
+        Zeros around the image; "same" keeps its size for any stride (see `cvae.nn.geometry.resolve_pad`).
     stride : int
     dilation : int
         Zeros between the kernel's elements; 0 is an ordinary convolution.
     act_fn : str, activation or None
-        None is the identity.
+        None means the identity.
     optimizer : str, dict, optimizer or None
     init : str
-        How the weights start (see `cvae.nn.initializers.WeightInitializer`).
+        Distribution of the starting weights (see `cvae.initializers.WeightInitializer`).
     algorithm : {"auto", "direct", "winograd"}
-        How to convolve.  Winograd's algorithm takes a fraction of the multiplications, for stride 1, no dilation and
-        kernels up to 5x5, with a rounding error of about 3e-6 instead of 4e-7 in float32; "auto" takes what is faster.
+        Winograd's algorithm takes a fraction of the multiplications, for stride 1, no dilation and kernels up to 5x5,
+        with a rounding error of about 3e-6 instead of 4e-7 in float32; "auto" chooses the faster one.
     dtype : {"float32", "float64"}
     random_state : int, numpy.random.Generator or None
-        Where the weights are drawn from.
+        Source of the starting weights.
 
     Notes
     -----
-    Parameters are W (kernel_rows, kernel_cols, in_ch, out_ch) and b (1, 1, 1, out_ch); they are created by the first
+    The parameters W (kernel_rows, kernel_cols, in_ch, out_ch) and b (1, 1, 1, out_ch) are created by the first
     `forward`, which sets in_ch.
 
     Examples
@@ -114,18 +114,14 @@ class Conv2D(WeightedLayer):
         return resolve_pad(self.pad, (in_shape[1], in_shape[2]), self.kernel_shape, self.stride, self.dilation)
 
     def output_shape(self, in_shape: Shape) -> Shape:
-        rows_cols = conv_output_shape(
-            (in_shape[1], in_shape[2]), self.kernel_shape, self.stride, self._pad4(in_shape), self.dilation
-        )
-        return in_shape[0], *rows_cols, self.out_ch
+        n, rows, cols, _ = in_shape
+        size = conv_output_shape((rows, cols), self.kernel_shape, self.stride, self._pad4(in_shape), self.dilation)
+        return n, *size, self.out_ch
 
     def _weight_shape(self, in_shape: Shape) -> Shape:
         if self.in_ch is not None and self.in_ch != in_shape[3]:
             raise ValueError(f"X must have {self.in_ch} channels, got {in_shape[3]}")
         return *self.kernel_shape, in_shape[3], self.out_ch
-
-    def _bias_shape(self) -> Shape:
-        return 1, 1, 1, self.out_ch
 
     def _take_sizes(self, W_shape: Shape) -> None:
         if len(W_shape) != 4 or W_shape[:2] != self.kernel_shape or W_shape[3] != self.out_ch:
@@ -139,33 +135,29 @@ class Conv2D(WeightedLayer):
         return {**super()._derive(retained), "out_rows": rows, "out_cols": cols}
 
     def fuse(self, above: Layer, in_shape: Shape) -> Layer | None:
-        """Return the fused block of this layer and the max pooling above it, where that is faster."""
-        # Subclasses may compute something else.
+        # Exact types, since subclasses may compute something else.
         if type(self) is Conv2D and type(above) is Pool2D and ConvPool.suits(self, above, in_shape):
             return ConvPool(self, above)
         return None
 
     def uses_winograd(self, in_shape: Shape, *, forward: bool) -> bool:
-        """Whether inputs of this shape go through Winograd's algorithm, forward or backward.
+        """Return whether inputs of this shape go through Winograd's algorithm, forward or backward.
 
-        ValueError if it is asked for and cannot.
+        Raise ValueError if it was requested but does not apply.
         """
-        possible = self.stride == 1 and self.dilation == 0 and max(self.kernel_shape) <= winograd.MAX_KERNEL
-        if self.algorithm == "winograd" and not possible:
-            raise ValueError(
-                "algorithm 'winograd' must have stride 1, dilation 0 and a kernel of at most "
-                f"{winograd.MAX_KERNEL}x{winograd.MAX_KERNEL}, got stride {self.stride}, dilation {self.dilation} and "
-                f"{self.kernel_shape}"
-            )
-        if self.algorithm == "auto":
-            _, rows, cols, _ = self.output_shape(in_shape)
-            if forward and in_shape[3] <= FEW_CHANNELS:
-                return possible and winograd_rows_are_faster((rows, cols), self.kernel_shape)
-            return possible and winograd_is_faster((rows, cols), self.kernel_shape, in_shape[3], self.out_ch)
-        return self.algorithm == "winograd"
+        _, rows, cols, out_ch = self.output_shape(in_shape)
+        return chooses_winograd(
+            self.algorithm,
+            self.kernel_shape,
+            self.stride,
+            self.dilation,
+            out_shape=(rows, cols),
+            channels=(in_shape[3], out_ch),
+            forward=forward,
+        )
 
     def padding(self, in_shape: Shape) -> dict[str, int]:
-        """The rows and columns of zeros before an input of this shape, as the kernels take them."""
+        """Return the rows and columns of zeros before an input of this shape, as arguments of the kernels."""
         top, _, left, _ = self._pad4(in_shape)
         return {"pad_top": top, "pad_left": left}
 
@@ -192,12 +184,49 @@ class Conv2D(WeightedLayer):
             conv2d.conv2d_grad_input(program, dx, dz, self.W, **spacing, **pad)
 
 
-def winograd_is_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int], in_ch: int, out_ch: int) -> bool:
-    """Whether Winograd's algorithm takes less time than the direct one; stride 1, no dilation, kernels up to 5x5.
+def chooses_winograd(
+    algorithm: str,
+    kernel_shape: tuple[int, int],
+    stride: int,
+    dilation: int,
+    *,
+    out_shape: tuple[int, int],
+    channels: tuple[int, int],
+    forward: bool,
+) -> bool:
+    """Whether a convolution goes through Winograd's algorithm; ValueError if it is asked for and cannot.
 
-    Both are counted in multiplications an image.  Direct: each output pixel takes kernel elements x in_ch x out_ch.
-    Winograd: each tile of 8x8 frequencies takes 64 x in_ch x out_ch, and the transforms as much as WINOGRAD_TRANSFORM
-    multiplications for each frequency and channel.  Channels count in whole vectors, of 16 for good measure.
+    Parameters
+    ----------
+    algorithm : {"auto", "direct", "winograd"}
+    kernel_shape, stride, dilation
+        As resolved.
+    out_shape : (rows, cols)
+        Of the convolution's output.
+    channels : (in_ch, out_ch)
+        Of the convolution.
+    forward : bool
+        Whether the forward pass is meant, or the backward pass.
+    """
+    possible = stride == 1 and dilation == 0 and max(kernel_shape) <= winograd.MAX_KERNEL
+    if algorithm == "winograd" and not possible:
+        raise ValueError(
+            "algorithm 'winograd' must have stride 1, dilation 0 and a kernel of at most "
+            f"{winograd.MAX_KERNEL}x{winograd.MAX_KERNEL}, got stride {stride}, dilation {dilation} and {kernel_shape}"
+        )
+    if algorithm == "auto":
+        if forward and channels[0] <= FEW_CHANNELS:
+            return possible and winograd_rows_are_faster(out_shape, kernel_shape)
+        return possible and winograd_is_faster(out_shape, kernel_shape, *channels)
+    return algorithm == "winograd"
+
+
+def winograd_is_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int], in_ch: int, out_ch: int) -> bool:
+    """Return whether Winograd's algorithm is faster than the direct one; stride 1, no dilation, kernels up to 5x5.
+
+    The costs are counted in multiplications per image. Direct: kernel elements x in_ch x out_ch per output pixel.
+    Winograd: 64 x in_ch x out_ch per tile of 8x8 frequencies, and as much as WINOGRAD_TRANSFORM multiplications per
+    frequency and channel for the transforms. Channels are rounded up to whole vectors of 16.
     """
     outputs = winograd.outputs(max(kernel_shape))
     tiles = math.ceil(out_shape[0] / outputs) * math.ceil(out_shape[1] / outputs)
@@ -207,10 +236,10 @@ def winograd_is_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int]
 
 
 def winograd_rows_are_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int]) -> bool:
-    """The same for the forward pass of at most FEW_CHANNELS, which goes along rows alone.
+    """Return the same for the forward pass of at most FEW_CHANNELS channels, which transforms rows only.
 
-    In multiplications for each output row, input and output channel: one for each tile, point and row of the kernel,
-    and WINOGRAD_ROWS_TRANSFORM for each tile and point; in the direct way one for each output and kernel element.
+    The costs are multiplications per output row, input and output channel. Winograd: one per tile, point and kernel
+    row, and WINOGRAD_ROWS_TRANSFORM per tile and point. Direct: one per output and kernel element.
     """
     outputs = winograd.outputs(kernel_shape[1])
     transformed = math.ceil(out_shape[1] / outputs) * 8 * (kernel_shape[0] + WINOGRAD_ROWS_TRANSFORM)

@@ -1,4 +1,4 @@
-"""The fused block: a convolution with ReLU and the max pooling above it, as one layer."""
+"""A convolution with ReLU and the max pooling above it, fused into one layer."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from cvae.nn.conv2d import Conv2D
     from cvae.nn.pool2d import Pool2D
 
-LARGEST_OUTPUT = 1 << 20  # bytes of the convolution's output for an image: two of them are to fit a core's cache
+LARGEST_OUTPUT = 1 << 20  # bytes of the convolution's output per image, so that two of them fit into a core's cache
 
 
 class ConvPool(Layer):
-    """A convolution and the pooling above it, whose numbers are those of the two layers one after the other.
+    """A fused convolution and pooling, with the same results as the two layers in sequence.
 
     Parameters
     ----------
     conv, pool : layers
-        Of which `suits` is true. The convolution's parameters are the block's.
+        For which `suits` is true. The block shares the convolution's parameters.
     """
 
     needs_output = False
@@ -34,39 +34,35 @@ class ConvPool(Layer):
 
     def __init__(self, conv: Conv2D, pool: Pool2D) -> None:
         self.conv, self.pool = conv, pool
-        self.parameters, self.gradients = conv.parameters, conv.gradients
-        self.optimizer, self.trainable, self.dtype = conv.optimizer, conv.trainable, conv.dtype
+        self.parameters, self.gradients, self.optimizer = conv.parameters, conv.gradients, conv.optimizer
+        self.trainable, self.dtype = conv.trainable, conv.dtype
 
     @staticmethod
     def suits(conv: Conv2D, pool: Pool2D, in_shape: Shape) -> bool:
-        """Return whether two layers that follow one another can be a block."""
+        """Return whether two consecutive layers can be fused."""
         _, rows, cols, channels = conv.output_shape(in_shape)
         fits = rows * cols * channels * conv.dtype.itemsize <= LARGEST_OUTPUT
         fits = fits and math.prod(pool.kernel_shape) <= conv_pool.LARGEST_WINDOW
         return fits and isinstance(conv.act_fn, ReLU) and pool.mode == "max"
 
     def output_shape(self, in_shape: Shape) -> Shape:
-        """Return the shape of the pooled output."""
         return self.pool.output_shape(self.conv.output_shape(in_shape))
 
     def initialize(self, in_shape: Shape) -> None:
-        """Initialize both layers."""
         self.conv.initialize(in_shape)
         self.pool.initialize(self.conv.output_shape(in_shape))
 
     def saved(self, in_shape: Shape) -> dict[str, tuple[Shape, npt.DTypeLike]]:
-        """Keep the place of each window's maximum, or that it is not positive."""
         return {"argmax": (self.output_shape(in_shape), np.uint8)}
 
     def record_forward(self, program: Program, x: Array, y: Array, saved: Arrays, *, training: bool) -> None:
-        """Record y = the pooled output."""
         how = self._geometry(x.shape, forward=True)
         conv_pool.forward(program, y, saved["argmax"], x, self.conv.W, self.conv.b, keep_weights=not training, **how)
 
     def record_backward(
         self, program: Program, dx: Array | None, dy: Array, x: Array, y: Array, saved: Arrays, grads: Arrays | None
     ) -> None:
-        """Record the gradients; the order in which the weights' are summed up depends on whether dx is wanted."""
+        # The summation order of the weights' gradients depends on whether dx is needed.
         if dx is None and grads is None:
             return
         if grads is None:
@@ -76,7 +72,7 @@ class ConvPool(Layer):
         conv_pool.backward(program, dx, dW, db, x, saved["argmax"], dy, self.conv.W, **how)
 
     def _geometry(self, in_shape: Shape, *, forward: bool) -> dict[str, Any]:
-        """Return where windows lie and how to convolve, as the kernels take it."""
+        """Return the windows' geometry and the choice of algorithm, as arguments of the kernels."""
         conv, middle = self.conv, self.conv.output_shape(in_shape)
         spacing = {"out_shape": middle[1:3], "stride": conv.stride, "dilation": conv.dilation}
         return {

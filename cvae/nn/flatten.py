@@ -1,4 +1,4 @@
-"""Reshaping of batches to two axes."""
+"""Flattening of batches to two axes."""
 
 import math
 from typing import Any
@@ -11,14 +11,14 @@ from cvae.nn.protocol import Array, Arrays, Shape
 
 
 class Flatten(LayerBase):
-    """Flattens a batch to two axes, in C order (rows, cols, channels).
+    """A batch reshaped to two axes, in C order (rows, cols, channels).
 
     Parameters
     ----------
     keep_dim : {"first", "last", -1}
-        The axis that stays: "first" gives (n, -1), "last" (-1, channels), and -1 one row (1, -1).
+        The axis that is kept: "first" gives (n, -1), "last" (-1, channels), and -1 a single row (1, -1).
     optimizer : str, dict, optimizer or None
-        Without use: the layer has no parameters.
+        Unused: the layer has no parameters.
     dtype : {"float32", "float64"}
 
     Examples

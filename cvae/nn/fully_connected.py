@@ -19,19 +19,19 @@ class FullyConnected(WeightedLayer):
     Parameters
     ----------
     n_out : int or None
-        Number of outputs; None has to be replaced, by setting the attribute, before the first `forward`.
+        Number of outputs; if None, the attribute must be set before the first `forward`.
     act_fn : str, activation or None
-        None is the identity.
+        None means the identity.
     init : str
-        How the weights start (see `cvae.nn.initializers.WeightInitializer`).
+        Distribution of the starting weights (see `cvae.initializers.WeightInitializer`).
     optimizer : str, dict, optimizer or None
     dtype : {"float32", "float64"}
     random_state : int, numpy.random.Generator or None
-        Where the weights are drawn from.
+        Source of the starting weights.
 
     Notes
     -----
-    Parameters are W (n_in, n_out) and b (1, n_out); they are created by the first `forward`, which sets n_in.
+    The parameters W (n_in, n_out) and b (1, n_out) are created by the first `forward`, which sets n_in.
 
     Examples
     --------
@@ -78,9 +78,6 @@ class FullyConnected(WeightedLayer):
             raise ValueError(f"X must have {self.n_in} columns, got {in_shape[1]}")
         return in_shape[1], self._outputs()
 
-    def _bias_shape(self) -> Shape:
-        return 1, self._outputs()
-
     def _take_sizes(self, W_shape: Shape) -> None:
         if len(W_shape) != 2 or (self.n_out is not None and W_shape[1] != self.n_out):
             raise ValueError(f"W must have the shape {('n_in', self.n_out)}, got {W_shape}")
@@ -97,16 +94,19 @@ class FullyConnected(WeightedLayer):
         dW, db = (None, None) if grads is None else (grads["W"], grads["b"].reshape(-1))
         dense.dense_backward(program, dx, dW, db, x, dz, self.W, skip_dead=self._has_dead_units)
 
-    def record_affine_descent(self, program: Program, dx: Array | None, dz: Array, x: Array, updates: Updates) -> None:
+    def record_descent(
+        self, program: Program, dx: Array | None, dy: Array, x: Array, y: Array, saved: Arrays, updates: Updates
+    ) -> None:
         update = updates.of(self, "W")
-        if update is None:
-            super().record_affine_descent(program, dx, dz, x, updates)
+        if update is None or type(self) is not FullyConnected:  # a subclass may compute something else
+            super().record_descent(program, dx, dy, x, y, saved, updates)
             return
+        self._record_activation_backward(program, dy, y, saved)
         db = self.gradients["b"].reshape(-1)
-        dense.dense_backward(program, dx, None, db, x, dz, self.W, skip_dead=self._has_dead_units, update=update)
+        dense.dense_backward(program, dx, None, db, x, dy, self.W, skip_dead=self._has_dead_units, update=update)
         updates.record(program, self, ["b"])
 
     @property
     def _has_dead_units(self) -> bool:
-        """Whether units are likely that have no gradient in a whole batch."""
+        """Whether some units are likely to have zero gradients in a whole batch."""
         return isinstance(self.act_fn, ReLU)

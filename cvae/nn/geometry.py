@@ -252,11 +252,7 @@ def conv_output_shape(
 
 
 def calc_conv_out_dims(
-    X_shape: Sequence[int],
-    W_shape: Sequence[int],
-    stride: IntOrPair = 1,
-    pad: Pad = 0,
-    dilation: SupportsIndex = 0,
+    X_shape: Sequence[int], W_shape: Sequence[int], stride: IntOrPair = 1, pad: Pad = 0, dilation: SupportsIndex = 0
 ) -> tuple[int, int, int, int]:
     """Return the shape of a convolution's output.
 
@@ -329,11 +325,7 @@ def calc_pad_dims_2D(
 
 
 def _pad_to_reach(
-    in_shape: Shape2D,
-    out_shape: Shape2D,
-    kernel_shape: IntOrPair,
-    stride: IntOrPair,
-    dilation: SupportsIndex,
+    in_shape: Shape2D, out_shape: Shape2D, kernel_shape: IntOrPair, stride: IntOrPair, dilation: SupportsIndex
 ) -> Pad4:
     span = kernel_span(kernel_shape, dilation)
     stride = resolve_stride(stride)

@@ -1,4 +1,4 @@
-"""What layers are made from: activations, schedulers, optimizers and starting weights by name.
+"""Activations, schedulers, optimizers and starting weights by name.
 
 Sources: Glorot and Bengio 2010 (glorot_*), He et al. 2015 (he_*, and the gain of leaky ReLU).
 """
@@ -16,16 +16,18 @@ from cvae.optim.optimizers import OPTIMIZERS, SGD
 from cvae.optim.schedulers import SchedulerBase, make_scheduler
 from cvae.parsing import object_from_call, object_from_hyperparameters
 
+__all__ = ["ActivationInitializer", "OptimizerInitializer", "SchedulerInitializer", "WeightInitializer", "calc_fan"]
+
 Array = npt.NDArray[np.floating]
 
 
 class ActivationInitializer:
-    """Makes activations.
+    """Factory of activations.
 
     Parameters
     ----------
     param : ActivationBase, str or None
-        An activation (used as it is), a call string, or None for the identity. Case, spaces,
+        An activation (returned unchanged), a call string, or None for the identity. Case, spaces,
         ``_`` and ``-`` in the name do not matter.
 
     Raises
@@ -56,12 +58,12 @@ class ActivationInitializer:
 
 
 class SchedulerInitializer:
-    """Makes schedulers.
+    """Factory of schedulers.
 
     Parameters
     ----------
     param : SchedulerBase, str, mapping or None
-        A scheduler (used as it is), a call string, a mapping with the scheduler's
+        A scheduler (returned unchanged), a call string, a mapping with the scheduler's
         ``"hyperparameters"``, or None for a constant rate.
     lr : float, optional
         The constant rate, >= 0; used only if `param` is None.
@@ -79,11 +81,7 @@ class SchedulerInitializer:
     ConstantScheduler(lr=0.1)
     """
 
-    def __init__(
-        self,
-        param: SchedulerBase | str | Mapping[str, Any] | None = None,
-        lr: float | None = None,
-    ) -> None:
+    def __init__(self, param: SchedulerBase | str | Mapping[str, Any] | None = None, lr: float | None = None) -> None:
         self.param = param
         self.lr = lr
 
@@ -93,13 +91,13 @@ class SchedulerInitializer:
 
 
 class OptimizerInitializer:
-    """Makes optimizers, a new one at each call, so that no two layers share their state.
+    """Factory of optimizers, a new one per call, so that no two layers share their state.
 
     Parameters
     ----------
     param : OptimizerBase, str, mapping or None
         An optimizer (copied, with its state), a call string, a mapping with the optimizer's
-        ``"hyperparameters"`` and perhaps its ``"cache"``, or None for the default SGD.
+        ``"hyperparameters"`` and optionally its ``"cache"``, or None for the default SGD.
 
     Raises
     ------
@@ -165,7 +163,7 @@ def calc_fan(shape: Sequence[int]) -> tuple[int, int]:
 
 
 class WeightInitializer:
-    """Draws starting weights.
+    """Random starting weights.
 
     ==============  ==============================================================
     mode            distribution
@@ -214,6 +212,7 @@ class WeightInitializer:
         shape: Sequence[int],
         rng: np.random.Generator | None = None,
         dtype: npt.DTypeLike = np.float64,
+        fan: tuple[float, float] | None = None,
     ) -> Array:
         """Draw an array of weights.
 
@@ -222,9 +221,11 @@ class WeightInitializer:
         shape : 2 to 4 ints
             See `calc_fan`.
         rng : numpy.random.Generator, optional
-            Source of the numbers; None: a new one with fresh entropy.
+            Source of the numbers; None means a new one with fresh entropy.
         dtype : float32 or float64
-            The numbers are drawn in float64 and then rounded, so both start from the same ones.
+            The numbers are drawn in float64 and then rounded, so they are the same for both.
+        fan : (fan_in, fan_out), optional
+            Where they do not follow from the shape in the way of `calc_fan`.
 
         Returns
         -------
@@ -243,10 +244,13 @@ class WeightInitializer:
             raise TypeError(f"rng must be a numpy.random.Generator or None, got {rng!r}")
         if np.dtype(dtype) not in (np.float32, np.float64):
             raise TypeError(f"dtype must be float32 or float64, got {dtype!r}")
-        fan_in, fan_out = calc_fan(shape)
-        draw, scale = _MODES[self.mode]
-        weights = scale(fan_in, fan_out, self.gain) * draw(rng, tuple(shape))
-        return weights.astype(dtype)
+        fan_in, fan_out = calc_fan(shape) if fan is None else fan
+        sigma = 1.0
+        if self.mode.startswith("glorot"):
+            sigma = self.gain * math.sqrt(2 / (fan_in + fan_out))
+        elif self.mode.startswith("he"):
+            sigma = math.sqrt(2 / fan_in)
+        return (sigma * _MODES[self.mode](rng, tuple(shape))).astype(dtype)
 
 
 def _gain(act_fn: ActivationBase) -> float:
@@ -274,27 +278,12 @@ def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array
     return values
 
 
-def _glorot_scale(fan_in: int, fan_out: int, gain: float) -> float:
-    return gain * math.sqrt(2 / (fan_in + fan_out))
-
-
-def _he_scale(fan_in: int, fan_out: int, gain: float) -> float:
-    return math.sqrt(2 / fan_in)
-
-
-def _unit_scale(fan_in: int, fan_out: int, gain: float) -> float:
-    return 1.0
-
-
-_Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]
-_Scale = Callable[[int, int, float], float]
-
-# For each mode, the distribution at sigma = 1 and the sigma that it is multiplied by.
-_MODES: dict[str, tuple[_Draw, _Scale]] = {
-    "glorot_uniform": (_uniform, _glorot_scale),
-    "glorot_normal": (_truncated_normal, _glorot_scale),
-    "he_uniform": (_uniform, _he_scale),
-    "he_normal": (_truncated_normal, _he_scale),
-    "std_normal": (_normal, _unit_scale),
-    "trunc_normal": (_truncated_normal, _unit_scale),
+# For each mode, the distribution at sigma = 1.
+_MODES: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
+    "glorot_uniform": _uniform,
+    "glorot_normal": _truncated_normal,
+    "he_uniform": _uniform,
+    "he_normal": _truncated_normal,
+    "std_normal": _normal,
+    "trunc_normal": _truncated_normal,
 }

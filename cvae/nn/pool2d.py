@@ -8,15 +8,7 @@ import numpy.typing as npt
 from cvae._kernels import pool2d
 from cvae._kernels.program import Program
 from cvae.nn.base import LayerBase, Retained
-from cvae.nn.geometry import (
-    IntOrPair,
-    Pad,
-    Pad4,
-    conv_output_shape,
-    resolve_kernel_shape,
-    resolve_pad,
-    resolve_stride,
-)
+from cvae.nn.geometry import IntOrPair, Pad, Pad4, conv_output_shape, resolve_kernel_shape, resolve_pad, resolve_stride
 from cvae.nn.protocol import Array, Arrays, Shape
 
 
@@ -29,12 +21,12 @@ class Pool2D(LayerBase):
         The window.
     stride : int
     pad : int, "same", "valid", (rows, cols) or (top, bottom, left, right)
-        As for `Conv2D`.  The zeros are part of the data: they take part in the maximum, and in the mean, whose
-        divisor is the window's size (PyTorch pads with minus infinity for the maximum).
+        As for `Conv2D`.  The zeros are part of the data: they enter the maximum, and the mean, whose divisor is always
+        the window's size (PyTorch pads with minus infinity for the maximum).
     mode : {"max", "average"}
-        Of several equal maxima the first in row-major order is taken; a window that holds NaN gives NaN.
+        Among equal maxima the first in row-major order counts; a window that contains NaN gives NaN.
     optimizer : str, dict, optimizer or None
-        Without use: the layer has no parameters.
+        Unused: the layer has no parameters.
     dtype : {"float32", "float64"}
 
     Examples
@@ -62,10 +54,9 @@ class Pool2D(LayerBase):
         dtype: npt.DTypeLike = "float32",
     ) -> None:
         super().__init__(optimizer, dtype=dtype)
-        self.mode = mode
         self.kernel_shape: Any = kernel_shape
         self.stride: Any = stride
-        self.pad = pad
+        self.pad, self.mode = pad, mode
         self._check_sizes()
         self.in_ch: int | None = None
         self.out_ch: int | None = None
@@ -88,22 +79,20 @@ class Pool2D(LayerBase):
         return resolve_pad(self.pad, (in_shape[1], in_shape[2]), self.kernel_shape, self.stride)
 
     def output_shape(self, in_shape: Shape) -> Shape:
-        rows_cols = conv_output_shape(
-            (in_shape[1], in_shape[2]), self.kernel_shape, self.stride, self._pad4(in_shape), operation="pooling"
-        )
-        return in_shape[0], *rows_cols, in_shape[3]
+        n, rows, cols, channels = in_shape
+        pad4 = self._pad4(in_shape)
+        size = conv_output_shape((rows, cols), self.kernel_shape, self.stride, pad4, operation="pooling")
+        return n, *size, channels
 
     def window(self, in_shape: Shape) -> dict[str, Any]:
-        """Where the windows lie in an input of this shape, as the kernels take it."""
+        """Return the windows' geometry in an input of this shape, as arguments of the kernels."""
         top, _, left, _ = self._pad4(in_shape)
         return {"kernel_shape": self.kernel_shape, "stride": self.stride, "pad_top": top, "pad_left": left}
 
     def saved(self, in_shape: Shape) -> dict[str, tuple[Shape, npt.DTypeLike]]:
-        """Keep the place of each window's maximum."""
         return {"argmax": (self.output_shape(in_shape), np.int32)} if self.mode == "max" else {}
 
     def record_forward(self, program: Program, x: Array, y: Array, saved: Arrays, *, training: bool) -> None:
-        """Record y = the maximum or mean of each window."""
         if self.mode == "max":
             pool2d.max_forward(program, y, saved["argmax"], x, **self.window(x.shape))
         else:
@@ -112,7 +101,6 @@ class Pool2D(LayerBase):
     def record_backward(
         self, program: Program, dx: Array | None, dy: Array, x: Array, y: Array, saved: Arrays, grads: Arrays | None
     ) -> None:
-        """Record the gradient with respect to the input."""
         if dx is None:
             return
         if self.mode == "max":

@@ -1,7 +1,7 @@
-"""What a layer is to the engine: shapes, the memory it needs, and the recording of its passes.
+"""The layer protocol of the engine: shapes, memory needs and the recording of the passes.
 
 A layer records its work once, for given arrays, in a program that then runs many times. All arrays are C-contiguous and
-of the layer's dtype; the first axis is the examples'.
+of the layer's dtype, with the examples along the first axis.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ Arrays = Mapping[str, Array]
 
 
 class Layer(Optimized, ABC):
-    """Protocol of layers; `cvae.layers.LayerBase` adds numpy-ml's interface to it.
+    """Protocol of layers, to which `cvae.layers.LayerBase` adds numpy-ml's interface.
 
     Attributes
     ----------
     parameters, gradients : dict of arrays
-        Parameters by name (None until `initialize`), and the gradients of those that an optimizer moves.
+        Parameters by name (None until `initialize`), and the gradients of those that the optimizer updates.
     optimizer : OptimizerBase
-        Moves the parameters.
+        Updates the parameters.
     trainable : bool
-        Whether it does.
+        Whether the parameters are updated.
     dtype : numpy.dtype
         Of parameters, activations and gradients.
     needs_output : bool
-        Whether the backward pass reads `y`; where it does not, `dy` may be stored in its place.
+        Whether the backward pass reads `y`; if not, `dy` may be stored in the same memory.
     overwrites_input : bool
-        Whether the backward pass may be given the same memory as `dx` and `x`.
+        Whether the backward pass allows `dx` and `x` to be the same memory.
     is_view : bool
-        Whether the output is the input in another shape: then nothing is recorded.
+        Whether the output is a reshaped view of the input, for which nothing is recorded.
     """
 
     trainable: bool
@@ -51,27 +51,27 @@ class Layer(Optimized, ABC):
 
     @abstractmethod
     def output_shape(self, in_shape: Shape) -> Shape:
-        """Return the shape of the output for an input of shape `in_shape`; ValueError if there is none."""
+        """Return the shape of the output for an input of shape `in_shape`; raise ValueError if there is none."""
 
     def initialize(self, in_shape: Shape) -> None:
-        """Create the parameters for inputs of shape `in_shape`; if they exist, check that they fit (ValueError)."""
+        """Create the parameters for inputs of shape `in_shape`, or raise ValueError if existing ones do not fit."""
 
     def saved(self, in_shape: Shape) -> dict[str, tuple[Shape, npt.DTypeLike]]:
-        """Return the shapes and dtypes of the arrays that the forward pass leaves for the backward pass."""
+        """Return the shapes and dtypes of the arrays that the forward pass stores for the backward pass."""
         return {}
 
     @abstractmethod
     def record_forward(self, program: Program, x: Array, y: Array, saved: Arrays, *, training: bool) -> None:
-        """Record y = the output for x.
+        """Record the computation of the output y from x.
 
         Parameters
         ----------
         program : Program
         x : array
         y : array, of `output_shape`
-            Is overwritten.
+            Overwritten.
         saved : dict of arrays
-            Those that `saved` asks for. Are overwritten.
+            Those specified by the method `saved`. Overwritten.
         training : bool
             Whether a backward pass follows.
         """
@@ -86,13 +86,13 @@ class Layer(Optimized, ABC):
         ----------
         program : Program
         dx : array or None
-            Is overwritten with the gradient with respect to x; None: it is not wanted.
+            Overwritten with the gradient with respect to x; None if that is not needed.
         dy : array
             The gradient with respect to y. May be overwritten.
         x, y, saved
             As the forward pass left them; y only if `needs_output`.
         grads : dict of arrays or None
-            Are overwritten with the parameters' gradients, by the parameters' names; None: they are not wanted.
+            Overwritten with the parameters' gradients, by the parameters' names; None if those are not needed.
         """
 
     def record_descent(
@@ -100,21 +100,21 @@ class Layer(Optimized, ABC):
     ) -> None:
         """Record the backward pass and the prepared optimizer step of all parameters.
 
-        Afterwards the contents of `gradients` are unspecified: a layer may update a part of a parameter as soon as its
-        gradient is known.
+        It leaves the contents of `gradients` unspecified, since a layer may update part of a parameter as soon as the
+        gradient of that part is known.
         """
         self.record_backward(program, dx, dy, x, y, saved, self.gradients)
         updates.record(program, self)
 
     def fuse(self, above: Layer, in_shape: Shape) -> Layer | None:
-        """Return a layer that does the work of this one and the one above it faster, or None."""
+        """Return a layer that does the work of this one and the next one, `above`, faster, or None."""
         return None
 
     def without_activation(self) -> Self | None:
-        """Return a layer on the same parameters that leaves out the activation; None if it has no such form."""
+        """Return a layer with the same state that stops before the activation, or None if there is no such form."""
         return None
 
 
 def allocate(specification: Mapping[str, tuple[Shape, npt.DTypeLike]]) -> dict[str, Array]:
-    """Return uninitialised arrays for what `Layer.saved` asks for."""
+    """Return uninitialized arrays as specified by `Layer.saved`."""
     return {name: empty(shape, dtype) for name, (shape, dtype) in specification.items()}

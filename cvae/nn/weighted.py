@@ -14,16 +14,15 @@ from cvae._kernels import elementwise
 from cvae._kernels.program import Program
 from cvae.nn.activations import ActivationBase, Affine, Identity, ReLU
 from cvae.nn.base import LayerBase, Retained
-from cvae.nn.initializers import ActivationInitializer, WeightInitializer
+from cvae.nn.initializers import ActivationInitializer, WeightInitializer, calc_fan
 from cvae.nn.protocol import Array, Arrays, Shape
-from cvae.optim.updates import Updates
 from cvae.random import make_rng
 from cvae.runtime.programs import run
 from cvae.runtime.workspace import copy_of, zeros_like
 
 
 class WeightedLayer(LayerBase):
-    """Base of the layers with weights W, a bias b and an activation; they differ in the affine function."""
+    """Base of the layers with weights W, a bias b and an activation, which differ in the affine function."""
 
     act_fn: ActivationBase
     derived_names: tuple[str, ...] = ("Z",)
@@ -37,96 +36,88 @@ class WeightedLayer(LayerBase):
 
     @property
     def W(self) -> Array:
-        """The weights, which are there after the first `forward`."""
+        """The weights, created by the first `forward`."""
         W = self.parameters["W"]
         assert W is not None
         return W
 
     @property
     def b(self) -> Array:
-        """The bias as one axis, sharing memory with the parameter."""
+        """The bias as a view with one axis."""
         b = self.parameters["b"]
         assert b is not None
         return b.reshape(-1)
 
     @property
     def needs_output(self) -> bool:  # type: ignore[override]
-        """Whether the derivative of the activation is computed from the output, as that of ReLU is."""
+        """Whether the derivative of the activation is computed from the output, as it is for ReLU."""
         return isinstance(self.act_fn, ReLU)
 
     @abstractmethod
     def record_affine(self, program: Program, x: Array, z: Array, *, relu: bool) -> None:
-        """Record z = the affine function of x, and then max(z, 0) if `relu`."""
+        """Record z = the affine function of x, or its maximum with 0 if `relu`."""
 
     @abstractmethod
     def record_affine_backward(
         self, program: Program, dx: Array | None, dz: Array, x: Array, grads: Arrays | None
     ) -> None:
-        """Record the gradients of input and parameters from that of the pre-activation; None are not wanted."""
-
-    def record_affine_descent(self, program: Program, dx: Array | None, dz: Array, x: Array, updates: Updates) -> None:
-        """Record the same and the prepared optimizer step; `gradients` may be overwritten with anything."""
-        self.record_affine_backward(program, dx, dz, x, self.gradients)
-        updates.record(program, self)
+        """Record the gradients of input and parameters from that of the pre-activation; None means not needed."""
 
     @abstractmethod
     def _weight_shape(self, in_shape: Shape) -> Shape:
-        """Return the shape of W for an input of shape `in_shape`, or ValueError if it does not fit the layer."""
+        """Return the shape of W for an input of shape `in_shape`; raise ValueError if that does not fit the layer."""
 
-    @abstractmethod
-    def _bias_shape(self) -> Shape:
-        """Return the shape of b."""
+    def _bias_shape(self, W_shape: Shape) -> Shape:
+        """Return the shape of b, whose axes are those of the output."""
+        return (*(1,) * (len(W_shape) - 1), W_shape[-1])
+
+    def _fan(self, W_shape: Shape) -> tuple[float, float]:
+        """Return the number of inputs and outputs of one unit, by which starting weights are scaled."""
+        return calc_fan(W_shape)
 
     @abstractmethod
     def _take_sizes(self, W_shape: Shape) -> None:
-        """Take the layer's sizes from those of W, or ValueError if they do not fit."""
+        """Set the layer's sizes from the shape of W; raise ValueError if it does not fit."""
 
     # ------------------------------------------------------------ the protocol
 
     def initialize(self, in_shape: Shape) -> None:
-        """Draw W and set b to zero, for inputs of shape `in_shape`; ValueError if existing ones do not fit."""
         shape = self._weight_shape(in_shape)
         if not self.is_initialized:
             rng = self.rng if self.rng is not None else make_rng(None)
-            W = WeightInitializer(str(self.act_fn), mode=self.init)(shape, rng=rng, dtype=self.dtype)
-            self._set_parameters({"W": W, "b": np.zeros(self._bias_shape(), self.dtype)})
+            initializer = WeightInitializer(str(self.act_fn), mode=self.init)
+            W = initializer(shape, rng=rng, dtype=self.dtype, fan=self._fan(shape))
+            self._set_parameters({"W": W})
 
     def saved(self, in_shape: Shape) -> dict[str, tuple[Shape, npt.DTypeLike]]:
-        """Keep the pre-activation, unless the output says enough about it."""
+        # ReLU's derivative follows from the output.
         if isinstance(self.act_fn, ReLU) or is_identity(self.act_fn):
             return {}
         return {"Z": (self.output_shape(in_shape), self.dtype)}
 
     def record_forward(self, program: Program, x: Array, y: Array, saved: Arrays, *, training: bool) -> None:
-        """Record y = act_fn(affine function of x)."""
         act_fn, Z = self.act_fn, saved.get("Z")
         self.record_affine(program, x, y if Z is None else Z, relu=isinstance(act_fn, ReLU))
-        if Z is not None:
+        if Z is not None and act_fn.compiled is not None:
+            elementwise.activation_forward(program, y.reshape(-1), Z.reshape(-1), *act_fn.compiled)
+        elif Z is not None:
             program.call(lambda: np.copyto(y, act_fn.fn(Z)))
 
     def record_backward(
         self, program: Program, dx: Array | None, dy: Array, x: Array, y: Array, saved: Arrays, grads: Arrays | None
     ) -> None:
-        """Record the gradients; dy becomes the gradient with respect to the pre-activation."""
         self._record_activation_backward(program, dy, y, saved)
         if dx is not None or grads is not None:
             self.record_affine_backward(program, dx, dy, x, grads)
 
-    def record_descent(
-        self, program: Program, dx: Array | None, dy: Array, x: Array, y: Array, saved: Arrays, updates: Updates
-    ) -> None:
-        """Record the same and the prepared optimizer step."""
-        self._record_activation_backward(program, dy, y, saved)
-        self.record_affine_descent(program, dx, dy, x, updates)
-
     def without_activation(self) -> Self:
-        """Return a layer with the same parameters, gradients and optimizer that stops before the activation."""
         linear = copy.copy(self)
+        linear._retained = self._retained
         linear.act_fn = Identity()
         return linear
 
     def _record_activation_backward(self, program: Program, dy: Array, y: Array, saved: Arrays) -> None:
-        """Multiply dy by the derivative of the activation."""
+        """Record the multiplication of dy by the derivative of the activation."""
         act_fn, Z = self.act_fn, saved.get("Z")
 
         def multiply(Z: Array) -> None:
@@ -135,6 +126,8 @@ class WeightedLayer(LayerBase):
 
         if isinstance(act_fn, ReLU):
             elementwise.relu_backward(program, dy.reshape(-1), dy.reshape(-1), y.reshape(-1))
+        elif Z is not None and act_fn.compiled is not None:
+            elementwise.activation_backward(program, dy.reshape(-1), dy.reshape(-1), Z.reshape(-1), *act_fn.compiled)
         elif Z is not None:
             program.call(multiply, Z)
 
@@ -146,11 +139,11 @@ class WeightedLayer(LayerBase):
         if W is None:
             raise ValueError("parameters must hold W, got only b")
         self._take_sizes(W.shape)
-        b = arrays.get("b", self.parameters["b"])
+        b, b_shape = arrays.get("b", self.parameters["b"]), self._bias_shape(W.shape)
         if b is None:
-            b = copy_of(np.zeros(self._bias_shape()), self.dtype)
-        if b.shape != self._bias_shape():
-            raise ValueError(f"b must have the shape {self._bias_shape()}, got {b.shape}")
+            b = copy_of(np.zeros(b_shape), self.dtype)
+        if b.shape != b_shape:
+            raise ValueError(f"b must have the shape {b_shape}, got {b.shape}")
         self.parameters = {"W": W, "b": b}
         self.gradients = {"W": zeros_like(W), "b": zeros_like(b)}
         self._retained = []
@@ -163,12 +156,12 @@ class WeightedLayer(LayerBase):
 
     def _derive(self, retained: Retained) -> dict[str, Any]:
         Z = retained.saved.get("Z")
-        if Z is None:  # the output of ReLU does not tell
+        if Z is None:  # cannot be recovered from the output of ReLU
             Z = np.empty_like(retained.Y)
             run(self.record_affine, retained.X, Z, relu=False)
         return {"Z": Z}
 
 
 def is_identity(act_fn: ActivationBase) -> bool:
-    """Return whether an activation returns its input."""
+    """Return whether an activation is the identity."""
     return isinstance(act_fn, Affine) and act_fn.slope == 1 and act_fn.intercept == 0

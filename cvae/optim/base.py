@@ -25,11 +25,11 @@ _RULES = kernels.rules()
 class OptimizerBase(Configurable, Revised, ABC):
     """Base of the optimizers.
 
-    An update asks the scheduler for the rate, scales the gradient down if its L2 norm exceeds
-    `clip_norm`, and moves the parameter. The state of each parameter is kept under its name, so an
-    optimizer serves the parameters of one layer; another layer needs a copy.
+    An update gets the rate from the scheduler, scales the gradient down if its L2 norm exceeds
+    `clip_norm`, and changes the parameter. The state of each parameter is kept under its name, so an
+    optimizer serves the parameters of a single layer; another layer needs a copy.
 
-    A class of optimizers is its arguments, the name of a compiled `rule`, and `_constants`, which gives
+    A subclass defines its arguments, the name of a compiled `rule`, and `_constants`, which returns
     the arguments in the order in which the rule takes them.
 
     Parameters
@@ -37,9 +37,9 @@ class OptimizerBase(Configurable, Revised, ABC):
     lr : float
         Learning rate, >= 0. Ignored if `lr_scheduler` is given.
     clip_norm : float or None
-        Largest L2 norm of one parameter's gradient, >= 0; None: no limit.
+        Largest L2 norm of one parameter's gradient, >= 0; None means no limit.
     lr_scheduler : SchedulerBase, str, mapping or None
-        Gives the rate of each step, see `cvae.optim.schedulers`; None: always `lr`.
+        The scheduler of the rate, see `cvae.schedulers`; None means a constant rate `lr`.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class OptimizerBase(Configurable, Revised, ABC):
 
     @property
     def lr(self) -> float:
-        """The learning rate; it has no effect while a scheduler other than Constant rules."""
+        """The learning rate, which has no effect with a scheduler other than `ConstantScheduler`."""
         scheduler = self.lr_scheduler
         return scheduler.lr if isinstance(scheduler, ConstantScheduler) else self._lr
 
@@ -99,7 +99,7 @@ class OptimizerBase(Configurable, Revised, ABC):
         self._cur_step = cur_step
 
     def step(self) -> None:
-        """Begin the next step: call it once before the updates of all parameters."""
+        """Begin the next step; to be called once before the updates of all parameters."""
         self._cur_step += 1
 
     def reset_step(self) -> None:
@@ -107,16 +107,14 @@ class OptimizerBase(Configurable, Revised, ABC):
         self.cur_step = 0
 
     def set_params(
-        self,
-        hparam_dict: Mapping[str, Any] | None = None,
-        cache_dict: Mapping[str, Any] | None = None,
+        self, hparam_dict: Mapping[str, Any] | None = None, cache_dict: Mapping[str, Any] | None = None
     ) -> Self:
         """Change some arguments, replace the state of the parameters, or both.
 
         Parameters
         ----------
         hparam_dict : mapping, optional
-            New values by name; if ``"lr_scheduler"`` is among them it rules over ``"lr"``.
+            New values by name; ``"lr_scheduler"`` takes precedence over ``"lr"``.
         cache_dict : mapping, optional
             The whole new `cache`; its arrays are copied.
 
@@ -129,7 +127,7 @@ class OptimizerBase(Configurable, Revised, ABC):
         TypeError
             If an entry of `cache_dict` is not what this optimizer keeps.
         ValueError
-            If a name is unknown or a value is not allowed; nothing has changed then.
+            If a name is unknown or a value invalid; nothing is changed in that case.
         """
         changes = dict(hparam_dict or {})
         if "lr" in changes and isinstance(self.lr_scheduler, ConstantScheduler):
@@ -142,7 +140,7 @@ class OptimizerBase(Configurable, Revised, ABC):
         return self
 
     def update(self, param: Array, grad: Array, name: str, cur_loss: float | None = None) -> Array:
-        """Return the parameter moved by one update; `param` and `grad` stay as they are.
+        """Return the parameter after one update; `param` and `grad` are not changed.
 
         Parameters
         ----------
@@ -158,15 +156,15 @@ class OptimizerBase(Configurable, Revised, ABC):
         Returns
         -------
         array
-            New, with the shape and dtype of `param`.
+            A new array with the shape and dtype of `param`.
 
         Raises
         ------
         TypeError
             If a dtype is wrong.
         ValueError
-            If the shapes differ, also from those of the earlier updates under this name, or if the
-            scheduler needs a loss or a step number and has none.
+            If the shapes differ from each other or from those of earlier updates under this name, or
+            if the scheduler needs a loss or a step number and there is none.
         """
         updated = np.array(param, order="C")
         self.update_in_place(updated, np.asarray(grad, order="C"), name, cur_loss)
@@ -177,10 +175,10 @@ class OptimizerBase(Configurable, Revised, ABC):
         return self.update(param, grad, name, cur_loss)
 
     def update_in_place(self, param: Array, grad: Array, name: str, cur_loss: float | None = None) -> None:
-        """Move the parameter by one update, in its own memory.
+        """Update the parameter in its own memory.
 
-        Parameters and errors as in `update`; both arrays must be C-contiguous, `param` writable
-        (ValueError).
+        Parameters and errors are those of `update`; both arrays must also be C-contiguous and `param`
+        writable (ValueError).
         """
         state = self.checked_state(param, grad, name)
         scalars = np.array(self.scalars(self.lr_scheduler(self.cur_step, cur_loss), param, state))
@@ -189,47 +187,47 @@ class OptimizerBase(Configurable, Revised, ABC):
         run(self.record_update, param, grad, name, scalars)
 
     def checked_state(self, param: Array, grad: Array, name: str) -> Any:
-        """The state of a parameter, a new one before its first update; TypeError or ValueError as in `update`."""
+        """Return a parameter's state, a new one before its first update; raise the errors of `update`."""
         _check_arrays(param, grad)
         state = self._new_state(param) if name not in self.cache else self.cache[name]
         self._check_state(name, state, param)
         return state
 
     def scalars(self, lr: float, param: Array, state: Any) -> tuple[float, ...]:
-        """The scalars of the next update: the rate, the factor of the gradient, which is 1 until the gradient is known,
-        and the optimizer's constants."""
-        if param.dtype.type(getattr(self, "eps", 1)) == 0:
-            raise ValueError(f"eps must not vanish in {param.dtype}, got {getattr(self, 'eps', 1)}")
+        """Return the scalars of the next update: the rate, the gradient's factor (1 until clipped), the constants."""
+        eps = getattr(self, "eps", 1)
+        if param.dtype.type(eps) == 0:
+            raise ValueError(f"eps must not vanish in {param.dtype}, got {eps}")
         return (lr, 1.0, *self._constants(state))
 
     @property
     def n_scalars(self) -> int:
-        """How many numbers `scalars` returns."""
+        """The number of `scalars`."""
         return _RULES[self.rule][1]
 
     @abstractmethod
     def _constants(self, state: Any) -> tuple[float, ...]:
-        """The optimizer's own scalars, in the rule's order."""
+        """Return the optimizer's own scalars, in the rule's order."""
 
     def count_update(self, name: str) -> None:
-        """Count an update of a parameter that has a state, if the state has a count."""
+        """Count an update of a parameter if its state includes a count."""
         if self.state_names:
             self.cache[name]["t"] += 1
 
     def states(self, name: str) -> tuple[Array, ...]:
-        """The arrays of a parameter's state."""
+        """Return the arrays of a parameter's state."""
         return self._arrays(self.cache[name])
 
     def record_update(self, program: Program, param: Array, grad: Array, name: str, scalars: Scalars) -> None:
-        """Record the update of a parameter that has a state; `scalars` is read when the program runs."""
+        """Record the update of a parameter with a state; `scalars` is read when the program runs."""
         flat = grad.reshape(-1)
         if self.clip_norm is not None:
             kernels.clip(program, flat, scalars, self.clip_norm)
         states = tuple(array.reshape(-1) for array in self.states(name))
         kernels.update(program, self.rule, param.reshape(-1), states, flat, scalars)
 
-    # The state of a parameter is an array of its shape or, with `state_names`, a dict of such arrays and of t, the
-    # number of updates.
+    # A parameter's state is an array of its shape or, with `state_names`, a dict of such arrays and of t, the number of
+    # updates.
 
     def _arrays(self, state: Any) -> tuple[Array, ...]:
         return tuple(state[key] for key in self.state_names) if self.state_names else (state,)
@@ -271,7 +269,7 @@ def _check_arrays(param: Array, grad: Array) -> None:
 
 
 def _copied_array(name: str, state: Any) -> Array:
-    """A copy of an array out of a `cache_dict`, or TypeError if it is none."""
+    """Return a copy of an array from a `cache_dict`; raise TypeError if it is not one."""
     if not isinstance(state, np.ndarray):
         raise TypeError(f"cache_dict[{name!r}] must hold an array, got {type(state).__name__}")
     return copy_of(state, state.dtype) if state.dtype.kind == "f" else np.array(state, order="C")

@@ -68,11 +68,7 @@ class AdaGrad(OptimizerBase):
     rule = "adagrad"
 
     def __init__(
-        self,
-        lr: float = 0.01,
-        eps: float = 1e-7,
-        clip_norm: float | None = None,
-        lr_scheduler: SchedulerLike = None,
+        self, lr: float = 0.01, eps: float = 1e-7, clip_norm: float | None = None, lr_scheduler: SchedulerLike = None
     ) -> None:
         super().__init__(lr, clip_norm, lr_scheduler)
         self.eps = check_number("eps", eps, "(0, inf)")

@@ -12,13 +12,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from cvae.parsing import (
-    Configurable,
-    check_bool,
-    check_number,
-    object_from_call,
-    object_from_hyperparameters,
-)
+from cvae.parsing import Configurable, check_bool, check_number, object_from_call, object_from_hyperparameters
+
+__all__ = [
+    "SCHEDULERS", "ConstantScheduler", "ExponentialScheduler", "KingScheduler", "NoamScheduler", "SchedulerBase",
+    "make_scheduler",
+]  # fmt: skip
 
 
 class SchedulerBase(Configurable, ABC):
@@ -112,11 +111,7 @@ class ExponentialScheduler(SchedulerBase):
     """
 
     def __init__(
-        self,
-        initial_lr: float = 0.01,
-        stage_length: float = 500,
-        staircase: bool = False,
-        decay: float = 0.1,
+        self, initial_lr: float = 0.01, stage_length: float = 500, staircase: bool = False, decay: float = 0.1
     ) -> None:
         self.initial_lr = check_number("initial_lr", initial_lr, "[0, inf)")
         self.stage_length = check_number("stage_length", stage_length, "(0, inf)")
@@ -265,15 +260,9 @@ def _probability_of_fall(y: npt.NDArray[np.float64]) -> float:
 
 
 SCHEDULERS: dict[str, type[SchedulerBase]] = {
-    "ConstantScheduler": ConstantScheduler,
-    "ExponentialScheduler": ExponentialScheduler,
-    "NoamScheduler": NoamScheduler,
-    "KingScheduler": KingScheduler,
-    "Constant": ConstantScheduler,
-    "Exponential": ExponentialScheduler,
-    "Noam": NoamScheduler,
-    "King": KingScheduler,
+    cls.__name__: cls for cls in (ConstantScheduler, ExponentialScheduler, NoamScheduler, KingScheduler)
 }
+SCHEDULERS |= {name.removesuffix("Scheduler"): cls for name, cls in SCHEDULERS.items()}
 
 
 def make_scheduler(param: SchedulerBase | str | Mapping[str, Any] | None, lr: float | None = None) -> SchedulerBase:

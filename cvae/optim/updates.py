@@ -1,8 +1,8 @@
-"""The optimizer steps of several layers: prepared in Python, recorded once, and taken when a program runs."""
+"""Optimizer steps of several layers, prepared in Python, recorded once and taken whenever the program runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class Optimized(Revised):
-    """A layer, as far as optimizers are concerned."""
+    """What optimizers need of a layer."""
 
     optimizer: OptimizerBase
     parameters: dict[str, Array | None]
     gradients: dict[str, Array]
 
 
-class _Move:
-    """A layer's optimizer, and by name the parameters that it moves, each with its state, which may be a new one."""
+class _LayerStep:
+    """A layer's optimizer and the parameters that it updates, by name, each with its state, possibly a new one."""
 
     def __init__(self, layer: Optimized) -> None:
         self.optimizer = layer.optimizer
@@ -39,24 +39,24 @@ class _Move:
 
 
 class Updates:
-    """Optimizer steps of the same layers, recorded once and taken again and again.
+    """Optimizer steps of the same layers, recorded once and taken repeatedly.
 
-    Layers that share their dictionary of parameters, as a fused block and what it is made of, are one.
+    Layers that share their dictionary of parameters, as a fused block and its convolution do, count as one.
     """
 
     def __init__(self) -> None:
         self._program = Program()
         self._layers: list[Optimized] = []
-        self._moves: list[_Move] = []
+        self._steps: list[_LayerStep] = []
         self._snapshot = Snapshot([], [])  # of what recordings depend on
         self._is_constant = False  # whether the scalars of all steps are the same
         self._all_scalars = np.empty(0)
         self._scalars: dict[tuple[int, str], Scalars] = {}  # parts of it
 
     def apply(self, layers: Sequence[Optimized], cur_loss: float | None) -> None:
-        """Take a step of each layer's optimizer: the parameters move in place, along the layers' `gradients`.
+        """Take a step of each layer's optimizer, updating the parameters in place from the layers' `gradients`.
 
-        An error leaves parameters and optimizers as they were; only a scheduler may have taken in the loss.
+        An error leaves parameters and optimizers unchanged, except that a scheduler may have recorded the loss.
         """
         if self.prepare(layers, cur_loss):
             self._program = Program()
@@ -65,50 +65,55 @@ class Updates:
         execute(self._program)
 
     def prepare(self, layers: Sequence[Optimized], cur_loss: float | None) -> bool:
-        """Count the next step of each layer's optimizer, and set the scalars that it depends on.
+        """Begin the next step of each layer's optimizer, set its scalars, and return whether recordings are outdated.
 
-        Returns whether what was recorded before is out of date. Errors as in `apply`.
+        Errors are those of `apply`.
         """
         is_new = [*layers] != self._layers or not self._snapshot.holds()
-        moves = [_Move(layer) for layer in layers] if is_new else self._moves
-        scalars = _next_scalars(moves, cur_loss)
-        # Nothing fails from here on.
+        steps = [_LayerStep(layer) for layer in layers] if is_new else self._steps
+        scalars = _next_scalars(steps, cur_loss)
+        # Nothing below fails.
         if is_new:
-            self._keep(layers, moves, len(scalars))
+            self._keep(layers, steps, len(scalars))
         self._all_scalars[:] = scalars
-        self._is_constant = all(_is_constant(move.optimizer) for move in moves)
+        self._is_constant = all(_is_constant(step.optimizer) for step in steps)
         self._count()
         return is_new
 
     def prepare_next(self, cur_loss: float | None) -> None:
-        """Do the same for layers and optimizers that nobody has changed since the last step.
+        """Do the same for layers and optimizers that have not changed since the last step.
 
-        After a training step the kernels have evicted the interpreter from cache, so attribute lookups are slow: this
-        leaves out all checks whose answer cannot have changed.
+        The kernels have evicted the interpreter from the cache after a training step, so attribute lookups are slow:
+        this skips all checks whose answer cannot have changed.
         """
         if not self._is_constant:
-            self._all_scalars[:] = _next_scalars(self._moves, cur_loss)
+            self._all_scalars[:] = _next_scalars(self._steps, cur_loss)
         self._count()
 
     def _count(self) -> None:
-        for move in self._moves:
-            move.optimizer.step()
+        for step in self._steps:
+            step.optimizer.step()
             if not self._is_constant:
-                for name in move.parameters:
-                    move.optimizer.count_update(name)
+                for name in step.parameters:
+                    step.optimizer.count_update(name)
 
-    def _keep(self, layers: Sequence[Optimized], moves: list[_Move], n_scalars: int) -> None:
-        """Use these moves from now on, until what they depend on changes."""
+    def _keep(self, layers: Sequence[Optimized], steps: list[_LayerStep], n_scalars: int) -> None:
+        """Keep these steps until something that they depend on changes."""
         self._all_scalars, self._scalars, end = np.empty(n_scalars), {}, 0
-        for layer, move in zip(layers, moves, strict=True):
-            for name, (_, state) in move.parameters.items():
-                move.optimizer.cache[name] = state
-                first, end = end, end + move.optimizer.n_scalars
+        for layer, step in zip(layers, steps, strict=True):
+            for name, (_, state) in step.parameters.items():
+                step.optimizer.cache[name] = state
+                first, end = end, end + step.optimizer.n_scalars
                 self._scalars[id(layer.parameters), name] = self._all_scalars[first:end]
-        self._layers, self._moves, self._snapshot = [*layers], moves, _snapshot(layers)
+        optimizers = [layer.optimizer for layer in layers]
+        caches = [optimizer.cache for optimizer in optimizers]
+        states = [state for cache in caches for state in cache.values() if isinstance(state, dict)]
+        arrays = [mapping for layer in layers for mapping in (layer.parameters, layer.gradients)]
+        self._snapshot = Snapshot([*layers, *optimizers], [*arrays, *caches, *states])
+        self._layers, self._steps = [*layers], steps
 
     def record(self, program: Program, layer: Optimized, names: Sequence[str] | None = None) -> None:
-        """Record the prepared step of a layer's parameters, or of some of them, along its `gradients`."""
+        """Record the prepared step of all or some of a layer's parameters from its `gradients`."""
         for name in layer.gradients if names is None else names:
             parameter = layer.parameters.get(name)
             if parameter is not None:
@@ -116,9 +121,9 @@ class Updates:
                 layer.optimizer.record_update(program, parameter, layer.gradients[name], name, scalars)
 
     def of(self, layer: Optimized, name: str) -> Step | None:
-        """Return the prepared step of a parameter, for a kernel that computes its gradient part by part.
+        """Return the prepared step of a parameter, for a kernel that computes its gradient in parts.
 
-        None if the whole gradient must be known first, as it must to be clipped.
+        Return None if the whole gradient must be known first, as for clipping.
         """
         optimizer = layer.optimizer
         if optimizer.clip_norm is not None:
@@ -127,24 +132,17 @@ class Updates:
         return optimizer.rule, states, self._scalars[id(layer.parameters), name]
 
 
-def _next_scalars(moves: Sequence[_Move], cur_loss: float | None) -> list[float]:
-    """Return the scalars of the next step of all moves, one after another."""
+def _next_scalars(steps: Sequence[_LayerStep], cur_loss: float | None) -> list[float]:
+    """Return the scalars of the next steps, concatenated."""
     scalars: list[float] = []
-    for move in moves:
-        optimizer = move.optimizer
+    for step in steps:
+        optimizer = step.optimizer
         rate = optimizer.lr_scheduler(optimizer.cur_step + 1, cur_loss)
-        for parameter, state in move.parameters.values():
+        for parameter, state in step.parameters.values():
             scalars += optimizer.scalars(rate, parameter, state)
     return scalars
 
 
 def _is_constant(optimizer: OptimizerBase) -> bool:
-    """Return whether the scalars of an optimizer's steps are always the same, and no updates are counted."""
+    """Return whether an optimizer's scalars are the same in all steps, and no updates are counted."""
     return type(optimizer) in (SGD, AdaGrad, RMSProp) and type(optimizer.lr_scheduler) is ConstantScheduler
-
-
-def _snapshot(layers: Sequence[Optimized]) -> Snapshot:
-    optimizers = [layer.optimizer for layer in layers]
-    states = [state for each in optimizers for state in each.cache.values() if isinstance(state, Mapping)]
-    arrays = [mapping for layer in layers for mapping in (layer.parameters, layer.gradients)]
-    return Snapshot([*layers, *optimizers], [*arrays, *(each.cache for each in optimizers), *states])

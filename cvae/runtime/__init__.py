@@ -1,1 +1,1 @@
-"""How recorded work runs: programs, threads, memory."""
+"""Running of recorded work: programs, threads, memory."""

@@ -1,4 +1,4 @@
-"""Running programs: with the scratch memory of this Python thread, on the threads that are set."""
+"""Running of programs with the scratch memory of this Python thread and the current number of threads."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,12 +9,12 @@ from cvae.runtime.workspace import workspace
 
 
 def execute(program: Program, n_threads: int | None = None) -> None:
-    """Run a program; by default on the threads of `cvae.get_num_threads`."""
+    """Run a program, by default on `cvae.get_num_threads` threads."""
     program.run(workspace=workspace, n_threads=get_num_threads() if n_threads is None else n_threads)
 
 
 def run(record: Callable[..., Any], *arguments: Any, n_threads: int | None = None, **options: Any) -> None:
-    """Run at once what ``record(program, *arguments, **options)`` records."""
+    """Record ``record(program, *arguments, **options)`` and run it immediately."""
     program = Program()
     record(program, *arguments, **options)
     execute(program, n_threads)

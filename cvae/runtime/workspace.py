@@ -1,6 +1,6 @@
-"""Memory that starts at a cache line, which vectors are read from fastest, and scratch memory for the kernels.
+"""Memory that starts at a cache line, from which vectors are read fastest, and scratch memory for the kernels.
 
-Kernels read any memory. Copies that NumPy makes, as pickle and `copy.deepcopy` have it do, start anywhere.
+Kernels accept any memory: arrays allocated by NumPy, also in pickle and `copy.deepcopy`, may start anywhere.
 """
 
 import math
@@ -15,7 +15,7 @@ ALIGNMENT = 64  # bytes, a cache line
 
 
 def aligned_empty(nbytes: int) -> npt.NDArray[np.uint8]:
-    """Uninitialised bytes that start at a cache line.
+    """Return uninitialized bytes that start at a cache line.
 
     Raises
     ------
@@ -28,20 +28,20 @@ def aligned_empty(nbytes: int) -> npt.NDArray[np.uint8]:
 
 
 def empty(shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """An uninitialised array that starts at a cache line."""
+    """Return an uninitialized array that starts at a cache line."""
     dtype = np.dtype(dtype)
     return aligned_empty(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
 
 
 def zeros_like(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Zeros of the shape and dtype of an array, in C order from a cache line on."""
+    """Return zeros with the shape and dtype of an array, in C order, that start at a cache line."""
     zeros = empty(array.shape, array.dtype)
     zeros.fill(0)
     return zeros
 
 
 def copy_of(values: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """The values in C order from a cache line on."""
+    """Return a copy of the values in C order that starts at a cache line."""
     array = np.asarray(values, dtype)
     copy = empty(array.shape, array.dtype)
     copy[...] = array
@@ -49,15 +49,15 @@ def copy_of(values: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
 
 
 class Workspace(threading.local):
-    """A buffer that grows to the largest size asked for; each Python thread has its own."""
+    """A buffer that grows to the largest requested size, separate for each Python thread."""
 
     def __init__(self) -> None:
         self.buffer = aligned_empty(0)
 
     def reserve(self, nbytes: int) -> npt.NDArray[np.uint8]:
-        """At least `nbytes` bytes, valid until the next call; what they held before is lost."""
+        """Return at least `nbytes` bytes with unspecified contents, valid until the next call."""
         if self.buffer.size < nbytes:
-            self.buffer = aligned_empty(0)  # the old buffer goes before the new one comes
+            self.buffer = aligned_empty(0)  # free the old buffer before allocating the new one
             self.buffer = aligned_empty(nbytes)
         return self.buffer
 

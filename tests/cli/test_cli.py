@@ -231,6 +231,17 @@ def test_sample_draws_a_picture_that_the_seed_decides(folder, tmp_path):
     assert (a != c).any()
 
 
+def test_models_whose_means_leave_the_range_of_pictures_are_drawn(tmp_path):
+    images = (RNG.random((12, 6, 5)) > 0.5).astype(np.uint8) * 255
+    np.save(tmp_path / "bw.npy", images)
+    vae = cvae.VAE(["Flatten()"], [], "Gaussian(scale=0.1)", T=2, random_state=0, verbose=False).fit(images, n_epochs=1)
+    vae.decoder_["Output"].set_params({"parameters": {"b": np.linspace(-9, 9, 30)[np.newaxis]}})
+    vae.save(tmp_path / "gaussian.safetensors")
+    run("sample", "gaussian.safetensors", "-o", "s.png", "-n", 4, cwd=tmp_path)
+    run("reconstruct", "gaussian.safetensors", "bw.npy", "-o", "r.png", cwd=tmp_path)
+    assert {0, 255} <= set(pixels(tmp_path / "s.png").ravel().tolist())
+
+
 def pixels(path):
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB"))

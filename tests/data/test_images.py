@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cvae.data.images import Gatherer, as_images, check_range, gather, resolve_image_shape
+from cvae.data.images import (
+    Gatherer,
+    as_images,
+    check_bytes,
+    check_finite,
+    check_range,
+    gather,
+    resolve_image_shape,
+)
 
 DTYPES = ["bool", "uint8", "int8", "int32", "int64", "uint16", "float16", "float32", "float64"]
 DTYPES += ["longdouble", ">f4", ">f8", ">i2", "<f4"]
@@ -223,7 +231,46 @@ def test_first_offender_is_that_of_the_plain_expression(X, dtype):
 def test_check_needs_little_memory(dtype):
     X = np.ones((1000, 64, 64, 1), dtype)
     for view in (X, X[:, ::-1, ::2], X.transpose(3, 1, 0, 2)):
-        assert peak_memory(check_range, view) < X.nbytes / 8
+        for check in (check_range, check_finite, check_bytes):
+            assert peak_memory(check, view) < X.nbytes / 8
+
+
+# check_finite and check_bytes
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "longdouble", ">f4", ">f8"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite(dtype, value):
+    X = np.full((400, 20, 20, 2), -60_000, dtype)
+    check_finite(X)
+    X[301, 7, 5, 1] = value
+    for view, image in ((X, 301), (X[398::-1], 97)):
+        with pytest.raises(ValueError, match=rf"got {value} in image {image} at row 7, column 5, channel 1$"):
+            check_finite(view)
+
+
+def test_what_float32_cannot_hold_is_not_finite():
+    check_finite(np.full((1, 1, 1, 1), -3.4e38))
+    with pytest.raises(
+        ValueError, match=r"^pixels must hold finite values, at most 3\.4e\+38 in size, got 3\.5e\+38 in"
+    ):
+        check_finite(np.full((1, 1, 1, 1), 3.5e38), name="pixels")
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", ">i4", "uint64"])
+def test_integers_are_finite(dtype):
+    check_finite(np.full((1, 1, 1, 1), 100, dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "longdouble", ">f4", ">f8"])
+@pytest.mark.parametrize("value", [0.3, 0.5, -1 / 255, 256 / 255])
+def test_values_that_are_no_bytes(dtype, value):
+    X = (np.arange(320_000).astype(np.uint8).reshape(400, 20, 20, 2) / 255).astype(dtype)
+    check_bytes(X)
+    X[301, 7, 5, 1] = value
+    for view, image in ((X, 301), (X[398::-1], 97)):
+        with pytest.raises(ValueError, match=rf"^X must .* in image {image} at row 7, column 5, channel 1$"):
+            check_bytes(view)
 
 
 # gather

@@ -6,7 +6,8 @@ from pathlib import Path
 import oracles
 import program_checks
 
-from cvae._kernels import optimizers
+from cvae._kernels import elementwise, optimizers
+from cvae.activations import ACTIVATIONS, GELU, ActivationBase
 
 TESTS = Path(__file__).parent
 LIST = TESTS.parents[1] / "csrc" / "kernels" / "kernel_list.h"
@@ -17,6 +18,7 @@ REFERENCES = {
     "pack_panels": oracles.conv2d_forward,
     "column_sums": oracles.dense_backward,
     "add_column_sums": oracles.conv_pool_backward,
+    "add_bias": oracles.conv_transpose2d_forward,
     "conv2d_forward": oracles.conv2d_forward,
     "conv2d_grad_input": oracles.conv2d_grad_input,
     "conv2d_grad_input_scratch": ENOUGH_MEMORY,
@@ -49,16 +51,32 @@ REFERENCES = {
     "pool2d_max_backward": oracles.pool2d_max_backward,
     "pool2d_average_forward": oracles.pool2d_average_forward,
     "pool2d_average_backward": oracles.pool2d_average_backward,
+    "upsample2d_forward": oracles.upsample2d_forward,
+    "upsample2d_backward": oracles.upsample2d_backward,
     "relu_backward": oracles.relu_backward,
     "set_zero": oracles.conv2d_grad_weight,
     "sum_accumulators": oracles.conv2d_grad_weight,
     "sigmoid": oracles.sigmoid,
+    "clip": oracles.clip,
     "scale_bytes": oracles.scale_bytes,
     "narrow": oracles.conv_pool_forward,
     "widen": oracles.conv_pool_backward,
     "is_in_unit_range": oracles.in_unit_range,
+    "activation_forward": ActivationBase.fn,
+    "activation_backward": ActivationBase.grad,
     "bce_with_logits": oracles.bce_with_logits,
     "gaussian_kl": oracles.kl_divergence,
+    "continuous_bernoulli": oracles.continuous_bernoulli,
+    "continuous_bernoulli_mean": oracles.continuous_bernoulli_mean,
+    "gaussian": oracles.gaussian,
+    "laplace": oracles.laplace,
+    "gaussian_per_pixel": oracles.gaussian_per_pixel,
+    "laplace_per_pixel": oracles.laplace_per_pixel,
+    "discretized_logistic": oracles.discretized_logistic,
+    "free_bits": oracles.free_bits,
+    "importance_weights": oracles.importance_weighted,
+    "importance_gradient": oracles.importance_weighted,
+    "scale_row": oracles.importance_weighted,
     "latent_sample": oracles.latent_sample,
     "latent_backward": oracles.latent_backward,
     "update_parameter": (oracles.sgd, oracles.adagrad, oracles.rmsprop, oracles.adam),
@@ -82,6 +100,12 @@ def test_every_kernel_has_a_reference():
 
 def test_every_optimizer_has_a_reference():
     assert {reference.__name__ for reference in REFERENCES["update_parameter"]} == set(optimizers.rules())
+
+
+def test_every_activation_has_a_reference():
+    activations = [*(make() for make in ACTIVATIONS.values()), GELU(approximate=False)]
+    compiled = dict(activation.compiled for activation in activations if activation.compiled)
+    assert {name: len(constants) for name, constants in compiled.items()} == elementwise.activations()
 
 
 def test_every_reference_is_used_by_a_test_of_kernels():

@@ -29,10 +29,10 @@ def sample(code, noise, n_threads=2):
     return outputs
 
 
-def backward(dz, noise, deviation, dmean, dlog_var, n_threads=2):
+def backward(dz, noise, deviation, dmean, dlog_var, factors=None, n_threads=2):
     """The gradient with respect to the code."""
     dcode = output((len(deviation), 2 * dz.shape[1]), dz.dtype)
-    run(latent.backward, dcode, dz, noise, deviation, dmean, dlog_var, n_threads=n_threads)
+    run(latent.backward, dcode, dz, noise, deviation, dmean, dlog_var, factors, n_threads=n_threads)
     assert_margins_untouched(dcode)
     return dcode
 
@@ -80,6 +80,31 @@ def test_backward_equals_the_reference(shape, k, dtype):
 
 
 @each_dtype
+@pytest.mark.parametrize("k", [1, 3])
+def test_each_row_counts_times_its_factor(k, dtype):
+    rng = np.random.default_rng(7)
+    dz, noise = (normal(rng, (5 * k, 7), dtype) for _ in range(2))
+    deviation, dmean, dlog_var = (normal(rng, (5, 7), dtype) for _ in range(3))
+    factors = read_only(rng.uniform(0, 2, 5 * k))
+    dcode = backward(dz, noise, deviation, dmean, dlog_var, factors)
+    inputs = *exact(dz, noise, deviation, dmean, dlog_var), factors
+    sizes = oracles.latent_backward(*map(np.abs, inputs))
+    assert (np.abs(dcode - oracles.latent_backward(*inputs)) <= 4 * (k + 1) * EPS[dcode.dtype] * sizes).all()
+    same = backward(dz, noise, deviation, dmean, dlog_var, np.ones(5 * k))
+    np.testing.assert_array_equal(same, backward(dz, noise, deviation, dmean, dlog_var))
+
+
+def test_factors_are_checked():
+    good = arrays("backward")
+    for wrong in (np.ones(N - 1), np.ones(N + 1), np.ones(0)):
+        with pytest.raises(ValueError, match=f"factors must fit {N} rows of dz, got {len(wrong)}"):
+            run(latent.backward, *good, wrong)
+    for wrong in (np.ones(N, np.float32), np.ones((N, 1)), [1.0] * N):
+        with pytest.raises((TypeError, ValueError)):
+            run(latent.backward, *good, wrong)
+
+
+@each_dtype
 def test_draws_are_added_in_order(dtype):
     """The gradient of several draws is that of the first, to which the next are added one by one."""
     rng = np.random.default_rng(6)
@@ -119,7 +144,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(k, dtype):
 
     def compute(n_threads):
         outputs = sample(code, noise, n_threads)
-        return *outputs, backward(dz, noise, outputs[1], dmean, dlog_var, n_threads)
+        return *outputs, backward(dz, noise, outputs[1], dmean, dlog_var, n_threads=n_threads)
 
     expected = compute(1)
     for n_threads in (2, 3, 7):

@@ -326,6 +326,12 @@ def test_total_is_the_sum_one_after_another(n):
     assert total[0] == sum(values.tolist())
 
 
+def test_total_is_divided_once():
+    values, total = np.random.default_rng(6).random(30), np.empty(1)
+    run(losses.total, total, values, 3)
+    assert total[0] == sum(values.tolist()) / 3
+
+
 def test_the_arrays_of_total_are_checked():
     for wrong in (np.zeros(0), np.zeros(2)):
         with pytest.raises(ValueError, match="total must have 1 element, got"):

@@ -13,6 +13,8 @@ from oracles import (
     conv2d_forward,
     conv2d_grad_input,
     conv2d_grad_weight,
+    conv_transpose2d_backward,
+    conv_transpose2d_forward,
     dense_backward,
     dense_forward,
     kl_divergence,
@@ -21,6 +23,8 @@ from oracles import (
     pool2d_max_backward,
     pool2d_max_forward,
     same_pad,
+    upsample2d_backward,
+    upsample2d_forward,
     vae_step,
 )
 
@@ -74,6 +78,44 @@ def test_conv2d_equals_torch(torch, kernel_shape, stride, pad, dilation):
     assert_equal_to_rounding(dX, nhwc(tX.grad))
     assert_equal_to_rounding(dW, tW.grad.numpy().transpose(2, 3, 1, 0))
     assert_equal_to_rounding(db, tb.grad.numpy().reshape(1, 1, 1, 4))
+
+
+@pytest.mark.parametrize(("kernel_shape", "stride", "pad", "dilation"), CONVOLUTIONS)
+@pytest.mark.parametrize("output_pad", [0, 1])
+def test_transposed_convolution_equals_torch(torch, kernel_shape, stride, pad, dilation, output_pad):
+    output_pad = min(output_pad, max(stride, dilation + 1) - 1)
+    rng = np.random.default_rng(1)
+    X, W, b = rng.normal(size=(2, 5, 6, 4)), rng.normal(size=(*kernel_shape, 3, 4)), rng.normal(size=(1, 1, 1, 3))
+    top, bottom, left, right = pad
+
+    tX = torch_images(torch, X)
+    tW = torch.tensor(W.transpose(3, 2, 0, 1).copy(), requires_grad=True)
+    tb = torch.tensor(b.ravel(), requires_grad=True)
+    how = {"stride": stride, "dilation": dilation + 1, "output_padding": output_pad}
+    full = torch.nn.functional.conv_transpose2d(tX, tW, tb, **how)
+    tZ = full[:, :, top : full.shape[2] - bottom, left : full.shape[3] - right]
+    Z = conv_transpose2d_forward(X, W, b, tZ.shape[2:], stride, pad, dilation)
+    assert_equal_to_rounding(Z, nhwc(tZ))
+
+    dZ = rng.normal(size=Z.shape)
+    tZ.backward(torch.tensor(dZ.transpose(0, 3, 1, 2).copy()))
+    dX, dW, db = conv_transpose2d_backward(dZ, X, W, stride, pad, dilation)
+    assert_equal_to_rounding(dX, nhwc(tX.grad))
+    assert_equal_to_rounding(dW, tW.grad.numpy().transpose(2, 3, 1, 0))
+    assert_equal_to_rounding(db, tb.grad.numpy().reshape(1, 1, 1, 3))
+
+
+@pytest.mark.parametrize("factor", [(1, 1), (2, 3), (5, 4)])
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_upsampling_equals_torch(torch, factor, mode):
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(2, 4, 3, 5))
+    tX = torch_images(torch, X)
+    tY = torch.nn.functional.interpolate(tX, scale_factor=factor, mode=mode)
+    assert_equal_to_rounding(upsample2d_forward(X, factor, mode), nhwc(tY))
+    dY = rng.normal(size=nhwc(tY).shape)
+    tY.backward(torch.tensor(dY.transpose(0, 3, 1, 2).copy()))
+    assert_equal_to_rounding(upsample2d_backward(dY, X.shape, factor, mode), nhwc(tX.grad))
 
 
 def test_same_padding_keeps_the_size_and_puts_the_odd_one_at_the_end():

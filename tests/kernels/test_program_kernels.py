@@ -10,7 +10,20 @@ import numpy as np
 import pytest
 from program_checks import CONV, PAD, POOL, Guarded, assert_all_equal, logistic, record, recorded_sigmoid
 
-from cvae._kernels import conv2d, conv_pool, dense, dispatch, elementwise, latent, losses, optimizers, pool2d, winograd
+from cvae._kernels import (
+    bounds,
+    conv2d,
+    conv_pool,
+    dense,
+    dispatch,
+    elementwise,
+    latent,
+    losses,
+    optimizers,
+    pool2d,
+    upsample2d,
+    winograd,
+)
 from cvae.runtime.programs import execute, run
 
 # Every kernel with the shapes of its arrays, of float32 unless another type is given, and its options.
@@ -19,7 +32,8 @@ POOLED = (40, 6, 5, 20)
 PLACES, BYTES = (POOLED, np.int32), (POOLED, np.uint8)
 DIRECT = {"conv": {**CONV, "out_shape": Y[1:3]}, "pool": POOL, "winograd": False}
 FAST, KEPT, MADE = DIRECT | {"winograd": True}, {"keep_weights": True}, {"keep_weights": False}
-ROWS, CODES, VALUES, FLAT = (9, 1200), (3, 1200), ((9,), np.float64), (40_001,)
+ROWS, PAIRS, CODES, VALUES, FLAT = (9, 1200), (9, 2400), (3, 1200), ((9,), np.float64), (40_001,)
+TOTAL = ((1,), np.float64)
 
 
 def sgd(program, param, velocity, grad, scalars):
@@ -38,8 +52,10 @@ def adam(program, param, mean, variance, grad, scalars):
 KERNELS = {
     "conv2d_forward": (conv2d.conv2d_forward, [Y, X, W, B], {**CONV, "relu": True}),
     "conv2d_grad_input": (conv2d.conv2d_grad_input, [X, Y, W], CONV),
+    "conv2d_transpose": (conv2d.conv2d_transpose, [X, Y, W, (3,)], {**CONV, "relu": True}),
     "conv2d_grad_weight": (conv2d.conv2d_grad_weight, [W, B, X, Y], CONV),
     "winograd_forward": (winograd.forward, [Y, X, W, B], {**PAD, "relu": True}),
+    "winograd_transpose": (winograd.transpose, [X, Y, W, (3,)], {**PAD, "relu": True}),
     "winograd_backward": (winograd.backward, [X, W, B, X, Y, W], PAD),
     "conv_pool_forward": (conv_pool.forward, [POOLED, BYTES, X, W, B], DIRECT | KEPT),
     "conv_pool_forward_own": (conv_pool.forward, [POOLED, BYTES, X, W, B], DIRECT | MADE),
@@ -51,18 +67,35 @@ KERNELS = {
     "max_backward": (pool2d.max_backward, [Y, POOLED, PLACES], POOL),
     "average_forward": (pool2d.average_forward, [POOLED, Y], POOL),
     "average_backward": (pool2d.average_backward, [Y, POOLED], POOL),
+    "upsample_forward": (upsample2d.forward, [(9, 12, 30, 20), (9, 6, 10, 20)], {"factor": (2, 3), "bilinear": True}),
+    "upsample_backward": (upsample2d.backward, [(9, 6, 10, 20), (9, 12, 30, 20)], {"factor": (2, 3), "bilinear": True}),
     "dense_forward": (dense.dense_forward, [(90, 80), (90, 100), (100, 80), (80,)], {"relu": True}),
     "dense_backward": (
         dense.dense_backward,
         [(2000, 40), (40, 300), (300,), (2000, 40), (2000, 300), (40, 300)],
         {"skip_dead": True},
     ),
+    "column_sums": (elementwise.column_sums, [(20,), (5000, 20)], {}),
     "relu_backward": (elementwise.relu_backward, [FLAT] * 3, {}),
     "sigmoid": (elementwise.sigmoid, [(10_001,)] * 2, {}),
+    "continuous_bernoulli_mean": (elementwise.continuous_bernoulli_mean, [(10_001,)] * 2, {}),
+    "first_columns": (elementwise.first_columns, [(40, 1001), (40, 1001)], {"low": -1.0, "high": 0.5}),
     "gather": (elementwise.gather, [(50, 701), (4, 701), ((50,), np.intp)], {}),
     "gather_bytes": (elementwise.gather_bytes, [(50, 701), ((4, 701), np.uint8), ((50,), np.intp)], {}),
     "bce_with_logits": (losses.bce_with_logits, [VALUES, ROWS, ROWS, CODES, VALUES], {}),
+    "continuous_bernoulli": (losses.continuous_bernoulli, [VALUES, ROWS, ROWS, CODES, VALUES], {}),
+    "gaussian": (losses.gaussian, [VALUES, ROWS, ROWS, CODES, VALUES], {"scale": 0.5}),
+    "laplace": (losses.laplace, [VALUES, ROWS, ROWS, CODES, VALUES], {"scale": 0.5}),
+    "gaussian_per_pixel": (losses.gaussian_per_pixel, [VALUES, PAIRS, PAIRS, CODES, VALUES], {"bound": 16}),
+    "laplace_per_pixel": (losses.laplace_per_pixel, [VALUES, PAIRS, PAIRS, CODES, VALUES], {"bound": 8}),
+    "discretized_logistic": (losses.discretized_logistic, [VALUES, PAIRS, PAIRS, CODES, VALUES], {"bound": 8}),
     "gaussian_kl": (losses.gaussian_kl, [VALUES, ROWS, ROWS, ROWS, ROWS, VALUES], {}),
+    "free_bits": (bounds.free_bits, [TOTAL, ROWS, ROWS, ROWS, ROWS, VALUES], {"least": 0.1}),
+    "importance_weighted": (
+        bounds.importance_weighted,
+        [TOTAL, VALUES, (9, 6000), CODES, CODES, VALUES, ROWS, ROWS, CODES, CODES, ((3,), np.float64)],
+        {"doubly": True},
+    ),
     "latent_sample": (latent.sample, [ROWS, CODES, CODES, CODES, (3, 2400), ROWS], {}),
     "latent_backward": (latent.backward, [(3, 2400), ROWS, ROWS, CODES, CODES, CODES], {}),
     "sgd": (sgd, [FLAT, FLAT, FLAT, ((3,), np.float64)], {}),

@@ -61,8 +61,12 @@ def test_a_layer_keeps_its_own_optimizer_generator_and_parameters():
     X, vae = random_images(), make(encoder, decoder)
     vae.fit(X)
     np.testing.assert_array_equal(vae.decoder_["FullyConnected_1"].W, W.astype(np.float32))
-    other = make(encoder, decoder, random_state=1).forward(X[:1])  # a generator of its own draws the same
-    assert other.shape == (1, 72)
+    other = make(encoder, decoder, random_state=1, n_epochs=1)
+    other.forward(X[:1])
+    path = "encoder/FullyConnected_6/W"
+    same = make(encoder, decoder, random_state=2)
+    same.forward(X[:1])
+    np.testing.assert_array_equal(by_path(other.parameters)[path], by_path(same.parameters)[path])
 
 
 def test_any_depth():
@@ -104,10 +108,11 @@ def test_networks_may_be_empty_but_for_what_the_model_adds():
         (["Conv2D(out_ch=0, kernel_shape=1)"], DECODER, ValueError, r"encoder\[0\]: out_ch must be an int >= 1, got 0"),
         (["Conv2D(kernel_shape=1)"], DECODER, ValueError, r"encoder\[0\]: Conv2D takes out_ch.*missing"),
         (ENCODER, ["Flatten(", "Flatten()"], ValueError, r"decoder\[0\]: a call string must look like"),
-        ([5], DECODER, TypeError, r"encoder\[0\] must be a layer or its call string, got 5"),
+        ([5], DECODER, TypeError, r"encoder\[0\]: layer must be a layer or its call string, got 5"),
         ("Flatten()", DECODER, TypeError, "encoder must be a sequence of layers or their call strings, got 'Flatten"),
         (ENCODER, None, TypeError, "decoder must be a sequence of layers or their call strings, got None"),
-        (ENCODER, [Conv2D], TypeError, r"decoder\[0\] must be a layer or its call string, got <class"),
+        (ENCODER, [Conv2D], TypeError, r"decoder\[0\]: layer must be a layer or its call string, got <class"),
+        (ENCODER, iter(DECODER), TypeError, "decoder must be a sequence of layers"),
     ],
 )
 def test_wrong_layers_are_refused_at_once(encoder, decoder, error, message):
@@ -121,12 +126,12 @@ def test_wrong_layers_are_refused_at_once(encoder, decoder, error, message):
         (
             ENCODER[:2],
             DECODER,
-            r"Code must get arrays of 2 dimensions, got the shape \(1, 3, 3, 4\) \(a Flatten\(\) before it\?\)$",
+            r"Code must get arrays of 2 dimensions, got \(n, 3, 3, 4\) \(a Flatten\(\) before it\?\)$",
         ),
         (
             ["Flatten()", "Pool2D(kernel_shape=2)"],
             DECODER,
-            r"encoder/Pool2D_2 must get arrays of 4 dimensions, got the shape \(1, 72\)$",
+            r"encoder/Pool2D_2 must get arrays of 4 dimensions, got \(n, 72\)$",
         ),
         (["Conv2D(out_ch=2, kernel_shape=10)", "Flatten()"], DECODER, "Dimension mismatch during convolution"),
         (["Flatten(keep_dim='last')"], DECODER, r"encoder must put out a mean and a log variance for each of T=2"),
@@ -227,3 +232,21 @@ def test_numpy_mls_interface_is_there():
     assert derived["components"]["encoder"]["Conv2D_3"]["Z"][0].shape == (10, 2, 2, 6)
     vae.update()
     assert list(vae.parameters["components"]["decoder"]) == ["FullyConnected_1", "Output"]
+
+
+def test_given_parameters_take_the_models_dtype():
+    W = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)
+    given = FullyConnected(8, act_fn="ReLU").set_params({"parameters": {"W": W}})
+    vae = make(decoder=[given], dtype="float64", optimizer="SGD(lr=0)").fit(random_images())
+    assert vae.decoder_["FullyConnected_1"].W.dtype == np.float64
+    np.testing.assert_array_equal(vae.decoder_["FullyConnected_1"].W, W)
+    assert given.W.dtype == np.float32
+
+
+def test_a_model_that_the_arguments_do_not_make_is_not_saved(tmp_path):
+    vae = make().fit(random_images())
+    vae.decoder_["More"] = FullyConnected(72, random_state=0)
+    vae.encode(random_images())
+    with pytest.raises(ValueError, match="layers must be those of the constructor to be saved"):
+        vae.save(tmp_path / "model.safetensors")
+    assert list(tmp_path.iterdir()) == []

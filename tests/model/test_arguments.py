@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from sklearn.model_selection import GridSearchCV
 from small_vae import SMALL, assert_same_bits, initialized, layers, parameters, random_images, small_vae
 
 import cvae
@@ -30,7 +31,8 @@ def test_a_wrong_value_is_refused_by_the_next_call():
     ):
         good = getattr(vae, name)
         setattr(vae, name, value)
-        for use in (vae.fit, vae.encode, vae.forward, vae.partial_fit, lambda X: vae.update()):
+        uses = (vae.fit, vae.encode, vae.forward, vae.partial_fit, lambda X: vae.update(), lambda X: vae.backward(X, X))
+        for use in uses:
             with pytest.raises(ValueError, match=message):
                 use(X)
         setattr(vae, name, good)
@@ -152,6 +154,31 @@ def state_of(rng):
     return rng.bit_generator.state, rng.bit_generator.seed_seq.n_children_spawned
 
 
+def test_a_fit_without_memory_leaves_the_generators_of_layers_alone(monkeypatch):
+    encoder = ["Flatten()", cvae.layers.FullyConnected(4, random_state=5)]
+    vae, fresh = (cvae.VAE(encoder, [], T=2, random_state=0, verbose=False) for _ in range(2))
+    X = random_images(4)
+    with monkeypatch.context() as patch:
+        fail_in_passes(patch)
+        for use in (vae.fit, vae.forward):
+            with pytest.raises(MemoryError):
+                use(X)
+    with pytest.raises(NotFittedError):
+        vae.encode(X)
+    assert_same_bits(parameters(vae.fit(X, n_epochs=1)), parameters(fresh.fit(X, n_epochs=1)))
+
+
+def test_a_forward_that_is_refused_creates_nothing():
+    vae = small_vae()
+    with pytest.raises(ValueError, match="noise must have the shape"):
+        vae.forward(random_images(4, (9, 8, 3)), noise=np.zeros((3, 2)))
+    vae.encoder["Flatten3"].set_params({"keep_dim": -1})
+    with pytest.raises(ValueError, match="must"):
+        vae.forward(random_images(4))
+    vae.encoder["Flatten3"].set_params({"keep_dim": "first"})
+    assert_same_bits(parameters(vae.fit(random_images())), parameters(small_vae().fit(random_images())))
+
+
 @pytest.mark.parametrize(("name", "value"), [("init", "zeros"), ("dtype", "int8"), ("optimizer", "Lion")])
 def test_a_failed_constructor_leaves_a_shared_generator_alone(name, value):
     rng = np.random.default_rng(0)
@@ -238,6 +265,19 @@ def test_a_subclass_may_have_a_constructor_of_its_own():
     vae.beta = -1
     with pytest.raises(ValueError, match="beta must be"):
         vae.fit(X)
+
+
+def test_set_params_of_a_subclass_makes_what_its_constructor_makes(tmp_path):
+    X, vae = random_images(), Wide(8).fit(random_images())
+    vae.set_params(width=3)
+    assert vae.encoder["FC4"].n_out == 3
+    assert_same_bits(parameters(vae.fit(X)), parameters(Wide(3).fit(X)))
+    scores = GridSearchCV(Shallow(), {"units": [1, 40]}, cv=2).fit(random_images(20)).cv_results_["mean_test_score"]
+    assert scores[0] != scores[1]
+    vae.save(tmp_path / "model.safetensors")
+    loaded = cvae.load(tmp_path / "model.safetensors")  # as the class of the package that it is
+    assert type(loaded) is cvae.BernoulliVAE
+    assert_same_bits(parameters(loaded.fit(X)), parameters(vae.fit(X)))
 
 
 class Shallow(cvae.VAE):

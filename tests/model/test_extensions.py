@@ -184,7 +184,7 @@ def test_fit_takes_the_steps_of_forward_backward_and_update(likelihood, objectiv
     rngs = [np.random.default_rng(3) for _ in range(2)]
     by_hand, fitted = (model(likelihood, objective, random_state=rng, optimizer="Adam(lr=0.01)") for rng in rngs)
     for vae in (by_hand, fitted):
-        vae.forward(X, retain_derived=False, noise=np.zeros((4, 2)))  # creates the parameters
+        vae.forward(X, retain_derived=False, noise=np.zeros((4 * k, 2)))  # creates the parameters
     fitted.fit(X, n_epochs=3, batchsize=2)
     for _ in range(3):
         for indices in cvae.minibatch(X, 2, rng=rngs[0])[0]:
@@ -273,3 +273,61 @@ def test_what_a_subclass_overrides_counts_in_every_pass():
     np.testing.assert_allclose(np.hstack(vae.encode(X)), expected, rtol=1e-10)
     vae.forward(X, noise=np.zeros((3, 2)))
     np.testing.assert_allclose(vae.derived_variables["t_mean"], expected[:, :2], rtol=1e-10)
+
+
+class Leaky(FullyConnected):
+    """A dense layer whose weights' gradient is another one."""
+
+    def record_affine_backward(self, program, dx, dz, x, grads):
+        super().record_affine_backward(program, dx, dz, x, grads)
+        if grads is not None:
+            program.call(lambda: np.multiply(grads["W"], 0.5, out=grads["W"]))
+
+
+class Reversed(FullyConnected):
+    """A dense layer whose gradients have the other sign, and that writes dx before it has read x."""
+
+    def record_backward(self, program, dx, dy, x, y, saved, grads):
+        kept = np.empty_like(dy)
+        program.call(lambda: np.negative(dy, out=dy))
+        program.call(np.copyto, kept, dy)
+        if dx is not None:
+            super().record_backward(program, dx, kept, x, y, saved, None)
+        super().record_backward(program, None, dy, x, y, saved, grads)
+
+
+class Damped(cvae.layers.Conv2D):
+    def record_backward(self, program, dx, dy, x, y, saved, grads):
+        program.call(lambda: np.multiply(dy, 0.25, out=dy))
+        super().record_backward(program, dx, dy, x, y, saved, grads)
+
+
+@pytest.mark.parametrize("name", ["Leaky", "Reversed", "Damped"])
+def test_fit_takes_the_gradients_of_a_subclass(name):
+    X = random_images(4, IMAGE_SHAPE, dtype=np.float64)
+    if name == "Damped":
+        encoder, decoder = (
+            ["Damped(out_ch=3, kernel_shape=2, act_fn='ReLU')", "Pool2D(kernel_shape=2)", "Flatten()"],
+            [],
+        )
+    else:
+        encoder, decoder = ["Flatten()", f"{name}(n_out=5, act_fn='ReLU')"], [f"{name}(n_out=4)"]
+    rngs = [np.random.default_rng(3) for _ in range(2)]
+    by_hand, fitted = (
+        cvae.VAE(encoder, decoder, T=2, dtype="float64", random_state=rng, verbose=False, optimizer="SGD(lr=0.1)")
+        for rng in rngs
+    )
+    for vae in (by_hand, fitted):
+        vae.forward(X, retain_derived=False, noise=np.zeros((4, 2)))
+    fitted.fit(X, n_epochs=1, batchsize=2)
+    for indices in cvae.minibatch(X, 2, rng=rngs[0])[0]:
+        by_hand.backward(X[indices], by_hand.forward(X[indices]))
+        by_hand.update()
+    assert_same_bits(parameters_of(by_hand), parameters_of(fitted))
+
+
+def test_an_objective_and_a_likelihood_do_not_change():
+    vae = model(objective=ImportanceWeighted(k=3))
+    for constant, name in ((vae._objective, "k"), (cvae.objectives.ELBO(beta=2), "beta")):
+        with pytest.raises(AttributeError, match=f"^{name} of .* cannot change"):
+            setattr(constant, name, 5)

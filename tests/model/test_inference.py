@@ -17,7 +17,7 @@ from small_vae import (
 )
 
 import cvae
-from cvae import NotFittedError
+from cvae import NotFittedError, inference
 
 
 @pytest.fixture(scope="module", params=["float32", "float64"])
@@ -146,6 +146,42 @@ def test_each_images_log_likelihood_does_not_depend_on_those_after_it(trained):
     np.testing.assert_array_equal(
         trained.log_likelihood(X, n_samples=150)[:2], trained.log_likelihood(X[:2], n_samples=150)
     )
+
+
+@pytest.mark.parametrize("n_samples", [1, 3, 100, 300])
+def test_log_likelihood_draws_image_by_image_however_many_go_through_the_decoder_at_once(trained, n_samples):
+    X, rng = random_images(50), np.random.default_rng(4)
+    one_by_one = [trained.log_likelihood(X[i : i + 1], n_samples, rng)[0] for i in range(len(X))]
+    np.testing.assert_array_equal(trained.log_likelihood(X, n_samples, np.random.default_rng(4)), one_by_one)
+
+
+def test_log_likelihood_shows_its_progress_if_it_takes_long_and_the_model_is_verbose(monkeypatch, capsys):
+    X = random_images(4)
+    vae = small_vae(verbose=True).fit(X, verbose=False)
+    vae.log_likelihood(X, n_samples=3)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(inference, "PATIENCE", 0)
+    vae.log_likelihood(X, n_samples=3)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "log_likelihood: 100%" in err
+    vae.set_params(verbose=False).log_likelihood(X, n_samples=3)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_active_units_are_those_whose_mean_depends_on_the_image():
+    X = random_images(30)
+    vae = small_vae(T=3).fit(X)
+    fc5 = vae.encoder["FC5"]
+    W = fc5.W.copy()
+    W[:, 1] = 0
+    fc5.set_params({"parameters": {"W": W}})
+    variances = vae.transform(X).var(0, dtype=np.float64)
+    assert variances[1] < 1e-12 < min(variances[0], variances[2])
+    np.testing.assert_array_equal(vae.active_units(X, 1e-12), [True, False, True])
+    np.testing.assert_array_equal(vae.active_units(X, float(variances[2])), variances > variances[2])
+    np.testing.assert_array_equal(vae.active_units(X), variances > 0.01)
+    assert vae.active_units(X).dtype == bool
 
 
 def test_the_number_of_threads_does_not_matter(wide):
@@ -319,6 +355,7 @@ CALLS = {
     "score_samples": lambda vae: vae.score_samples(random_images()),
     "score": lambda vae: vae.score(random_images()),
     "log_likelihood": lambda vae: vae.log_likelihood(random_images()),
+    "active_units": lambda vae: vae.active_units(random_images()),
     "save": lambda vae: vae.save("never-written.safetensors"),
 }
 
@@ -333,7 +370,7 @@ def test_a_model_without_parameters_says_so(name):
 
 
 @pytest.mark.parametrize(
-    "method", ["encode", "transform", "reconstruct", "elbo", "score_samples", "score", "log_likelihood"]
+    "method", ["encode", "transform", "reconstruct", "elbo", "score_samples", "score", "log_likelihood", "active_units"]
 )
 def test_wrong_images_are_refused(trained, method):
     call = getattr(trained, method)
@@ -385,8 +422,10 @@ def test_no_code_gives_no_image(trained):
         (lambda vae: vae.elbo(random_images(), random_state=-1), ValueError, "^random_state must be"),
         (lambda vae: vae.log_likelihood(random_images(), n_samples=0), ValueError, "^n_samples must be"),
         (lambda vae: vae.log_likelihood(random_images(), random_state=0.5), ValueError, "^random_state must be"),
+        (lambda vae: vae.active_units(random_images(), -1), ValueError, r"^threshold must be a number in \[0, inf\)"),
+        (lambda vae: vae.active_units(random_images(1)), ValueError, "^X must hold at least two images, got 1"),
     ],
-    ids=["sample n", "sample type", "sample rng", "elbo rng", "log_likelihood n", "log_likelihood rng"],
+    ids=["sample n", "sample type", "sample rng", "elbo rng", "likelihood n", "likelihood rng", "active", "one image"],
 )
 def test_wrong_arguments_are_refused_by_name(trained, call, error, message):
     with pytest.raises(error, match=message):

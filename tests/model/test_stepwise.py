@@ -1,6 +1,9 @@
 """Training as in numpy-ml by forward, backward and update: properties, and equality with fit."""
 
 import copy
+import gc
+import pickle
+import weakref
 from collections import OrderedDict
 
 import numpy as np
@@ -18,6 +21,7 @@ from small_vae import (
 )
 
 from cvae import datasets
+from cvae.activations import Tanh
 from cvae.losses import VAELoss
 from cvae.optimizers import SGD
 from cvae.schedulers import SchedulerBase
@@ -327,6 +331,98 @@ def test_frozen_layers_pass_gradients_on():
     dX = [vae.backward(X, vae.forward(X, noise=noise)) for vae in (free, frozen)]
     np.testing.assert_array_equal(dX[0], dX[1])
     assert dX[0].any()
+
+
+def gradients_by_hand(between=lambda vae: None, before=lambda vae: None):
+    """Return all gradients of a step by hand, with something done before it and between forward and backward."""
+    X, vae = random_images(), initialized(small_vae(dtype="float64"))
+    before(vae)
+    X_recon = vae.forward(X, noise=np.ones((10, 2)))
+    between(vae)
+    vae.backward(X, X_recon)
+    return by_path(vae.gradients)
+
+
+def freeze(vae):
+    vae.encoder["FC5"].freeze()
+    vae.encoder["Conv1"].freeze()
+
+
+def unfreeze(vae):
+    vae.encoder["FC5"].unfreeze()
+    vae.encoder["Conv1"].unfreeze()
+
+
+def other_weights(vae):
+    for layer in vae.encoder.values():
+        layer.set_params({"parameters": {name: 0.5 * array for name, array in layer.parameters.items()}})
+
+
+def other_activation(vae):
+    vae.encoder["FC4"].act_fn = Tanh()
+
+
+def other_beta(vae):
+    vae.beta = 50.0
+
+
+@pytest.mark.parametrize("change", [freeze, other_weights, other_activation, other_beta])
+def test_what_changes_between_forward_and_backward_counts(change):
+    """The gradients are those of a step that finds everything changed."""
+    changed, expected = gradients_by_hand(between=change), gradients_by_hand(before=change)
+    assert_same_bits(changed, expected)
+
+
+def test_a_layer_that_thaws_between_forward_and_backward_gets_its_gradients():
+    thawed = gradients_by_hand(before=freeze, between=unfreeze)
+    assert_same_bits(thawed, gradients_by_hand())
+
+
+def test_layers_may_be_updated_one_by_one():
+    X, together, one_by_one = random_images(), *(initialized(small_vae()) for _ in range(2))
+    noise = np.ones((10, 2))
+    for _ in range(2):
+        for vae in (together, one_by_one):
+            vae.backward(X, vae.forward(X, noise=noise))
+        together.update()
+        for layer in layers(one_by_one).values():
+            layer.update()
+    assert_same_bits(parameters(one_by_one), parameters(together))
+
+
+def test_gradients_of_outputs_are_not_computed_with_changed_weights():
+    X, vae = random_images(), initialized(small_vae())
+    vae.backward(X, vae.forward(X))
+    vae.encoder["FC5"].update()
+    assert vae.derived_variables["dEncoder_FC4_out"] is None
+    assert vae.derived_variables["t_mean"] is not None
+
+
+def test_a_step_by_hand_in_a_callback_starts_without_gradients():
+    X, noise, seen = random_images(), np.ones((10, 2)), []
+
+    def step(vae, *_):
+        vae.backward(X, vae.forward(X, noise=noise))
+        seen.append((by_path(vae.gradients), parameters(vae)))
+        vae.flush_gradients()
+
+    vae = small_vae().fit(X, n_epochs=1, callbacks=[step])
+    vae.backward(X, vae.forward(X, noise=noise))
+    assert_same_bits(parameters(vae), seen[0][1])
+    assert_same_bits(by_path(vae.gradients), seen[0][0])
+
+
+def test_a_model_is_freed_after_a_forward_and_copied_without_it():
+    vae = initialized(small_vae())
+    vae.forward(random_images())
+    copied = pickle.loads(pickle.dumps(copy.deepcopy(vae)))
+    with pytest.raises(RuntimeError, match="got 0"):
+        copied.backward(random_images(), np.zeros((10, 72)))
+    assert copied.encoder["Conv1"].X == []
+    dead = weakref.ref(vae)
+    del vae
+    gc.collect()
+    assert dead() is None
 
 
 # ------------------------------------------------------------------ properties

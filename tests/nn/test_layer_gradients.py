@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from layer_cases import ACTIVATIONS
 
-from cvae.layers import Conv2D, Flatten, FullyConnected, Pool2D
+from cvae.layers import Conv2D, ConvTranspose2D, Flatten, FullyConnected, Pool2D, Reshape, Upsample2D
 
 
 def assert_gradients_are_differences(layer, X):
@@ -34,6 +34,34 @@ def test_gradients_of_fully_connected_are_differences(act_fn):
 def test_gradients_of_conv2d_are_differences(act_fn):
     layer = Conv2D(3, (3, 2), pad=(1, 0, 2, 1), stride=2, dilation=1, act_fn=act_fn, dtype="float64", random_state=1)
     assert_gradients_are_differences(layer, np.random.default_rng(7).normal(size=(2, 6, 5, 2)))
+
+
+@pytest.mark.parametrize("act_fn", ACTIVATIONS)
+def test_gradients_of_conv_transpose2d_are_differences(act_fn):
+    layer = ConvTranspose2D(3, (3, 2), 2, (1, 0, 2, 1), 1, dilation=1, act_fn=act_fn, dtype="float64", random_state=1)
+    X = np.random.default_rng(7).normal(size=(2, 4, 3, 2))
+    layer.initialize(X.shape)
+    layer.set_params({"b": [[[[0.3, -0.2, 0.1]]]]})  # where no pixel reaches, 0 would be the kink of an activation
+    assert_gradients_are_differences(layer, X)
+
+
+@pytest.mark.parametrize("out_ch", [1, 6])
+def test_gradients_of_conv_transpose2d_by_winograds_algorithm_are_differences(out_ch):
+    layer = ConvTranspose2D(
+        out_ch, (3, 2), pad="same", act_fn="ReLU", algorithm="winograd", dtype="float64", random_state=1
+    )
+    assert_gradients_are_differences(layer, np.random.default_rng(7).normal(size=(2, 4, 3, 2)))
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+@pytest.mark.parametrize("factor", [1, (2, 3), (4, 1)])
+def test_gradients_of_upsample2d_are_differences(mode, factor):
+    layer = Upsample2D(factor, mode, dtype="float64")
+    assert_gradients_are_differences(layer, np.random.default_rng(8).normal(size=(2, 3, 4, 2)))
+
+
+def test_gradients_of_reshape_are_differences():
+    assert_gradients_are_differences(Reshape((3, 4), dtype="float64"), np.random.default_rng(9).normal(size=(2, 6, 2)))
 
 
 @pytest.mark.parametrize("mode", ["max", "average"])

@@ -19,7 +19,7 @@ from layer_cases import (
 )
 
 from cvae.activations import ELU, ReLU
-from cvae.layers import Conv2D, Flatten, FullyConnected, Pool2D
+from cvae.layers import Conv2D, ConvTranspose2D, Flatten, FullyConnected, Pool2D, Reshape, Upsample2D
 from cvae.optimizers import SGD
 
 OPTIMIZERS = [
@@ -46,6 +46,12 @@ def test_hyperparameters():
         "layer": "FullyConnected", "init": "glorot_uniform", "n_in": None, "n_out": 4, "act_fn": "ELU(alpha=0.5)",
         **shared,
     }  # fmt: skip
+    assert ConvTranspose2D(4, 3, 2, output_pad=1).hyperparameters == {
+        "layer": "ConvTranspose2D", "pad": 0, "init": "glorot_uniform", "in_ch": None, "out_ch": 4, "stride": 2,
+        "output_pad": 1, "dilation": 0, "act_fn": "Identity", "kernel_shape": (3, 3), "algorithm": "auto", **shared,
+    }  # fmt: skip
+    assert Reshape([2, 3]).hyperparameters == {"layer": "Reshape", "shape": (2, 3), **shared}
+    assert Upsample2D(3).hyperparameters == {"layer": "Upsample2D", "factor": (3, 3), "mode": "nearest", **shared}
     assert Flatten("last").hyperparameters == {"layer": "Flatten", "keep_dim": "last", **shared}
 
 
@@ -68,9 +74,13 @@ def test_a_fresh_layer_restored_from_a_summary_goes_on_in_the_same_way(name, opt
     summary = layer.summary()
     fresh = {
         "Conv2D": lambda: Conv2D(1, 1, dtype=dtype),
+        "ConvTranspose2D": lambda: ConvTranspose2D(1, 1, dtype=dtype),
         "FullyConnected": lambda: FullyConnected(None, dtype=dtype),
+        "Reshape": lambda: Reshape(1, dtype=dtype),
+        "Upsample2D": lambda: Upsample2D(dtype=dtype),
         "Flatten": lambda: Flatten("last", dtype=dtype),
-    }.get(name, lambda: Pool2D(1, dtype=dtype))()
+        "Pool2D": lambda: Pool2D(1, dtype=dtype),
+    }[name.split()[0]]()
     assert fresh.set_params(summary) is fresh
     assert repr(fresh.summary()) == repr(summary)
     np.testing.assert_array_equal(fresh.forward(X, retain_derived=False), layer.forward(X, retain_derived=False))
@@ -147,6 +157,12 @@ WRONG = {
         {"out_ch": 5}, {"out_ch": 0}, {"in_ch": 4}, {"W": np.zeros((3, 2, 4, 4))}, {"b": np.zeros(4)},
         {"W": np.zeros((3, 2, 3, 5))}, {"init": "zeros"}, {"act_fn": "softmax"}, {"layer": "Pool2D"},
     ],
+    "ConvTranspose2D": [
+        {"stride": 0}, {"kernel_shape": (3, 0)}, {"kernel_shape": (2, 2)}, {"pad": -1}, {"dilation": -1},
+        {"output_pad": 2}, {"output_pad": -1}, {"stride": 1}, {"out_ch": 5}, {"out_ch": 0}, {"in_ch": 4},
+        {"W": np.zeros((3, 2, 3, 4))}, {"b": np.zeros(4)}, {"W": np.zeros((3, 2, 4, 5))}, {"init": "zeros"},
+        {"act_fn": "softmax"}, {"algorithm": "fft"}, {"layer": "Conv2D"},
+    ],
     "FullyConnected": [
         {"n_out": 5}, {"n_out": 0}, {"n_out": 2.5}, {"n_in": 6}, {"W": np.zeros((6, 4))}, {"W": np.zeros((5, 3))},
         {"W": np.zeros(20)}, {"b": np.zeros((4, 1))}, {"init": "zeros"}, {"act_fn": 3}, {"layer": "Conv2D"},
@@ -154,6 +170,9 @@ WRONG = {
     "Pool2D max": [{"mode": "min"}, {"kernel_shape": 0}, {"stride": -1}, {"pad": (1, 2, 3)}, {"layer": "Flatten"}],
     "Pool2D average": [{"mode": None}, {"kernel_shape": (2, 2, 2)}, {"stride": (1, 2)}, {"pad": None}],
     "Flatten": [{"keep_dim": "middle"}, {"keep_dim": 1}, {"keep_dim": None}, {"layer": "Pool2D"}],
+    "Reshape": [{"shape": ()}, {"shape": (2, 0)}, {"shape": (2.5, 4)}, {"shape": "3"}, {"layer": "Flatten"}],
+    "Upsample2D nearest": [{"factor": 0}, {"factor": (2, 2, 2)}, {"mode": "cubic"}, {"layer": "Pool2D"}],
+    "Upsample2D bilinear": [{"factor": 1.5}, {"mode": None}],
 }  # fmt: skip
 
 

@@ -3,9 +3,20 @@
 import numpy as np
 import oracles
 import pytest
-from layer_cases import LAYERS, arrays_of, assert_same_arrays, batch, build, every_layer, state, train, weighted_layers
+from layer_cases import (
+    LAYERS,
+    STATELESS,
+    arrays_of,
+    assert_same_arrays,
+    batch,
+    build,
+    every_layer,
+    state,
+    train,
+    weighted_layers,
+)
 
-from cvae.layers import Flatten, Pool2D
+from cvae.layers import Flatten, Pool2D, Reshape, Upsample2D
 from cvae.nn.base import LayerBase
 from cvae.optimizers import SGD, RMSProp
 
@@ -152,12 +163,18 @@ def test_other_types_are_refused(name, dtype):
         build(name, dtype=dtype)
 
 
-@pytest.mark.parametrize("name", [name for name in LAYERS if name != "Flatten"])
-def test_inputs_of_other_shapes_are_refused(name):
+@pytest.mark.parametrize("name", [name for name in LAYERS if build(name).input_ndim is not None])
+def test_inputs_of_other_dimensions_are_refused(name):
     layer, X = build(name), batch(name)
     for wrong in (X[0], X[np.newaxis], X[:0], X.reshape(-1), 1.0, None):
         with pytest.raises(ValueError, match="X must be a non-empty array of"):
             layer.forward(wrong)
+    assert layer.X == []
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in STATELESS])
+def test_inputs_of_other_widths_than_the_first_are_refused(name):
+    layer, X = build(name), batch(name)
     assert not layer.is_initialized
     layer.forward(X)
     more = np.concatenate([X, X], axis=-1)
@@ -205,7 +222,7 @@ def test_update_before_forward_only_counts_the_step(name):
     layer = build(name)
     layer.update()
     assert layer.optimizer.cur_step == 1
-    assert not layer.is_initialized or name == "Flatten"
+    assert layer.is_initialized == (name in STATELESS)
 
 
 @weighted_layers
@@ -291,15 +308,19 @@ def test_parameters_are_made_by_the_first_forward(name):
     assert not layer.is_initialized
     layer.forward(X, retain_derived=False)
     assert layer.is_initialized
-    shapes = {"Conv2D": {"W": (3, 2, 3, 4), "b": (1, 1, 1, 4)}, "FullyConnected": {"W": (5, 4), "b": (1, 4)}}[name]
+    shapes = {
+        "Conv2D": {"W": (3, 2, 3, 4), "b": (1, 1, 1, 4)},
+        "ConvTranspose2D": {"W": (3, 2, 4, 3), "b": (1, 1, 1, 4)},
+        "FullyConnected": {"W": (5, 4), "b": (1, 4)},
+    }[name]
     assert {key: value.shape for key, value in layer.parameters.items()} == shapes
     assert {key: value.shape for key, value in layer.gradients.items()} == shapes
-    assert layer.derived_variables.keys() == ({"Z", "out_rows", "out_cols"} if name == "Conv2D" else {"Z"})
+    assert layer.derived_variables.keys() == ({"Z"} if name == "FullyConnected" else {"Z", "out_rows", "out_cols"})
     assert not layer.b.any()
 
 
 def test_layers_without_parameters():
-    for layer in (Pool2D(2), Flatten()):
+    for layer in (Pool2D(2), Flatten(), Reshape(32), Upsample2D()):
         layer.forward(np.ones((1, 4, 4, 2)))
         assert layer.parameters == {}
         assert layer.gradients == {}

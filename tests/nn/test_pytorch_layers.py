@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from oracles import assert_equal_to_rounding
 
-from cvae.layers import Conv2D, Flatten, FullyConnected, Pool2D
+from cvae.layers import Conv2D, ConvTranspose2D, Flatten, FullyConnected, Pool2D, Upsample2D
 
 torch = pytest.importorskip("torch", reason="PyTorch is the other side of this comparison")
 functional = torch.nn.functional
@@ -49,6 +49,15 @@ def conv2d(x, W, b, stride=1, pad=(0, 0, 0, 0), dilation=0):
     return to_nhwc(z)
 
 
+def conv_transpose2d(x, W, b, stride=1, pad=(0, 0, 0, 0), output_pad=0, dilation=0):
+    """The transposed convolution of NHWC images by PyTorch, whose own padding is the same on opposite sides."""
+    top, bottom, left, right = pad
+    weights = W.permute(3, 2, 0, 1)
+    spacing = {"stride": stride, "output_padding": output_pad, "dilation": dilation + 1}
+    full = functional.conv_transpose2d(to_nchw(x), weights, b.reshape(-1), **spacing)
+    return to_nhwc(full[:, :, top : full.shape[2] - bottom, left : full.shape[3] - right])
+
+
 def pool2d(x, kernel_shape, stride=1, pad=(0, 0, 0, 0), mode="max"):
     pool = {"max": functional.max_pool2d, "average": functional.avg_pool2d}[mode]
     return to_nhwc(pool(padded(to_nchw(x), pad), kernel_shape, stride))
@@ -90,6 +99,42 @@ def test_same_padding_of_conv2d_is_pytorchs(kernel_shape, dilation):
         return to_nhwc(functional.conv2d(to_nchw(x), weights, b.reshape(-1), padding="same", dilation=dilation + 1))
 
     assert_same(layer, X, compute)
+
+
+@pytest.mark.parametrize("kernel_shape", [(1, 1), (2, 3), (5, 4)])
+@pytest.mark.parametrize(("stride", "output_pad"), [(1, 0), (2, 0), (2, 1), (3, 2)])
+@pytest.mark.parametrize("dilation", [0, 1, 2])
+@pytest.mark.parametrize("pad", [(0, 0, 0, 0), (1, 0, 3, 2)], ids=str)
+def test_conv_transpose2d(kernel_shape, stride, output_pad, dilation, pad):
+    X = np.random.default_rng(1).normal(size=(2, 6, 7, 3))
+    layer = ConvTranspose2D(
+        5, kernel_shape, stride, pad, output_pad, dilation, act_fn="Tanh", dtype="float64", random_state=0
+    )
+    assert_same(layer, X, lambda x, W, b: torch.tanh(conv_transpose2d(x, W, b, stride, pad, output_pad, dilation)))
+
+
+@pytest.mark.parametrize(
+    ("kernel_shape", "stride", "padding", "output_pad"), [(3, 2, 1, 1), (4, 2, 1, 0), (5, 1, 2, 0)]
+)
+def test_same_of_conv_transpose2d_is_pytorchs_symmetric_padding(kernel_shape, stride, padding, output_pad):
+    X = np.random.default_rng(2).normal(size=(2, 6, 5, 3))
+    layer = ConvTranspose2D(4, kernel_shape, stride, "same", output_pad, dtype="float64", random_state=0)
+
+    def compute(x, W, b):
+        how = {"stride": stride, "padding": padding, "output_padding": output_pad}
+        return to_nhwc(functional.conv_transpose2d(to_nchw(x), W.permute(3, 2, 0, 1), b.reshape(-1), **how))
+
+    assert_same(layer, X, compute)
+
+
+@pytest.mark.parametrize("factor", [(1, 1), (2, 2), (3, 4), (1, 5)], ids=str)
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (4, 3)], ids=str)
+def test_upsample2d(factor, mode, size):
+    X = np.random.default_rng(3).normal(size=(2, *size, 3))
+    how = {"mode": mode, "align_corners": False} if mode == "bilinear" else {"mode": mode}
+    layer = Upsample2D(factor, mode, dtype="float64")
+    assert_same(layer, X, lambda x: to_nhwc(functional.interpolate(to_nchw(x), scale_factor=factor, **how)))
 
 
 @pytest.mark.parametrize("kernel_shape", [(1, 1), (2, 3), (5, 4)])

@@ -5,7 +5,7 @@ import oracles
 import pytest
 from layer_cases import ACTIVATIONS, batch, build, weighted_layers
 
-from cvae.layers import Conv2D, Flatten, FullyConnected, Pool2D
+from cvae.layers import Conv2D, ConvTranspose2D, Flatten, FullyConnected, Pool2D
 
 # ------------------------------------------------------------ Conv2D and Pool2D
 
@@ -178,9 +178,11 @@ def test_the_number_of_outputs_may_be_set_later_but_not_changed():
 @weighted_layers
 def test_activations_and_starts_are_checked_at_once(name):
     with pytest.raises(ValueError, match="activation must be one of"):
-        {"Conv2D": lambda: Conv2D(4, 3, act_fn="softmax"), "FullyConnected": lambda: FullyConnected(4, "softmax")}[
-            name
-        ]()
+        {
+            "Conv2D": lambda: Conv2D(4, 3, act_fn="softmax"),
+            "ConvTranspose2D": lambda: ConvTranspose2D(4, 3, act_fn="softmax"),
+            "FullyConnected": lambda: FullyConnected(4, "softmax"),
+        }[name]()
     with pytest.raises(ValueError, match="init must be one of"):
         build(name, init="zeros")
     with pytest.raises(ValueError, match="optimizer must be one of"):

@@ -9,27 +9,39 @@ import pytest
 from small_vae import subprocess_environment
 
 import cvae
-from cvae import BernoulliVAE, activations, initializers, layers, losses, optimizers, schedulers
+from cvae import (
+    BernoulliVAE,
+    activations,
+    initializers,
+    layers,
+    likelihoods,
+    losses,
+    objectives,
+    optimizers,
+    schedulers,
+)
 
 PUBLIC = {
     cvae: [
-        "BernoulliVAE", "NotFittedError", "datasets", "get_num_threads", "load", "minibatch", "set_num_threads",
+        "VAE", "BernoulliVAE", "NotFittedError", "datasets", "get_num_threads", "load", "minibatch", "set_num_threads",
     ],
-    layers: ["Conv2D", "Pool2D", "Flatten", "FullyConnected"],
+    layers: ["Conv2D", "ConvTranspose2D", "Pool2D", "Upsample2D", "Flatten", "Reshape", "FullyConnected"],
     activations: [
         "ReLU", "LeakyReLU", "GELU", "ELU", "SELU", "Sigmoid", "HardSigmoid", "Tanh", "SoftPlus", "Exponential",
         "Affine", "Identity",
     ],
     losses: ["VAELoss"],
+    likelihoods: ["Bernoulli", "Likelihood"],
+    objectives: ["ELBO", "Objective"],
     optimizers: ["SGD", "AdaGrad", "RMSProp", "Adam"],
     schedulers: ["ConstantScheduler", "ExponentialScheduler", "NoamScheduler", "KingScheduler"],
     initializers: ["WeightInitializer", "ActivationInitializer", "OptimizerInitializer", "SchedulerInitializer"],
 }  # fmt: skip
 METHODS = [
     "fit", "partial_fit", "fit_transform", "encode", "transform", "decode", "inverse_transform", "reconstruct",
-    "sample", "elbo", "elbo_terms", "score_samples", "score", "log_likelihood", "save", "get_params", "set_params",
-    "get_feature_names_out", "forward", "backward", "update", "flush_gradients", "parameters", "gradients",
-    "hyperparameters", "derived_variables",
+    "sample", "elbo", "elbo_terms", "score_samples", "score", "log_likelihood", "active_units", "save", "get_params",
+    "set_params", "get_feature_names_out", "forward", "backward", "update", "flush_gradients", "parameters",
+    "gradients", "hyperparameters", "derived_variables",
 ]  # fmt: skip
 
 
@@ -57,10 +69,10 @@ def test_the_models_methods_exist_and_are_documented(name):
 
 def test_the_model_has_no_other_public_methods_or_attributes():
     methods = {name for name, _ in inspect.getmembers(BernoulliVAE) if not name.startswith("_")}
-    assert methods == {*METHODS, "loss"}
+    assert methods == {*METHODS, "loss", "encoder", "decoder"}
     arguments = set(inspect.signature(BernoulliVAE).parameters)
     attributes = {name for name in vars(BernoulliVAE()) if not name.startswith("_")}
-    assert attributes == {*arguments, "encoder", "decoder", "history_"}
+    assert attributes == {*arguments, "encoder_", "decoder_", "history_"}
 
 
 SIGNATURES = {
@@ -76,6 +88,7 @@ SIGNATURES = {
     "score_samples": "(self, X)",
     "score": "(self, X, y=None)",
     "log_likelihood": "(self, X, n_samples=100, random_state=0)",
+    "active_units": "(self, X, threshold=0.01)",
     "save": "(self, path)",
     "forward": "(self, X_train, retain_derived=True, noise=None)",
     "backward": "(self, X_train, X_recon)",
