@@ -207,6 +207,15 @@ def test_training_lowers_the_loss(likelihood, objective, k, dtype):
     assert set(vae.history_) == {"loss", *vae._objective.terms, "seconds", "images_per_second"}
 
 
+def test_derived_variables_are_right_though_the_last_layer_overwrites_the_gradient_it_gets():
+    X = random_images(4, IMAGE_SHAPE, dtype=np.float64)
+    vae = model().fit(X, n_epochs=1)
+    vae.decoder_["Last"] = Scale(dtype="float64")
+    vae.backward(X, vae.forward(X))
+    d_output = vae.derived_variables["dDecoder_Output_out"]
+    np.testing.assert_allclose(vae.decoder_["Output"].gradients["b"][0], d_output.sum(0), rtol=1e-10)
+
+
 def test_inference_is_that_of_the_layer_and_the_likelihood():
     X = random_images(6, IMAGE_SHAPE, dtype=np.float64)
     vae = model().fit(X)
