@@ -1,7 +1,8 @@
 """The precision of the default model's gradients in float32, on real digits, with both algorithms.
 
 Rounding alone causes errors of about 1e-6. In some batches, a maximum or a ReLU is so close to a tie that rounding
-decides it, and a gradient takes a different path; therefore, the median over batches is required to be below 1e-5.
+decides it, and a gradient takes a different path: with Winograd's algorithm in one of five. Therefore the median over
+batches is required to be below 1e-5, of enough batches that by chance not half of them are such.
 """
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 import cvae
 
-BATCHES, BATCH = 5, 64
+BATCHES, BATCH = 25, 64
 
 
 @pytest.fixture(scope="module")

@@ -352,7 +352,6 @@ def test_schedules_are_named_by_call_strings():
             r"^beta must be a number in .*, got 'Linear\(steps=5\)'",
         ),
     ],
-    ids=str,
 )
 def test_wrong_arguments_are_refused_by_name(make, error, message):
     with pytest.raises(error, match=message):
