@@ -11,25 +11,13 @@ import numpy.typing as npt
 
 from cvae._kernels import conv2d, elementwise, winograd
 from cvae._kernels.program import Program
-from cvae.nn.base import Retained
-from cvae.nn.conv2d import ALGORITHMS, chooses_winograd
-from cvae.nn.geometry import (
-    IntOrPair,
-    Pad,
-    Pad4,
-    kernel_span,
-    resolve_dilation,
-    resolve_kernel_shape,
-    resolve_pad,
-    resolve_stride,
-)
+from cvae.nn.convolution import ConvolutionBase
+from cvae.nn.geometry import IntOrPair, Pad, Pad4, kernel_span, resolve_pad
 from cvae.nn.protocol import Array, Arrays, Shape
-from cvae.nn.weighted import WeightedLayer
-from cvae.parsing import check_size
 from cvae.runtime.workspace import empty
 
 
-class ConvTranspose2D(WeightedLayer):
+class ConvTranspose2D(ConvolutionBase):
     """Each pixel of images (n, rows, cols, in_ch) spreads a kernel over the output, plus a bias, then the activation.
 
     ``Zfull[m, i * stride + r * (dilation + 1), j * stride + c * (dilation + 1), o] +=
@@ -78,9 +66,7 @@ class ConvTranspose2D(WeightedLayer):
     (2, 14, 14, 4)
     """
 
-    size_names = ("in_ch",)
-    input_ndim = 4
-    derived_names = ("Z", "out_rows", "out_cols")
+    in_axis = 3
     overwrites_input = True
 
     def __init__(
@@ -99,28 +85,16 @@ class ConvTranspose2D(WeightedLayer):
         dtype: npt.DTypeLike = "float32",
         random_state: Any = None,
     ) -> None:
-        super().__init__(act_fn, optimizer, init, dtype, random_state)
-        self.in_ch: int | None = None
-        self.out_ch: Any = out_ch
-        self.kernel_shape: Any = kernel_shape
-        self.stride: Any = stride
-        self.pad = pad
+        super().__init__(
+            out_ch, kernel_shape, pad, stride, dilation, act_fn, optimizer, init, algorithm, dtype, random_state
+        )
         self.output_pad: Any = output_pad
-        self.dilation: Any = dilation
-        self.algorithm = algorithm
         self._check_sizes()
 
     def _check_sizes(self) -> None:
-        self.out_ch = check_size(self.out_ch, "out_ch")
-        self.kernel_shape = resolve_kernel_shape(self.kernel_shape)
-        self.stride = resolve_stride(self.stride)
-        self.dilation = resolve_dilation(self.dilation)
-        most = max(self.stride, self.dilation + 1) - 1
-        self.output_pad = resolve_output_pad(self.output_pad, most)
-        if self.algorithm not in ALGORITHMS:
-            raise ValueError(f"algorithm must be 'auto', 'direct' or 'winograd', got {self.algorithm!r}")
-        self._crop()
         super()._check_sizes()
+        self.output_pad = resolve_output_pad(self.output_pad, max(self.stride, self.dilation + 1) - 1)
+        self._crop()
 
     @property
     def _is_same(self) -> bool:
@@ -150,40 +124,16 @@ class ConvTranspose2D(WeightedLayer):
             )
         return n, out_rows, out_cols, self.out_ch
 
-    def _weight_shape(self, in_shape: Shape) -> Shape:
-        if self.in_ch is not None and self.in_ch != in_shape[3]:
-            raise ValueError(f"X must have {self.in_ch} channels, got {in_shape[3]}")
-        return *self.kernel_shape, self.out_ch, in_shape[3]
-
     def _bias_shape(self, W_shape: Shape) -> Shape:
         return 1, 1, 1, self.out_ch
-
-    def _take_sizes(self, W_shape: Shape) -> None:
-        if len(W_shape) != 4 or W_shape[:2] != self.kernel_shape or W_shape[2] != self.out_ch:
-            raise ValueError(f"W must have the shape {(*self.kernel_shape, self.out_ch, 'in_ch')}, got {W_shape}")
-        if self.is_initialized and W_shape[3] != self.in_ch:
-            raise ValueError(f"W must have {self.in_ch} input channels, got {W_shape[3]}")
-        self.in_ch = W_shape[3]
 
     def _fan(self, W_shape: Shape) -> tuple[float, float]:
         *kernel_shape, out_ch, in_ch = W_shape
         return in_ch * math.prod(max(1, taps / self.stride) for taps in kernel_shape), out_ch * math.prod(kernel_shape)
 
-    def _derive(self, retained: Retained) -> dict[str, Any]:
-        _, rows, cols, _ = retained.Y.shape
-        return {**super()._derive(retained), "out_rows": rows, "out_cols": cols}
-
     def _uses_winograd(self, in_shape: Shape, *, forward: bool) -> bool:
         """Whether the convolution whose transpose this is goes through Winograd's algorithm, forward or backward."""
-        return chooses_winograd(
-            self.algorithm,
-            self.kernel_shape,
-            self.stride,
-            self.dilation,
-            out_shape=(in_shape[1], in_shape[2]),
-            channels=(self.out_ch, in_shape[3]),
-            forward=forward,
-        )
+        return self._chooses_winograd((in_shape[1], in_shape[2]), (self.out_ch, in_shape[3]), forward=forward)
 
     def _pad_before(self) -> dict[str, int]:
         top, _, left, _ = self._crop()
@@ -194,27 +144,26 @@ class ConvTranspose2D(WeightedLayer):
         if self._uses_winograd(x.shape, forward=False):
             winograd.transpose(program, z, x, self.W, self.b, relu=relu, **pad)
         else:
-            spacing = {"stride": self.stride, "dilation": self.dilation}
-            conv2d.conv2d_transpose(program, z, x, self.W, self.b, relu=relu, **spacing, **pad)
+            conv2d.conv2d_transpose(program, z, x, self.W, self.b, relu=relu, **self._spacing, **pad)
 
     def record_affine_backward(
         self, program: Program, dx: Array | None, dz: Array, x: Array, grads: Arrays | None
     ) -> None:
         # In the convolution from dz to x: dW with x as the gradient of its output, before dx may take the place of x.
-        pad, spacing = self._pad_before(), {"stride": self.stride, "dilation": self.dilation}
+        pad = self._pad_before()
         if grads is not None:
             elementwise.column_sums(program, grads["b"].reshape(-1), dz.reshape(-1, self.out_ch))
             unused = empty((x.shape[3],), self.dtype)  # the gradient of that convolution's own bias
             if self._uses_winograd(x.shape, forward=False):
                 winograd.backward(program, None, grads["W"], unused, dz, x, self.W, **pad)
             else:
-                conv2d.conv2d_grad_weight(program, grads["W"], unused, dz, x, **spacing, **pad)
+                conv2d.conv2d_grad_weight(program, grads["W"], unused, dz, x, **self._spacing, **pad)
         if dx is not None:
             no_bias = np.zeros(x.shape[3], self.dtype)
             if self._uses_winograd(x.shape, forward=True):
                 winograd.forward(program, dx, dz, self.W, no_bias, relu=False, **pad)
             else:
-                conv2d.conv2d_forward(program, dx, dz, self.W, no_bias, relu=False, **spacing, **pad)
+                conv2d.conv2d_forward(program, dx, dz, self.W, no_bias, relu=False, **self._spacing, **pad)
 
 
 def resolve_output_pad(output_pad: Any, most: int) -> int:

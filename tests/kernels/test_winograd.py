@@ -13,7 +13,7 @@ from kernel_checks import assert_margins_untouched, each_dtype, exact, normal, o
 
 from cvae._kernels import winograd
 from cvae.layers import Conv2D
-from cvae.nn.conv2d import FEW_CHANNELS, winograd_is_faster, winograd_rows_are_faster
+from cvae.nn.convolution import FEW_CHANNELS, winograd_is_faster, winograd_rows_are_faster
 from cvae.runtime.programs import run as run_kernel
 
 SOURCE = Path(__file__).parents[2] / "csrc" / "kernels" / "cook_toom.h"
