@@ -78,7 +78,19 @@ class Likelihood(Constant, ABC):
         """Record mean (n, rows * cols * channels), the expected image of each row of outputs; may be `outputs`."""
 
 
-class Bernoulli(Likelihood):
+class _OneLogit(Likelihood):
+    """Base of the likelihoods of pixels in [0, 1] that take one output, a logit, for each pixel and channel."""
+
+    def n_outputs(self, image_shape: tuple[int, int, int]) -> int:
+        """Return one output, a logit, for each pixel and channel."""
+        return math.prod(image_shape)
+
+    def check(self, images: Array, name: str) -> None:
+        """Raise ValueError unless all pixels are in [0, 1]."""
+        check_range(images, name=name)
+
+
+class Bernoulli(_OneLogit):
     """Independent pixels, white with a probability whose logit is the decoder's output; grey in [0, 1] is an average.
 
     ``-log p(x | z) = -sum(x log(p) + (1 - x) log(1 - p))``, p = sigmoid(outputs) (Kingma & Welling 2014, appendix C.1).
@@ -90,12 +102,6 @@ class Bernoulli(Likelihood):
     """
 
     activation = Sigmoid()
-
-    def n_outputs(self, image_shape: tuple[int, int, int]) -> int:
-        return math.prod(image_shape)
-
-    def check(self, images: Array, name: str) -> None:
-        check_range(images, name=name)
 
     def record_loss(
         self,
@@ -112,7 +118,7 @@ class Bernoulli(Likelihood):
         elementwise.sigmoid(program, mean.reshape(-1), outputs.reshape(-1))
 
 
-class ContinuousBernoulli(Likelihood):
+class ContinuousBernoulli(_OneLogit):
     """Each pixel in [0, 1] has the density of a continuous Bernoulli distribution, of which an output is the logit.
 
     ``log p(x | z) = sum(x log(p) + (1 - x) log(1 - p) + log C(p))``, p = sigmoid(outputs). C makes it a density, which
@@ -126,14 +132,6 @@ class ContinuousBernoulli(Likelihood):
     """
 
     activation = Identity()
-
-    def n_outputs(self, image_shape: tuple[int, int, int]) -> int:
-        """Return one output, a logit, for each pixel and channel."""
-        return math.prod(image_shape)
-
-    def check(self, images: Array, name: str) -> None:
-        """Raise ValueError unless all pixels are in [0, 1]."""
-        check_range(images, name=name)
 
     def record_loss(
         self,
