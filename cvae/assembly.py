@@ -11,7 +11,6 @@ from cvae.layers import FullyConnected, LayerBase  # which makes the names of al
 from cvae.likelihoods import Likelihood
 from cvae.nn.weighted import is_identity
 from cvae.parsing import made
-from cvae.undo import undone_on_error
 
 Layers = OrderedDict[str, LayerBase]
 
@@ -56,7 +55,7 @@ def initialize(
 ) -> None:
     """Create all parameters for images of this shape, from the encoder's first layer to the decoder's last.
 
-    An error leaves the layers and the random number generators unchanged.
+    After an error the layers may be half created; `Core._prepare` undoes that.
 
     Raises
     ------
@@ -65,15 +64,12 @@ def initialize(
     MemoryError
         If there is not enough memory.
     """
-    layers = [*encoder.values(), *decoder.values()]
-    rngs = {id(layer.rng): layer.rng for layer in layers if layer.rng is not None}
-    with undone_on_error(layers, rngs.values()):
-        last = decoder[next(reversed(decoder))]
-        if isinstance(last, FullyConnected) and last.n_out is None:
-            last.n_out = likelihood.n_outputs(image_shape)
-        check_shapes(encoder, decoder, likelihood, image_shape, T)
-        _initialize_through(encoder, (1, *image_shape))
-        _initialize_through(decoder, (1, T))
+    last = decoder[next(reversed(decoder))]
+    if isinstance(last, FullyConnected) and last.n_out is None:
+        last.n_out = likelihood.n_outputs(image_shape)
+    check_shapes(encoder, decoder, likelihood, image_shape, T)
+    _initialize_through(encoder, (1, *image_shape))
+    _initialize_through(decoder, (1, T))
 
 
 def _initialize_through(layers: Layers, shape: tuple[int, ...]) -> None:

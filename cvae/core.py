@@ -106,7 +106,7 @@ class Core(Estimator):
         return {f"{part}/{name}": layer for part, layers in parts.items() for name, layer in layers.items()}
 
     def _initialize(self, image_shape: tuple[int, int, int]) -> None:
-        """Create all parameters for images of this shape unless they exist, all or nothing."""
+        """Create all parameters for images of this shape unless they exist; `_prepare` undoes what an error leaves."""
         if self._image_shape is None:
             assembly.initialize(self.encoder_, self.decoder_, self._likelihood, image_shape, self.T)
             self._image_shape = image_shape
