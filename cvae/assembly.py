@@ -7,7 +7,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from cvae.layers import FullyConnected, LayerBase  # which makes the names of all layers known
+from cvae.layers import FullyConnected, LayerBase, SplitChannels  # which makes the names of all layers known
 from cvae.likelihoods import Likelihood
 from cvae.nn.weighted import is_identity
 from cvae.parsing import made
@@ -40,14 +40,63 @@ def make_layers(layers: Sequence[LayerBase | str], name: str) -> Layers:
     return OrderedDict((f"{type(layer).__name__}_{i}", layer) for i, layer in enumerate(new, 1))
 
 
-def puts_out_images(decoder: Layers, T: int) -> bool:
-    """Return whether a decoder of codes (n, T) ends with weights that put out images (n, rows, cols, channels)."""
-    if not decoder or not decoder[next(reversed(decoder))].parameters:
-        return False
+def make_encoder(layers: Sequence[LayerBase | str], T: int) -> Layers:
+    """Return new layers by name, and the one for the mean and log variance of each of the code's T dimensions."""
+    encoder = make_layers(layers, "encoder")
+    encoder["Code"] = FullyConnected(2 * T)
+    return encoder
+
+
+def make_decoder(layers: Sequence[LayerBase | str], T: int, likelihood: Likelihood) -> Layers:
+    """Return new layers by name, and one after them where the likelihood needs it.
+
+    That is a dense layer after all but those that put out images. Where images have several numbers a pixel, such as
+    mean and scale, it is a layer that sorts them as likelihoods take them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `make_layers`, and if images have too few channels for the likelihood.
+    """
+    decoder = make_layers(layers, "decoder")
+    parts, channels = numbers_per_pixel(likelihood), _channels_put_out(decoder, T)
+    if decoder and isinstance(_last(decoder)[1], SplitChannels):
+        return decoder
+    if channels is None:
+        decoder["Output"] = FullyConnected(None)
+    elif channels % parts:
+        raise ValueError(
+            f"decoder must put out {parts} channels for each of the images', for {likelihood}, got {channels}"
+        )
+    elif parts > 1:
+        decoder["Split"] = SplitChannels(parts)
+    return decoder
+
+
+def added_to(layers: Layers) -> set[str]:
+    """Return the names of the layers that `make_encoder` or `make_decoder` added."""
+    return {"Code", "Output", "Split"} & layers.keys()
+
+
+def numbers_per_pixel(likelihood: Likelihood) -> int:
+    """Return how many outputs the likelihood needs for each pixel and channel, 1 if that is no whole number."""
+    one, many = likelihood.n_outputs((1, 1, 1)), likelihood.n_outputs((2, 3, 4))
+    return one if many == 24 * one else 1
+
+
+def _channels_put_out(decoder: Layers, T: int) -> int | None:
+    """Return the channels of the images that a decoder of codes (n, T) ends with weights for, or None."""
+    if not decoder or not _last(decoder)[1].parameters:
+        return None
     try:
-        return len(_shape_through("decoder", decoder, (1, T))) == 4
+        shape = _shape_through("decoder", decoder, (1, T))
     except ValueError:  # which `check_shapes` raises again, once the images are known
-        return False
+        return None
+    return shape[3] if len(shape) == 4 else None
+
+
+def _last(layers: Layers) -> tuple[str, LayerBase]:
+    return next(reversed(layers.items()))
 
 
 def initialize(
@@ -64,12 +113,22 @@ def initialize(
     MemoryError
         If there is not enough memory.
     """
-    last = decoder[next(reversed(decoder))]
+    last = _last(decoder)[1]
     if isinstance(last, FullyConnected) and last.n_out is None:
         last.n_out = likelihood.n_outputs(image_shape)
     check_shapes(encoder, decoder, likelihood, image_shape, T)
     _initialize_through(encoder, (1, *image_shape))
     _initialize_through(decoder, (1, T))
+
+
+def initialized_copies(
+    encoder: Layers, decoder: Layers, likelihood: Likelihood, image_shape: tuple[int, int, int], T: int
+) -> tuple[Layers, Layers]:
+    """Return the same layers with parameters for images of this shape, or copies if they have none yet."""
+    if not all(layer.is_initialized for layer in (*encoder.values(), *decoder.values())):
+        encoder, decoder = copy.deepcopy((encoder, decoder))
+        initialize(encoder, decoder, likelihood, image_shape, T)
+    return encoder, decoder
 
 
 def _initialize_through(layers: Layers, shape: tuple[int, ...]) -> None:
@@ -88,10 +147,10 @@ def check_shapes(
     output, n_outputs = _shape_through("decoder", decoder, (2, T)), likelihood.n_outputs(image_shape)
     if output[0] != 2 or math.prod(output[1:]) != n_outputs:
         raise ValueError(f"decoder must put out {n_outputs} numbers for {likelihood}, got the shape {output[1:]}")
-    name, layer = next(reversed(encoder.items()))
+    name, layer = _last(encoder)
     if layer.act_fn is not None and not is_identity(layer.act_fn):
         raise ValueError(f"{name} must have the activation Affine(slope=1, intercept=0), got {layer.act_fn}")
-    name, layer = next(reversed(decoder.items()))
+    name, layer = [item for item in decoder.items() if not isinstance(item[1], SplitChannels)][-1]
     if layer.act_fn is not None and not (is_identity(layer.act_fn) or layer.act_fn == likelihood.activation):
         raise ValueError(
             f"{name} must have the activation {likelihood.activation} of the likelihood, got {layer.act_fn}"

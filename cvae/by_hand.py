@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.assembly import Layers
-from cvae.core import Array
+from cvae.core import Array, ImageShape
 from cvae.data.images import gather
 from cvae.derived import Derived, derived_names, output_gradients, run_one_by_one
 from cvae.inference import Inference
@@ -36,6 +36,10 @@ class ByHand(Inference):
     def _start(self) -> None:
         super()._start()
         self._forget_forward()
+
+    def _make_missing(self, image_shape: ImageShape) -> None:
+        super()._make_missing(image_shape)
+        self._start_derived({})  # which has names of layers
 
     def _forget_forward(self) -> None:
         """Reset to the state before any `forward`."""

@@ -25,6 +25,7 @@ from cvae.runtime.threads import check_num_threads, limit_threads
 from cvae.undo import undone_on_error
 
 Array = npt.NDArray[Any]
+ImageShape = tuple[int, int, int]
 
 
 class _PassesOfModels(threading.local):
@@ -52,8 +53,12 @@ class Core(Estimator):
     verbose: bool
 
     @abstractmethod
-    def _make_layers(self) -> tuple[assembly.Layers, assembly.Layers]:
-        """Return new encoder and decoder layers, without drawing random numbers."""
+    def _make_encoder(self, image_shape: ImageShape | None) -> assembly.Layers:
+        """Return new layers, without drawing random numbers; none if they depend on an image shape that is None."""
+
+    @abstractmethod
+    def _make_decoder(self, image_shape: ImageShape | None, likelihood: Likelihood) -> assembly.Layers:
+        """Return the same of the decoder."""
 
     @abstractmethod
     def _make_likelihood(self) -> Likelihood: ...
@@ -75,19 +80,24 @@ class Core(Estimator):
         self._check_arguments()
         OptimizerInitializer(self.optimizer)()
         likelihood, objective = self._make_likelihood(), self._make_objective()
-        encoder, decoder = self._make_layers()
+        image_shape = None if self.image_shape is None else resolve_image_shape(self.image_shape)
+        encoder, decoder = self._make_encoder(image_shape), self._make_decoder(image_shape, likelihood)
         # Nothing below fails, so a generator shared with the caller is not advanced by a failed attempt.
         self._rng = make_rng(self.random_state)
         # A separate stream, so that sampling between epochs does not change the training.
         self._sampling_rng = self._rng.spawn(1)[0]
-        for layer in (*encoder.values(), *decoder.values()):
-            layer.join(optimizer=self.optimizer, dtype=self.dtype, rng=self._rng)
         self._likelihood, self._objective = likelihood, objective
-        self.encoder_, self.decoder_ = encoder, decoder
+        self.encoder_, self.decoder_ = self._joined(encoder), self._joined(decoder)
         self.history_: dict[str, list[float]] = {}
-        self._image_shape: tuple[int, int, int] | None = None
+        self._image_shape: ImageShape | None = None
         _passes_of_models.of.pop(self, None)
         self._remember_arguments()
+
+    def _joined(self, layers: assembly.Layers) -> assembly.Layers:
+        """Return new layers after giving them the model's optimizer, dtype and generator."""
+        for layer in layers.values():
+            layer.join(optimizer=self.optimizer, dtype=self.dtype, rng=self._rng)
+        return layers
 
     def _take_effect(self, changed: set[str]) -> None:
         if not changed <= self._keeps_parameters:
@@ -105,9 +115,17 @@ class Core(Estimator):
         parts = {"encoder": self.encoder_, "decoder": self.decoder_}
         return {f"{part}/{name}": layer for part, layers in parts.items() for name, layer in layers.items()}
 
-    def _initialize(self, image_shape: tuple[int, int, int]) -> None:
+    def _make_missing(self, image_shape: ImageShape) -> None:
+        """Make the layers that depend on the shape of the images, unless they exist."""
+        if not self.encoder_:
+            self.encoder_ = self._joined(self._make_encoder(image_shape))
+        if not self.decoder_:
+            self.decoder_ = self._joined(self._make_decoder(image_shape, self._likelihood))
+
+    def _initialize(self, image_shape: ImageShape) -> None:
         """Create all parameters for images of this shape unless they exist; `_prepare` undoes what an error leaves."""
         if self._image_shape is None:
+            self._make_missing(image_shape)
             assembly.initialize(self.encoder_, self.decoder_, self._likelihood, image_shape, self.T)
             self._image_shape = image_shape
 
@@ -120,7 +138,7 @@ class Core(Estimator):
             self._initialize((rows, cols, channels))
             return self._passes(batchsize, training=training)
 
-    def _require_fitted(self) -> tuple[int, int, int]:
+    def _require_fitted(self) -> ImageShape:
         """Return the image shape, or raise NotFittedError."""
         self._sync()
         if self._image_shape is None:

@@ -57,10 +57,9 @@ class Derived(Mapping[str, Any]):
 
 def derived_names(encoder: Layers, decoder: Layers) -> list[str]:
     """Return numpy-ml's names; dEncoder_X_out is the gradient with respect to the output of layer X."""
-    first, *_ = decoder
     return [
         "noise", "t_mean", "t_log_var",
-        f"dDecoder_{first}_in", "dDecoder_t_mean", "dDecoder_t_log_var",
+        *(f"dDecoder_{name}_in" for name in list(decoder)[:1]), "dDecoder_t_mean", "dDecoder_t_log_var",
         *(f"dDecoder_{name}_out" for name in list(decoder)[:-1]),
         *(f"dEncoder_{name}_out" for name in encoder),
     ]  # fmt: skip

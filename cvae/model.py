@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -10,14 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae import assembly
+from cvae.architectures import architectures_of
 from cvae.by_hand import ByHand
-from cvae.core import Array
+from cvae.core import Array, ImageShape
+from cvae.data.images import resolve_image_shape
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase
-from cvae.nn.fully_connected import FullyConnected
 from cvae.objectives import Objective
 from cvae.optim.base import OptimizerBase
 from cvae.parsing import check_size, made
+from cvae.summary import Summary
 from cvae.training import Callback, train
 
 
@@ -26,15 +29,24 @@ class VAE(ByHand):
 
     The encoder is the given layers followed by a dense layer for the mean and log variance of each image's code z. The
     decoder is the given layers followed by a dense layer for the outputs that the likelihood needs, unless the last one
-    is a convolution, or another layer with weights, that puts out images itself.
+    is a convolution, or another layer with weights, that puts out images itself. Without arguments, both are made from
+    the shape of the images; `summary` shows them.
 
     Parameters
     ----------
-    encoder, decoder : sequences of layers or their call strings
-        For example ``["Conv2D(out_ch=32, kernel_shape=3, act_fn='ReLU')", "Flatten()"]``; see `cvae.layers`. Layers are
-        copied. The encoder maps images (n, rows, cols, channels) to rows (n, features), the decoder codes (n, T) to
-        rows, or ends with a layer such as ``"ConvTranspose2D(out_ch=1, kernel_shape=3, stride=2, pad='same')"`` that
-        puts out images of the right size.
+    encoder, decoder : sequences of layers or their call strings, or names
+        "auto" makes convolutions and transposed convolutions of stride 2, or dense layers for images of fewer than 8
+        rows or cols, as soon as the shape of the images is known: from `image_shape`, or at the first `fit`, before
+        which `encoder_` and `decoder_` are empty. "keras", "world-models" (64x64 pixels), "mlp" and "numpy-ml" are
+        networks to compare with; see `cvae.architectures`, which also says which T they have there. The name of one
+        network goes for both if the other is "auto".
+
+        Layers are given as objects or strings, for example
+        ``["Conv2D(out_ch=32, kernel_shape=3, act_fn='ReLU')", "Flatten()"]``; see `cvae.layers`. They are copied. The
+        encoder maps images (n, rows, cols, channels) to rows (n, features), the decoder codes (n, T) to rows, or ends
+        with a layer such as ``"ConvTranspose2D(out_ch=1, kernel_shape=3, stride=2, pad='same')"`` that puts out images
+        of the right size. These have a channel for each of the images' or, for a likelihood that needs several numbers,
+        as many: for RGB images and "Gaussian(scale='pixel')" each pixel has three means, then three scales.
     likelihood : str or Likelihood
         Distribution of the pixels given the decoder's output; see `cvae.likelihoods`.
     objective : str or Objective
@@ -42,7 +54,7 @@ class VAE(ByHand):
     T : int
         Size of the latent code.
     image_shape : (rows, cols) or (rows, cols, channels), optional
-        Needed only where images come as rows (n, features), as in scikit-learn's pipelines.
+        Needed only where images come as rows (n, features), as in scikit-learn's pipelines, or to make layers at once.
     optimizer : str, dict, optimizer or None
         For example "Adam(lr=0.001)"; each layer without an optimizer gets its own copy. See `cvae.optimizers`.
     n_epochs : int
@@ -60,7 +72,7 @@ class VAE(ByHand):
     Attributes
     ----------
     encoder_, decoder_ : OrderedDict
-        The model's own layers by name.
+        The model's own layers by name; empty while they depend on images of unknown shape.
     history_ : dict of lists
         One entry per epoch: loss and the objective's terms (nats per image), seconds, images_per_second and, with
         validation data, val_loss, val_reconstruction and val_kl.
@@ -82,8 +94,8 @@ class VAE(ByHand):
 
     def __init__(
         self,
-        encoder: Sequence[LayerBase | str],
-        decoder: Sequence[LayerBase | str],
+        encoder: Sequence[LayerBase | str] | str = "auto",
+        decoder: Sequence[LayerBase | str] | str = "auto",
         likelihood: str | Likelihood = "Bernoulli",
         objective: str | Objective = "ELBO(beta=1)",
         T: int = 32,
@@ -105,13 +117,21 @@ class VAE(ByHand):
         self.verbose = verbose
         self._start()
 
-    def _make_layers(self) -> tuple[assembly.Layers, assembly.Layers]:
-        encoder = assembly.make_layers(self.encoder, "encoder")
-        encoder["Code"] = FullyConnected(2 * self.T)
-        decoder = assembly.make_layers(self.decoder, "decoder")
-        if not assembly.puts_out_images(decoder, self.T):
-            decoder["Output"] = FullyConnected(None)
-        return encoder, decoder
+    def _make_encoder(self, image_shape: ImageShape | None) -> assembly.Layers:
+        layers, (architecture, _) = self.encoder, architectures_of(self.encoder, self.decoder)
+        if architecture is not None:
+            if image_shape is None:
+                return OrderedDict()
+            layers = architecture.encoder(image_shape)
+        return assembly.make_encoder(layers, self.T)
+
+    def _make_decoder(self, image_shape: ImageShape | None, likelihood: Likelihood) -> assembly.Layers:
+        layers, (_, architecture) = self.decoder, architectures_of(self.encoder, self.decoder)
+        if architecture is not None:
+            if image_shape is None:
+                return OrderedDict()
+            layers = architecture.decoder(image_shape, assembly.numbers_per_pixel(likelihood))
+        return assembly.make_decoder(layers, self.T, likelihood)
 
     def _make_likelihood(self) -> Likelihood:
         likelihood: Likelihood = made(self.likelihood, Likelihood, "likelihood")
@@ -191,6 +211,38 @@ class VAE(ByHand):
     def fit_transform(self, X: npt.ArrayLike, y: Any = None, **fit_params: Any) -> Array:
         """Fit the model with the keyword arguments of `fit` and return `transform` of the same images."""
         return self.fit(X, **fit_params).transform(X)
+
+    def summary(self, image_shape: Sequence[int] | None = None) -> Summary:
+        """Return the layers with their output shapes, parameters and multiplications; printing it shows a table.
+
+        Parameters
+        ----------
+        image_shape : (rows, cols) or (rows, cols, channels), optional
+            Of the images to show the model for, as long as it has no parameters and the constructor got no
+            `image_shape`. The model itself does not change.
+
+        Raises
+        ------
+        ValueError
+            If the shape of the images is not known, differs from the model's own, or does not fit the layers.
+
+        Examples
+        --------
+        >>> import cvae
+        >>> cvae.VAE("mlp", T=2).summary((4, 4)).parameters
+        85220
+        """
+        self._sync()
+        known = self._image_shape or (None if self.image_shape is None else resolve_image_shape(self.image_shape))
+        given = known if image_shape is None else resolve_image_shape(image_shape)
+        if given is None:
+            raise ValueError("summary needs image_shape, (rows, cols) or (rows, cols, channels), before the first fit")
+        if known is not None and given != known:
+            raise ValueError(f"image_shape must be that of the model, {known}, got {given}")
+        encoder = self.encoder_ or self._make_encoder(given)
+        decoder = self.decoder_ or self._make_decoder(given, self._likelihood)
+        encoder, decoder = assembly.initialized_copies(encoder, decoder, self._likelihood, given, self.T)
+        return Summary.of(encoder, decoder, given, self.T)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the complete state (parameters, optimizers, random generators, history) to a safetensors file.

@@ -195,13 +195,14 @@ def _with_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-def _normalized(name: str) -> str:
+def normalized(name: str) -> str:
+    """Return a name without what does not matter in names: case, whitespace, ``_`` and ``-``."""
     return "".join(name.split()).replace("_", "").replace("-", "").lower()
 
 
 def _find_class(name: str, table: Mapping[str, type[T]], kind: str) -> type[T]:
     for known, cls in table.items():
-        if _normalized(known) == _normalized(name):
+        if normalized(known) == normalized(name):
             return cls
     raise ValueError(f"the {kind} must be one of {', '.join(table)}, got {name!r}")
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cvae.assembly import Layers
 from cvae.compat.losses import VAELoss
+from cvae.core import ImageShape
 from cvae.likelihoods import Bernoulli, Likelihood
 from cvae.model import VAE
 from cvae.nn.conv2d import Conv2D
@@ -166,7 +167,7 @@ class BernoulliVAE(VAE):
     def _make_objective(self) -> Objective:
         return ELBO(self.beta)
 
-    def _make_layers(self) -> tuple[Layers, Layers]:
+    def _make_encoder(self, image_shape: ImageShape | None) -> Layers:
         encoder: Layers = OrderedDict()
         for i in (1, 2):
             encoder[f"Conv{i}"] = Conv2D(
@@ -176,10 +177,13 @@ class BernoulliVAE(VAE):
         encoder["Flatten3"] = Flatten()
         encoder["FC4"] = FullyConnected(self.latent_dim, act_fn="ReLU", init=self.init)
         encoder["FC5"] = FullyConnected(2 * self.T, act_fn="Affine(slope=1, intercept=0)", init=self.init)
+        return encoder
+
+    def _make_decoder(self, image_shape: ImageShape | None, likelihood: Likelihood) -> Layers:
         decoder: Layers = OrderedDict()
         decoder["FC1"] = FullyConnected(self.latent_dim, act_fn="ReLU", init=self.init)
         decoder["FC2"] = FullyConnected(None, act_fn="Sigmoid", init=self.init)
-        return encoder, decoder
+        return decoder
 
     @property
     def hyperparameters(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from cvae import assembly
 from cvae.core import Core
 from cvae.io import serialization
 from cvae.nn.base import LayerBase
@@ -34,7 +35,8 @@ def save(model: Core, path: str | os.PathLike[str]) -> None:
     saved_class = next(each for each in type(model).__mro__ if each.__module__.startswith("cvae."))
     names = [*inspect.signature(saved_class).parameters]
     arguments = {name: _as_text(name, getattr(model, name)) for name in names}
-    _check_can_be_read(model, saved_class, arguments, optimizers)
+    named = _layers_of_named(model, arguments)
+    _check_can_be_read(model, saved_class, arguments | named, optimizers)
     description = {
         "model": saved_class.__name__,
         "arguments": arguments,
@@ -44,6 +46,7 @@ def save(model: Core, path: str | os.PathLike[str]) -> None:
         "optimizers": optimizers,
         "rng": [rng.bit_generator.state for rng in (model._rng, model._sampling_rng)],
         "history": model.history_,
+        **({"named": named} if named else {}),  # which files of models from lists of layers do not have
     }
     serialization.write(path, arrays, description)
 
@@ -54,9 +57,19 @@ def _as_text(name: str, value: Any) -> Any:
         return value if isinstance(value, (int, np.integer)) else None
     if name == "dtype":
         return np.dtype(value).name
-    if name in ("encoder", "decoder"):
+    if name in ("encoder", "decoder") and not isinstance(value, str):
         return [layer if isinstance(layer, str) else repr(layer) for layer in value]
     return str(value) if isinstance(value, Parsable) else value
+
+
+def _layers_of_named(model: Core, arguments: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the call strings of the layers of networks given by name, of which another version may make others."""
+    parts = {"encoder": model.encoder_, "decoder": model.decoder_}
+    return {
+        part: [repr(layer) for name, layer in layers.items() if name not in assembly.added_to(layers)]
+        for part, layers in parts.items()
+        if isinstance(arguments.get(part), str)
+    }
 
 
 def _check_can_be_read(
@@ -89,7 +102,9 @@ def load(classes: Mapping[str, type[AnyModel]], path: str | os.PathLike[str]) ->
     try:
         if description["format"] == 1:  # knew only one class
             description["model"] = "BernoulliVAE"
-        model = classes[description["model"]](**_with_tuples(description["arguments"], "encoder", "decoder"))
+        named = description.get("named", {})
+        arguments = _with_tuples(description["arguments"] | named, "encoder", "decoder")
+        model = classes[description["model"]](**arguments)
         layers = model._layers()
         for name, hyperparameters in description["layers"].items():
             layers[name].set_params({"hyperparameters": _with_tuples(hyperparameters)})
@@ -101,6 +116,9 @@ def load(classes: Mapping[str, type[AnyModel]], path: str | os.PathLike[str]) ->
         for name in description["frozen"]:
             layers[name].freeze()
         model._rng, model._sampling_rng = (_restored_rng(state) for state in description["rng"])
+        for part in named:  # of which the arguments are still the names
+            setattr(model, part, description["arguments"][part])
+        model._remember_arguments()
         model.history_ = {name: [float(value) for value in values] for name, values in description["history"].items()}
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"{os.fspath(path)} is not a complete model file of cvae: {error}") from None

@@ -108,6 +108,10 @@ class ConvTranspose2D(ConvolutionBase):
         rows, cols = (max(size - self.stride + self.output_pad, 0) for size in span)
         return rows // 2, rows - rows // 2, cols // 2, cols - cols // 2
 
+    def multiplications(self, in_shape: Shape) -> int:
+        """Return those of the uncropped output, in which each pixel of the input takes part with every weight."""
+        return math.prod(self._weight_shape(in_shape)) * math.prod(in_shape[:-1])
+
     def output_shape(self, in_shape: Shape) -> Shape:
         n, rows, cols, _ = in_shape
         if self._is_same:  # also where a kernel shorter than the stride reaches less far

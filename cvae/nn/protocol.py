@@ -53,6 +53,13 @@ class Layer(Optimized, ABC):
     def output_shape(self, in_shape: Shape) -> Shape:
         """Return the shape of the output for an input of shape `in_shape`; raise ValueError if there is none."""
 
+    def multiplications(self, in_shape: Shape) -> int:
+        """Return the number of multiplications by weights in a forward pass, as the layer is defined.
+
+        An algorithm may need fewer.
+        """
+        return 0
+
     def initialize(self, in_shape: Shape) -> None:
         """Create the parameters for inputs of shape `in_shape`, or raise ValueError if existing ones do not fit."""
 

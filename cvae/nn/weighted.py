@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Self
@@ -80,6 +81,10 @@ class WeightedLayer(LayerBase):
         """Set the layer's sizes from the shape of W; raise ValueError if it does not fit."""
 
     # ------------------------------------------------------------ the protocol
+
+    def multiplications(self, in_shape: Shape) -> int:
+        # Each weight is used once for each row, or pixel, of the output.
+        return math.prod(self._weight_shape(in_shape)) * math.prod(self.output_shape(in_shape)[:-1])
 
     def initialize(self, in_shape: Shape) -> None:
         shape = self._weight_shape(in_shape)

@@ -25,7 +25,9 @@ PUBLIC = {
     cvae: [
         "VAE", "BernoulliVAE", "NotFittedError", "datasets", "get_num_threads", "load", "minibatch", "set_num_threads",
     ],
-    layers: ["Conv2D", "ConvTranspose2D", "Pool2D", "Upsample2D", "Flatten", "Reshape", "FullyConnected"],
+    layers: [
+        "Conv2D", "ConvTranspose2D", "Pool2D", "Upsample2D", "Flatten", "Reshape", "SplitChannels", "FullyConnected",
+    ],
     activations: [
         "ReLU", "LeakyReLU", "GELU", "ELU", "SELU", "Sigmoid", "HardSigmoid", "Tanh", "SoftPlus", "Exponential",
         "Affine", "Identity",
@@ -39,9 +41,9 @@ PUBLIC = {
 }  # fmt: skip
 METHODS = [
     "fit", "partial_fit", "fit_transform", "encode", "transform", "decode", "inverse_transform", "reconstruct",
-    "sample", "elbo", "elbo_terms", "score_samples", "score", "log_likelihood", "active_units", "save", "get_params",
-    "set_params", "get_feature_names_out", "forward", "backward", "update", "flush_gradients", "parameters",
-    "gradients", "hyperparameters", "derived_variables",
+    "sample", "elbo", "elbo_terms", "score_samples", "score", "log_likelihood", "active_units", "summary", "save",
+    "get_params", "set_params", "get_feature_names_out", "forward", "backward", "update", "flush_gradients",
+    "parameters", "gradients", "hyperparameters", "derived_variables",
 ]  # fmt: skip
 
 
@@ -89,6 +91,7 @@ SIGNATURES = {
     "score": "(self, X, y=None)",
     "log_likelihood": "(self, X, n_samples=100, random_state=0)",
     "active_units": "(self, X, threshold=0.01)",
+    "summary": "(self, image_shape=None)",
     "save": "(self, path)",
     "forward": "(self, X_train, retain_derived=True, noise=None)",
     "backward": "(self, X_train, X_recon)",
