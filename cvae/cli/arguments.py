@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 import cvae
+from cvae.architectures import ARCHITECTURES
 
 
 class _Setting(NamedTuple):
@@ -19,6 +20,7 @@ class _Setting(NamedTuple):
     parse: Callable[[str], Any]
     help: str
     nargs: str | None = None
+    alias: str | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -64,8 +66,10 @@ _COUNT = _int_from(1)
 _SEED = _int_from(0)
 DEFAULT_SEED = 2  # makes each run of a command train the same model
 
+_NETWORKS = ", ".join(ARCHITECTURES)
+
 _SETTINGS = {
-    "T": _Setting("--T", "N", _COUNT, "size of the latent code"),
+    "T": _Setting("--T", "N", _COUNT, "size of the latent code", alias="--latent"),
     "latent_dim": _Setting("--latent-dim", "N", _COUNT, "width of the hidden dense layers"),
     "optimizer": _Setting("--optimizer", "CALL", str, "optimizer with its arguments"),
     "init": _Setting("--init", "NAME", str, "initialization of the weights"),
@@ -77,12 +81,12 @@ _SETTINGS = {
     "dtype": _Setting("--dtype", "TYPE", str, "float32 or float64"),
     "random_state": _Setting("--seed", "N", _SEED, f"seed of the random numbers (default: {DEFAULT_SEED})"),
 }
-# Of models from lists of layers (`cvae.VAE`).
+# Any of these makes a `cvae.VAE`, whose other arguments have that class's defaults.
 _NETWORK_SETTINGS = {
-    "encoder": _Setting("--encoder", "LAYER", str, "such as 'Conv2D(out_ch=32, kernel_shape=3)' 'Flatten()'", "*"),
-    "decoder": _Setting("--decoder", "LAYER", str, "such as 'FullyConnected(n_out=256)'", "*"),
-    "likelihood": _Setting("--likelihood", "CALL", str, "of a pixel, with --encoder and --decoder"),
-    "objective": _Setting("--objective", "CALL", str, "what training minimizes, with --encoder and --decoder"),
+    "encoder": _Setting("--encoder", "LAYER", str, f"{_NETWORKS}, or 'Conv2D(out_ch=32, kernel_shape=3)' ...", "*"),
+    "decoder": _Setting("--decoder", "LAYER", str, f"{_NETWORKS}, or 'FullyConnected(n_out=256)' ...", "*"),
+    "likelihood": _Setting("--likelihood", "CALL", str, "of a pixel, such as gaussian or 'Gaussian(scale=0.1)'"),
+    "objective": _Setting("--objective", "CALL", str, "what training minimizes, such as 'IWAE(k=5)'"),
 }
 _LAYER_SETTINGS = {  # --enc-conv1-pad, ...
     "pad": ("PAD", _pad, "zero padding of {}: N, RxC, TxBxLxR, same or valid"),
@@ -111,7 +115,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         default = parameters[name].default
         text = "x".join(map(str, default)) if isinstance(default, tuple) else default
         parser.add_argument(
-            setting.flag,
+            *filter(None, (setting.flag, setting.alias)),
             dest=name,
             metavar=setting.metavar,
             type=setting.parse,
@@ -143,6 +147,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_output(train, "MODEL", "file to write, .safetensors")
     train.add_argument("--history", metavar="FILE", help="also write the history, .csv")
     train.add_argument("--resume", metavar="MODEL", help="continue training this model")
+    train.add_argument("--config", metavar="FILE", help="arguments of the model by name, .toml; flags override them")
     train.add_argument("--quiet", action="store_true", help="do not show progress")
     _add_settings(train)
 
@@ -171,7 +176,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_data(encode)
     _add_output(encode, "FILE", "array to write, (n, T), .npy")
 
-    info = command("info", "print versions, instruction sets, threads and a model's settings")
+    info = command("info", "print versions, instruction sets, threads, and a model's settings and layers")
     info.add_argument("model", metavar="MODEL", nargs="?", help="a model file")
     return parser
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
-import inspect
 import io
 import json
 import math
@@ -26,7 +25,8 @@ import numpy as np
 import cvae
 from cvae import plotting
 from cvae._kernels import dispatch
-from cvae.cli.arguments import DEFAULT_SEED, make_parser, settings
+from cvae.cli.arguments import make_parser, settings
+from cvae.cli.models import new_model
 from cvae.data.loading import Dataset
 from cvae.io.files import replaced_file
 from cvae.runtime.threads import check_num_threads
@@ -125,37 +125,28 @@ def _train(args: argparse.Namespace) -> None:
     _set_threads(args)
     outputs = [path for path in (args.output, args.history) if path is not None]
     for path in outputs:
-        _check_output(path, inputs=(args.data,))
+        _check_output(path, inputs=(args.data, args.config))
     if args.history is not None:
         _check_output(args.history, inputs=(args.output, args.resume))
     known = settings()
     given = {name: value for name, value in vars(args).items() if name in known}
     if args.resume is None:
-        vae = _new_model({"random_state": DEFAULT_SEED, **given})
+        vae = new_model(given, args.config)
         shape = vae.image_shape
     else:
         fixed = [known[name].flag for name in given if name not in cvae.VAE._keeps_parameters]
         if fixed:
             raise ValueError(f"{', '.join(fixed)} cannot be changed with --resume")
+        if args.config is not None:
+            raise ValueError("--config must be left out with --resume")
         vae = cvae.load(args.resume).set_params(**given)
         shape = vae._require_fitted()
     dataset = cvae.datasets.load(args.data, image_shape=shape)
+    if args.resume is None and not args.quiet and any(isinstance(part, str) for part in (vae.encoder, vae.decoder)):
+        _log(f"the model\n{vae.summary(dataset.images.shape[1:])}")
     results = _train_and_save(vae, dataset, args.output, args.history, quiet=args.quiet)
     _print_table(results)
     _print_written(*outputs)
-
-
-def _new_model(arguments: dict[str, Any]) -> cvae.VAE:
-    """Return numpy-ml's model or, given layers, one of these."""
-    lists = [name for name in ("encoder", "decoder", "likelihood", "objective") if name in arguments]
-    model_class = cvae.VAE if lists else cvae.BernoulliVAE
-    allowed, known = inspect.signature(model_class).parameters, settings()
-    foreign = [known[name].flag for name in arguments if name not in allowed]
-    if foreign:
-        raise ValueError(f"{', '.join(foreign)} must be left out with {known[lists[0]].flag}")
-    if lists and not {"encoder", "decoder"} <= arguments.keys():
-        raise ValueError(f"--encoder and --decoder must both be given, got only {known[lists[0]].flag}")
-    return model_class(**arguments)
 
 
 def _train_and_save(
@@ -304,6 +295,8 @@ def _info(args: argparse.Namespace) -> None:
                 **vae.get_params(),
             }
         )
+        print()
+        print(vae.summary())
 
 
 # Shared by the subcommands

@@ -1,0 +1,80 @@
+"""Models from the flags of the command and from configuration files."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cvae
+from cvae import layers
+from cvae.cli.arguments import DEFAULT_SEED, settings
+from cvae.parsing import normalized
+
+_OF_NETWORKS = ("encoder", "decoder", "likelihood", "objective")  # what tells that a `cvae.VAE` is meant
+
+
+def new_model(flags: Mapping[str, Any], config: str | None = None) -> cvae.VAE:
+    """Return numpy-ml's model or, if its networks, likelihood or objective are given, one of these.
+
+    Parameters
+    ----------
+    flags : mapping
+        Arguments of the model by name, as the parser of the command returns them.
+    config : path, optional
+        A TOML file with further arguments, which those of the same name in `flags` override.
+
+    Raises
+    ------
+    ValueError
+        If an argument is unknown, invalid, or not one of the model that the others ask for.
+    OSError
+        If the file cannot be read.
+    """
+    networks = {name: _as_network(value) for name, value in flags.items() if name in ("encoder", "decoder")}
+    arguments = {"random_state": DEFAULT_SEED, **({} if config is None else read_config(config)), **flags, **networks}
+    given = [name for name in _OF_NETWORKS if name in arguments]
+    model_class = cvae.VAE if given else cvae.BernoulliVAE
+    foreign = [name for name in arguments if name not in inspect.signature(model_class).parameters]
+    if foreign:
+        known = settings()
+        shown = {name: known[name].flag if name in flags else f"{name} in {config}" for name in (*foreign, *given)}
+        raise ValueError(f"{', '.join(shown[name] for name in foreign)} must be left out with {shown[given[0]]}")
+    try:
+        return model_class(**arguments)
+    except TypeError as error:  # of a value in the file; those of flags are checked by the parser
+        raise ValueError(str(error)) from error
+
+
+def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return arguments of a model by name from a TOML file, arrays as tuples unless they are layers.
+
+    Raises
+    ------
+    ValueError
+        If it is not TOML, or holds anything else.
+    OSError
+        If it cannot be read.
+    """
+    with open(path, "rb") as file:
+        try:
+            values = tomllib.load(file)
+        except ValueError as error:  # of the syntax, or of bytes that are no text
+            raise ValueError(f"{os.fspath(path)} must be a TOML file: {error}") from None
+    known = {*inspect.signature(cvae.VAE).parameters, *inspect.signature(cvae.BernoulliVAE).parameters}
+    for name in values:
+        if name not in known:
+            raise ValueError(f"{os.fspath(path)} must hold arguments of a model such as T or encoder, got {name!r}")
+    return {
+        name: tuple(value) if isinstance(value, list) and name not in ("encoder", "decoder") else value
+        for name, value in values.items()
+    }
+
+
+def _as_network(words: Sequence[str]) -> Sequence[str] | str:
+    """Return a list of layers as it is; a single word that is no layer is the name of a network."""
+    if len(words) != 1 or "(" in words[0] or normalized(words[0]) in map(normalized, layers.__all__):
+        return words
+    return words[0]

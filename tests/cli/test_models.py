@@ -1,0 +1,189 @@
+"""Models that `cvae train` makes from flags and from files, and the tables that it and `cvae info` print."""
+
+import numpy as np
+import pytest
+
+import cvae
+from cvae.cli import main as cli
+from cvae.cli.models import new_model, read_config
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (16, 12, 10), dtype=np.uint8)
+CONFIG = """
+encoder = ["Conv2D(out_ch=4, kernel_shape=3, stride=2, act_fn='ReLU')", "Flatten()"]
+decoder = "auto"
+likelihood = "gaussian(scale=0.5)"
+objective = "ELBO(beta=0.5)"
+T = 3
+image_shape = [12, 10]
+optimizer = "Adam(lr=0.01)"
+n_epochs = 1
+random_state = 5
+"""
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("data.npy", IMAGES)
+    np.save("flat.npy", IMAGES.reshape(16, -1))
+    (tmp_path / "model.toml").write_text(CONFIG)
+
+
+def train(*arguments, data="data.npy"):
+    assert cli.main(["train", data, "-o", "model", "--epochs", "1", *arguments]) == 0
+    return cvae.load("model")
+
+
+def refuse(capsys, *arguments):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cvae.VAE, "fit", None)  # not called
+        try:
+            code = cli.main(["train", "data.npy", "-o", "model", *arguments])
+        except SystemExit as error:
+            code = error.code
+    assert code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("cvae: error: ")
+    assert err.count("\n") == 1
+    return err.removeprefix("cvae: error: ").strip()
+
+
+def test_a_likelihood_alone_makes_the_automatic_model():
+    vae = train("--likelihood", "gaussian", "--encoder", "auto", "--latent", "6", "--objective", "IWAE(k=5)")
+    assert repr(vae) == ("VAE(likelihood='gaussian', objective='IWAE(k=5)', T=6, n_epochs=1, random_state=2)")
+    assert repr(train("--likelihood", "GAUSSIAN('pixel')")).startswith("VAE(likelihood=\"GAUSSIAN('pixel')\"")
+    assert repr(train("--objective", "elbo(beta=2)")).startswith("VAE(objective='elbo(beta=2)'")
+
+
+def test_nothing_of_these_makes_numpy_mls_model():
+    vae = train("--latent", "2", "--latent-dim", "8", "--enc-conv2-kernel-shape", "1")
+    assert type(vae) is cvae.BernoulliVAE
+    assert vae.T == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "encoder", "decoder"),
+    [
+        (["--encoder", "keras"], "keras", "auto"),
+        (["--decoder", "mlp"], "auto", "mlp"),
+        (["--encoder", "Flatten()"], ["Flatten()"], "auto"),
+        (["--encoder", "flatten"], ["flatten"], "auto"),
+        (["--encoder", "auto", "--decoder", "FullyConnected(4)", "FullyConnected(5)"], "auto", None),
+    ],
+    ids=str,
+)
+def test_networks_are_names_or_layers(arguments, encoder, decoder):
+    vae = train(*arguments)
+    assert vae.encoder == encoder
+    assert vae.decoder == (decoder or ["FullyConnected(4)", "FullyConnected(5)"])
+
+
+def test_a_file_holds_the_arguments():
+    vae = train("--config", "model.toml", data="flat.npy")
+    expected = cvae.VAE(
+        ["Conv2D(out_ch=4, kernel_shape=3, stride=2, act_fn='ReLU')", "Flatten()"], "auto", "gaussian(scale=0.5)",
+        "ELBO(beta=0.5)", 3, image_shape=(12, 10), optimizer="Adam(lr=0.01)", n_epochs=1, random_state=5,
+    )  # fmt: skip
+    assert repr(vae) == repr(expected)
+    np.testing.assert_array_equal(vae.transform(IMAGES), expected.fit(IMAGES, verbose=False).transform(IMAGES))
+
+
+def test_flags_override_the_file():
+    vae = train("--config", "model.toml", "--encoder", "keras", "--T", "2", "--seed", "1")
+    assert (vae.encoder, vae.T, vae.random_state, vae.likelihood) == ("keras", 2, 1, "gaussian(scale=0.5)")
+
+
+def test_a_file_may_hold_the_arguments_of_numpy_mls_model():
+    path = "numpy_ml.toml"
+    with open(path, "w") as file:
+        file.write("latent_dim = 8\nenc_conv1_pad = [1, 2]\nenc_conv2_kernel_shape = 2\nn_threads = 1\n")
+    vae = train("--config", path)
+    assert type(vae) is cvae.BernoulliVAE
+    assert (vae.latent_dim, vae.enc_conv1_pad, vae.enc_conv2_kernel_shape, vae.n_threads) == (8, (1, 2), 2, 1)
+    assert vae.random_state == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("depth = 3", "c.toml must hold arguments of a model such as T or encoder, got 'depth'"),
+        ("[model]\nT = 3", "c.toml must hold arguments of a model such as T or encoder, got 'model'"),
+        ("T = ", "c.toml must be a TOML file: Invalid value"),
+        ("T = 1\nT = 2", "c.toml must be a TOML file: Cannot overwrite a value"),
+        ("# \xff", "c.toml must be a TOML file: 'utf-8' codec"),
+        ("T = '3'", "T must be an int >= 1, got '3'"),
+        ("T = true", "T must be an int >= 1, got True"),
+        ("encoder = [5]", "encoder[0]: layer must be a layer or its call string, got 5"),
+        ("encoder = 5", "encoder must be a sequence of layers or their call strings, got 5"),
+        ("encoder = 'resnet'", "encoder must be a sequence of layers or their call strings, or one of 'auto', 'keras'"),
+        ("likelihood = 3", "likelihood must be a likelihood or its call string, got 3"),
+        ("image_shape = ['a', 2]", "image_shape must be 2 or 3 ints >= 1, got ('a', 2)"),
+        ("dtype = 2020-01-01", "dtype must be 'float32' or 'float64'"),
+        ("random_state = -1", "random_state must be an int >= 0"),
+        ("latent_dim = 8\nlikelihood = 'gaussian'", "latent_dim in c.toml must be left out with likelihood in c.toml"),
+        ("encoder = 'world-models'", "'world-models' must get images of 64x64 pixels, got 12x10"),
+    ],
+)
+def test_a_wrong_file_is_an_error_of_one_line(text, message, tmp_path, capsys):
+    (tmp_path / "c.toml").write_bytes(text.encode("latin-1"))
+    assert message in refuse(capsys, "--config", "c.toml")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--config missing.toml", "missing.toml: No such file or directory"),
+        ("--config .", ".: Is a directory"),
+        ("--config data.npy", "data.npy must be a TOML file"),
+        ("--encoder resnet", "or one of 'auto', 'keras', 'world-models', 'mlp', 'numpy-ml', got 'resnet'"),
+        ("--encoder world-models", "'world-models' must get images of 64x64 pixels, got 12x10"),
+        ("--encoder keras --latent-dim 8", "--latent-dim must be left out with --encoder"),
+        ("--config model.toml --latent-dim 8", "--latent-dim must be left out with encoder in model.toml"),
+        ("--objective elbow", "the objective must be one of ELBO, IWAE"),
+        ("--latent 0", "--T/--latent: must be an int >= 1, got '0'"),
+        ("--resume data.npy --config model.toml", "--config must be left out with --resume"),
+    ],
+)
+def test_wrong_flags_are_errors_of_one_line(arguments, message, capsys):
+    assert message in refuse(capsys, *arguments.split())
+
+
+def test_the_output_does_not_take_the_place_of_the_file(capsys, tmp_path):
+    assert cli.main(["train", "data.npy", "-o", "model.toml", "--config", "model.toml"]) == 2
+    assert "inputs and outputs must be different files" in capsys.readouterr().err
+    assert (tmp_path / "model.toml").read_text() == CONFIG
+
+
+def test_train_prints_what_it_made_by_name(capsys):
+    vae = train("--encoder", "keras")
+    out, err = capsys.readouterr()
+    assert err.startswith(f"cvae: the model\n{vae.summary()}\ncvae: epoch 1: ")
+    assert "Conv2D" not in out
+    train("--encoder", "keras", "--quiet")
+    assert capsys.readouterr().err == ""
+    for arguments in (["--encoder", "Flatten()", "--decoder"], ["--latent-dim", "4", "--enc-conv2-kernel-shape", "1"]):
+        train(*arguments)
+        assert capsys.readouterr().err.startswith("cvae: epoch 1: ")
+
+
+def test_info_prints_the_summary(capsys):
+    vae = train("--likelihood", "gaussian")
+    capsys.readouterr()
+    assert cli.main(["info", "model"]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith(f"\n\n{vae.summary()}\n")
+    assert f"parameters      {vae.summary().parameters:,}\n" in out
+
+
+def test_a_resumed_automatic_model_goes_on(capsys):
+    first = train("--likelihood", "gaussian")
+    resumed = train("--resume", "model")
+    np.testing.assert_array_equal(resumed.transform(IMAGES), first.fit(IMAGES, verbose=False).transform(IMAGES))
+
+
+def test_values_of_a_file_have_the_types_of_the_constructor():
+    assert read_config("model.toml")["image_shape"] == (12, 10)
+    assert read_config("model.toml")["encoder"][1] == "Flatten()"
+    assert type(new_model({})) is cvae.BernoulliVAE
