@@ -45,6 +45,10 @@ class VAE(ByHand):
         Needed only where images come as rows (n, features), as in scikit-learn's pipelines.
     optimizer : str, dict, optimizer or None
         For example "Adam(lr=0.001)"; each layer without an optimizer gets its own copy. See `cvae.optimizers`.
+    binarize : None, "dynamic", "fixed" or float
+        Makes grey images black and white: "dynamic" draws each pixel anew at each use in training, white with the
+        probability that its grey value is; "fixed" draws each image once, the same way in all models; a number is a
+        threshold. `encode` always draws the same, `elbo` and `log_likelihood` by their `random_state`.
     n_epochs : int
         Default number of passes over the data in `fit`.
     batchsize : int
@@ -90,6 +94,7 @@ class VAE(ByHand):
         *,
         image_shape: Sequence[int] | None = None,
         optimizer: str | dict[str, Any] | OptimizerBase | None = "Adam(lr=0.001)",
+        binarize: float | str | None = None,
         n_epochs: int = 20,
         batchsize: int = 128,
         dtype: npt.DTypeLike = "float32",
@@ -100,7 +105,8 @@ class VAE(ByHand):
         self.encoder, self.decoder = encoder, decoder
         self.likelihood, self.objective = likelihood, objective
         self.T, self.image_shape = T, image_shape
-        self.optimizer, self.n_epochs, self.batchsize = optimizer, n_epochs, batchsize
+        self.optimizer, self.binarize = optimizer, binarize
+        self.n_epochs, self.batchsize = n_epochs, batchsize
         self.dtype, self.n_threads, self.random_state = dtype, n_threads, random_state
         self.verbose = verbose
         self._start()
