@@ -16,8 +16,8 @@ import numpy.typing as npt
 from cvae.parsing import Configurable, check_bool, check_number, object_from_call, object_from_hyperparameters
 
 __all__ = [
-    "SCHEDULERS", "ConstantScheduler", "CosineScheduler", "ExponentialScheduler", "KingScheduler", "NoamScheduler", "SchedulerBase",
-    "make_scheduler",
+    "SCHEDULERS", "ConstantScheduler", "CosineScheduler", "ExponentialScheduler", "KingScheduler", "NoamScheduler",
+    "SchedulerBase", "make_scheduler",
 ]  # fmt: skip
 
 

@@ -270,7 +270,7 @@ def test_make_scheduler_from_the_rest():
     ("param", "error", "message"),
     [
         (None, ValueError, "lr must be a number"),
-        ("step", ValueError, "the scheduler must be one of ConstantScheduler, Exp"),
+        ("step", ValueError, "the scheduler must be one of ConstantScheduler, Cos"),
         ("Noam(dim=3)", ValueError, "NoamScheduler takes model_dim, scale_factor, warmup_steps"),
         ({}, ValueError, "must hold 'hyperparameters'"),
         ({"hyperparameters": {"lr": 0.1}}, ValueError, "must name the scheduler under 'id'"),
