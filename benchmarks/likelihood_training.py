@@ -53,7 +53,7 @@ class Run:
 
     @property
     def epochs_done(self) -> int:
-        return 0 if self.vae is None else len(self.vae.history_["loss"])
+        return 0 if self.vae is None else len(self.vae.history_.get("loss", ()))
 
     @property
     def is_done(self) -> bool:
