@@ -32,8 +32,8 @@ class Architecture(ABC):
         """Return the layers from images to rows (n, features); raise ValueError if images of this shape do not fit."""
 
     @abstractmethod
-    def decoder(self, image_shape: ImageShape, parts: int) -> Layers:
-        """Return the layers from codes to rows (n, features), or to images of `parts` times as many channels."""
+    def decoder(self, image_shape: ImageShape, channels: int) -> Layers:
+        """Return the layers from codes to rows (n, features), or to images of so many channels."""
 
 
 class Halving(NamedTuple):
@@ -68,27 +68,27 @@ class Auto(Architecture):
     kernel = 4  # a multiple of the stride, so that each pixel of the decoder's images gets as many products
     smallest = 8  # rows or cols that are halved
     most_channels = 256
-    widths = 32, 256  # of a dense layer
+    dense_widths = 32, 256  # the least and the most units of a dense layer
     most_weights = 2**22
 
     def encoder(self, image_shape: ImageShape) -> Layers:
-        steps, channels = self._convolutions(image_shape)
+        steps, widths = self._convolutions(image_shape)
         convolutions = [
             Conv2D(out_ch, self.kernel, pad=step.pad, stride=2, act_fn="ReLU")
-            for step, out_ch in zip(steps, channels, strict=True)
+            for step, out_ch in zip(steps, widths, strict=True)
         ]
         return [*convolutions, Flatten(), *self._dense(image_shape)]
 
-    def decoder(self, image_shape: ImageShape, parts: int) -> Layers:
-        steps, channels = self._convolutions(image_shape)
+    def decoder(self, image_shape: ImageShape, channels: int) -> Layers:
+        steps, widths = self._convolutions(image_shape)
         layers = self._dense(image_shape)
         if not steps:
             return layers
-        smallest = *steps[-1].shape, channels[-1]
+        smallest = *steps[-1].shape, widths[-1]
         layers += [FullyConnected(math.prod(smallest), act_fn="ReLU"), Reshape(smallest)]
-        for step, out_ch in zip(reversed(steps[1:]), reversed(channels[:-1]), strict=True):
+        for step, out_ch in zip(reversed(steps[1:]), reversed(widths[:-1]), strict=True):
             layers.append(ConvTranspose2D(out_ch, self.kernel, 2, step.pad, act_fn="ReLU"))
-        return [*layers, ConvTranspose2D(parts * image_shape[2], self.kernel, 2, steps[0].pad)]
+        return [*layers, ConvTranspose2D(channels, self.kernel, 2, steps[0].pad)]
 
     def _convolutions(self, image_shape: ImageShape) -> tuple[list[Halving], list[int]]:
         """Return the halvings and the number of channels after each."""
@@ -96,14 +96,14 @@ class Auto(Architecture):
         while shorter >= self.smallest:
             shorter, count = -(-shorter // 2), count + 1
         first = 32 if count <= 4 else 16  # of large images, which would take much memory and time otherwise
-        channels = [min(first * 2**i, self.most_channels) for i in range(count)]
-        return halvings(image_shape[:2], self.kernel, count), channels
+        widths = [min(first * 2**i, self.most_channels) for i in range(count)]
+        return halvings(image_shape[:2], self.kernel, count), widths
 
     def _dense(self, image_shape: ImageShape) -> Layers:
         """Return the layer between the features and the code or, where there are no convolutions, two of them."""
-        steps, channels = self._convolutions(image_shape)
-        features = math.prod(steps[-1].shape) * channels[-1] if steps else math.prod(image_shape)
-        least, most = self.widths
+        steps, widths = self._convolutions(image_shape)
+        features = math.prod(steps[-1].shape) * widths[-1] if steps else math.prod(image_shape)
+        least, most = self.dense_widths
         width = min(max(self.most_weights // features, least), most)
         return [FullyConnected(width, act_fn="ReLU") for _ in range(1 if steps else 2)]
 
@@ -120,7 +120,7 @@ class Keras(Architecture):
             FullyConnected(16, act_fn="ReLU"),
         ]
 
-    def decoder(self, image_shape: ImageShape, parts: int) -> Layers:
+    def decoder(self, image_shape: ImageShape, channels: int) -> Layers:
         first, second = halvings(image_shape[:2], 3, 2)
         smallest = *second.shape, 64
         return [
@@ -128,7 +128,7 @@ class Keras(Architecture):
             Reshape(smallest),
             ConvTranspose2D(64, 3, 2, second.pad, act_fn="ReLU"),
             ConvTranspose2D(32, 3, 2, first.pad, act_fn="ReLU"),
-            ConvTranspose2D(parts * image_shape[2], 3, 1, "same"),
+            ConvTranspose2D(channels, 3, 1, "same"),
         ]
 
 
@@ -139,7 +139,7 @@ class WorldModels(Architecture):
         self._check(image_shape)
         return [*(Conv2D(out_ch, 4, stride=2, act_fn="ReLU") for out_ch in (32, 64, 128, 256)), Flatten()]
 
-    def decoder(self, image_shape: ImageShape, parts: int) -> Layers:
+    def decoder(self, image_shape: ImageShape, channels: int) -> Layers:
         self._check(image_shape)
         return [
             FullyConnected(1024),
@@ -147,7 +147,7 @@ class WorldModels(Architecture):
             ConvTranspose2D(128, 5, 2, act_fn="ReLU"),
             ConvTranspose2D(64, 5, 2, act_fn="ReLU"),
             ConvTranspose2D(32, 6, 2, act_fn="ReLU"),
-            ConvTranspose2D(parts * image_shape[2], 6, 2),
+            ConvTranspose2D(channels, 6, 2),
         ]
 
     def _check(self, image_shape: ImageShape) -> None:
@@ -161,7 +161,7 @@ class MLP(Architecture):
     def encoder(self, image_shape: ImageShape) -> Layers:
         return [Flatten(), *self.decoder(image_shape, 1)]
 
-    def decoder(self, image_shape: ImageShape, parts: int) -> Layers:
+    def decoder(self, image_shape: ImageShape, channels: int) -> Layers:
         return [FullyConnected(200, act_fn="Tanh"), FullyConnected(200, act_fn="Tanh")]
 
 
@@ -178,7 +178,7 @@ class NumpyML(Architecture):
             *self.decoder(image_shape, 1),
         ]
 
-    def decoder(self, image_shape: ImageShape, parts: int) -> Layers:
+    def decoder(self, image_shape: ImageShape, channels: int) -> Layers:
         return [FullyConnected(256, act_fn="ReLU")]
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae import assembly
-from cvae.data.images import as_images, resolve_image_shape
+from cvae.data.binarization import Binarization
+from cvae.data.images import as_images, check_range, resolve_image_shape
 from cvae.estimator import Estimator, NotFittedError
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase, check_dtype
@@ -41,12 +42,15 @@ _passes_of_models = _PassesOfModels()
 class Core(Estimator):
     """Base of the models, which declare the arguments annotated here among their own and make layers from them."""
 
-    _keeps_parameters = frozenset({"n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "objective", "beta"})
+    _keeps_parameters = frozenset(
+        {"n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "objective", "beta", "binarize"}
+    )
     T: int
     n_epochs: int
     batchsize: int
     image_shape: Sequence[int] | None
     optimizer: Any
+    binarize: float | str | None
     dtype: npt.DTypeLike
     n_threads: int | None
     random_state: int | np.random.Generator | np.random.RandomState | None
@@ -74,6 +78,7 @@ class Core(Estimator):
             check_num_threads(self.n_threads, "n_threads")
         if self.image_shape is not None:
             resolve_image_shape(self.image_shape)
+        Binarization(self.binarize)
 
     def _start(self) -> None:
         """Check the arguments and reset the model: layers without parameters, random number generators, history."""
@@ -87,6 +92,7 @@ class Core(Estimator):
         # A separate stream, so that sampling between epochs does not change the training.
         self._sampling_rng = self._rng.spawn(1)[0]
         self._likelihood, self._objective = likelihood, objective
+        self._binarization = Binarization(self.binarize)
         self.encoder_, self.decoder_ = self._joined(encoder), self._joined(decoder)
         self.history_: dict[str, list[float]] = {}
         self._image_shape: ImageShape | None = None
@@ -108,7 +114,7 @@ class Core(Estimator):
             OptimizerInitializer(self.optimizer)()
             for layer in self._layers().values():
                 layer.take_optimizer(self.optimizer)
-        self._objective = objective
+        self._objective, self._binarization = objective, Binarization(self.binarize)
 
     def _layers(self) -> dict[str, LayerBase]:
         """Return all layers by path, such as "encoder/Conv1", from the input to the output."""
@@ -151,6 +157,8 @@ class Core(Estimator):
         images = as_images(X, image_shape or self._image_shape or self.image_shape, name=name)
         with limit_threads(self.n_threads):
             self._likelihood.check(images, name)
+            if self._binarization.how is not None:
+                check_range(images, name=name)
         return images
 
     def _passes(self, batchsize: int, *, training: bool) -> Passes:

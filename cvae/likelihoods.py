@@ -43,8 +43,8 @@ class Likelihood(Constant, ABC):
     def n_outputs(self, image_shape: tuple[int, int, int]) -> int:
         """Return the number of decoder outputs for an image of shape (rows, cols, channels).
 
-        If these are several for each pixel and channel, there are as many images of outputs, one after the other; models
-        split the channels of decoders that put out images (`cvae.layers.SplitChannels`).
+        If these are several for each pixel and channel, they are as many images, one after the other; models split the
+        channels of decoders that put out images (`cvae.layers.SplitChannels`).
         """
 
     @abstractmethod

@@ -57,6 +57,10 @@ class VAE(ByHand):
         Needed only where images come as rows (n, features), as in scikit-learn's pipelines, or to make layers at once.
     optimizer : str, dict, optimizer or None
         For example "Adam(lr=0.001)"; each layer without an optimizer gets its own copy. See `cvae.optimizers`.
+    binarize : None, "dynamic", "fixed" or float
+        Makes grey images black and white: "dynamic" draws each pixel anew at each use in training, white with the
+        probability that its grey value is; "fixed" draws each image once, the same way in all models; a number is a
+        threshold. `encode` always draws the same, `elbo` and `log_likelihood` by their `random_state`.
     n_epochs : int
         Default number of passes over the data in `fit`.
     batchsize : int
@@ -102,6 +106,7 @@ class VAE(ByHand):
         *,
         image_shape: Sequence[int] | None = None,
         optimizer: str | dict[str, Any] | OptimizerBase | None = "Adam(lr=0.001)",
+        binarize: float | str | None = None,
         n_epochs: int = 20,
         batchsize: int = 128,
         dtype: npt.DTypeLike = "float32",
@@ -112,7 +117,8 @@ class VAE(ByHand):
         self.encoder, self.decoder = encoder, decoder
         self.likelihood, self.objective = likelihood, objective
         self.T, self.image_shape = T, image_shape
-        self.optimizer, self.n_epochs, self.batchsize = optimizer, n_epochs, batchsize
+        self.optimizer, self.binarize = optimizer, binarize
+        self.n_epochs, self.batchsize = n_epochs, batchsize
         self.dtype, self.n_threads, self.random_state = dtype, n_threads, random_state
         self.verbose = verbose
         self._start()
@@ -130,7 +136,8 @@ class VAE(ByHand):
         if architecture is not None:
             if image_shape is None:
                 return OrderedDict()
-            layers = architecture.decoder(image_shape, assembly.numbers_per_pixel(likelihood))
+            rows, cols, _ = image_shape
+            layers = architecture.decoder(image_shape, likelihood.n_outputs(image_shape) // (rows * cols))
         return assembly.make_decoder(layers, self.T, likelihood)
 
     def _make_likelihood(self) -> Likelihood:

@@ -62,6 +62,14 @@ def _pad(text: str) -> str | int | tuple[int, ...]:
     return text if text.isalpha() else _int_or_ints(text)
 
 
+def _number_or_word(text: str) -> float | str:
+    # The constructor checks words such as "dynamic".
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 _COUNT = _int_from(1)
 _SEED = _int_from(0)
 DEFAULT_SEED = 2  # makes each run of a command train the same model
@@ -73,6 +81,7 @@ _SETTINGS = {
     "latent_dim": _Setting("--latent-dim", "N", _COUNT, "width of the hidden dense layers"),
     "optimizer": _Setting("--optimizer", "CALL", str, "optimizer with its arguments"),
     "init": _Setting("--init", "NAME", str, "initialization of the weights"),
+    "binarize": _Setting("--binarize", "HOW", _number_or_word, "pixels to 0 and 1: dynamic, fixed or a threshold"),
     "n_epochs": _Setting("--epochs", "N", _COUNT, "passes over the images"),
     "batchsize": _Setting("--batchsize", "N", _COUNT, "images per batch"),
     "beta": _Setting("--beta", "X", float, "weight of the KL divergence"),

@@ -322,10 +322,14 @@ class Gatherer:
         Images as returned by `as_images`.
     out : ndarray, shape (m, rows, cols, channels)
         As in `gather`, for batches of up to m images.
+    then : callable, optional
+        Records what follows, called with a program and the part of `out` that holds a batch.
     """
 
-    def __init__(self, X: np.ndarray, out: np.ndarray) -> None:
-        self._images, self._out = X, out
+    def __init__(
+        self, X: np.ndarray, out: np.ndarray, then: Callable[[Program, np.ndarray], None] | None = None
+    ) -> None:
+        self._images, self._out, self._then = X, out, then
         self._indices = np.zeros(len(out), np.intp)
         self._programs: dict[int, Program] = {}  # by batch size
 
@@ -344,6 +348,8 @@ class Gatherer:
             program.call(gather, X, indices, out)
         else:
             kernel(program, out.reshape(n, -1), X.reshape(len(X), -1), indices)
+        if self._then is not None:
+            self._then(program, out)
         return program
 
 

@@ -140,6 +140,7 @@ SETTINGS = {  # by argument of the constructor: the text on the command line, th
     "enc_pool2_kernel_shape": ("1x2", [1, 2]),
     "optimizer": ("SGD(lr=0.001, momentum=0.5)", None),  # compared below
     "init": ("he_normal", "he_normal"),
+    "binarize": ("0.25", 0.25),
     "n_epochs": ("1", 1),
     "batchsize": ("7", 7),
     "beta": ("2.5", 2.5),

@@ -53,6 +53,7 @@ def test_a_likelihood_alone_makes_the_automatic_model():
     vae = train("--likelihood", "gaussian", "--encoder", "auto", "--latent", "6", "--objective", "IWAE(k=5)")
     assert repr(vae) == ("VAE(likelihood='gaussian', objective='IWAE(k=5)', T=6, n_epochs=1, random_state=2)")
     assert repr(train("--likelihood", "GAUSSIAN('pixel')")).startswith("VAE(likelihood=\"GAUSSIAN('pixel')\"")
+    assert train("--objective", "IWAE(k=2)", "--binarize", "dynamic").binarize == "dynamic"
     assert repr(train("--objective", "elbo(beta=2)")).startswith("VAE(objective='elbo(beta=2)'")
 
 
@@ -142,6 +143,8 @@ def test_a_wrong_file_is_an_error_of_one_line(text, message, tmp_path, capsys):
         ("--encoder keras --latent-dim 8", "--latent-dim must be left out with --encoder"),
         ("--config model.toml --latent-dim 8", "--latent-dim must be left out with encoder in model.toml"),
         ("--objective elbow", "the objective must be one of ELBO, IWAE"),
+        ("--binarize sometimes", "binarize must be None, 'dynamic', 'fixed' or a threshold in [0, 1), got 'sometimes'"),
+        ("--binarize nan", "binarize must be None, 'dynamic', 'fixed' or a threshold in [0, 1), got nan"),
         ("--latent 0", "--T/--latent: must be an int >= 1, got '0'"),
         ("--resume data.npy --config model.toml", "--config must be left out with --resume"),
     ],

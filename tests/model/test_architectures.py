@@ -15,6 +15,7 @@ import cvae
 from cvae import NotFittedError
 from cvae.architectures import ARCHITECTURES, halvings
 from cvae.layers import Conv2D, ConvTranspose2D, FullyConnected
+from cvae.likelihoods import Bernoulli
 
 ARGUMENTS = {"T": 3, "batchsize": 4, "n_epochs": 2, "random_state": 0, "verbose": False}
 SHAPES = [
@@ -195,6 +196,14 @@ def test_too_few_channels_for_the_likelihood_are_refused_at_once():
     decoder = ["Reshape((1, 1, 3))", "ConvTranspose2D(1, 8)"]
     with pytest.raises(ValueError, match=r"must put out 2 channels for each of the images', for Gaussian.*, got 1$"):
         make(["Flatten()"], decoder, likelihood="Gaussian('pixel')")
+
+
+def test_a_likelihood_may_need_one_output_for_all_channels_of_a_pixel():
+    class GreyOfColours(Bernoulli):
+        def n_outputs(self, image_shape):
+            return image_shape[0] * image_shape[1]
+
+    assert cvae.VAE(likelihood=GreyOfColours()).summary((8, 9, 3)).rows[-1].output_shape == (8, 9, 1)
 
 
 def test_channels_may_be_split_by_hand():
