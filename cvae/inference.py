@@ -91,8 +91,9 @@ class Inference(Core):
         codes = np.asarray(Z)
         if codes.dtype.kind not in "buif":
             raise TypeError(f"Z must be an array of real numbers, got dtype {codes.dtype}")
-        with np.errstate(over="ignore"):  # reported below
-            codes = codes.astype(self.dtype)
+        if codes.dtype != self.dtype:
+            with np.errstate(over="ignore"):  # reported below
+                codes = codes.astype(self.dtype)
         if codes.ndim != 2 or codes.shape[1] != self.T:
             raise ValueError(f"Z must have the shape (n, {self.T}), got {codes.shape}")
         if not np.isfinite(codes).all():

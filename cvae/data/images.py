@@ -45,13 +45,12 @@ def resolve_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
     >>> resolve_image_shape((28, 28))
     (28, 28, 1)
     """
-    expected = f"image_shape must be 2 or 3 ints >= 1, got {image_shape!r}"
     try:
         sizes = [operator.index(size) for size in image_shape]
     except TypeError:
-        raise TypeError(expected) from None
+        raise TypeError(f"image_shape must be 2 or 3 ints >= 1, got {image_shape!r}") from None
     if len(sizes) not in (2, 3) or min(sizes) < 1:
-        raise ValueError(expected)
+        raise ValueError(f"image_shape must be 2 or 3 ints >= 1, got {image_shape!r}")
     rows, cols, channels = (*sizes, 1)[:3]
     return rows, cols, channels
 
