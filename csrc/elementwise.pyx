@@ -29,7 +29,6 @@ cdef extern from "kernels/kernels.h" nogil:
         ) noexcept nogil
         void (*continuous_bernoulli_mean)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*clip)(void *, const void *, double, double, ptrdiff_t) noexcept nogil
-        void (*swap_axes)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*scale_bytes)(void *, const unsigned char *, ptrdiff_t) noexcept nogil
         void (*binarize)(void *, const void *, ptrdiff_t, uint64_t, int, ptrdiff_t) noexcept nogil
         void (*threshold)(void *, const void *, double, ptrdiff_t, ptrdiff_t) noexcept nogil
@@ -220,37 +219,6 @@ cdef void clip_row(const void *work, ptrdiff_t index, char *shared, char *scratc
     cdef const columns *c = <const columns *> work
     c.table.clip(<char *> c.out + index * c.width * c.itemsize, <const char *> c.x + index * c.stride * c.itemsize,
                  c.low, c.high, c.width)
-
-
-cdef struct swapped_axes:
-    const kernel_table *table
-    void *out
-    const void *x
-    ptrdiff_t a, b, c, itemsize
-
-
-def swap_axes(
-    program,
-    floating[:, :, :, ::1] out not None,        # OUT (n, b, a, c)
-    const floating[:, :, :, ::1] x not None,    # IN  (n, a, b, c), none of them empty
-):
-    """out[i, k, j] = x[i, j, k]."""
-    n, a, b, c = (<object> x).shape
-    if min(n, a, b, c) < 1 or (<object> out).shape != (n, b, a, c):
-        raise ValueError(
-            f"out and x must be (n, b, a, c) and (n, a, b, c), not empty, got {(<object> out).shape} and {(n, a, b, c)}"
-        )
-    cdef swapped_axes *work = <swapped_axes *> new_work(program, (out, x), sizeof(swapped_axes), 0, 0)
-    work.table = f32 if floating is float else f64
-    work.a, work.b, work.c, work.itemsize = a, b, c, sizeof(floating)
-    work.out, work.x = &out[0, 0, 0, 0], &x[0, 0, 0, 0]
-    add_stage(program, swap_axes_of_one, work, n, n * a * b * c < SMALL_WORK)
-
-
-cdef void swap_axes_of_one(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    cdef const swapped_axes *s = <const swapped_axes *> work
-    cdef ptrdiff_t offset = index * s.a * s.b * s.c * s.itemsize
-    s.table.swap_axes(<char *> s.out + offset, <const char *> s.x + offset, s.a, s.b, s.c)
 
 
 cdef struct summed_columns:

@@ -7,7 +7,6 @@ from cvae.nn.flatten import Flatten
 from cvae.nn.fully_connected import FullyConnected
 from cvae.nn.pool2d import Pool2D
 from cvae.nn.reshape import Reshape
-from cvae.nn.split_channels import SplitChannels
 from cvae.nn.upsample2d import Upsample2D
 
 __all__ = [
@@ -18,6 +17,5 @@ __all__ = [
     "LayerBase",
     "Pool2D",
     "Reshape",
-    "SplitChannels",
     "Upsample2D",
 ]

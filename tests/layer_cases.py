@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cvae.layers import Conv2D, ConvTranspose2D, Flatten, FullyConnected, Pool2D, Reshape, SplitChannels, Upsample2D
+from cvae.layers import Conv2D, ConvTranspose2D, Flatten, FullyConnected, Pool2D, Reshape, Upsample2D
 
 # For each layer, a function that builds it with fixed weights, and the shape of an input.
 LAYERS = {
@@ -17,13 +17,12 @@ LAYERS = {
     "Pool2D average": (lambda **k: Pool2D((2, 2), mode="average", **k), (2, 6, 5, 3)),
     "Flatten": (lambda **k: Flatten(**k), (2, 6, 5, 3)),
     "Reshape": (lambda **k: Reshape((5, 9, 2), **k), (2, 6, 5, 3)),
-    "SplitChannels": (lambda **k: SplitChannels(3, **k), (2, 3, 4, 6)),
     "Upsample2D nearest": (lambda **k: Upsample2D((2, 3), **k), (2, 3, 4, 3)),
     "Upsample2D bilinear": (lambda **k: Upsample2D((2, 3), "bilinear", **k), (2, 3, 4, 3)),
 }
 WEIGHTED = ["Conv2D", "ConvTranspose2D", "FullyConnected"]
 # Those to which no input is the first.
-STATELESS = ["Flatten", "Reshape", "SplitChannels", "Upsample2D nearest", "Upsample2D bilinear"]
+STATELESS = ["Flatten", "Reshape", "Upsample2D nearest", "Upsample2D bilinear"]
 every_layer = pytest.mark.parametrize("name", LAYERS)
 weighted_layers = pytest.mark.parametrize("name", WEIGHTED)
 

@@ -219,11 +219,6 @@ def clip(X, low, high):
     return np.minimum(np.maximum(X, low), high)
 
 
-def swap_axes(X):
-    """(n, a, b, c) to (n, b, a, c)."""
-    return X.transpose(0, 2, 1, 3)
-
-
 def scale_bytes(images, dtype):
     """Bytes divided by 255, rounded once."""
     return images.astype(dtype) / dtype(255)

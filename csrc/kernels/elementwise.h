@@ -42,15 +42,6 @@ static void clip(void *out, const void *x, double low, double high, ptrdiff_t co
     }
 }
 
-static void swap_axes(void *out, const void *x, ptrdiff_t a, ptrdiff_t b, ptrdiff_t c) {
-    const real *from = x;
-    for (ptrdiff_t i = 0; i < a; i++)
-        for (ptrdiff_t j = 0; j < b; j++, from += c) {
-            real *RESTRICT to = (real *)out + (j * a + i) * c;
-            for (ptrdiff_t k = 0; k < c; k++) to[k] = from[k];
-        }
-}
-
 /* Quotients rather than products with 1 / 255, as in NumPy. */
 static void scale_bytes(void *out, const unsigned char *bytes, ptrdiff_t count) {
     real *RESTRICT to = out;

@@ -142,8 +142,6 @@ KERNEL(void, narrow, (uint8_t *out, const int32_t *places, const void *y, ptrdif
 KERNEL(void, widen, (int32_t *places, const uint8_t *in, ptrdiff_t count))
 /* out = low where x is below it, high where x is above it, else x. */
 KERNEL(void, clip, (void *out, const void *x, double low, double high, ptrdiff_t count))
-/* out (B, A, C) = x (A, B, C) with its first two axes swapped. */
-KERNEL(void, swap_axes, (void *out, const void *x, ptrdiff_t a, ptrdiff_t b, ptrdiff_t c))
 /* Whether all elements are in [0, 1]; NaN is not. */
 KERNEL(int, is_in_unit_range, (const void *x, ptrdiff_t first, ptrdiff_t last))
 

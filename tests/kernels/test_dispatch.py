@@ -20,7 +20,7 @@ import sys
 import numpy as np
 import cvae
 from cvae._kernels import dispatch
-from cvae.layers import Conv2D, ConvTranspose2D, Flatten, FullyConnected, Pool2D, SplitChannels, Upsample2D
+from cvae.layers import Conv2D, ConvTranspose2D, Flatten, FullyConnected, Pool2D, Upsample2D
 
 results = {"name": dispatch.instruction_set()}
 rng = np.random.default_rng(0)
@@ -37,7 +37,6 @@ for dtype in ("float32", "float64"):
         ConvTranspose2D(3, (2, 3), act_fn="ReLU", algorithm="winograd", **kind),
         Upsample2D((1, 2), "bilinear", dtype=dtype),
         Pool2D(2, mode="average", dtype=dtype),
-        SplitChannels(3, dtype=dtype),
         Flatten(dtype=dtype),
         FullyConnected(21, act_fn="Sigmoid", **kind),
     ]

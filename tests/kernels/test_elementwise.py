@@ -268,20 +268,3 @@ def test_the_output_of_gather_bytes_must_be_writable():
     arrays[0].flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
         call("gather_bytes", arrays)
-
-
-@each_dtype
-@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 7, 2, 1), (5, 2, 784, 3), (2, 129, 3, 17)], ids=str)
-def test_swap_axes_equals_the_reference(shape, dtype):
-    x = normal(np.random.default_rng(4), shape, dtype)
-    n, a, b, c = shape
-    out = output((n, b, a, c), dtype)
-    run(elementwise.swap_axes, out, read_only(x), n_threads=2)
-    assert_margins_untouched(out)
-    np.testing.assert_array_equal(out, oracles.swap_axes(x))
-
-
-def test_the_arrays_of_swap_axes_are_checked():
-    for out, x in [((3, 5, 2, 4), (3, 5, 2, 4)), ((3, 2, 5, 4), (2, 5, 2, 4)), ((3, 2, 0, 4), (3, 0, 2, 4))]:
-        with pytest.raises(ValueError, match=r"out and x must be \(n, b, a, c\) and \(n, a, b, c\), not empty, got"):
-            run(elementwise.swap_axes, np.zeros(out), np.zeros(x))

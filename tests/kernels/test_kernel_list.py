@@ -59,7 +59,6 @@ REFERENCES = {
     "sum_accumulators": oracles.conv2d_grad_weight,
     "sigmoid": oracles.sigmoid,
     "clip": oracles.clip,
-    "swap_axes": oracles.swap_axes,
     "scale_bytes": oracles.scale_bytes,
     "narrow": oracles.conv_pool_forward,
     "widen": oracles.conv_pool_backward,

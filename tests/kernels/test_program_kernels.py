@@ -80,7 +80,6 @@ KERNELS = {
     "sigmoid": (elementwise.sigmoid, [(10_001,)] * 2, {}),
     "continuous_bernoulli_mean": (elementwise.continuous_bernoulli_mean, [(10_001,)] * 2, {}),
     "first_columns": (elementwise.first_columns, [(40, 1001), (40, 1001)], {"low": -1.0, "high": 0.5}),
-    "swap_axes": (elementwise.swap_axes, [(9, 2, 5000, 3), (9, 5000, 2, 3)], {}),
     "gather": (elementwise.gather, [(50, 701), (4, 701), ((50,), np.intp)], {}),
     "gather_bytes": (elementwise.gather_bytes, [(50, 701), ((4, 701), np.uint8), ((50,), np.intp)], {}),
     "bce_with_logits": (losses.bce_with_logits, [VALUES, ROWS, ROWS, CODES, VALUES], {}),

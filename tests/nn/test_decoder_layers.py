@@ -1,11 +1,11 @@
-"""The specifics of the layers that decoders draw with: ConvTranspose2D, Upsample2D, Reshape and SplitChannels."""
+"""The specifics of the layers that decoders draw with: ConvTranspose2D, Upsample2D and Reshape."""
 
 import numpy as np
 import oracles
 import pytest
 
 from cvae._kernels.program import Program
-from cvae.layers import Conv2D, ConvTranspose2D, Reshape, SplitChannels, Upsample2D
+from cvae.layers import Conv2D, ConvTranspose2D, Reshape, Upsample2D
 from cvae.nn.protocol import allocate
 from cvae.optim.updates import Updates
 from cvae.runtime.programs import run
@@ -156,7 +156,7 @@ def test_an_output_that_is_cropped_to_nothing_is_refused():
         ConvTranspose2D(2, 3, pad=(0, 0, 1, 3)).forward(np.ones((1, 2, 1, 1)))
 
 
-# ----------------------------------------------- Upsample2D, Reshape, SplitChannels
+# -------------------------------------------------------------- Upsample2D, Reshape
 
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
@@ -207,24 +207,6 @@ def test_a_reshape_that_does_not_fit_is_refused():
             Reshape(shape)
 
 
-@pytest.mark.parametrize("parts", [1, 2, 3, 6])
-def test_split_channels(parts):
-    X, layer = np.arange(2 * 5 * 4 * 6.0).reshape(2, 5, 4, 6), SplitChannels(parts)
-    Y = layer.forward(X)
-    np.testing.assert_array_equal(Y, np.stack(np.split(X, parts, axis=3), axis=1))
-    np.testing.assert_array_equal(layer.backward(Y), X)
-    assert repr(SplitChannels(parts)) == ("SplitChannels()" if parts == 2 else f"SplitChannels(parts={parts})")
-
-
-def test_channels_that_cannot_be_split_are_refused():
-    with pytest.raises(ValueError, match="SplitChannels must get a multiple of parts=2 channels, got 3"):
-        SplitChannels(2).forward(np.ones((1, 4, 4, 3)))
-    with pytest.raises(ValueError, match="parts must be an int >= 1, got 0"):
-        SplitChannels(0)
-    with pytest.raises(TypeError, match="parts must be an int >= 1, got 'two'"):
-        SplitChannels("two")
-
-
 # --------------------------------------------------------------------- recordings
 
 
@@ -243,7 +225,6 @@ class WithoutPython(Program):
         ConvTranspose2D(3, 3, algorithm="winograd", act_fn="ReLU"),
         Upsample2D(2),
         Upsample2D(2, "bilinear"),
-        SplitChannels(2),
     ],
     ids=repr,
 )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from layer_cases import ACTIVATIONS
 
-from cvae.layers import Conv2D, ConvTranspose2D, Flatten, FullyConnected, Pool2D, Reshape, SplitChannels, Upsample2D
+from cvae.layers import Conv2D, ConvTranspose2D, Flatten, FullyConnected, Pool2D, Reshape, Upsample2D
 
 
 def assert_gradients_are_differences(layer, X):
@@ -62,12 +62,6 @@ def test_gradients_of_upsample2d_are_differences(mode, factor):
 
 def test_gradients_of_reshape_are_differences():
     assert_gradients_are_differences(Reshape((3, 4), dtype="float64"), np.random.default_rng(9).normal(size=(2, 6, 2)))
-
-
-def test_gradients_of_split_channels_are_differences():
-    assert_gradients_are_differences(
-        SplitChannels(2, dtype="float64"), np.random.default_rng(9).normal(size=(2, 3, 2, 6))
-    )
 
 
 @pytest.mark.parametrize("mode", ["max", "average"])

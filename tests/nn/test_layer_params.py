@@ -19,7 +19,7 @@ from layer_cases import (
 )
 
 from cvae.activations import ELU, ReLU
-from cvae.layers import Conv2D, ConvTranspose2D, Flatten, FullyConnected, Pool2D, Reshape, SplitChannels, Upsample2D
+from cvae.layers import Conv2D, ConvTranspose2D, Flatten, FullyConnected, Pool2D, Reshape, Upsample2D
 from cvae.optimizers import SGD
 
 OPTIMIZERS = [
@@ -51,7 +51,6 @@ def test_hyperparameters():
         "output_pad": 1, "dilation": 0, "act_fn": "Identity", "kernel_shape": (3, 3), "algorithm": "auto", **shared,
     }  # fmt: skip
     assert Reshape([2, 3]).hyperparameters == {"layer": "Reshape", "shape": (2, 3), **shared}
-    assert SplitChannels(3).hyperparameters == {"layer": "SplitChannels", "parts": 3, **shared}
     assert Upsample2D(3).hyperparameters == {"layer": "Upsample2D", "factor": (3, 3), "mode": "nearest", **shared}
     assert Flatten("last").hyperparameters == {"layer": "Flatten", "keep_dim": "last", **shared}
 
@@ -78,7 +77,6 @@ def test_a_fresh_layer_restored_from_a_summary_goes_on_in_the_same_way(name, opt
         "ConvTranspose2D": lambda: ConvTranspose2D(1, 1, dtype=dtype),
         "FullyConnected": lambda: FullyConnected(None, dtype=dtype),
         "Reshape": lambda: Reshape(1, dtype=dtype),
-        "SplitChannels": lambda: SplitChannels(dtype=dtype),
         "Upsample2D": lambda: Upsample2D(dtype=dtype),
         "Flatten": lambda: Flatten("last", dtype=dtype),
         "Pool2D": lambda: Pool2D(1, dtype=dtype),
@@ -173,7 +171,6 @@ WRONG = {
     "Pool2D average": [{"mode": None}, {"kernel_shape": (2, 2, 2)}, {"stride": (1, 2)}, {"pad": None}],
     "Flatten": [{"keep_dim": "middle"}, {"keep_dim": 1}, {"keep_dim": None}, {"layer": "Pool2D"}],
     "Reshape": [{"shape": ()}, {"shape": (2, 0)}, {"shape": (2.5, 4)}, {"shape": "3"}, {"layer": "Flatten"}],
-    "SplitChannels": [{"parts": 0}, {"parts": 1.5}, {"parts": None}, {"layer": "Reshape"}],
     "Upsample2D nearest": [{"factor": 0}, {"factor": (2, 2, 2)}, {"mode": "cubic"}, {"layer": "Pool2D"}],
     "Upsample2D bilinear": [{"factor": 1.5}, {"mode": None}],
 }  # fmt: skip

@@ -16,7 +16,7 @@ from layer_cases import (
     weighted_layers,
 )
 
-from cvae.layers import Flatten, Pool2D, Reshape, SplitChannels, Upsample2D
+from cvae.layers import Flatten, Pool2D, Reshape, Upsample2D
 from cvae.nn.base import LayerBase
 from cvae.optimizers import SGD, RMSProp
 
@@ -320,7 +320,7 @@ def test_parameters_are_made_by_the_first_forward(name):
 
 
 def test_layers_without_parameters():
-    for layer in (Pool2D(2), Flatten(), Reshape(32), SplitChannels(2), Upsample2D()):
+    for layer in (Pool2D(2), Flatten(), Reshape(32), Upsample2D()):
         layer.forward(np.ones((1, 4, 4, 2)))
         assert layer.parameters == {}
         assert layer.gradients == {}
