@@ -7,7 +7,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from cvae.layers import FullyConnected, LayerBase, SplitChannels  # which makes the names of all layers known
+from cvae.layers import FullyConnected, LayerBase  # which makes the names of all layers known
 from cvae.likelihoods import Likelihood
 from cvae.nn.weighted import is_identity
 from cvae.parsing import made
@@ -48,10 +48,7 @@ def make_encoder(layers: Sequence[LayerBase | str], T: int) -> Layers:
 
 
 def make_decoder(layers: Sequence[LayerBase | str], T: int, likelihood: Likelihood) -> Layers:
-    """Return new layers by name, and one after them where the likelihood needs it.
-
-    That is a dense layer after all but those that put out images. Where images have several numbers a pixel, such as
-    mean and scale, it is a layer that sorts them as likelihoods take them.
+    """Return new layers by name, and a dense layer after all but those that put out images.
 
     Raises
     ------
@@ -60,22 +57,18 @@ def make_decoder(layers: Sequence[LayerBase | str], T: int, likelihood: Likeliho
     """
     decoder = make_layers(layers, "decoder")
     parts, channels = _numbers_per_pixel(likelihood), _channels_put_out(decoder, T)
-    if decoder and isinstance(_last(decoder)[1], SplitChannels):
-        return decoder
     if channels is None:
         decoder["Output"] = FullyConnected(None)
     elif channels % parts:
         raise ValueError(
             f"decoder must put out {parts} channels for each of the images', for {likelihood}, got {channels}"
         )
-    elif parts > 1:
-        decoder["Split"] = SplitChannels(parts)
     return decoder
 
 
 def added_to(layers: Layers) -> set[str]:
     """Return the names of the layers that `make_encoder` or `make_decoder` added."""
-    return {"Code", "Output", "Split"} & layers.keys()
+    return {"Code", "Output"} & layers.keys()
 
 
 def _numbers_per_pixel(likelihood: Likelihood) -> int:
@@ -150,7 +143,7 @@ def check_shapes(
     name, layer = _last(encoder)
     if layer.act_fn is not None and not is_identity(layer.act_fn):
         raise ValueError(f"{name} must have the activation Affine(slope=1, intercept=0), got {layer.act_fn}")
-    name, layer = [item for item in decoder.items() if not isinstance(item[1], SplitChannels)][-1]
+    name, layer = _last(decoder)
     if layer.act_fn is not None and not (is_identity(layer.act_fn) or layer.act_fn == likelihood.activation):
         raise ValueError(
             f"{name} must have the activation {likelihood.activation} of the likelihood, got {layer.act_fn}"

@@ -43,8 +43,8 @@ class Likelihood(Constant, ABC):
     def n_outputs(self, image_shape: tuple[int, int, int]) -> int:
         """Return the number of decoder outputs for an image of shape (rows, cols, channels).
 
-        If these are several for each pixel and channel, they are as many images, one after the other; models split the
-        channels of decoders that put out images (`cvae.layers.SplitChannels`).
+        If these are several for each pixel and channel, they follow each other: the outputs are (rows, cols, channels,
+        several), which is also what a convolution with several times as many output channels puts out.
         """
 
     @abstractmethod

@@ -46,7 +46,7 @@ class VAE(ByHand):
         encoder maps images (n, rows, cols, channels) to rows (n, features), the decoder codes (n, T) to rows, or ends
         with a layer such as ``"ConvTranspose2D(out_ch=1, kernel_shape=3, stride=2, pad='same')"`` that puts out images
         of the right size. These have a channel for each of the images' or, for a likelihood that needs several numbers,
-        as many: for RGB images and "Gaussian(scale='pixel')" each pixel has three means, then three scales.
+        as many: for RGB images and "Gaussian(scale='pixel')" each pixel has its three channels' means and scales in pairs.
     likelihood : str or Likelihood
         Distribution of the pixels given the decoder's output; see `cvae.likelihoods`.
     objective : str or Objective
