@@ -28,7 +28,9 @@ class Layer(Optimized, ABC):
     Attributes
     ----------
     parameters, gradients : dict of arrays
-        Parameters by name (None until `initialize`), and the gradients of those that the optimizer updates.
+        Parameters by name (None until `initialize`), and the gradients of those that the optimizer updates. The others,
+        such as running averages, are saved and copied like all parameters; `record_statistics` changes them, never
+        the forward pass, so that a batch whose loss is not finite leaves no trace.
     optimizer : OptimizerBase
         Updates the parameters.
     trainable : bool
