@@ -113,7 +113,7 @@ class Core(Estimator):
 
     def _prepare(self, images: Array, batchsize: int, *, training: bool) -> Passes:
         """Create parameters and passes for images; after an error, of too little memory say, nothing has changed."""
-        layers = self._layers().values()
+        layers = [part for layer in self._layers().values() for part in layer.parts()]
         rngs = {id(rng): rng for rng in (self._rng, *(layer.rng for layer in layers)) if rng is not None}
         rows, cols, channels = images.shape[1:]
         with undone_on_error([self, *layers], rngs.values()):

@@ -55,6 +55,10 @@ class Layer(Optimized, ABC):
     def output_shape(self, in_shape: Shape) -> Shape:
         """Return the shape of the output for an input of shape `in_shape`; raise ValueError if there is none."""
 
+    def parts(self) -> list[Layer]:
+        """Return the layer itself and all that it contains, whose changes outdate recordings of it."""
+        return [self]
+
     def initialize(self, in_shape: Shape) -> None:
         """Create the parameters for inputs of shape `in_shape`, or raise ValueError if existing ones do not fit."""
 
