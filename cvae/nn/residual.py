@@ -96,6 +96,11 @@ class Residual(ActivatedLayer):
         self._retained = []
         self.is_initialized = all(layer.is_initialized for layer in with_parameters)
 
+    def _has_arrays_of_layers(self) -> bool:
+        """Return whether no layer has got another array since `_collect`."""
+        pairs = ((self.parameters, self._of_all("parameters")), (self.gradients, self._of_all("gradients")))
+        return all(own[path] is array for own, now in pairs for path, array in now.items())
+
     def _of_all(self, attribute: str) -> dict[str, Any]:
         return {
             f"{name}/{key}": v for name, layer in self._inner.items() for key, v in getattr(layer, attribute).items()
@@ -147,7 +152,7 @@ class Residual(ActivatedLayer):
         initialize_through(self._row, in_shape)
         if self.shortcut is not None:
             self.shortcut.initialize(in_shape)
-        if not self.is_initialized:
+        if not self._has_arrays_of_layers():
             self._collect()
 
     def saved(self, in_shape: Shape) -> dict[str, tuple[Shape, npt.DTypeLike]]:

@@ -8,6 +8,7 @@ import pytest
 from small_vae import assert_same_bits, by_path, random_images
 
 import cvae
+from cvae.io.serialization import read
 from cvae.layers import BatchNorm1D, GroupNorm, Residual
 
 IMAGE_SHAPE = (8, 6, 2)
@@ -117,6 +118,17 @@ def test_a_copy_goes_on_with_the_same_bits(ends, dtype, how, tmp_path):
     assert_same_bits(arrays(other), arrays(vae))
     np.testing.assert_array_equal(other.elbo(X), vae.elbo(X))
     assert_same_bits(arrays(other.fit(X)), arrays(vae.fit(X)))
+
+
+def test_a_file_names_the_arrays_within_blocks(tmp_path):
+    vae = make().fit(random_images(8, IMAGE_SHAPE))
+    vae.save(tmp_path / "model.safetensors")
+    names = set(read(tmp_path / "model.safetensors")[0])
+    assert {
+        "encoder/BatchNorm2D_2/running_mean", "encoder/Residual_3/Conv2D_1/W", "encoder/Residual_4/shortcut/b",
+        "encoder/Residual_4/BatchNorm2D_1/running_var", "optimizer/encoder/Residual_4/shortcut/b/mean",
+    } <= names  # fmt: skip
+    assert not any(name.startswith("optimizer") and "running" in name for name in names)
 
 
 @each_model

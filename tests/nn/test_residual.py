@@ -84,6 +84,15 @@ def test_parameters_are_those_of_the_layers():
     assert layer.parameters["Conv2D_3/b"].tolist() == [[[[2] * 3]]]
 
 
+def test_parameters_may_be_given_to_a_layer_of_the_block():
+    layer, X = block(), images()
+    train(layer, X, 1)
+    layer.layers[2].set_params({"b": np.full((1, 1, 1, 3), 2.0)})
+    train(layer, X, 1)
+    assert layer.layers[2].parameters["b"] is layer.parameters["Conv2D_3/b"]
+    assert np.ptp(layer.parameters["Conv2D_3/b"] - 2) > 0
+
+
 def test_layers_given_are_copied():
     given = [FullyConnected(3, random_state=1)]
     first, second = Residual(given), Residual(given)
