@@ -99,7 +99,7 @@ class Residual(ActivatedLayer):
     def _has_arrays_of_layers(self) -> bool:
         """Return whether no layer has got another array since `_collect`."""
         pairs = ((self.parameters, self._of_all("parameters")), (self.gradients, self._of_all("gradients")))
-        return all(own[path] is array for own, now in pairs for path, array in now.items())
+        return all(own.get(path) is array for own, now in pairs for path, array in now.items())
 
     def _of_all(self, attribute: str) -> dict[str, Any]:
         return {
