@@ -18,6 +18,7 @@ cdef extern from "kernels/kernels.h" nogil:
     ctypedef struct kernel_table:
         const activation_function *activations
         void (*add_column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*add)(void *, const void *, const void *, int, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*set_zero)(void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*sum_accumulators)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*relu_backward)(void *, const void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
@@ -51,6 +52,55 @@ cdef struct elements:
     const void *first
     const void *second
     ptrdiff_t size, itemsize
+
+
+cdef struct addition:
+    const kernel_table *table
+    void *out
+    const void *a
+    const void *b
+    bint relu
+    ptrdiff_t size
+
+
+def add(
+    program,
+    floating[::1] out not None,         # OUT (size), may be a or b
+    const floating[::1] a not None,     # IN  (size)
+    const floating[::1] b not None,     # IN  (size)
+    *, bint relu,
+):
+    """out = a + b, and then max(out, 0) if relu."""
+    cdef ptrdiff_t size = out.shape[0]
+    if a.shape[0] != size or b.shape[0] != size:
+        raise ValueError(f"out, a and b must have the same size, got {size}, {a.shape[0]} and {b.shape[0]}")
+    cdef addition *work = <addition *> new_work(program, (out, a, b), sizeof(addition), 0, 0)
+    work.table, work.size, work.relu = f32 if floating is float else f64, size, relu
+    work.out, work.a, work.b = &out[0], &a[0], &b[0]
+    add_stage(program, add_range, work, ceil_div(size, RANGE), size < SMALL_WORK)
+
+
+cdef void add_range(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const addition *w = <const addition *> work
+    w.table.add(w.out, w.a, w.b, w.relu, index * RANGE, range_end(index, RANGE, w.size))
+
+
+def copy(program, floating[::1] out not None, const floating[::1] x not None):
+    """out = x."""
+    cdef ptrdiff_t size = out.shape[0]
+    if x.shape[0] != size:
+        raise ValueError(f"out and x must have the same size, got {size} and {x.shape[0]}")
+    cdef elements *work = <elements *> new_work(program, (out, x), sizeof(elements), 0, 0)
+    work.size, work.itemsize = size, sizeof(floating)
+    work.out, work.first = &out[0], &x[0]
+    add_stage(program, copy_range, work, ceil_div(size, RANGE), size < SMALL_WORK)
+
+
+cdef void copy_range(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const elements *e = <const elements *> work
+    cdef ptrdiff_t first = index * RANGE, last = range_end(index, RANGE, e.size)
+    memcpy(<char *> e.out + first * e.itemsize, <const char *> e.first + first * e.itemsize,
+           (last - first) * e.itemsize)
 
 
 def relu_backward(program, floating[::1] dz not None, const floating[::1] dy not None, const floating[::1] y not None):

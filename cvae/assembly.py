@@ -1,43 +1,15 @@
-"""Assembly of a model's encoder and decoder from lists of layers or their call strings."""
+"""Assembly of a model's encoder and decoder: do the layers fit together, and the creation of all parameters."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections import OrderedDict
 from collections.abc import Sequence
 
 from cvae.layers import FullyConnected, LayerBase  # which makes the names of all layers known
 from cvae.likelihoods import Likelihood
-from cvae.nn.weighted import is_identity
-from cvae.parsing import made
-
-Layers = OrderedDict[str, LayerBase]
-
-
-def make_layer(layer: LayerBase | str, name: str) -> LayerBase:
-    """Return a new layer from a call string such as "Conv2D(out_ch=32, kernel_shape=3)", or a copy of a layer.
-
-    Raises
-    ------
-    TypeError
-        If `layer` is neither; the message calls it `name`.
-    ValueError
-        If the string is not a call of a known layer with valid arguments.
-    """
-    try:
-        new: LayerBase = copy.deepcopy(made(layer, LayerBase, "layer"))
-        return new
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name}: {error}") from None
-
-
-def make_layers(layers: Sequence[LayerBase | str], name: str) -> Layers:
-    """Return new layers by name, such as "Conv2D_1"; error messages call the sequence `name`."""
-    if isinstance(layers, str) or not isinstance(layers, Sequence):
-        raise TypeError(f"{name} must be a sequence of layers or their call strings, got {layers!r}")
-    new = [make_layer(layer, f"{name}[{i}]") for i, layer in enumerate(layers)]
-    return OrderedDict((f"{type(layer).__name__}_{i}", layer) for i, layer in enumerate(new, 1))
+from cvae.nn.activated import is_identity
+from cvae.nn.sequence import Layers, initialize_through, make_layers, shape_through
 
 
 def make_encoder(layers: Sequence[LayerBase | str], T: int) -> Layers:
@@ -82,7 +54,7 @@ def _channels_put_out(decoder: Layers, T: int) -> int | None:
     if not decoder or not _last(decoder)[1].parameters:
         return None
     try:
-        shape = _shape_through("decoder", decoder, (1, T))
+        shape = shape_through("decoder", decoder, (1, T))
     except ValueError:  # which `check_shapes` raises again, once the images are known
         return None
     return shape[3] if len(shape) == 4 else None
@@ -110,8 +82,8 @@ def initialize(
     if isinstance(last, FullyConnected) and last.n_out is None:
         last.n_out = likelihood.n_outputs(image_shape)
     check_shapes(encoder, decoder, likelihood, image_shape, T)
-    _initialize_through(encoder, (1, *image_shape))
-    _initialize_through(decoder, (1, T))
+    initialize_through(encoder, (1, *image_shape))
+    initialize_through(decoder, (1, T))
 
 
 def initialized_copies(
@@ -124,20 +96,14 @@ def initialized_copies(
     return encoder, decoder
 
 
-def _initialize_through(layers: Layers, shape: tuple[int, ...]) -> None:
-    for layer in layers.values():
-        layer.initialize(shape)
-        shape = layer.output_shape(shape)
-
-
 def check_shapes(
     encoder: Layers, decoder: Layers, likelihood: Likelihood, image_shape: tuple[int, int, int], T: int
 ) -> None:
     """Raise ValueError unless the shapes and the last activations fit the images, the codes and the likelihood."""
-    code = _shape_through("encoder", encoder, (2, *image_shape))
+    code = shape_through("encoder", encoder, (2, *image_shape))
     if code != (2, 2 * T):
         raise ValueError(f"encoder must put out a mean and a log variance for each of T={T} dimensions, got {code[1:]}")
-    output, n_outputs = _shape_through("decoder", decoder, (2, T)), likelihood.n_outputs(image_shape)
+    output, n_outputs = shape_through("decoder", decoder, (2, T)), likelihood.n_outputs(image_shape)
     if output[0] != 2 or math.prod(output[1:]) != n_outputs:
         raise ValueError(f"decoder must put out {n_outputs} numbers for {likelihood}, got the shape {output[1:]}")
     name, layer = _last(encoder)
@@ -148,13 +114,3 @@ def check_shapes(
         raise ValueError(
             f"{name} must have the activation {likelihood.activation} of the likelihood, got {layer.act_fn}"
         )
-
-
-def _shape_through(part: str, layers: Layers, shape: tuple[int, ...]) -> tuple[int, ...]:
-    for name, layer in layers.items():
-        if layer.input_ndim is not None and layer.input_ndim != len(shape):
-            hint = " (a Flatten() before it?)" if layer.input_ndim == 2 else ""
-            found = f"(n, {', '.join(map(str, shape[1:]))})"
-            raise ValueError(f"{part}/{name} must get arrays of {layer.input_ndim} dimensions, got {found}{hint}")
-        shape = layer.output_shape(shape)
-    return shape

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvae.assembly import Layers
 from cvae.core import Array, ImageShape
 from cvae.data.images import gather
 from cvae.derived import Derived, derived_names, output_gradients, run_one_by_one
 from cvae.inference import Inference
+from cvae.nn.sequence import Layers
 from cvae.optim.updates import Updates
 from cvae.passes import Passes
 from cvae.random import standard_normal

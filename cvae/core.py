@@ -18,6 +18,7 @@ from cvae.estimator import Estimator, NotFittedError
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase, check_dtype
 from cvae.nn.initializers import OptimizerInitializer
+from cvae.nn.sequence import Layers
 from cvae.objectives import Objective
 from cvae.parsing import check_size
 from cvae.passes import Passes
@@ -57,11 +58,11 @@ class Core(Estimator):
     verbose: bool
 
     @abstractmethod
-    def _make_encoder(self, image_shape: ImageShape | None) -> assembly.Layers:
+    def _make_encoder(self, image_shape: ImageShape | None) -> Layers:
         """Return new layers, without drawing random numbers; none if they depend on an image shape that is None."""
 
     @abstractmethod
-    def _make_decoder(self, image_shape: ImageShape | None, likelihood: Likelihood) -> assembly.Layers:
+    def _make_decoder(self, image_shape: ImageShape | None, likelihood: Likelihood) -> Layers:
         """Return the same of the decoder."""
 
     @abstractmethod
@@ -99,7 +100,7 @@ class Core(Estimator):
         _passes_of_models.of.pop(self, None)
         self._remember_arguments()
 
-    def _joined(self, layers: assembly.Layers) -> assembly.Layers:
+    def _joined(self, layers: Layers) -> Layers:
         """Return new layers after giving them the model's optimizer, dtype and generator."""
         for layer in layers.values():
             layer.join(optimizer=self.optimizer, dtype=self.dtype, rng=self._rng)
@@ -137,7 +138,7 @@ class Core(Estimator):
 
     def _prepare(self, images: Array, batchsize: int, *, training: bool) -> Passes:
         """Create parameters and passes for images; after an error, of too little memory say, nothing has changed."""
-        layers = self._layers().values()
+        layers = [part for layer in self._layers().values() for part in layer.parts()]
         rngs = {id(rng): rng for rng in (self._rng, *(layer.rng for layer in layers)) if rng is not None}
         rows, cols, channels = images.shape[1:]
         with undone_on_error([self, *layers], rngs.values()):

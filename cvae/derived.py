@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from cvae.assembly import Layers
+from cvae.nn.sequence import Layers
 from cvae.passes import Passes
 
 Array = npt.NDArray[Any]

@@ -17,6 +17,7 @@ from cvae.core import Array, ImageShape
 from cvae.data.images import resolve_image_shape
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase
+from cvae.nn.sequence import Layers
 from cvae.objectives import Objective
 from cvae.optim.base import OptimizerBase
 from cvae.parsing import check_size, made
@@ -46,7 +47,7 @@ class VAE(ByHand):
         encoder maps images (n, rows, cols, channels) to rows (n, features), the decoder codes (n, T) to rows, or ends
         with a layer such as ``"ConvTranspose2D(out_ch=1, kernel_shape=3, stride=2, pad='same')"`` that puts out images
         of the right size. These have a channel for each of the images' or, for a likelihood that needs several numbers,
-        as many: for RGB images and "Gaussian(scale='pixel')" each pixel has its three channels' means and scales in pairs.
+        as many: for RGB images and "Gaussian(scale='pixel')" a mean and a scale for red, for green and for blue.
     likelihood : str or Likelihood
         Distribution of the pixels given the decoder's output; see `cvae.likelihoods`.
     objective : str or Objective
@@ -123,7 +124,7 @@ class VAE(ByHand):
         self.verbose = verbose
         self._start()
 
-    def _make_encoder(self, image_shape: ImageShape | None) -> assembly.Layers:
+    def _make_encoder(self, image_shape: ImageShape | None) -> Layers:
         layers, (architecture, _) = self.encoder, architectures_of(self.encoder, self.decoder)
         if architecture is not None:
             if image_shape is None:
@@ -131,7 +132,7 @@ class VAE(ByHand):
             layers = architecture.encoder(image_shape)
         return assembly.make_encoder(layers, self.T)
 
-    def _make_decoder(self, image_shape: ImageShape | None, likelihood: Likelihood) -> assembly.Layers:
+    def _make_decoder(self, image_shape: ImageShape | None, likelihood: Likelihood) -> Layers:
         layers, (_, architecture) = self.decoder, architectures_of(self.encoder, self.decoder)
         if architecture is not None:
             if image_shape is None:

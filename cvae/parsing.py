@@ -37,7 +37,7 @@ def parse_call(text: str) -> Call:
     -------
     Call
         ``name``, ``args`` and ``kwargs``. A nested call is returned as text, to be parsed by whatever
-        takes the argument.
+        takes the argument, as are the calls in a list.
 
     Raises
     ------
@@ -84,6 +84,8 @@ def _value(node: ast.expr, source: str) -> Any:
     """Return the value of a literal, or the text of a nested call."""
     if isinstance(node, ast.Call):
         return ast.get_source_segment(source, node)
+    if isinstance(node, ast.List) and any(isinstance(element, ast.Call) for element in node.elts):
+        return [_value(element, source) for element in node.elts]
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):

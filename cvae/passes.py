@@ -73,7 +73,7 @@ class Passes:
         self._is_prepared = False
         self._programs: dict[tuple[object, ...], Program] = {}
         arrays = [mapping for layer in self.layers for mapping in (layer.parameters, layer.gradients)]
-        self._snapshot = Snapshot(self.layers, arrays)
+        self._snapshot = Snapshot([part for layer in self.layers for part in layer.parts()], arrays)
 
     def is_current(
         self, encoder: Mapping[str, Layer], decoder: Mapping[str, Layer], likelihood: Likelihood, objective: Objective

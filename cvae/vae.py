@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvae.assembly import Layers
 from cvae.compat.losses import VAELoss
 from cvae.core import ImageShape
 from cvae.likelihoods import Bernoulli, Likelihood
@@ -20,6 +19,7 @@ from cvae.nn.flatten import Flatten
 from cvae.nn.fully_connected import FullyConnected
 from cvae.nn.geometry import IntOrPair, Pad, resolve_kernel_shape, resolve_pad, resolve_stride
 from cvae.nn.pool2d import Pool2D
+from cvae.nn.sequence import Layers
 from cvae.objectives import ELBO, Objective
 from cvae.optim.base import OptimizerBase
 from cvae.parsing import check_number, check_size

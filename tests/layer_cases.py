@@ -3,7 +3,19 @@
 import numpy as np
 import pytest
 
-from cvae.layers import Conv2D, ConvTranspose2D, Flatten, FullyConnected, Pool2D, Reshape, Upsample2D
+from cvae.layers import (
+    BatchNorm1D,
+    BatchNorm2D,
+    Conv2D,
+    ConvTranspose2D,
+    Flatten,
+    FullyConnected,
+    GroupNorm,
+    Pool2D,
+    Reshape,
+    Residual,
+    Upsample2D,
+)
 
 # For each layer, a function that builds it with fixed weights, and the shape of an input.
 LAYERS = {
@@ -19,11 +31,28 @@ LAYERS = {
     "Reshape": (lambda **k: Reshape((5, 9, 2), **k), (2, 6, 5, 3)),
     "Upsample2D nearest": (lambda **k: Upsample2D((2, 3), **k), (2, 3, 4, 3)),
     "Upsample2D bilinear": (lambda **k: Upsample2D((2, 3), "bilinear", **k), (2, 3, 4, 3)),
-}
+    "BatchNorm1D": (lambda **k: BatchNorm1D(act_fn="Tanh", **k), (4, 5)),
+    "BatchNorm2D": (lambda **k: BatchNorm2D(act_fn="Tanh", **k), (2, 6, 5, 3)),
+    "GroupNorm": (lambda **k: GroupNorm(2, act_fn="Tanh", **k), (2, 6, 5, 4)),
+    "Residual": (
+        lambda **k: Residual(
+            ["Conv2D(3, 3, pad='same', act_fn='ReLU')", "GroupNorm(1)", "Conv2D(3, 1)"], act_fn="Tanh",
+            **{"random_state": 0} | k,
+        ),
+        (2, 6, 5, 3),
+    ),
+    "Residual shortcut": (
+        lambda **k: Residual(["Conv2D(4, 3, stride=2)"], "Conv2D(4, 3, stride=2)", **{"random_state": 0} | k),
+        (2, 6, 5, 3),
+    ),
+}  # fmt: skip
+# Those whose results in training are others than without.
+BY_BATCH = ["BatchNorm1D", "BatchNorm2D"]
 WEIGHTED = ["Conv2D", "ConvTranspose2D", "FullyConnected"]
 # Those to which no input is the first.
 STATELESS = ["Flatten", "Reshape", "Upsample2D nearest", "Upsample2D bilinear"]
 every_layer = pytest.mark.parametrize("name", LAYERS)
+layers_by_example = pytest.mark.parametrize("name", [name for name in LAYERS if name not in BY_BATCH])
 weighted_layers = pytest.mark.parametrize("name", WEIGHTED)
 
 ACTIVATIONS = [

@@ -137,6 +137,43 @@ def _mixtures(X_shape, factor, mode):
         yield np.maximum(1 - distance, 0) if mode == "bilinear" else np.repeat(np.eye(size), f, axis=0)
 
 
+# ------------------------------------------------------------ normalization
+
+
+def normalization_statistics(X, groups):
+    """Return mean and variance (B, C) of X (B, M, C), those of a group of channels being the same."""
+    B, M, C = X.shape
+    grouped = X.reshape(B, M, groups, C // groups)
+    return [statistic.repeat(C // groups, axis=1) for statistic in (grouped.mean((1, 3)), grouped.var((1, 3)))]
+
+
+def normalize(X, mean, variance, scaler, intercept, epsilon):
+    """Return Y (B, M, C) from X and statistics (B, C) or (1, C)."""
+    return (X - mean[:, np.newaxis]) / np.sqrt(variance[:, np.newaxis] + epsilon) * scaler + intercept
+
+
+def normalize_backward(dY, X, mean, variance, scaler, epsilon, groups=None):
+    """Return dX, dscaler and dintercept; with `groups`, mean and variance are the statistics of X."""
+    B, M, C = X.shape
+    difference, inverse = X - mean[:, np.newaxis], 1 / np.sqrt(variance[:, np.newaxis] + epsilon)
+    dN = dY * scaler
+    dX = dN * inverse
+    if groups is not None:
+        members = groups, C // groups
+        dmean = -(dN * inverse).reshape(B, M, *members).sum((1, 3)).repeat(members[1], 1)
+        dvariance = (-0.5 * dN * difference * inverse**3).reshape(B, M, *members).sum((1, 3)).repeat(members[1], 1)
+        dX += (dmean[:, np.newaxis] + 2 * difference * dvariance[:, np.newaxis]) / (M * members[1])
+    return dX, (dY * difference * inverse).sum((0, 1)), dY.sum((0, 1))
+
+
+def running_average(running, batch, momentum):
+    return momentum * running + (1 - momentum) * batch
+
+
+def add(a, b, relu=False):
+    return np.maximum(a + b, 0) if relu else a + b
+
+
 # ------------------------------------------------------------------ pooling
 
 

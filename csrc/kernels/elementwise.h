@@ -12,6 +12,13 @@ static void relu_backward(void *dz, const void *dy, const void *y, ptrdiff_t fir
     }
 }
 
+static void add(void *out, const void *a, const void *b, int relu, ptrdiff_t first, ptrdiff_t last) {
+    for (ptrdiff_t i = first; i < last; i += LANES) {
+        const vec sum = load_some((const real *)a + i, last - i) + load_some((const real *)b + i, last - i);
+        store_some((real *)out + i, relu ? positive_part(sum) : sum, last - i);
+    }
+}
+
 static void set_zero(void *out, ptrdiff_t first, ptrdiff_t last) {
     memset((real *)out + first, 0, (size_t)(last - first) * sizeof(real));
 }

@@ -127,9 +127,46 @@ KERNEL(void, upsample2d_forward, (void *y, const void *x, const window_shape *sh
 /* One image. */
 KERNEL(void, upsample2d_backward, (void *dx, const void *dy, const window_shape *shape, int bilinear, ptrdiff_t image))
 
+/* ---- Normalization of channels (normalization.h)
+ *
+ * Of one image: its rows (rows, C), or a part of `count` of their elements that starts with a channel's first one.  period
+ * is a multiple of C; scratch: 4 * period elements.  A group is channels / groups neighbouring channels. */
+
+/* sums (2, period): each position's sums of d = x - centre (C) and of d * d or, with dy, of dy and of dy * d. */
+KERNEL(void, normalization_sums,
+       (double *sums, const void *dy, const void *x, const void *centre, ptrdiff_t channels, ptrdiff_t period,
+        ptrdiff_t count, void *scratch))
+/* mean (C) and variance (C) of the groups, from sums (parts, 2, period) without dy. */
+KERNEL(void, normalization_statistics,
+       (void *mean, void *variance, const double *sums, const void *centre, ptrdiff_t parts, ptrdiff_t rows,
+        ptrdiff_t channels, ptrdiff_t period, ptrdiff_t groups))
+/* factors (C) = scaler (C) / sqrt(variance (C) + epsilon). */
+KERNEL(void, normalization_factors,
+       (void *factors, const void *scaler, const void *variance, double epsilon, ptrdiff_t channels))
+/* y = (x - mean) * factors + intercept, with max(., 0) if relu; y may be x. */
+KERNEL(void, normalize,
+       (void *y, const void *x, const void *mean, const void *factors, const void *intercept, int relu,
+        ptrdiff_t channels, ptrdiff_t period, ptrdiff_t count, void *scratch))
+/* From sums (parts, 2, period) with dy: the coefficients (3, C) of normalize_backward, and totals (2, C), the gradients
+ * of scaler and intercept.  Unless measured, mean and variance do not depend on x. */
+KERNEL(void, normalization_gradients,
+       (void *coefficients, double *totals, const double *sums, const void *scaler, const void *variance,
+        double epsilon, int measured, ptrdiff_t parts, ptrdiff_t rows, ptrdiff_t channels, ptrdiff_t period,
+        ptrdiff_t groups))
+/* out (C) = the sum over the images of totals (images, 2, C)[:, 0]. */
+KERNEL(void, normalization_collect, (void *out, const double *totals, ptrdiff_t images, ptrdiff_t channels))
+/* dx = a dy - b - c (x - mean), with coefficients a, b, c; dx may be dy or x. */
+KERNEL(void, normalize_backward,
+       (void *dx, const void *dy, const void *x, const void *mean, const void *coefficients, ptrdiff_t channels,
+        ptrdiff_t period, ptrdiff_t count, void *scratch))
+/* running = momentum * running + (1 - momentum) * batch. */
+KERNEL(void, running_average, (void *running, const void *batch, double momentum, ptrdiff_t count))
+
 /* ---- Elements first <= i < last, or `count` elements, of flat arrays (elementwise.h) */
 
 KERNEL(void, relu_backward, (void *dz, const void *dy, const void *y, ptrdiff_t first, ptrdiff_t last))
+/* out = a + b, or its maximum with 0 if relu; out may be a or b. */
+KERNEL(void, add, (void *out, const void *a, const void *b, int relu, ptrdiff_t first, ptrdiff_t last))
 KERNEL(void, set_zero, (void *out, ptrdiff_t first, ptrdiff_t last))
 /* out = accumulators[0] + accumulators[1] + ...; accumulator l starts at l * stride. */
 KERNEL(void, sum_accumulators,

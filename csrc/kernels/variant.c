@@ -11,6 +11,7 @@
 #include "latent.h"
 #include "likelihoods.h"
 #include "losses.h"
+#include "normalization.h"
 #include "optimizers.h"
 #include "pool2d.h"
 #include "upsample2d.h"

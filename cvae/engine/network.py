@@ -141,7 +141,7 @@ class Network:
                 kept = np.empty_like(gradients[i + 1])
                 program.call(np.copyto, kept, gradients[i + 1])
                 layer.record_backward(program, separate_dx.reshape(outputs[i].shape), kept, *passes[1:], None)
-            is_trained = layer.trainable and bool(layer.gradients)
+            is_trained = layer.trainable and bool(layer.parameters)
             if is_trained and updates is not None:
                 layer.record_descent(program, gradients[i], *passes, updates)
             else:

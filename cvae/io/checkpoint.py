@@ -167,7 +167,7 @@ def _restored_optimizer(state: dict[str, Any], prefix: str, arrays: dict[str, Ar
     cache: dict[str, Any] = {}
     for path, array in arrays.items():
         if path.startswith(prefix + "/"):
-            name, key = path.removeprefix(prefix + "/").split("/")
+            name, _, key = path.removeprefix(prefix + "/").rpartition("/")
             if key:
                 cache.setdefault(name, dict(state["counts"].get(name, {})))[key] = array
             else:

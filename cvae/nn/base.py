@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,6 +66,7 @@ class LayerBase(Layer, ABC):
         for method, name, safe in (
             ("record_backward", "needs_output", True),
             ("record_backward", "overwrites_input", False),
+            ("record_preactivation_backward", "overwrites_input", False),
             ("record_affine_backward", "overwrites_input", False),
         ):
             if method in vars(cls) and name not in vars(cls):
@@ -247,25 +248,33 @@ class LayerBase(Layer, ABC):
         """
         values = {k: v for k, v in summary_dict.items() if k not in ("parameters", "hyperparameters")}
         values |= summary_dict.get("hyperparameters", {})
-        known = self.hyperparameters
-        layer = values.pop("layer", known["layer"])
-        if layer != known["layer"]:
-            raise ValueError(f"layer must be {known['layer']!r}, got {layer!r}")
+        own = type(self).__name__
+        if (layer := values.pop("layer", own)) != own:
+            raise ValueError(f"layer must be {own!r}, got {layer!r}")
         parameters = dict(summary_dict.get("parameters", {}))
         parameters |= {k: values.pop(k) for k in list(values) if k in self.parameters}
-        for name in [*values, *parameters]:
-            if name not in known and name not in self.parameters:
-                raise ValueError(f"set_params must get names out of {sorted({*known, *self.parameters})}, got {name!r}")
         parameters = {k: v for k, v in parameters.items() if v is not None}
-        with undone_on_error([self]):
+        with undone_on_error(self.parts()):
+            self._check_names(values)
             for name, value in values.items():
                 self._set_hyperparameter(name, value)
+            self._check_names(parameters)  # which may depend on hyperparameters
             if parameters:
                 self._set_parameters(parameters)
             self._check_sizes()
         return self
 
-    def join(self, *, optimizer: Any, dtype: npt.DTypeLike, rng: np.random.Generator) -> None:
+    def _check_names(self, names: Iterable[str]) -> None:
+        """Raise ValueError unless these are names of hyperparameters and parameters."""
+        known = {*self.hyperparameters, *self.parameters}
+        for name in names:
+            if name not in known:
+                raise ValueError(f"set_params must get names out of {sorted(known)}, got {name!r}")
+
+    def parts(self) -> list[LayerBase]:  # type: ignore[override]
+        return [self]
+
+    def join(self, *, optimizer: Any, dtype: npt.DTypeLike, rng: np.random.Generator | None) -> None:
         """Take a model's dtype and, unless the constructor was given them, a copy of its optimizer and its generator.
 
         The generator is shared with the model's other layers.

@@ -28,7 +28,9 @@ class Layer(Optimized, ABC):
     Attributes
     ----------
     parameters, gradients : dict of arrays
-        Parameters by name (None until `initialize`), and the gradients of those that the optimizer updates.
+        Parameters by name (None until `initialize`), and the gradients of those that the optimizer updates. The others,
+        such as running averages, are saved and copied like all parameters; `record_statistics` changes them, never
+        the forward pass, so that a batch whose loss is not finite leaves no trace.
     optimizer : OptimizerBase
         Updates the parameters.
     trainable : bool
@@ -59,6 +61,10 @@ class Layer(Optimized, ABC):
         An algorithm may need fewer.
         """
         return 0
+
+    def parts(self) -> list[Layer]:
+        """Return the layer itself and all that it contains, whose changes outdate recordings of it."""
+        return [self]
 
     def initialize(self, in_shape: Shape) -> None:
         """Create the parameters for inputs of shape `in_shape`, or raise ValueError if existing ones do not fit."""

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cvae._kernels import elementwise
 from cvae._kernels.program import Program
-from cvae.nn.activations import ActivationBase, Affine, Identity, ReLU
-from cvae.nn.base import LayerBase, Retained
-from cvae.nn.initializers import ActivationInitializer, WeightInitializer, calc_fan
+from cvae.nn.activated import ActivatedLayer
+from cvae.nn.base import Retained
+from cvae.nn.initializers import WeightInitializer, calc_fan
 from cvae.nn.protocol import Array, Arrays, Shape
 from cvae.random import make_rng
 from cvae.runtime.programs import run
 from cvae.runtime.workspace import copy_of, zeros_like
 
 
-class WeightedLayer(LayerBase):
+class WeightedLayer(ActivatedLayer):
     """Base of the layers with weights W, a bias b and an activation, which differ in the affine function."""
 
-    act_fn: ActivationBase
     derived_names: tuple[str, ...] = ("Z",)
 
     def __init__(self, act_fn: Any, optimizer: Any, init: str, dtype: npt.DTypeLike, random_state: Any) -> None:
-        super().__init__(optimizer, dtype=dtype, random_state=random_state)
-        self.act_fn = ActivationInitializer(act_fn)()
+        super().__init__(act_fn, optimizer, dtype, random_state)
         WeightInitializer(str(self.act_fn), mode=init)
         self.init = init
         self.parameters = {"W": None, "b": None}
@@ -48,11 +44,6 @@ class WeightedLayer(LayerBase):
         b = self.parameters["b"]
         assert b is not None
         return b.reshape(-1)
-
-    @property
-    def needs_output(self) -> bool:  # type: ignore[override]
-        """Whether the derivative of the activation is computed from the output, as it is for ReLU."""
-        return isinstance(self.act_fn, ReLU)
 
     @abstractmethod
     def record_affine(self, program: Program, x: Array, z: Array, *, relu: bool) -> None:
@@ -94,47 +85,16 @@ class WeightedLayer(LayerBase):
             W = initializer(shape, rng=rng, dtype=self.dtype, fan=self._fan(shape))
             self._set_parameters({"W": W})
 
-    def saved(self, in_shape: Shape) -> dict[str, tuple[Shape, npt.DTypeLike]]:
-        # ReLU's derivative follows from the output.
-        if isinstance(self.act_fn, ReLU) or is_identity(self.act_fn):
-            return {}
-        return {"Z": (self.output_shape(in_shape), self.dtype)}
-
-    def record_forward(self, program: Program, x: Array, y: Array, saved: Arrays, *, training: bool) -> None:
-        act_fn, Z = self.act_fn, saved.get("Z")
-        self.record_affine(program, x, y if Z is None else Z, relu=isinstance(act_fn, ReLU))
-        if Z is not None and act_fn.compiled is not None:
-            elementwise.activation_forward(program, y.reshape(-1), Z.reshape(-1), *act_fn.compiled)
-        elif Z is not None:
-            program.call(lambda: np.copyto(y, act_fn.fn(Z)))
-
-    def record_backward(
-        self, program: Program, dx: Array | None, dy: Array, x: Array, y: Array, saved: Arrays, grads: Arrays | None
+    def record_preactivation(
+        self, program: Program, x: Array, z: Array, saved: Arrays, *, relu: bool, training: bool
     ) -> None:
-        self._record_activation_backward(program, dy, y, saved)
+        self.record_affine(program, x, z, relu=relu)
+
+    def record_preactivation_backward(
+        self, program: Program, dx: Array | None, dz: Array, x: Array, saved: Arrays, grads: Arrays | None
+    ) -> None:
         if dx is not None or grads is not None:
-            self.record_affine_backward(program, dx, dy, x, grads)
-
-    def without_activation(self) -> Self:
-        linear = copy.copy(self)
-        linear._retained = self._retained
-        linear.act_fn = Identity()
-        return linear
-
-    def _record_activation_backward(self, program: Program, dy: Array, y: Array, saved: Arrays) -> None:
-        """Record the multiplication of dy by the derivative of the activation."""
-        act_fn, Z = self.act_fn, saved.get("Z")
-
-        def multiply(Z: Array) -> None:
-            with np.errstate(over="ignore", invalid="ignore"):  # Exponential's derivative may be infinite
-                np.multiply(dy, act_fn.grad(Z), out=dy)
-
-        if isinstance(act_fn, ReLU):
-            elementwise.relu_backward(program, dy.reshape(-1), dy.reshape(-1), y.reshape(-1))
-        elif Z is not None and act_fn.compiled is not None:
-            elementwise.activation_backward(program, dy.reshape(-1), dy.reshape(-1), Z.reshape(-1), *act_fn.compiled)
-        elif Z is not None:
-            program.call(multiply, Z)
+            self.record_affine_backward(program, dx, dz, x, grads)
 
     # --------------------------------------------------- numpy-ml's interface
 
@@ -165,8 +125,3 @@ class WeightedLayer(LayerBase):
             Z = np.empty_like(retained.Y)
             run(self.record_affine, retained.X, Z, relu=False)
         return {"Z": Z}
-
-
-def is_identity(act_fn: ActivationBase) -> bool:
-    """Return whether an activation is the identity."""
-    return isinstance(act_fn, Affine) and act_fn.slope == 1 and act_fn.intercept == 0

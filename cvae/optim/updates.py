@@ -25,6 +25,9 @@ class Optimized(Revised):
     parameters: dict[str, Array | None]
     gradients: dict[str, Array]
 
+    def record_statistics(self, program: Program) -> None:
+        """Record what a step changes besides the parameters that have gradients, such as running averages."""
+
 
 class _LayerStep:
     """A layer's optimizer and the parameters that it updates, by name, each with its state, possibly a new one."""
@@ -113,12 +116,14 @@ class Updates:
         self._layers, self._steps = [*layers], steps
 
     def record(self, program: Program, layer: Optimized, names: Sequence[str] | None = None) -> None:
-        """Record the prepared step of all or some of a layer's parameters from its `gradients`."""
+        """Record the prepared step of some of a layer's parameters from its `gradients`, or its whole step."""
         for name in layer.gradients if names is None else names:
             parameter = layer.parameters.get(name)
             if parameter is not None:
                 scalars = self._scalars[id(layer.parameters), name]
                 layer.optimizer.record_update(program, parameter, layer.gradients[name], name, scalars)
+        if names is None:
+            layer.record_statistics(program)
 
     def of(self, layer: Optimized, name: str) -> Step | None:
         """Return the prepared step of a parameter, for a kernel that computes its gradient in parts.

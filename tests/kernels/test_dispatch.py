@@ -12,7 +12,7 @@ from cvae._kernels import dispatch
 
 TESTS = Path(__file__).parents[1]
 # Those whose inner loops depend on the vector width.
-KERNEL_TESTS = ["conv2d", "conv_transpose2d", "winograd", "dense", "pool2d", "activations"]
+KERNEL_TESTS = ["conv2d", "conv_transpose2d", "winograd", "dense", "pool2d", "activations", "normalization"]
 
 # Computations with sizes that end within vectors, panels, tiles and blocks, written to an .npz file.
 COMPUTE = """
@@ -20,7 +20,8 @@ import sys
 import numpy as np
 import cvae
 from cvae._kernels import dispatch
-from cvae.layers import Conv2D, ConvTranspose2D, Flatten, FullyConnected, Pool2D, Upsample2D
+from cvae.layers import BatchNorm2D, Conv2D, ConvTranspose2D, Flatten, FullyConnected, GroupNorm, Pool2D, Residual
+from cvae.layers import Upsample2D
 
 results = {"name": dispatch.instruction_set()}
 rng = np.random.default_rng(0)
@@ -31,6 +32,8 @@ for dtype in ("float32", "float64"):
     layers = [
         Conv2D(19, (3, 4), pad=(1, 0, 2, 1), act_fn="ReLU", algorithm="winograd", **kind),
         Pool2D((2, 3), stride=2, pad=1, dtype=dtype),
+        BatchNorm2D(act_fn="ReLU", dtype=dtype),
+        Residual([GroupNorm(1, act_fn="ReLU"), "Conv2D(19, 3, pad='same')"], **kind),
         Conv2D(37, 2, act_fn="ReLU", algorithm="winograd", **kind),
         Conv2D(33, 2, stride=2, dilation=1, act_fn="ReLU", **kind),
         ConvTranspose2D(21, (3, 2), 2, (1, 0), act_fn="ReLU", **kind),

@@ -18,6 +18,9 @@ from oracles import (
     dense_backward,
     dense_forward,
     kl_divergence,
+    normalization_statistics,
+    normalize,
+    normalize_backward,
     pool2d_average_backward,
     pool2d_average_forward,
     pool2d_max_backward,
@@ -116,6 +119,27 @@ def test_upsampling_equals_torch(torch, factor, mode):
     dY = rng.normal(size=nhwc(tY).shape)
     tY.backward(torch.tensor(dY.transpose(0, 3, 1, 2).copy()))
     assert_equal_to_rounding(upsample2d_backward(dY, X.shape, factor, mode), nhwc(tX.grad))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6, None])
+def test_normalization(torch, groups):
+    rng = np.random.default_rng(5)
+    X, dY = rng.normal(size=(3, 7, 6)), rng.normal(size=(3, 7, 6))
+    leaves = [torch.tensor(array, requires_grad=True) for array in (X, rng.normal(size=6), rng.normal(size=6))]
+    tX, tS, tb = leaves
+    if groups is None:
+        mean, variance = rng.normal(size=(1, 6)), rng.uniform(1, 2, (1, 6))
+        constants = torch.tensor(mean[0]), torch.tensor(variance[0])
+        tY = torch.nn.functional.batch_norm(tX.transpose(1, 2), *constants, tS, tb, eps=0.1)
+    else:
+        mean, variance = normalization_statistics(X, groups)
+        tY = torch.nn.functional.group_norm(tX.transpose(1, 2), groups, tS, tb, eps=0.1)
+    S, b = tS.detach().numpy(), tb.detach().numpy()
+    tY = tY.transpose(1, 2)
+    assert_equal_to_rounding(normalize(X, mean, variance, S, b, 0.1), tY.detach().numpy())
+    tY.backward(torch.tensor(dY))
+    for got, leaf in zip(normalize_backward(dY, X, mean, variance, S, 0.1, groups), leaves, strict=True):
+        assert_equal_to_rounding(got, leaf.grad.numpy())
 
 
 def test_same_padding_keeps_the_size_and_puts_the_odd_one_at_the_end():

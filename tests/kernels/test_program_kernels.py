@@ -19,6 +19,7 @@ from cvae._kernels import (
     elementwise,
     latent,
     losses,
+    normalization,
     optimizers,
     pool2d,
     upsample2d,
@@ -69,6 +70,21 @@ KERNELS = {
     "average_backward": (pool2d.average_backward, [Y, POOLED], POOL),
     "upsample_forward": (upsample2d.forward, [(9, 12, 30, 20), (9, 6, 10, 20)], {"factor": (2, 3), "bilinear": True}),
     "upsample_backward": (upsample2d.backward, [(9, 6, 10, 20), (9, 12, 30, 20)], {"factor": (2, 3), "bilinear": True}),
+    "normalization_forward": (
+        normalization.forward,
+        [(3, 900, 20), (3, 20), (3, 20), (3, 900, 20), (20,), (20,)],
+        {"groups": 4, "epsilon": 0.1, "relu": True},
+    ),
+    "normalization_apply": (
+        normalization.apply,
+        [(3, 900, 20), (3, 900, 20), (1, 20), (1, 20), (20,), (20,)],
+        {"epsilon": 0.1, "relu": True},
+    ),
+    "normalization_backward": (
+        normalization.backward,
+        [(3, 900, 20), (20,), (20,), (3, 900, 20), (3, 900, 20), (3, 20), (3, 20), (20,)],
+        {"groups": 4, "epsilon": 0.1, "measured": True},
+    ),
     "dense_forward": (dense.dense_forward, [(90, 80), (90, 100), (100, 80), (80,)], {"relu": True}),
     "dense_backward": (
         dense.dense_backward,
@@ -76,6 +92,8 @@ KERNELS = {
         {"skip_dead": True},
     ),
     "column_sums": (elementwise.column_sums, [(20,), (5000, 20)], {}),
+    "add": (elementwise.add, [FLAT] * 3, {"relu": True}),
+    "copy": (elementwise.copy, [FLAT] * 2, {}),
     "relu_backward": (elementwise.relu_backward, [FLAT] * 3, {}),
     "sigmoid": (elementwise.sigmoid, [(10_001,)] * 2, {}),
     "continuous_bernoulli_mean": (elementwise.continuous_bernoulli_mean, [(10_001,)] * 2, {}),

@@ -98,7 +98,15 @@ def test_many_blanks_in_a_call():
     assert parse_call(f"{blanks}A{blanks}({blanks}1,{blanks}x=2{blanks}){blanks}") == Call("A", (1,), {"x": 2})
 
 
-@pytest.mark.parametrize("text", ["f(a=b)", "f(none)", "f(a=1+1)", "f(*[1])", "f(a=[x for x in y])"])
+def test_calls_in_a_list_are_text():
+    assert parse_call("f([g(1, a='b'), 'h(2)', 3], x=[k()])") == Call(
+        "f", (["g(1, a='b')", "h(2)", 3],), {"x": ["k()"]}
+    )
+    with pytest.raises(ValueError, match="an argument must be a number"):
+        parse_call("f([g(1), h])")
+
+
+@pytest.mark.parametrize("text", ["f(a=b)", "f(none)", "f(a=1+1)", "f(*[1])", "f(a=[x for x in y])", "f([[g()]])"])
 def test_arguments_that_are_not_literals(text):
     with pytest.raises(ValueError, match="an argument must be a number"):
         parse_call(text)

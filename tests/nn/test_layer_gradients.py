@@ -4,21 +4,35 @@ import numpy as np
 import pytest
 from layer_cases import ACTIVATIONS
 
-from cvae.layers import Conv2D, ConvTranspose2D, Flatten, FullyConnected, Pool2D, Reshape, Upsample2D
+from cvae.layers import (
+    BatchNorm1D,
+    BatchNorm2D,
+    Conv2D,
+    ConvTranspose2D,
+    Flatten,
+    FullyConnected,
+    GroupNorm,
+    Pool2D,
+    Reshape,
+    Residual,
+    Upsample2D,
+)
 
 
 def assert_gradients_are_differences(layer, X):
-    """Compare a layer's gradients with central differences of sum(dY * output), element by element."""
+    """Compare a layer's gradients in training with central differences of sum(dY * output), element by element."""
     rng = np.random.default_rng(5)
     dY = rng.normal(size=layer.forward(X).shape)
     analytic = {"X": layer.backward(dY), **layer.gradients}
-    for name, array in {"X": X, **layer.parameters}.items():
+    parameters = {name: layer.parameters[name] for name in layer.gradients}
+    for name, array in {"X": X, **parameters}.items():
         numerical = np.empty_like(array)
         for index in np.ndindex(*array.shape):
             value, losses = array[index], []
             for step in (1e-5, -1e-5):
                 array[index] = value + step
-                losses.append((dY * layer.forward(X, retain_derived=False)).sum())
+                losses.append((dY * layer.forward(X)).sum())
+                layer._retained.pop()
             array[index] = value
             numerical[index] = (losses[0] - losses[1]) / 2e-5
         np.testing.assert_allclose(analytic[name], numerical, rtol=0, atol=2e-9 * max(1, np.abs(numerical).max()))
@@ -76,6 +90,53 @@ def test_gradients_of_flatten_are_differences(keep_dim):
     assert_gradients_are_differences(
         Flatten(keep_dim, dtype="float64"), np.random.default_rng(9).normal(size=(2, 3, 2))
     )
+
+
+def with_parameters(layer, X):
+    """Give a layer parameters that are not those it starts with."""
+    rng = np.random.default_rng(3)
+    layer.initialize(X.shape)
+    random = {name: rng.uniform(0.5, 1.5, array.shape) for name, array in layer.parameters.items()}
+    return layer.set_params({"parameters": random})
+
+
+@pytest.mark.parametrize("act_fn", ACTIVATIONS)
+@pytest.mark.parametrize("frozen", [False, True], ids=["trained", "frozen"])
+def test_gradients_of_batch_normalization_are_differences(act_fn, frozen):
+    rng = np.random.default_rng(10)
+    for make, X in ((BatchNorm1D, rng.normal(size=(5, 3))), (BatchNorm2D, rng.normal(size=(2, 3, 2, 3)))):
+        layer = with_parameters(make(act_fn=act_fn, epsilon=0.1, dtype="float64"), X)
+        if frozen:
+            layer.freeze()
+            layer.gradients = {}
+        assert_gradients_are_differences(layer, X)
+
+
+@pytest.mark.parametrize("act_fn", ACTIVATIONS)
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_gradients_of_group_normalization_are_differences(act_fn, groups):
+    X = np.random.default_rng(11).normal(size=(2, 3, 2, 4))
+    assert_gradients_are_differences(with_parameters(GroupNorm(groups, 0.1, act_fn, dtype="float64"), X), X)
+
+
+@pytest.mark.parametrize("act_fn", [None, "ReLU", "Tanh"])
+@pytest.mark.parametrize(
+    ("layers", "shortcut"),
+    [
+        (["Conv2D(2, 3, pad='same', act_fn='ReLU')", "BatchNorm2D(act_fn='Tanh')", "Conv2D(3, 1)"], None),
+        (["GroupNorm(3, act_fn='ReLU')"], None),
+        (["Conv2D(2, 3, stride=2, act_fn='SoftPlus')"], "Conv2D(2, 3, stride=2, act_fn='ReLU')"),
+        (["Residual([Conv2D(3, 1, act_fn='ReLU')])", "Residual([Conv2D(4, 1)], Conv2D(4, 1))"], "Conv2D(4, 1)"),
+        (["Flatten()", "FullyConnected(60, act_fn='Tanh')", "Reshape((5, 4, 3))"], None),
+        (["Flatten()"], "Reshape(60)"),
+        (["Reshape((4, 5, 3))", "Reshape((5, 4, 3))"], None),
+    ],
+    ids=["one path", "one layer", "shortcut", "nested", "reshaped", "views", "views alone"],
+)
+def test_gradients_of_residual_are_differences(layers, shortcut, act_fn):
+    X = np.random.default_rng(12).normal(size=(2, 5, 4, 3))
+    layer = Residual(layers, shortcut, act_fn, dtype="float64", random_state=0)
+    assert_gradients_are_differences(layer, X)
 
 
 @pytest.mark.parametrize("act_fn", ACTIVATIONS)

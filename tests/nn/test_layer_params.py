@@ -19,7 +19,19 @@ from layer_cases import (
 )
 
 from cvae.activations import ELU, ReLU
-from cvae.layers import Conv2D, ConvTranspose2D, Flatten, FullyConnected, Pool2D, Reshape, Upsample2D
+from cvae.layers import (
+    BatchNorm1D,
+    BatchNorm2D,
+    Conv2D,
+    ConvTranspose2D,
+    Flatten,
+    FullyConnected,
+    GroupNorm,
+    Pool2D,
+    Reshape,
+    Residual,
+    Upsample2D,
+)
 from cvae.optimizers import SGD
 
 OPTIMIZERS = [
@@ -80,6 +92,10 @@ def test_a_fresh_layer_restored_from_a_summary_goes_on_in_the_same_way(name, opt
         "Upsample2D": lambda: Upsample2D(dtype=dtype),
         "Flatten": lambda: Flatten("last", dtype=dtype),
         "Pool2D": lambda: Pool2D(1, dtype=dtype),
+        "BatchNorm1D": lambda: BatchNorm1D(0.5, 0.1, dtype=dtype),
+        "BatchNorm2D": lambda: BatchNorm2D(0.5, 0.1, dtype=dtype),
+        "GroupNorm": lambda: GroupNorm(3, 0.1, dtype=dtype),
+        "Residual": lambda: Residual([Flatten()], dtype=dtype),
     }[name.split()[0]]()
     assert fresh.set_params(summary) is fresh
     assert repr(fresh.summary()) == repr(summary)
@@ -173,6 +189,11 @@ WRONG = {
     "Reshape": [{"shape": ()}, {"shape": (2, 0)}, {"shape": (2.5, 4)}, {"shape": "3"}, {"layer": "Flatten"}],
     "Upsample2D nearest": [{"factor": 0}, {"factor": (2, 2, 2)}, {"mode": "cubic"}, {"layer": "Pool2D"}],
     "Upsample2D bilinear": [{"factor": 1.5}, {"mode": None}],
+    "BatchNorm1D": [{"momentum": 2}, {"epsilon": 0}, {"n_in": 6}, {"scaler": np.ones(6)}, {"running_var": -np.ones(5)}],
+    "BatchNorm2D": [{"momentum": "a"}, {"act_fn": 3}, {"in_ch": 4}, {"running_mean": np.ones((3, 1))}],
+    "GroupNorm": [{"groups": 3}, {"groups": 0}, {"epsilon": -1}, {"intercept": np.ones(2)}, {"layer": "BatchNorm2D"}],
+    "Residual": [{"layers": ["Conv2D(3, 1)"]}, {"shortcut": "Conv2D(3, 1)"}, {"Conv2D_1/W": np.ones(3)}, {"act_fn": 3}],
+    "Residual shortcut": [{"shortcut": None}, {"layers": 3}, {"shortcut/b": np.ones(3)}, {"layer": "Conv2D"}],
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from layer_cases import (
     batch,
     build,
     every_layer,
+    layers_by_example,
     state,
     train,
     weighted_layers,
@@ -28,7 +29,7 @@ def ones_like_output(layer, X):
 # ------------------------------------------------------------- forward, backward
 
 
-@every_layer
+@layers_by_example
 def test_forward_retains_its_input_if_asked_to(name):
     layer, X = build(name), batch(name)
     Y = layer.forward(X)
@@ -246,7 +247,7 @@ def test_flush_forgets_inputs_and_gradients_and_nothing_else(name):
     np.testing.assert_array_equal(layer.forward(X), Y)
 
 
-@every_layer
+@layers_by_example
 def test_a_frozen_layer_passes_gradients_and_stays_as_it_is(name):
     layer, X = build(name), batch(name)
     dY = np.cos(layer.forward(X))

