@@ -52,11 +52,12 @@ class Autoencoder(nn.Module):
         kl = -0.5 * (1 + log_var - mean.square() - log_var.exp()).sum(1)
         return likelihood, likelihood + prior_to_posterior, kl
 
-    def loss(self, x: Tensor, codes: int, importance_weighted: bool) -> Tensor:
+    def loss(self, x: Tensor, codes: int, beta: Tensor | None) -> Tensor:
+        """Return minus the ELBO or, without beta, minus the importance-weighted bound."""
         likelihood, weights, kl = self.log_weights(x, codes)
-        if importance_weighted:
+        if beta is None:
             return (math.log(codes) - torch.logsumexp(weights, 1)).mean()
-        return (kl - likelihood.mean(1)).mean()
+        return (beta * kl - likelihood.mean(1)).mean()
 
     def log_likelihood(self, x: Tensor, samples: int) -> float:
         with torch.inference_mode():
@@ -90,7 +91,8 @@ class Training:
     def __init__(self, row: Row, steps: int, seed: int, images: Tensor, compiled: bool) -> None:
         torch.manual_seed(seed)
         self.row, self.images, self.model = row, images, Autoencoder(row)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=row.lr, eps=1e-7, fused=True)
+        self.step, self.warm_up = 0, max(1, steps // 20)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=row.lr, eps=1e-4, fused=True)
         warm_up = min(1000, steps // 20)
 
         def factor(step: int) -> float:
@@ -108,7 +110,9 @@ class Training:
         for indices in torch.randperm(len(self.images) if n is None else n).split(self.row.batchsize):
             x = torch.bernoulli(self.images[indices].float().div_(255))
             self.optimizer.zero_grad(set_to_none=True)
-            self.loss(x, self.row.codes, self.row.objective.startswith("IWAE")).backward()
+            beta = None if self.row.objective.startswith("IWAE") else torch.tensor(min(1.0, self.step / self.warm_up))
+            self.loss(x, self.row.codes, beta).backward()
+            self.step += 1
             self.optimizer.step()
             self.schedule.step()
 

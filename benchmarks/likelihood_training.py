@@ -113,11 +113,13 @@ def new_model(row: Row, seed: int, epochs: int, n_images: int, threads: int) -> 
         f"CosineScheduler(initial_lr={row.lr}, steps={steps}, final_lr={row.final_lr}, "
         f"warmup_steps={min(1000, steps // 20)})"
     )
+    # Otherwise many dimensions of the code are given up in the first epochs, and stay unused.
+    warm_up = f"beta=Linear(start=0, end=1, steps={max(1, steps // 20)})"
     return cvae.VAE(
         *row.layers,
-        objective=row.objective,
+        objective=row.objective.format(warm_up=warm_up),
         T=row.T,
-        optimizer=f"Adam(lr_scheduler={schedule})",
+        optimizer=f"Adam(eps=0.0001, lr_scheduler={schedule})",
         binarize="dynamic",
         batchsize=row.batchsize,
         n_threads=threads,
