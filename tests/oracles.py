@@ -137,6 +137,19 @@ def _mixtures(X_shape, factor, mode):
         yield np.maximum(1 - distance, 0) if mode == "bilinear" else np.repeat(np.eye(size), f, axis=0)
 
 
+# ------------------------------------------------------------------- labels
+
+
+def condition_forward(X, labels):
+    """Return X (N, pixels, C) with labels (N, L) as L more channels."""
+    return np.concatenate([X, np.broadcast_to(labels[:, np.newaxis], (*X.shape[:2], labels.shape[1]))], axis=2)
+
+
+def condition_backward(dY, n_labels):
+    """Return dX (N, pixels, C) from dY (N, pixels, C + n_labels)."""
+    return dY[..., :-n_labels]
+
+
 # ------------------------------------------------------------------ pooling
 
 

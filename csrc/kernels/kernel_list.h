@@ -127,6 +127,15 @@ KERNEL(void, upsample2d_forward, (void *y, const void *x, const window_shape *sh
 /* One image. */
 KERNEL(void, upsample2d_backward, (void *dx, const void *dy, const window_shape *shape, int bilinear, ptrdiff_t image))
 
+/* ---- Labels beside the channels of every pixel (condition.h) */
+
+/* One example of y (N, pixels, C + L) from x (N, pixels, C) and labels (N, L). */
+KERNEL(void, condition_forward,
+       (void *y, const void *x, const void *labels, ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t n_labels,
+        ptrdiff_t example))
+KERNEL(void, condition_backward,
+       (void *dx, const void *dy, ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t n_labels, ptrdiff_t example))
+
 /* ---- Elements first <= i < last, or `count` elements, of flat arrays (elementwise.h) */
 
 KERNEL(void, relu_backward, (void *dz, const void *dy, const void *y, ptrdiff_t first, ptrdiff_t last))

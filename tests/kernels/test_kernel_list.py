@@ -53,6 +53,8 @@ REFERENCES = {
     "pool2d_average_backward": oracles.pool2d_average_backward,
     "upsample2d_forward": oracles.upsample2d_forward,
     "upsample2d_backward": oracles.upsample2d_backward,
+    "condition_forward": oracles.condition_forward,
+    "condition_backward": oracles.condition_backward,
     "relu_backward": oracles.relu_backward,
     "set_zero": oracles.conv2d_grad_weight,
     "sum_accumulators": oracles.conv2d_grad_weight,

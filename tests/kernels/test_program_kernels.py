@@ -12,6 +12,7 @@ from program_checks import CONV, PAD, POOL, Guarded, assert_all_equal, logistic,
 
 from cvae._kernels import (
     bounds,
+    condition,
     conv2d,
     conv_pool,
     dense,
@@ -69,6 +70,8 @@ KERNELS = {
     "average_backward": (pool2d.average_backward, [Y, POOLED], POOL),
     "upsample_forward": (upsample2d.forward, [(9, 12, 30, 20), (9, 6, 10, 20)], {"factor": (2, 3), "bilinear": True}),
     "upsample_backward": (upsample2d.backward, [(9, 6, 10, 20), (9, 12, 30, 20)], {"factor": (2, 3), "bilinear": True}),
+    "condition_forward": (condition.forward, [(9, 60, 80), (9, 60, 70), (9, 10)], {}),
+    "condition_backward": (condition.backward, [(9, 60, 70), (9, 60, 80)], {"n_labels": 10}),
     "dense_forward": (dense.dense_forward, [(90, 80), (90, 100), (100, 80), (80,)], {"relu": True}),
     "dense_backward": (
         dense.dense_backward,
