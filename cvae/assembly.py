@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from cvae.layers import FullyConnected, LayerBase  # which makes the names of all layers known
 from cvae.likelihoods import Likelihood
+from cvae.nn.condition import Condition
 from cvae.nn.weighted import is_identity
 from cvae.parsing import made
 
@@ -38,6 +39,17 @@ def make_layers(layers: Sequence[LayerBase | str], name: str) -> Layers:
         raise TypeError(f"{name} must be a sequence of layers or their call strings, got {layers!r}")
     new = [make_layer(layer, f"{name}[{i}]") for i, layer in enumerate(layers)]
     return OrderedDict((f"{type(layer).__name__}_{i}", layer) for i, layer in enumerate(new, 1))
+
+
+def add_conditions(encoder: Layers, decoder: Layers) -> None:
+    """Let encoder and decoder read labels where nothing in them does: before the code, and at the decoder's start."""
+    if not any(layer.reads_labels for layer in encoder.values()):
+        code = next(reversed(encoder))
+        encoder["Condition"] = Condition()
+        encoder.move_to_end(code)
+    if not any(layer.reads_labels for layer in decoder.values()):
+        decoder["Condition"] = Condition()
+        decoder.move_to_end("Condition", last=False)
 
 
 def puts_out_images(decoder: Layers, T: int) -> bool:

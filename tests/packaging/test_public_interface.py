@@ -25,7 +25,7 @@ PUBLIC = {
     cvae: [
         "VAE", "BernoulliVAE", "NotFittedError", "datasets", "get_num_threads", "load", "minibatch", "set_num_threads",
     ],
-    layers: ["Conv2D", "ConvTranspose2D", "Pool2D", "Upsample2D", "Flatten", "Reshape", "FullyConnected"],
+    layers: ["Condition", "Conv2D", "ConvTranspose2D", "Pool2D", "Upsample2D", "Flatten", "Reshape", "FullyConnected"],
     activations: [
         "ReLU", "LeakyReLU", "GELU", "ELU", "SELU", "Sigmoid", "HardSigmoid", "Tanh", "SoftPlus", "Exponential",
         "Affine", "Identity",
@@ -39,9 +39,9 @@ PUBLIC = {
 }  # fmt: skip
 METHODS = [
     "fit", "partial_fit", "fit_transform", "encode", "transform", "decode", "inverse_transform", "reconstruct",
-    "sample", "elbo", "elbo_terms", "score_samples", "score", "log_likelihood", "active_units", "save", "get_params",
-    "set_params", "get_feature_names_out", "forward", "backward", "update", "flush_gradients", "parameters",
-    "gradients", "hyperparameters", "derived_variables",
+    "sample", "fit_prior", "interpolate", "elbo", "elbo_terms", "score_samples", "score", "log_likelihood",
+    "active_units", "save", "get_params", "set_params", "get_feature_names_out", "forward", "backward", "update",
+    "flush_gradients", "parameters", "gradients", "hyperparameters", "derived_variables", "classes_",
 ]  # fmt: skip
 
 
@@ -78,19 +78,21 @@ def test_the_model_has_no_other_public_methods_or_attributes():
 SIGNATURES = {
     "fit": "(self, X, y=None, *, n_epochs=None, batchsize=None, verbose=None, validation_data=None, callbacks=())",
     "partial_fit": "(self, X, y=None)",
-    "encode": "(self, X)",
-    "transform": "(self, X)",
-    "decode": "(self, Z)",
-    "inverse_transform": "(self, Z)",
-    "reconstruct": "(self, X)",
-    "sample": "(self, n=1, random_state=None)",
-    "elbo": "(self, X, random_state=0)",
-    "score_samples": "(self, X)",
+    "encode": "(self, X, y=None)",
+    "transform": "(self, X, y=None)",
+    "decode": "(self, Z, y=None)",
+    "inverse_transform": "(self, Z, y=None)",
+    "reconstruct": "(self, X, y=None)",
+    "sample": "(self, n=1, random_state=None, *, y=None, prior='normal', temperature=1.0)",
+    "fit_prior": "(self, X, n_components=10, *, y=None, random_state=0)",
+    "interpolate": "(self, a, b, n=10, method='linear', *, y=None)",
+    "elbo": "(self, X, random_state=0, *, y=None)",
+    "score_samples": "(self, X, y=None)",
     "score": "(self, X, y=None)",
-    "log_likelihood": "(self, X, n_samples=100, random_state=0)",
-    "active_units": "(self, X, threshold=0.01)",
+    "log_likelihood": "(self, X, n_samples=100, random_state=0, *, y=None)",
+    "active_units": "(self, X, threshold=0.01, *, y=None)",
     "save": "(self, path)",
-    "forward": "(self, X_train, retain_derived=True, noise=None)",
+    "forward": "(self, X_train, retain_derived=True, noise=None, y=None)",
     "backward": "(self, X_train, X_recon)",
     "update": "(self, cur_loss=None)",
     "flush_gradients": "(self)",
