@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from cvae.layers import FullyConnected, LayerBase  # which makes the names of all layers known
 from cvae.likelihoods import Likelihood
 from cvae.nn.activated import is_identity
+from cvae.nn.condition import Condition
 from cvae.nn.sequence import Layers, initialize_through, make_layers, shape_through
+
+CONDITION = "Condition"  # the name of the layer that `with_condition` adds
 
 
 def make_encoder(layers: Sequence[LayerBase | str], T: int) -> Layers:
@@ -17,6 +20,21 @@ def make_encoder(layers: Sequence[LayerBase | str], T: int) -> Layers:
     encoder = make_layers(layers, "encoder")
     encoder["Code"] = FullyConnected(2 * T)
     return encoder
+
+
+def with_condition(layers: Layers, condition: str | None, place: int) -> Layers:
+    """Return the layers of a model with a layer that reads labels, at this place, if none does but one has to.
+
+    Raise ValueError if one does in a model without labels.
+    """
+    reads_labels = any(layer.reads_labels for layer in layers.values())
+    if condition is None and reads_labels:
+        raise ValueError("condition must be 'classes' or 'values' for layers that read labels, got None")
+    if condition is None or reads_labels or not layers:
+        return layers
+    items = list(layers.items())
+    items.insert(place, (CONDITION, Condition()))
+    return Layers(items)
 
 
 def make_decoder(layers: Sequence[LayerBase | str], T: int, likelihood: Likelihood) -> Layers:
@@ -39,8 +57,8 @@ def make_decoder(layers: Sequence[LayerBase | str], T: int, likelihood: Likeliho
 
 
 def added_to(layers: Layers) -> set[str]:
-    """Return the names of the layers that `make_encoder` or `make_decoder` added."""
-    return {"Code", "Output"} & layers.keys()
+    """Return the names of the layers that `make_encoder`, `make_decoder` or `with_condition` added."""
+    return {"Code", "Output", CONDITION} & layers.keys()
 
 
 def _numbers_per_pixel(likelihood: Likelihood) -> int:

@@ -14,23 +14,25 @@ import numpy.typing as npt
 from cvae.core import Array, ImageShape
 from cvae.data.images import gather
 from cvae.derived import Derived, derived_names, output_gradients, run_one_by_one
-from cvae.inference import Inference
 from cvae.nn.sequence import Layers
 from cvae.optim.updates import Updates
 from cvae.passes import Passes
 from cvae.random import standard_normal
 from cvae.runtime.threads import limit_threads
+from cvae.sampling import Sampling
 
 
 class _Forward:
     """A forward pass that `backward` may follow; `passes` is None once their outputs have been overwritten."""
 
-    def __init__(self, passes: Passes, images: Array, key: np.uint64, noise: Array, X_recon: Array) -> None:
+    def __init__(
+        self, passes: Passes, images: Array, labels: Array, key: np.uint64, noise: Array, X_recon: Array
+    ) -> None:
         self.passes: Passes | None = passes
-        self.images, self.key, self.noise, self.X_recon = images, key, noise, X_recon
+        self.images, self.labels, self.key, self.noise, self.X_recon = images, labels, key, noise, X_recon
 
 
-class ByHand(Inference):
+class ByHand(Sampling):
     """`forward`, `backward`, `update` and the properties of numpy-ml's model."""
 
     def _start(self) -> None:
@@ -94,7 +96,13 @@ class ByHand(Inference):
         """
         return self._derived
 
-    def forward(self, X_train: npt.ArrayLike, retain_derived: bool = True, noise: npt.ArrayLike | None = None) -> Array:
+    def forward(
+        self,
+        X_train: npt.ArrayLike,
+        retain_derived: bool = True,
+        noise: npt.ArrayLike | None = None,
+        y: Any = None,
+    ) -> Array:
         """Encode a batch of images, draw a code for each, and decode it.
 
         Parameters
@@ -105,6 +113,8 @@ class ByHand(Inference):
             Whether to keep what `backward` needs.
         noise : array, shape (n, T), optional
             Standard normal numbers; drawn from the model's generator if not given.
+        y : array or label
+            The labels of a conditional model, as for `fit`.
 
         Returns
         -------
@@ -113,6 +123,7 @@ class ByHand(Inference):
         """
         self._sync()
         images = self._as_images(X_train)
+        labels = self._as_labels(y, len(images))
         n, shape = len(images), (len(images) * self._objective.codes, self.T)
         if noise is not None and np.shape(noise) != shape:
             raise ValueError(f"noise must have the shape {shape}, got {np.shape(noise)}")
@@ -121,10 +132,12 @@ class ByHand(Inference):
         if self._retained and retain_derived:  # compute what its layers retain before reusing its memory
             self._components("X")
         with limit_threads(self.n_threads):
-            passes = self._prepare(images, n, training=retain_derived or self._objective.codes > 1)
+            passes = self._prepare(images, labels, n, training=retain_derived or self._objective.codes > 1)
             key = self._binarization.new_key(self._rng)
             drawn = standard_normal(self._rng, shape, self.dtype) if noise is None else np.array(noise, self.dtype)
             self._binarization.apply(gather(images, slice(None), passes.images[:n]), key, training=True)
+            if labels is not None:
+                passes.labels[:n] = labels.numbers()
             passes.noise[: len(drawn)] = drawn
             X_recon = passes.forward(n)
         if retain_derived:
@@ -185,18 +198,18 @@ class ByHand(Inference):
         """Keep what `backward` needs, and a way for the layers to compute what they retain in numpy-ml."""
         n = len(X_recon) // passes.codes
         batch = passes.batch_of(n)
-        images, z = passes.images[:n].copy(), batch.z.copy()
-        self._retained.append(_Forward(passes, images, key, noise, X_recon.copy()))
+        images, labels, z = passes.images[:n].copy(), passes.labels[:n].copy(), batch.z.copy()
+        self._retained.append(_Forward(passes, images, labels, key, noise, X_recon.copy()))
         self._start_derived({"noise": noise, "t_mean": batch.mean.copy(), "t_log_var": batch.log_var.copy()})
         # Not the model itself: the layers would keep it alive.
-        encoder, decoder, n_threads = self.encoder_, self.decoder_, self.n_threads
+        encoder, decoder, n_threads, codes = self.encoder_, self.decoder_, self.n_threads, passes.codes
 
         def recall() -> None:
             for layer in (*encoder.values(), *decoder.values()):
                 layer.recall_with(None)
             with limit_threads(n_threads):
-                run_one_by_one(encoder, images)
-                run_one_by_one(decoder, z)
+                run_one_by_one(encoder, images, labels)
+                run_one_by_one(decoder, z, labels.repeat(codes, axis=0))
 
         for layer in self._layers().values():
             layer.recall_with(recall)
@@ -206,7 +219,8 @@ class ByHand(Inference):
         n = len(forward.images)
         passes = self._passes(n, training=True)
         if passes is not forward.passes:
-            passes.images[:n], passes.noise[: len(forward.noise)] = forward.images, forward.noise
+            passes.images[:n], passes.labels[:n] = forward.images, forward.labels
+            passes.noise[: len(forward.noise)] = forward.noise
             passes.forward(n)
         return passes
 
@@ -228,6 +242,7 @@ class ByHand(Inference):
         trained = [layer for layer in reversed(self._layers().values()) if layer.trainable]
         with limit_threads(self.n_threads):
             Updates().apply(trained, cur_loss)
+        self._mixture = None
         self.flush_gradients()
 
     def flush_gradients(self) -> None:

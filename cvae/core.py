@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvae import assembly
+from cvae import assembly, conditions
+from cvae.conditions import Labels
 from cvae.data.binarization import Binarization
 from cvae.data.images import as_images, check_range, resolve_image_shape
 from cvae.estimator import Estimator, NotFittedError
@@ -50,6 +51,7 @@ class Core(Estimator):
     n_epochs: int
     batchsize: int
     image_shape: Sequence[int] | None
+    condition: str | None
     optimizer: Any
     binarize: float | str | None
     dtype: npt.DTypeLike
@@ -75,6 +77,7 @@ class Core(Estimator):
         for name in ("T", "n_epochs", "batchsize"):
             check_size(getattr(self, name), name)
         check_dtype(self.dtype)
+        conditions.check_condition(self.condition)
         if self.n_threads is not None:
             check_num_threads(self.n_threads, "n_threads")
         if self.image_shape is not None:
@@ -87,7 +90,7 @@ class Core(Estimator):
         OptimizerInitializer(self.optimizer)()
         likelihood, objective = self._make_likelihood(), self._make_objective()
         image_shape = None if self.image_shape is None else resolve_image_shape(self.image_shape)
-        encoder, decoder = self._make_encoder(image_shape), self._make_decoder(image_shape, likelihood)
+        encoder, decoder = self._new_encoder(image_shape), self._new_decoder(image_shape, likelihood)
         # Nothing below fails, so a generator shared with the caller is not advanced by a failed attempt.
         self._rng = make_rng(self.random_state)
         # A separate stream, so that sampling between epochs does not change the training.
@@ -97,6 +100,7 @@ class Core(Estimator):
         self.encoder_, self.decoder_ = self._joined(encoder), self._joined(decoder)
         self.history_: dict[str, list[float]] = {}
         self._image_shape: ImageShape | None = None
+        self._label_kind: conditions.LabelKind | None = None
         _passes_of_models.of.pop(self, None)
         self._remember_arguments()
 
@@ -122,27 +126,39 @@ class Core(Estimator):
         parts = {"encoder": self.encoder_, "decoder": self.decoder_}
         return {f"{part}/{name}": layer for part, layers in parts.items() for name, layer in layers.items()}
 
+    def _new_encoder(self, image_shape: ImageShape | None) -> Layers:
+        """Return `_make_encoder` with a layer that reads labels, if the model is conditional: before the code."""
+        encoder = self._make_encoder(image_shape)
+        return assembly.with_condition(encoder, self.condition, len(encoder) - 1)
+
+    def _new_decoder(self, image_shape: ImageShape | None, likelihood: Likelihood) -> Layers:
+        """Return `_make_decoder` with a layer that reads labels, if the model is conditional: at the start."""
+        return assembly.with_condition(self._make_decoder(image_shape, likelihood), self.condition, 0)
+
     def _make_missing(self, image_shape: ImageShape) -> None:
         """Make the layers that depend on the shape of the images, unless they exist."""
         if not self.encoder_:
-            self.encoder_ = self._joined(self._make_encoder(image_shape))
+            self.encoder_ = self._joined(self._new_encoder(image_shape))
         if not self.decoder_:
-            self.decoder_ = self._joined(self._make_decoder(image_shape, self._likelihood))
+            self.decoder_ = self._joined(self._new_decoder(image_shape, self._likelihood))
 
-    def _initialize(self, image_shape: ImageShape) -> None:
-        """Create all parameters for images of this shape unless they exist; `_prepare` undoes what an error leaves."""
+    def _initialize(self, image_shape: ImageShape, kind: conditions.LabelKind | None = None) -> None:
+        """Create all parameters for such images and labels unless they exist; `_prepare` undoes half of them."""
         if self._image_shape is None:
             self._make_missing(image_shape)
+            if kind is not None:
+                for layer in self._layers().values():
+                    layer.expect_labels(kind.n_labels)
             assembly.initialize(self.encoder_, self.decoder_, self._likelihood, image_shape, self.T)
-            self._image_shape = image_shape
+            self._image_shape, self._label_kind = image_shape, kind
 
-    def _prepare(self, images: Array, batchsize: int, *, training: bool) -> Passes:
+    def _prepare(self, images: Array, labels: Labels | None, batchsize: int, *, training: bool) -> Passes:
         """Create parameters and passes for images; after an error, of too little memory say, nothing has changed."""
         layers = [part for layer in self._layers().values() for part in layer.parts()]
         rngs = {id(rng): rng for rng in (self._rng, *(layer.rng for layer in layers)) if rng is not None}
         rows, cols, channels = images.shape[1:]
         with undone_on_error([self, *layers], rngs.values()):
-            self._initialize((rows, cols, channels))
+            self._initialize((rows, cols, channels), None if labels is None else labels.kind)
             return self._passes(batchsize, training=training)
 
     def _require_fitted(self) -> ImageShape:
@@ -162,6 +178,17 @@ class Core(Estimator):
                 check_range(images, name=name)
         return images
 
+    def _as_labels(self, y: Any, n: int, name: str = "y", kind: conditions.LabelKind | None = None) -> Labels | None:
+        """Return the labels y of n images or codes, checked; None for a model without condition, which takes none.
+
+        What there is to know about labels is `kind` until the model has learnt it; None to learn it from these.
+        """
+        return conditions.as_labels(self.condition, self._label_kind or kind, y, n, self.dtype, name)
+
+    def _if_conditional(self, y: Any) -> Any:
+        """Return y, or None for a model without condition, to which scikit-learn gives labels without need."""
+        return None if self.condition is None else y
+
     def _passes(self, batchsize: int, *, training: bool) -> Passes:
         """Return passes for batches of at least this size, cached for each Python thread."""
         kept = _passes_of_models.of.get(self)
@@ -174,7 +201,9 @@ class Core(Estimator):
             passes = None
             kept.pop(training, None)  # free its memory before allocating the new one
             assembly.check_shapes(self.encoder_, self.decoder_, self._likelihood, image_shape, self.T)
-            passes = kept[training] = Passes(*made_from, batchsize, image_shape, training=training)
+            n_labels = 0 if self._label_kind is None else self._label_kind.n_labels
+            passes = Passes(*made_from, batchsize, image_shape, training=training, n_labels=n_labels)
+            kept[training] = passes
         return passes
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -65,10 +65,10 @@ def derived_names(encoder: Layers, decoder: Layers) -> list[str]:
     ]  # fmt: skip
 
 
-def run_one_by_one(layers: Layers, X: Array) -> None:
+def run_one_by_one(layers: Layers, X: Array, labels: Array) -> None:
     """Run the layers forward one at a time, so that each retains what numpy-ml's layer would."""
     for layer in layers.values():
-        X = layer.forward(X)
+        X = layer.reading(labels).forward(X)
 
 
 def output_gradients(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvae.conditions import Labels
 from cvae.core import Array, Core
 from cvae.data.images import gather
 from cvae.parsing import check_number, check_size
@@ -22,9 +23,9 @@ PATIENCE = 2.0  # seconds before a progress bar appears
 
 
 class Inference(Core):
-    """`encode`, `decode`, `sample`, `elbo` and related methods of a model."""
+    """`encode`, `decode`, `elbo` and related methods of a model."""
 
-    def _batches(self, images: Array, key: np.uint64) -> Iterator[tuple[slice, int, Passes]]:
+    def _batches(self, images: Array, labels: Labels | None, key: np.uint64) -> Iterator[tuple[slice, int, Passes]]:
         """Yield the slice and size of each batch of images, and the passes that it has been loaded into.
 
         `key` decides how pixels are drawn black or white, if they are.
@@ -33,16 +34,25 @@ class Inference(Core):
         for start in range(0, len(images), BATCH):
             part = slice(start, min(start + BATCH, len(images)))
             n = part.stop - start
-            self._binarization.apply(gather(images, part, passes.images[:n]), key)
+            self._load(passes, images, labels, key, part)
             yield part, n, passes
 
-    def encode(self, X: npt.ArrayLike) -> tuple[Array, Array]:
+    def _load(self, passes: Passes, images: Array, labels: Labels | None, key: np.uint64, part: slice) -> None:
+        """Write a part of the images, and of their labels if there are any, to where passes read them."""
+        n = part.stop - part.start
+        self._binarization.apply(gather(images, part, passes.images[:n]), key)
+        if labels is not None:
+            passes.labels[:n] = labels.numbers(part)
+
+    def encode(self, X: npt.ArrayLike, y: Any = None) -> tuple[Array, Array]:
         """Return the approximate posterior q(z | x) = N(mean, exp(log_var)) of each image.
 
         Parameters
         ----------
         X : array, shape (n, rows, cols, channels)
             Images, as for `fit`.
+        y : array or label
+            Of a conditional model: the label of each image, or one for all.
 
         Returns
         -------
@@ -52,28 +62,34 @@ class Inference(Core):
         ------
         NotFittedError
             If the model has no parameters yet.
+        TypeError, ValueError
+            If an argument is invalid: y, for example, missing in a conditional model or given to another one, or with
+            labels that the first `fit` has not seen.
         """
         self._require_fitted()
-        return self._encode(self._as_images(X), ENCODING_KEY)
+        images = self._as_images(X)
+        return self._encode(images, self._as_labels(y, len(images)), ENCODING_KEY)
 
-    def _encode(self, images: Array, key: np.uint64) -> tuple[Array, Array]:
+    def _encode(self, images: Array, labels: Labels | None, key: np.uint64) -> tuple[Array, Array]:
         """Return `encode` of checked images."""
         means, log_vars = (np.empty((len(images), self.T), self.dtype) for _ in range(2))
         with limit_threads(self.n_threads):
-            for part, n, passes in self._batches(images, key):
+            for part, n, passes in self._batches(images, labels, key):
                 means[part], log_vars[part] = passes.encode(n)
         return means, log_vars
 
-    def transform(self, X: npt.ArrayLike) -> Array:
+    def transform(self, X: npt.ArrayLike, y: Any = None) -> Array:
         """Return the posterior means of the images' codes, shape (n, T)."""
-        return self.encode(X)[0]
+        return self.encode(X, y)[0]
 
-    def decode(self, Z: npt.ArrayLike) -> Array:
+    def decode(self, Z: npt.ArrayLike, y: Any = None) -> Array:
         """Return the mean images of codes.
 
         Parameters
         ----------
         Z : array, shape (n, T)
+        y : array or label
+            Of a conditional model: the label of each code, or one for all.
 
         Returns
         -------
@@ -87,63 +103,55 @@ class Inference(Core):
         ValueError
             If Z has another shape or contains values that are not finite.
         """
-        image_shape = self._require_fitted()
+        self._require_fitted()
+        codes = self._as_codes(Z)
+        return self._decode(codes, self._as_labels(y, len(codes)))
+
+    def _as_codes(self, Z: npt.ArrayLike, name: str = "Z") -> Array:
+        """Return codes checked, in the model's dtype."""
         codes = np.asarray(Z)
         if codes.dtype.kind not in "buif":
-            raise TypeError(f"Z must be an array of real numbers, got dtype {codes.dtype}")
+            raise TypeError(f"{name} must be an array of real numbers, got dtype {codes.dtype}")
         if codes.dtype != self.dtype:
             with np.errstate(over="ignore"):  # reported below
                 codes = codes.astype(self.dtype)
         if codes.ndim != 2 or codes.shape[1] != self.T:
-            raise ValueError(f"Z must have the shape (n, {self.T}), got {codes.shape}")
+            raise ValueError(f"{name} must have the shape (n, {self.T}), got {codes.shape}")
         if not np.isfinite(codes).all():
-            raise ValueError(f"Z must be finite in {codes.dtype}, got infinite values or NaN")
+            raise ValueError(f"{name} must be finite in {codes.dtype}, got infinite values or NaN")
+        return codes
+
+    def _decode(self, codes: Array, labels: Labels | None) -> Array:
+        """Return `decode` of checked codes."""
+        image_shape = self._require_fitted()
         images = np.empty((len(codes), *image_shape), self.dtype)
         flat = images.reshape(len(codes), math.prod(image_shape))
         with limit_threads(self.n_threads):
             passes = self._passes(max(1, min(len(codes), BATCH)), training=False)
             for start in range(0, len(codes), BATCH):
                 part = slice(start, start + BATCH)
-                flat[part] = passes.decode(codes[part])
+                flat[part] = passes.decode(codes[part], None if labels is None else labels.numbers(part))
         return images
 
-    def inverse_transform(self, Z: npt.ArrayLike) -> Array:
+    def inverse_transform(self, Z: npt.ArrayLike, y: Any = None) -> Array:
         """Do the same as `decode`, under scikit-learn's name."""
-        return self.decode(Z)
+        return self.decode(Z, y)
 
-    def reconstruct(self, X: npt.ArrayLike) -> Array:
+    def reconstruct(self, X: npt.ArrayLike, y: Any = None) -> Array:
         """Return the decoded posterior means of the images X, shape (n, rows, cols, channels)."""
-        return self.decode(self.transform(X))
+        return self.decode(self.transform(X, y), y)
 
-    def sample(self, n: int = 1, random_state: Any = None) -> Array:
-        """Return new images, decoded from draws of the prior N(0, I).
-
-        Parameters
-        ----------
-        n : int
-        random_state : int, numpy.random.Generator or None
-            None continues a stream that starts from the model's own `random_state`.
-
-        Returns
-        -------
-        images : array, shape (n, rows, cols, channels)
-            The likelihood's expected pixels; for Bernoulli, probabilities in [0, 1].
-        """
-        self._require_fitted()
-        rng = self._sampling_rng if random_state is None else make_rng(random_state)
-        return self.decode(standard_normal(rng, (check_size(n, "n"), self.T), self.dtype))
-
-    def _elbo_terms(self, images: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    def _elbo_terms(self, images: Array, labels: Labels | None, rng: np.random.Generator) -> tuple[Array, Array]:
         """Return `elbo_terms` of checked images."""
         reconstruction, kl = np.empty(len(images)), np.empty(len(images))
         key = self._binarization.new_key(rng)
         with limit_threads(self.n_threads):
-            for part, n, passes in self._batches(images, key):
+            for part, n, passes in self._batches(images, labels, key):
                 noise = standard_normal(rng, (n, self.T), self.dtype)
                 reconstruction[part], kl[part] = passes.terms(noise)
         return reconstruction, kl
 
-    def elbo(self, X: npt.ArrayLike, random_state: Any = 0) -> Array:
+    def elbo(self, X: npt.ArrayLike, random_state: Any = 0, *, y: Any = None) -> Array:
         """Return the evidence lower bound of each image, a lower bound on log p(x).
 
         Parameters
@@ -151,21 +159,25 @@ class Inference(Core):
         X : array, shape (n, rows, cols, channels)
         random_state : int or numpy.random.Generator
             Source of the one draw of each code; the default makes results repeatable.
+        y : array or label
+            Of a conditional model: the label of each image, or one for all.
 
         Returns
         -------
         elbo : array, shape (n,), float64
-            log p(x | z) - KL(q(z | x) || p(z)) in nats (Kingma & Welling 2014), whatever the model's `beta`.
+            log p(x | z) - KL(q(z | x) || p(z)) in nats (Kingma & Welling 2014), whatever the model's `beta`. In a
+            conditional model all but p(z) also depends on y, and the bound is one on log p(x | y) (Sohn et al. 2015,
+            "Learning Structured Output Representation using Deep Conditional Generative Models").
         """
-        reconstruction, kl = self.elbo_terms(X, random_state)
+        reconstruction, kl = self.elbo_terms(X, random_state, y=y)
         return -(reconstruction + kl)
 
-    def elbo_terms(self, X: npt.ArrayLike, random_state: Any = 0) -> tuple[Array, Array]:
+    def elbo_terms(self, X: npt.ArrayLike, random_state: Any = 0, *, y: Any = None) -> tuple[Array, Array]:
         """Return the two terms of each image whose negative sum is `elbo`.
 
         Parameters
         ----------
-        X, random_state
+        X, random_state, y
             As in `elbo`.
 
         Returns
@@ -174,18 +186,22 @@ class Inference(Core):
             -log p(x | z) and KL(q(z | x) || p(z)), in nats.
         """
         self._require_fitted()
-        return self._elbo_terms(self._as_images(X), make_rng(random_state))
+        images = self._as_images(X)
+        return self._elbo_terms(images, self._as_labels(y, len(images)), make_rng(random_state))
 
-    def score_samples(self, X: npt.ArrayLike) -> Array:
+    def score_samples(self, X: npt.ArrayLike, y: Any = None) -> Array:
         """Do the same as `elbo`, under scikit-learn's name."""
-        return self.elbo(X)
+        return self.elbo(X, y=y)
 
     def score(self, X: npt.ArrayLike, y: Any = None) -> float:
-        """Return the mean of `elbo` over the images, in nats per image; larger is better."""
-        return float(self.elbo(X).mean())
+        """Return the mean of `elbo` over the images, in nats per image; larger is better.
 
-    def log_likelihood(self, X: npt.ArrayLike, n_samples: int = 100, random_state: Any = 0) -> Array:
-        """Return an importance-weighted estimate of log p(x) of each image.
+        A model without condition ignores y, as scikit-learn expects.
+        """
+        return float(self.elbo(X, y=self._if_conditional(y)).mean())
+
+    def log_likelihood(self, X: npt.ArrayLike, n_samples: int = 100, random_state: Any = 0, *, y: Any = None) -> Array:
+        """Return an importance-weighted estimate of log p(x) of each image, of log p(x | y) in a conditional model.
 
         The log of the mean over s of p(x | z_s) p(z_s) / q(z_s | x), where z_s is drawn from q(z | x): a lower bound
         that tightens as n_samples grows (Burda et al. 2016, "Importance Weighted Autoencoders").
@@ -197,6 +213,8 @@ class Inference(Core):
             Number of codes drawn for each image.
         random_state : int or numpy.random.Generator
             Source of the codes; the default makes results repeatable.
+        y : array or label
+            Of a conditional model: the label of each image, or one for all.
 
         Returns
         -------
@@ -208,8 +226,8 @@ class Inference(Core):
         self._require_fitted()
         check_size(n_samples, "n_samples")
         images, rng = self._as_images(X), make_rng(random_state)
-        key = self._binarization.new_key(rng)
-        means, log_vars = self._encode(images, key)
+        labels, key = self._as_labels(y, len(images)), self._binarization.new_key(rng)
+        means, log_vars = self._encode(images, labels, key)
         result = np.empty(len(images))
         bar = tqdm(total=len(images), desc="log_likelihood", unit=" images", disable=not self.verbose, delay=PATIENCE)
         with limit_threads(self.n_threads), bar:
@@ -218,7 +236,7 @@ class Inference(Core):
             for first in range(0, len(images), together):
                 part = slice(first, min(first + together, len(images)))
                 n = part.stop - first
-                self._binarization.apply(gather(images, part, passes.images[:n]), key)
+                self._load(passes, images, labels, key, part)
                 log_weights = np.empty((n, n_samples))
                 for start in range(0, n_samples, BATCH):
                     drawn = slice(start, min(start + BATCH, n_samples))
@@ -229,7 +247,7 @@ class Inference(Core):
                 bar.update(n)
         return result
 
-    def active_units(self, X: npt.ArrayLike, threshold: float = 0.01) -> npt.NDArray[np.bool_]:
+    def active_units(self, X: npt.ArrayLike, threshold: float = 0.01, *, y: Any = None) -> npt.NDArray[np.bool_]:
         """Return which dimensions of the code the model uses: those whose posterior mean depends on the image.
 
         Dimension u is active if the variance over the images of the mean of q(z_u | x) exceeds the threshold (Burda et
@@ -241,6 +259,8 @@ class Inference(Core):
             At least two images.
         threshold : float
             At least 0.
+        y : array or label
+            Of a conditional model: the label of each image, or one for all.
 
         Returns
         -------
@@ -248,7 +268,7 @@ class Inference(Core):
             ``active.sum()`` is their number.
         """
         check_number("threshold", threshold, "[0, inf)")
-        means = self.transform(X)
+        means = self.transform(X, y)
         if len(means) < 2:
             raise ValueError(f"X must hold at least two images, got {len(means)}")
         active: npt.NDArray[np.bool_] = means.var(0, dtype=np.float64) > threshold

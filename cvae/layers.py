@@ -1,6 +1,7 @@
 """The layers that models are assembled from."""
 
 from cvae.nn.base import LayerBase
+from cvae.nn.condition import Condition
 from cvae.nn.conv2d import Conv2D
 from cvae.nn.conv_transpose2d import ConvTranspose2D
 from cvae.nn.flatten import Flatten
@@ -14,6 +15,7 @@ from cvae.nn.upsample2d import Upsample2D
 __all__ = [
     "BatchNorm1D",
     "BatchNorm2D",
+    "Condition",
     "Conv2D",
     "ConvTranspose2D",
     "Flatten",

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from cvae import assembly
 from cvae.architectures import architectures_of
 from cvae.by_hand import ByHand
+from cvae.conditions import Classes, Labels
 from cvae.core import Array, ImageShape
 from cvae.data.images import resolve_image_shape
 from cvae.likelihoods import Likelihood
@@ -22,7 +23,7 @@ from cvae.objectives import Objective
 from cvae.optim.base import OptimizerBase
 from cvae.parsing import check_size, made
 from cvae.summary import Summary
-from cvae.training import Callback, train
+from cvae.training import Callback, Labelled, train
 
 
 class VAE(ByHand):
@@ -56,6 +57,11 @@ class VAE(ByHand):
         Size of the latent code.
     image_shape : (rows, cols) or (rows, cols, channels), optional
         Needed only where images come as rows (n, features), as in scikit-learn's pipelines, or to make layers at once.
+    condition : {"classes", "values"}, optional
+        Train a conditional model, of p(x | y), to which `fit` and all that encodes or decodes are given labels y:
+        "classes", ints or strings say, those that there are in the first `fit`; or "values", a number or a vector of
+        them for each image, used as given, so best scaled to about unit size. Encoder and decoder read them in their
+        `cvae.layers.Condition` layers; one is added where there is none.
     optimizer : str, dict, optimizer or None
         For example "Adam(lr=0.001)"; each layer without an optimizer gets its own copy. See `cvae.optimizers`.
     binarize : None, "dynamic", "fixed" or float
@@ -81,6 +87,8 @@ class VAE(ByHand):
     history_ : dict of lists
         One entry per epoch: loss and the objective's terms (nats per image), seconds, images_per_second and, with
         validation data, val_loss, val_reconstruction and val_kl.
+    classes_ : array
+        The sorted classes of a model with condition="classes", from its first `fit` on.
 
     Raises
     ------
@@ -106,6 +114,7 @@ class VAE(ByHand):
         T: int = 32,
         *,
         image_shape: Sequence[int] | None = None,
+        condition: str | None = None,
         optimizer: str | dict[str, Any] | OptimizerBase | None = "Adam(lr=0.001)",
         binarize: float | str | None = None,
         n_epochs: int = 20,
@@ -117,7 +126,7 @@ class VAE(ByHand):
     ) -> None:
         self.encoder, self.decoder = encoder, decoder
         self.likelihood, self.objective = likelihood, objective
-        self.T, self.image_shape = T, image_shape
+        self.T, self.image_shape, self.condition = T, image_shape, condition
         self.optimizer, self.binarize = optimizer, binarize
         self.n_epochs, self.batchsize = n_epochs, batchsize
         self.dtype, self.n_threads, self.random_state = dtype, n_threads, random_state
@@ -149,6 +158,14 @@ class VAE(ByHand):
         objective: Objective = made(self.objective, Objective, "objective")
         return objective
 
+    @property
+    def classes_(self) -> Array:
+        """The sorted classes that labels are out of, shape (n_classes,), learnt by the first `fit`."""
+        kind = self._label_kind
+        if not isinstance(kind, Classes):
+            raise AttributeError(f"this {type(self).__name__} has no classes: it needs condition='classes' and fit")
+        return kind.classes
+
     def fit(
         self,
         X: npt.ArrayLike,
@@ -167,11 +184,13 @@ class VAE(ByHand):
         X : array, shape (n, rows, cols, channels), (n, rows, cols), or (n, features) with `image_shape`
             Images in the range of the likelihood; uint8 means 0..255 and is scaled to [0, 1] batch by batch. Store
             black and white as bool: 0 and 1 in uint8 would mean 0 and 1/255.
-        y : ignored
+        y : array, shape (n,), or (n, d) for values
+            The labels of a conditional model, learnt from those of the first call: later ones must be out of the same
+            classes, or of as many values. Other models ignore them.
         n_epochs, batchsize, verbose : optional
             Override those of the constructor.
         validation_data : array, or tuple that starts with one, optional
-            Images whose loss is computed after each epoch.
+            Images whose loss is computed after each epoch. For a conditional model (images, labels).
         callbacks : sequence of callables
             Called after each epoch as ``callback(vae, epoch, entry)``, with the epoch number, counted from 1, and its
             history entry; if one returns True, training ends. Arguments, layers, optimizers and the number of threads
@@ -184,7 +203,7 @@ class VAE(ByHand):
         Raises
         ------
         TypeError, ValueError
-            If an argument is invalid, or the images differ in shape from earlier ones.
+            If an argument is invalid, or the images differ in shape from earlier ones, or a label is a new one.
         FloatingPointError
             If the loss is no longer finite; the parameters from before that batch are kept.
         KeyboardInterrupt
@@ -196,14 +215,16 @@ class VAE(ByHand):
         if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
             raise TypeError(f"callbacks must be a sequence of callables, got {callbacks!r}")
         images = self._as_images(X)
+        labels = self._as_labels(self._if_conditional(y), len(images))
         validation = None
         if validation_data is not None:
-            first = next(iter(validation_data), ()) if isinstance(validation_data, tuple) else validation_data
-            validation = self._as_images(first, "validation_data", images.shape[1:])
-        self._prepare(images, min(batchsize, len(images)), training=True)
+            validation = self._as_validation(validation_data, images.shape[1:], labels)
+        self._prepare(images, labels, min(batchsize, len(images)), training=True)
+        self._mixture = None
         train(
             self,
             images,
+            labels,
             n_epochs=n_epochs,
             batchsize=batchsize,
             verbose=bool(self.verbose if verbose is None else verbose),
@@ -212,13 +233,20 @@ class VAE(ByHand):
         )
         return self
 
+    def _as_validation(self, data: Any, image_shape: Sequence[int], labels: Labels | None) -> Labelled:
+        """Return validation images and, for a conditional model, labels out of those of the training images."""
+        first, y = (*data, None, None)[:2] if isinstance(data, tuple) else (data, None)
+        images = self._as_images(() if first is None else first, "validation_data", image_shape)
+        kind = None if labels is None else labels.kind
+        return images, self._as_labels(self._if_conditional(y), len(images), "the labels of validation_data", kind)
+
     def partial_fit(self, X: npt.ArrayLike, y: Any = None) -> Self:
-        """Train silently for one pass over the images and return self."""
-        return self.fit(X, n_epochs=1, verbose=False)
+        """Train silently for one pass over the images and return self; the first one must know all classes of y."""
+        return self.fit(X, y, n_epochs=1, verbose=False)
 
     def fit_transform(self, X: npt.ArrayLike, y: Any = None, **fit_params: Any) -> Array:
         """Fit the model with the keyword arguments of `fit` and return `transform` of the same images."""
-        return self.fit(X, **fit_params).transform(X)
+        return self.fit(X, y, **fit_params).transform(X, self._if_conditional(y))
 
     def summary(self, image_shape: Sequence[int] | None = None) -> Summary:
         """Return the layers with their output shapes, parameters and multiplications; printing it shows a table.
@@ -247,8 +275,10 @@ class VAE(ByHand):
             raise ValueError("summary needs image_shape, (rows, cols) or (rows, cols, channels), before the first fit")
         if known is not None and given != known:
             raise ValueError(f"image_shape must be that of the model, {known}, got {given}")
-        encoder = self.encoder_ or self._make_encoder(given)
-        decoder = self.decoder_ or self._make_decoder(given, self._likelihood)
+        if self.condition is not None and self._label_kind is None:
+            raise ValueError("summary of a conditional model needs its labels, known from the first fit on")
+        encoder = self.encoder_ or self._new_encoder(given)
+        decoder = self.decoder_ or self._new_decoder(given, self._likelihood)
         encoder, decoder = assembly.initialized_copies(encoder, decoder, self._likelihood, given, self.T)
         return Summary.of(encoder, decoder, given, self.T)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from cvae._kernels import latent, losses
+from cvae._kernels import elementwise, latent, losses
 from cvae._kernels.program import Program
 from cvae.engine.batch import Array, Batch
 from cvae.engine.network import Network
@@ -37,6 +37,8 @@ class Passes:
     image_shape : (rows, cols, channels)
     training : bool
         Whether to allocate memory for gradients, and for as many codes per image as the objective draws.
+    n_labels : int
+        Numbers of a label; 0 for a model without condition.
 
     Attributes
     ----------
@@ -44,6 +46,8 @@ class Passes:
         To be filled before each pass that encodes.
     noise : array, shape (batchsize * codes, T)
         To be filled with standard normal numbers before each pass that draws codes.
+    labels : array, shape (batchsize, n_labels)
+        To be filled beside `images`.
     """
 
     def __init__(
@@ -56,14 +60,17 @@ class Passes:
         image_shape: tuple[int, int, int],
         *,
         training: bool,
+        n_labels: int = 0,
     ) -> None:
         self.layers, self._depth = [*encoder.values(), *decoder.values()], len(encoder)
         self._likelihood, self._objective = likelihood, objective
         self.batchsize, self.codes = batchsize, objective.codes if training else 1
         self.images = empty((batchsize, *image_shape), self.layers[0].dtype)
-        self._encoder = Network([*encoder.values()], self.images.shape, training=training)
+        rows = batchsize * self.codes
+        self.labels, self._row_labels = (empty((n, n_labels), self.images.dtype) for n in (batchsize, rows))
+        self._encoder = Network([*encoder.values()], self.images.shape, training=training, labels=self.labels)
         self.T = self._encoder.output.shape[1] // 2
-        self._decoder = Network([*decoder.values()], (batchsize * self.codes, self.T), training=training)
+        self._decoder = Network([*decoder.values()], (rows, self.T), training=training, labels=self._row_labels)
         self._batch = Batch.allocate(self._encoder, self._decoder, self.images, len(objective.terms))
         self.noise = self._batch.noise
         pixels, outputs = self.images[0].size, self._batch.outputs
@@ -92,10 +99,15 @@ class Passes:
         self._run(self._record_encode, n, n_threads=1 if n == 1 else None)
         return self._batch.code[:n, : self.T], self._batch.code[:n, self.T :]
 
-    def decode(self, z: Array) -> Array:
-        """Return the mean images (n, rows * cols * channels) of codes z (n, T), valid until the next pass."""
+    def decode(self, z: Array, labels: Array | None = None) -> Array:
+        """Return the mean images (n, rows * cols * channels) of codes z (n, T), valid until the next pass.
+
+        A conditional model needs the codes' labels, (n, n_labels).
+        """
         n = len(z)
         self._batch.z[:n] = z
+        if labels is not None:
+            self._row_labels[:n] = labels
         self._run(self._record_decode, n, n_threads=1 if n == 1 else None)
         return self._means[:n]
 
@@ -265,6 +277,10 @@ class Passes:
 
     def _record_codes(self, program: Program, batch: Batch) -> None:
         latent.sample(program, batch.z, batch.deviation, batch.mean, batch.log_var, batch.code, batch.noise)
+        if self.labels.size:
+            n, rows = len(batch.mean), len(batch.z)
+            images = np.arange(rows, dtype=np.intp) // (rows // n)  # of the codes
+            elementwise.gather(program, self._row_labels[:rows], self.labels[:n], images)
         self._decoder.record_forward(program, batch.z)
 
     def _record_terms(self, program: Program, n: int) -> None:

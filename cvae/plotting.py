@@ -120,6 +120,38 @@ def samples(images: npt.ArrayLike, path: str | os.PathLike[str], title: str = "S
     _save_grid(_enlarge(pixels, max(1, cell_width // cols)), columns, gap, path, title)
 
 
+def class_samples(
+    images: npt.ArrayLike, classes: Sequence[Any], path: str | os.PathLike[str], title: str = "Samples of each class"
+) -> None:
+    """Draw images in a grid with a row for each class.
+
+    Parameters
+    ----------
+    images : array_like, shape (classes, n, rows, cols[, channels])
+        Each as in `reconstructions`; for example ``[vae.sample(10, random_state=0, y=label) for label in classes]``,
+        where the images of a column are decoded from the same code.
+    classes : sequence
+        Labels of the rows.
+    path, title
+        As in `reconstructions`.
+
+    Raises
+    ------
+    ValueError, ImportError
+        As in `reconstructions`.
+    """
+    given = np.asarray(images)
+    if given.ndim not in (4, 5) or len(given) != len(classes):
+        expected = f"({len(classes)}, n, rows, cols, channels) or ({len(classes)}, n, rows, cols)"
+        raise ValueError(f"images must have the shape {expected}, got {given.shape}")
+    pixels = [_as_rgb(of_class, "images") for of_class in given]
+    n, _, cols, _ = pixels[0].shape
+    scale = max(1, round(min(84, (_WIDTH - _ROW_LABEL_WIDTH) / n) / cols))
+    between = np.full((n, 2, scale * cols, 3), 255, np.uint8)
+    parts = [part for of_class in pixels for part in (between, _enlarge(of_class, scale))]
+    _save_grid(np.concatenate(parts[1:], axis=1), n, 2, path, title, tuple(str(label)[:16] for label in classes))
+
+
 def latent(
     means: npt.ArrayLike,
     labels: npt.ArrayLike | None,
@@ -301,7 +333,7 @@ def _save_grid(
         for part, label in enumerate(row_labels):
             centre = _TITLE_HEIGHT + top + rows * (part + 0.5) / len(row_labels)
             x, y = (left - 8) / width, 1 - centre / height
-            figure.text(x, y, label, size=7, color=_TEXT, ha="right", va="center")
+            figure.text(x, y, label, size=7, color=_TEXT, ha="right", va="center", parse_math=False)
     _save(figure, path)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from cvae._kernels.program import Program
 from cvae.by_hand import ByHand
+from cvae.conditions import LabelGatherer, Labels
 from cvae.core import Array
 from cvae.data.images import Gatherer
 from cvae.data.minibatches import minibatch
@@ -22,6 +23,7 @@ from cvae.random import make_rng, standard_normal
 from cvae.runtime.threads import get_num_threads, limit_threads
 
 Callback = Callable[[Any, int, dict[str, float]], Any]
+Labelled = tuple[Array, Labels | None]  # checked images, and their labels in a conditional model
 
 
 class Interrupt:
@@ -57,11 +59,12 @@ def deferred_interrupt() -> Iterator[Interrupt]:
 def train(
     model: ByHand,
     images: Array,
+    labels: Labels | None,
     *,
     n_epochs: int,
     batchsize: int,
     verbose: bool,
-    validation: Array | None,
+    validation: Labelled | None,
     callbacks: Sequence[Callback],
 ) -> None:
     """Train `model` on checked images for `n_epochs` epochs and append them to its `history_`.
@@ -79,7 +82,7 @@ def train(
         with limit_threads(model.n_threads), deferred_interrupt() as interrupt:
             for epoch in range(first + 1, first + n_epochs + 1):
                 label = f"epoch {epoch}/{first + n_epochs}"
-                entry = _epoch(model, images, batchsize, label, verbose, validation, interrupt)
+                entry = _epoch(model, (images, labels), batchsize, label, verbose, validation, interrupt)
                 _check_parameters(model, label)
                 for name in {**model.history_, **entry}:
                     # Epochs without validation data count as NaN.
@@ -105,18 +108,19 @@ def _check_parameters(model: ByHand, label: str) -> None:
 
 def _epoch(
     model: ByHand,
-    images: Array,
+    data: Labelled,
     batchsize: int,
     label: str,
     verbose: bool,
-    validation: Array | None,
+    validation: Labelled | None,
     interrupt: Interrupt,
 ) -> dict[str, float]:
     """Make one pass over the images and return the epoch's entry of the history."""
     from tqdm import tqdm  # not at the top: it takes half as long as `import cvae`, and only training needs it
 
     model._sync()  # a callback may have assigned arguments
-    steps = _Steps(model, images, min(batchsize, len(images)))
+    images, labels = data
+    steps = _Steps(model, images, labels, min(batchsize, len(images)))
     objective = steps.objective
     start = time.perf_counter()
     sums, seen = [0.0] * len(objective.terms), 0  # over the images
@@ -147,7 +151,7 @@ def _epoch(
             "images_per_second": len(images) / seconds,
         }
         if validation is not None:
-            entry |= _validate(model, validation)
+            entry |= _validate(model, *validation)
             bar.set_postfix_str(f"loss {entry['loss']:.2f}, val_loss {entry['val_loss']:.2f}")
     return entry
 
@@ -160,19 +164,24 @@ class _Steps:
     model : VAE
     images : array
         Checked images.
+    labels : Labels or None
     batchsize : int
         Number of images in the largest batch.
     """
 
     loss = 0.0  # per image, of the last batch
 
-    def __init__(self, model: ByHand, images: Array, batchsize: int) -> None:
+    def __init__(self, model: ByHand, images: Array, labels: Labels | None, batchsize: int) -> None:
         self.objective = model._objective
         self._rng = model._rng
         self._passes = model._passes(batchsize, training=True)
         self._passes.begin_epoch()
         self._binarization, self._key = model._binarization, np.zeros(1, np.uint64)
-        self._gatherer = Gatherer(images, self._passes.images, self._record_binarization)
+        self._gatherers: list[Gatherer | LabelGatherer] = [
+            Gatherer(images, self._passes.images, self._record_binarization)
+        ]
+        if labels is not None:
+            self._gatherers.append(LabelGatherer(labels, self._passes.labels))
         # Far below the largest number, since gradients are products and overflow before the loss does.
         self._limit = math.sqrt(np.finfo(model.dtype).max)
 
@@ -184,7 +193,8 @@ class _Steps:
         n, passes = len(indices), self._passes
         rows = n * passes.codes
         self._key[0] = self._binarization.new_key(self._rng)
-        self._gatherer.load(indices)
+        for gatherer in self._gatherers:
+            gatherer.load(indices)
         passes.noise[:rows] = standard_normal(self._rng, (rows, passes.T), passes.noise.dtype)
         terms = passes.loss(n)
         self.loss = self.objective.loss(terms) / n
@@ -197,8 +207,8 @@ class _Steps:
         self._binarization.record(program, images, self._key, training=True)
 
 
-def _validate(model: ByHand, images: Array) -> dict[str, float]:
+def _validate(model: ByHand, images: Array, labels: Labels | None) -> dict[str, float]:
     """Return the validation entries of the history, always computed with the same noise."""
-    reconstruction, kl = (float(term.mean()) for term in model._elbo_terms(images, make_rng(0)))
+    reconstruction, kl = (float(term.mean()) for term in model._elbo_terms(images, labels, make_rng(0)))
     loss = model._objective.validation_loss(reconstruction, kl)
     return {"val_loss": loss, "val_reconstruction": reconstruction, "val_kl": kl}

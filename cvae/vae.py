@@ -62,6 +62,11 @@ class BernoulliVAE(VAE):
         Weight of the KL divergence, at least 0 (Higgins et al. 2017).
     image_shape : (rows, cols) or (rows, cols, channels), optional
         Needed only where images come as rows (n, features), as in scikit-learn's pipelines.
+    condition : {"classes", "values"}, optional
+        Train a conditional model, of p(x | y), to which `fit` and all that encodes or decodes are given labels y:
+        "classes", ints or strings say, those that there are in the first `fit`; or "values", a number or a vector of
+        them for each image, used as given, so best scaled to about unit size. Encoder and decoder read them in their
+        `cvae.layers.Condition` layers; one is added where there is none.
     algorithm : {"auto", "direct", "winograd"}
         Algorithm of the convolutions; see `cvae.layers.Conv2D`.
     dtype : {"float32", "float64"}
@@ -79,6 +84,8 @@ class BernoulliVAE(VAE):
     history_ : dict of lists
         One entry per epoch: loss, reconstruction, kl (nats per image), seconds, images_per_second and, with validation
         data, val_loss, val_reconstruction and val_kl.
+    classes_ : array
+        The sorted classes of a model with condition="classes", from its first `fit` on.
 
     Raises
     ------
@@ -120,6 +127,7 @@ class BernoulliVAE(VAE):
         beta: float = 1.0,
         binarize: float | str | None = None,
         image_shape: Sequence[int] | None = None,
+        condition: str | None = None,
         algorithm: str = "auto",
         dtype: npt.DTypeLike = "float32",
         n_threads: int | None = None,
@@ -135,7 +143,8 @@ class BernoulliVAE(VAE):
         self.enc_conv2_kernel_shape, self.enc_pool2_kernel_shape = enc_conv2_kernel_shape, enc_pool2_kernel_shape
         self.optimizer, self.init = optimizer, init
         self.n_epochs, self.batchsize, self.beta = n_epochs, batchsize, beta
-        self.binarize, self.image_shape, self.algorithm = binarize, image_shape, algorithm
+        self.binarize, self.image_shape, self.condition = binarize, image_shape, condition
+        self.algorithm = algorithm
         self.dtype, self.n_threads, self.random_state = dtype, n_threads, random_state
         self.verbose = verbose
         self._start()

@@ -174,6 +174,19 @@ def add(a, b, relu=False):
     return np.maximum(a + b, 0) if relu else a + b
 
 
+# ------------------------------------------------------------------- labels
+
+
+def condition_forward(X, labels):
+    """Return X (N, pixels, C) with labels (N, L) as L more channels."""
+    return np.concatenate([X, np.broadcast_to(labels[:, np.newaxis], (*X.shape[:2], labels.shape[1]))], axis=2)
+
+
+def condition_backward(dY, n_labels):
+    """Return dX (N, pixels, C) from dY (N, pixels, C + n_labels)."""
+    return dY[..., :-n_labels]
+
+
 # ------------------------------------------------------------------ pooling
 
 

@@ -162,6 +162,15 @@ KERNEL(void, normalize_backward,
 /* running = momentum * running + (1 - momentum) * batch. */
 KERNEL(void, running_average, (void *running, const void *batch, double momentum, ptrdiff_t count))
 
+/* ---- Labels beside the channels of every pixel (condition.h) */
+
+/* One example of y (N, pixels, C + L) from x (N, pixels, C) and labels (N, L). */
+KERNEL(void, condition_forward,
+       (void *y, const void *x, const void *labels, ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t n_labels,
+        ptrdiff_t example))
+KERNEL(void, condition_backward,
+       (void *dx, const void *dy, ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t n_labels, ptrdiff_t example))
+
 /* ---- Elements first <= i < last, or `count` elements, of flat arrays (elementwise.h) */
 
 KERNEL(void, relu_backward, (void *dz, const void *dy, const void *y, ptrdiff_t first, ptrdiff_t last))

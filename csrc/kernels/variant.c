@@ -4,6 +4,7 @@
 #include "bounds.h"
 #include "bias.h"
 #include "column_sums.h"
+#include "condition.h"
 #include "conv2d.h"
 #include "conv_pool.h"
 #include "dense.h"

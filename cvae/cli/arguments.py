@@ -86,6 +86,7 @@ _SETTINGS = {
     "batchsize": _Setting("--batchsize", "N", _COUNT, "images per batch"),
     "beta": _Setting("--beta", "X", float, "weight of the KL divergence"),
     "image_shape": _Setting("--image-shape", "RxC[xCH]", _ints, "shape of the images"),
+    "condition": _Setting("--condition", "KIND", str, "train a model of images given their labels: classes or values"),
     "algorithm": _Setting("--algorithm", "NAME", str, "convolution algorithm: auto, direct or winograd"),
     "dtype": _Setting("--dtype", "TYPE", str, "float32 or float64"),
     "random_state": _Setting("--seed", "N", _SEED, f"seed of the random numbers (default: {DEFAULT_SEED})"),
@@ -172,6 +173,9 @@ def make_parser() -> argparse.ArgumentParser:
     _add_model(sample)
     _add_output(sample, "PICTURE", "picture to write, .png")
     sample.add_argument("-n", type=_COUNT, metavar="N", default=64, help="default: %(default)s")
+    sample.add_argument(
+        "--label", metavar="LABEL", help="of a conditional model: a class (default: all), or values joined by commas"
+    )
     sample.add_argument("--seed", type=_SEED, metavar="N", help="seed of the random numbers (default: none)")
 
     reconstruct = command("reconstruct", "draw the first test images above their reconstructions")

@@ -112,7 +112,7 @@ def _draw_demo(
     latent: Path,
     history: Path,
 ) -> None:
-    images, which = _evaluation_images(dataset)
+    images, _, which = _evaluation_data(vae, dataset)
     first = images[:40]
     title = f"Reconstructions of {which}"
     plotting.reconstructions(first, vae.reconstruct(first), reconstructions, title)
@@ -158,11 +158,15 @@ def _train_and_save(
 ) -> dict[str, str]:
     """Train, write the model and its history, also after Ctrl-C, and return the results to print."""
     n_before = _n_epochs(vae)
+    labels, validation = _labels_for(vae, dataset.labels, dataset), None
+    if dataset.test_images is not None:
+        validation = dataset.test_images, _labels_for(vae, dataset.test_labels, dataset)
     is_terminal = sys.stderr.isatty()  # show a progress bar there, elsewhere log a line per epoch
     try:
         vae.fit(
             dataset.images,
-            validation_data=dataset.test_images,
+            labels,
+            validation_data=validation,
             verbose=is_terminal and not quiet,
             callbacks=() if is_terminal or quiet else (_log_epoch,),
         )
@@ -217,52 +221,80 @@ def _n_epochs(vae: cvae.VAE) -> int:
 
 def _evaluate(args: argparse.Namespace) -> None:
     vae, dataset = _load(args)
-    images, which = _evaluation_images(dataset)
-    reconstruction, kl = vae.elbo_terms(images)
+    images, labels, which = _evaluation_data(vae, dataset)
+    reconstruction, kl = vae.elbo_terms(images, y=labels)
     results = {
         "elbo": float(-(reconstruction + kl).mean()),
         "reconstruction": float(reconstruction.mean()),
         "kl": float(kl.mean()),
     }
     if args.log_likelihood is not None:
-        estimate = vae.log_likelihood(images, n_samples=args.log_likelihood)
+        estimate = vae.log_likelihood(images, n_samples=args.log_likelihood, y=labels)
         results["log_likelihood"] = float(estimate.mean())
     if args.json:
         print(json.dumps({"data": args.data, "images": len(images), **results, "unit": _NATS}))
         return
-    labels = {
+    names = {
         "elbo": "ELBO",
         "reconstruction": "reconstruction loss",
         "kl": "KL divergence",
         "log_likelihood": f"log-likelihood ({args.log_likelihood} samples)",
     }
-    lines = {labels[name]: f"{value:.2f} {_NATS}" for name, value in results.items()}
+    lines = {names[name]: f"{value:.2f} {_NATS}" for name, value in results.items()}
     _print_table({"data": f"{len(images):,} {which}", **lines})
 
 
 def _sample(args: argparse.Namespace) -> None:
     _check_output(args.output, (args.model,), picture=True)
     _set_threads(args)
-    images = cvae.load(args.model).sample(args.n, random_state=args.seed)
-    plotting.samples(np.clip(images, 0, 1), args.output, f"Samples of {Path(args.model).name}")
+    vae, title = cvae.load(args.model), f"Samples of {Path(args.model).name}"
+    if vae.condition == "classes" and args.label is None:
+        # A row for each class, the same codes in all rows.
+        seed = args.seed if args.seed is not None else np.random.SeedSequence().entropy
+        n = max(1, args.n // len(vae.classes_))
+        images = np.stack([vae.sample(n, random_state=seed, y=label) for label in vae.classes_])
+        plotting.class_samples(np.clip(images, 0, 1), vae.classes_.tolist(), args.output, title)
+    else:
+        images = vae.sample(args.n, random_state=args.seed, y=_label(vae, args.label))
+        plotting.samples(np.clip(images, 0, 1), args.output, title)
     _print_written(args.output)
+
+
+def _label(vae: cvae.VAE, text: str | None) -> Any:
+    """Return the label that --label names, None for a model without condition."""
+    if vae.condition is None:
+        if text is not None:
+            raise ValueError(f"--label must be left out for a model without condition, got {text!r}")
+        return None
+    if text is None:
+        raise ValueError("--label must be given for a model with values as labels")
+    if vae.condition == "classes":
+        known = {str(label): label for label in vae.classes_.tolist()}
+        if text not in known:
+            raise ValueError(f"--label must be one of {', '.join(known)}, got {text!r}")
+        return known[text]
+    try:
+        return [float(value) for value in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--label must be numbers joined by commas, got {text!r}") from None
 
 
 def _reconstruct(args: argparse.Namespace) -> None:
     _check_output(args.output, (args.model, args.data), picture=True)
     vae, dataset = _load(args)
-    images, which = _evaluation_images(dataset)
+    images, labels, which = _evaluation_data(vae, dataset)
     images = images[: args.n]
+    means = vae.reconstruct(images, None if labels is None else labels[: args.n])
     title = f"Reconstructions of {which}"
     # Means of likelihoods of real pixels may leave the range of a picture.
-    plotting.reconstructions(images, np.clip(vae.reconstruct(images), 0, 1), args.output, title)
+    plotting.reconstructions(images, np.clip(means, 0, 1), args.output, title)
     _print_written(args.output)
 
 
 def _encode(args: argparse.Namespace) -> None:
     _check_output(args.output, (args.model, args.data))
     vae, dataset = _load(args)
-    means = vae.transform(dataset.images)
+    means = vae.transform(dataset.images, _labels_for(vae, dataset.labels, dataset))
     with replaced_file(args.output) as file:
         np.save(file, means)
     _print_written(args.output)
@@ -309,12 +341,21 @@ def _load(args: argparse.Namespace) -> tuple[cvae.VAE, Dataset]:
     return vae, cvae.datasets.load(args.data, image_shape=vae._require_fitted())
 
 
-def _evaluation_images(dataset: Dataset) -> tuple[np.ndarray, str]:
-    """Return the test images if there are any, otherwise all images, and their description."""
+def _evaluation_data(vae: cvae.VAE, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """Return the test images if there are any, otherwise all images, the labels if needed, and a description."""
     name = Path(dataset.name).name
     if dataset.test_images is not None:
-        return dataset.test_images, f"test images of {name}"
-    return dataset.images, f"images of {name}"
+        return dataset.test_images, _labels_for(vae, dataset.test_labels, dataset), f"test images of {name}"
+    return dataset.images, _labels_for(vae, dataset.labels, dataset), f"images of {name}"
+
+
+def _labels_for(vae: cvae.VAE, labels: np.ndarray | None, dataset: Dataset) -> np.ndarray | None:
+    """Return labels if the model is conditional, otherwise None."""
+    if vae.condition is None:
+        return None
+    if labels is None:
+        raise ValueError(f"{dataset.name} must hold labels of all images for a conditional model, got none")
+    return labels
 
 
 def _set_threads(args: argparse.Namespace) -> None:

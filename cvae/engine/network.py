@@ -66,6 +66,8 @@ class Network:
         Of the largest batch.
     training : bool
         Whether to allocate memory for gradients.
+    labels : array, shape (in_shape[0], L), optional
+        What layers that read labels read.
 
     Attributes
     ----------
@@ -79,7 +81,11 @@ class Network:
         If a layer does not fit the shape of its input, or mixes the examples.
     """
 
-    def __init__(self, layers: Sequence[Layer], in_shape: Shape, *, training: bool) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], in_shape: Shape, *, training: bool, labels: Array | None = None
+    ) -> None:
+        if labels is not None:
+            layers = [layer.reading(labels) for layer in layers]
         self._training = training
         self._nodes: list[Node] = []
         shape = in_shape

@@ -11,19 +11,21 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from cvae import assembly
+from cvae import assembly, conditions
 from cvae.core import Core
 from cvae.io import serialization
+from cvae.mixture import Mixture
 from cvae.nn.base import LayerBase
 from cvae.nn.initializers import OptimizerInitializer
 from cvae.optim.base import OptimizerBase
 from cvae.parsing import Parsable
+from cvae.sampling import Sampling
 
 Array = npt.NDArray[Any]
-AnyModel = TypeVar("AnyModel", bound=Core)
+AnyModel = TypeVar("AnyModel", bound=Sampling)
 
 
-def save(model: Core, path: str | os.PathLike[str]) -> None:
+def save(model: Sampling, path: str | os.PathLike[str]) -> None:
     """Write a model with parameters to a file; see `cvae.VAE.save`."""
     image_shape = model._require_fitted()
     arrays: dict[str, Array] = {}
@@ -31,6 +33,8 @@ def save(model: Core, path: str | os.PathLike[str]) -> None:
     for name, layer in _with_parameters(model).items():
         arrays |= {f"{name}/{key}": value for key, value in layer.parameters.items() if value is not None}
         optimizers[name] = _optimizer_state(layer.optimizer, f"optimizer/{name}", arrays)
+    if model._mixture is not None:
+        arrays |= {f"prior/{name}": array for name, array in model._mixture._asdict().items()}
     # Of a subclass what the class of this package, which `load` knows, makes of it.
     saved_class = next(each for each in type(model).__mro__ if each.__module__.startswith("cvae."))
     names = [*inspect.signature(saved_class).parameters]
@@ -48,6 +52,8 @@ def save(model: Core, path: str | os.PathLike[str]) -> None:
         "history": model.history_,
         **({"named": named} if named else {}),  # which files of models from lists of layers do not have
     }
+    if model._label_kind is not None:
+        description["labels"] = model._label_kind.state()
     serialization.write(path, arrays, description)
 
 
@@ -109,7 +115,10 @@ def load(classes: Mapping[str, type[AnyModel]], path: str | os.PathLike[str]) ->
         for name, hyperparameters in description["layers"].items():
             layers[name].set_params({"hyperparameters": _with_tuples(hyperparameters)})
         rows, cols, channels = description["image_shape"]
-        model._initialize((rows, cols, channels))
+        kind = None if model.condition is None else conditions.restored(model.condition, description["labels"])
+        model._initialize((rows, cols, channels), kind)
+        if "prior/weights" in arrays:
+            model._mixture = Mixture(*(arrays[f"prior/{name}"] for name in Mixture._fields))
         for name, layer in _with_parameters(model).items():
             layer.set_params({"parameters": {key: arrays[f"{name}/{key}"] for key in layer.parameters}})
             layer.optimizer = _restored_optimizer(description["optimizers"][name], f"optimizer/{name}", arrays)

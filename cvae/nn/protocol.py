@@ -43,6 +43,8 @@ class Layer(Optimized, ABC):
         Whether the backward pass allows `dx` and `x` to be the same memory.
     is_view : bool
         Whether the output is a reshaped view of the input, for which nothing is recorded.
+    reads_labels : bool
+        Whether the output depends on the labels of a conditional model; see `reading`.
     """
 
     trainable: bool
@@ -50,6 +52,7 @@ class Layer(Optimized, ABC):
     needs_output = True
     overwrites_input = False
     is_view = False
+    reads_labels = False
 
     @abstractmethod
     def output_shape(self, in_shape: Shape) -> Shape:
@@ -122,6 +125,16 @@ class Layer(Optimized, ABC):
     def fuse(self, above: Layer, in_shape: Shape) -> Layer | None:
         """Return a layer that does the work of this one and the next one, `above`, faster, or None."""
         return None
+
+    def expect_labels(self, n_labels: int) -> None:
+        """Prepare a layer that reads labels for those of `n_labels` numbers, or raise ValueError."""
+
+    def reading(self, labels: Array) -> Self:
+        """Return a layer with the same state that reads labels (n, L) from this array when its programs run.
+
+        Row i belongs to example i of the batch; there may be more rows. Most layers read none.
+        """
+        return self
 
     def without_activation(self) -> Self | None:
         """Return a layer with the same state that stops before the activation, or None if there is no such form."""

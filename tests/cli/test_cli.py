@@ -78,6 +78,7 @@ def folder(tmp_path_factory):
     np.savez(folder / "data.npz", x_train=IMAGES[:32], x_test=IMAGES[32:])
     np.save(folder / "grey.npy", IMAGES[:32])
     np.save(folder / "flat.npy", IMAGES.reshape(48, -1))
+    np.savez(folder / "flat.npz", x=IMAGES.reshape(48, -1), y=np.arange(48) % 3)
     np.save(folder / "rgb.npy", RNG.random((8, 12, 10, 3)))
     np.save(folder / "large.npy", RNG.random((8, 12, 10)) * 255)
     (folder / "damaged.safetensors").write_bytes(b"no model")
@@ -125,6 +126,7 @@ def test_history_has_a_row_for_each_epoch(folder, vae):
 
 SETTINGS = {  # by argument of the constructor: the text on the command line, the expected value
     "T": ("2", 2),
+    "condition": ("classes", "classes"),
     "latent_dim": ("5", 5),
     "enc_conv1_pad": ("1x2", [1, 2]),
     "enc_conv2_pad": ("same", "same"),
@@ -160,7 +162,7 @@ def flag(name):
 def test_settings_reach_the_model(folder, tmp_path):
     arguments = [word for name, (text, _) in SETTINGS.items() for word in (flag(name), text)]
     arguments += ["--quiet", "--threads", "2"]
-    _, err = run("train", folder / "flat.npy", "-o", "m", *arguments, cwd=tmp_path)
+    _, err = run("train", folder / "flat.npz", "-o", "m", *arguments, cwd=tmp_path)
     assert err == ""
     vae = cvae.load(tmp_path / "m")
     assert str(vae.optimizer).startswith("SGD(lr=0.001, momentum=0.5")
@@ -271,6 +273,71 @@ def test_encode_writes_the_means_of_all_images(folder, vae, tmp_path):
     means = np.load(tmp_path / "codes")
     assert means.shape == (32, 3)
     np.testing.assert_array_equal(means, vae.transform(IMAGES[:32]))
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """A folder with labelled data, and models conditional on the classes and on the labels as values."""
+    folder = tmp_path_factory.mktemp("labelled")
+    labels = np.array([2, 0, 5, 5] * 12)
+    np.savez(folder / "data.npz", x_train=IMAGES[:32], y_train=labels[:32], x_test=IMAGES[32:], y_test=labels[32:])
+    np.savez(folder / "half.npz", x_train=IMAGES[:32], y_train=labels[:32], x_test=IMAGES[32:])
+    np.save(folder / "bare.npy", IMAGES)
+    for kind in ("classes", "values"):
+        run("train", "data.npz", "-o", kind, "--condition", kind, "--epochs", "1", "--T", "3", *SMALL, cwd=folder)
+    return folder
+
+
+def test_conditional_models_take_the_labels_of_the_data(labelled, tmp_path):
+    labels = np.array([2, 0, 5, 5] * 12)
+    for kind in ("classes", "values"):
+        vae = cvae.load(labelled / kind)
+        assert vae.condition == kind
+        assert len(vae.history_["val_loss"]) == 1
+        out, _ = run("evaluate", kind, "data.npz", "--json", "--log-likelihood", "5", cwd=labelled)
+        found = json.loads(out)
+        assert found["elbo"] == pytest.approx(vae.score(IMAGES[32:], labels[32:]))
+        expected = vae.log_likelihood(IMAGES[32:], n_samples=5, y=labels[32:]).mean()
+        assert found["log_likelihood"] == pytest.approx(expected)
+        run("encode", kind, "data.npz", "-o", tmp_path / "codes.npy", cwd=labelled)
+        np.testing.assert_array_equal(np.load(tmp_path / "codes.npy"), vae.transform(IMAGES[:32], labels[:32]))
+        run("reconstruct", kind, "data.npz", "-n", "5", "-o", tmp_path / "r.png", cwd=labelled)
+
+
+def test_samples_of_all_classes_of_one_and_of_values(labelled, tmp_path):
+    pictures = {}
+    for name, model, *arguments in (
+        ("all", "classes", "-n", "12"), ("again", "classes", "-n", "12"), ("two", "classes", "--label", "2"),
+        ("five", "classes", "--label", "5"), ("low", "values", "--label", "0.5"), ("high", "values", "--label", "40"),
+    ):  # fmt: skip
+        run("sample", model, *arguments, "--seed", "1", "-o", tmp_path / f"{name}.png", cwd=labelled)
+        pictures[name] = (tmp_path / f"{name}.png").read_bytes()
+    assert pictures["all"] == pictures["again"]
+    assert len(set(pictures.values())) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "bare.npy", "--condition", "classes"), "bare.npy must hold labels of all images"),
+        (("train", "half.npz", "--condition", "classes", *SMALL), "half.npz must hold labels of all images"),
+        (("train", "data.npz", "--condition", "colour"), "condition must be 'classes', 'values' or None, got 'colour'"),
+        (("encode", "classes", "bare.npy"), "bare.npy must hold labels of all images for a conditional model"),
+        (("sample", "classes", "--label", "3"), "--label must be one of 0, 2, 5, got '3'"),
+        (("sample", "values", "--label", "a"), "--label must be numbers joined by commas, got 'a'"),
+        (("sample", "values", "--label", "1,2"), "y must be a number, or a number for each of 64"),
+        (("sample", "values"), "--label must be given for a model with values as labels"),
+    ],
+    ids=lambda value: " ".join(value[:4]) if isinstance(value, tuple) else "",
+)
+def test_labels_that_are_missing_or_wrong_are_errors(labelled, tmp_path, arguments, message):
+    assert message in refuse(*arguments, "-o", tmp_path / "out.png", cwd=labelled)
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_models_without_condition_take_no_label(folder, tmp_path):
+    arguments = ("sample", "model.safetensors", "--label", "3", "-o", tmp_path / "out.png")
+    assert "--label must be left out for a model without condition, got '3'" in refuse(*arguments, cwd=folder)
 
 
 def test_info_tells_versions_and_settings(folder):

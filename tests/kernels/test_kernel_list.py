@@ -62,6 +62,8 @@ REFERENCES = {
     "normalization_collect": oracles.normalize_backward,
     "normalize_backward": oracles.normalize_backward,
     "running_average": oracles.running_average,
+    "condition_forward": oracles.condition_forward,
+    "condition_backward": oracles.condition_backward,
     "relu_backward": oracles.relu_backward,
     "add": oracles.add,
     "set_zero": oracles.conv2d_grad_weight,

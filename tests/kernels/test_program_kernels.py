@@ -12,6 +12,7 @@ from program_checks import CONV, PAD, POOL, Guarded, assert_all_equal, logistic,
 
 from cvae._kernels import (
     bounds,
+    condition,
     conv2d,
     conv_pool,
     dense,
@@ -85,6 +86,8 @@ KERNELS = {
         [(3, 900, 20), (20,), (20,), (3, 900, 20), (3, 900, 20), (3, 20), (3, 20), (20,)],
         {"groups": 4, "epsilon": 0.1, "measured": True},
     ),
+    "condition_forward": (condition.forward, [(9, 60, 80), (9, 60, 70), (9, 10)], {}),
+    "condition_backward": (condition.backward, [(9, 60, 70), (9, 60, 80)], {"n_labels": 10}),
     "dense_forward": (dense.dense_forward, [(90, 80), (90, 100), (100, 80), (80,)], {"relu": True}),
     "dense_backward": (
         dense.dense_backward,

@@ -66,6 +66,29 @@ def test_samples_stand_in_a_square_in_order(tmp_path, images):
     assert len({top for top, _ in places}) == len({left for _, left in places}) == 3
 
 
+@pytest.mark.parametrize("images", [GREY, RGB], ids=["grey", "rgb"])
+def test_each_class_has_a_row_of_its_own(tmp_path, images):
+    classes = np.stack([images[:3], images[3:6]])
+    plotting.class_samples(classes, ["cat", "$dog"], tmp_path / "c.png")
+    picture = read(tmp_path / "c.png")
+    scales, tops, lefts = zip(*(find(picture, image) for of_class in classes for image in of_class), strict=True)
+    assert len(set(scales)) == 1
+    assert len(set(tops[:3])) == len(set(tops[3:])) == 1
+    assert tops[3] - tops[0] == 9 * scales[0] + 2
+    assert lefts[:3] == lefts[3:]
+    assert lefts[0] < lefts[1] < lefts[2]
+    assert lefts[0] > 100  # where the labels are
+    plotting.class_samples(classes, ["", ""], tmp_path / "unnamed.png")
+    assert (read(tmp_path / "unnamed.png")[40:, : lefts[0] - 1] == 255).all()
+    assert (picture[40:, : lefts[0] - 1] < 255).any()
+
+
+def test_rows_and_classes_must_be_as_many(tmp_path):
+    for images in (np.zeros((2, 3, 9, 8)), np.zeros((3, 9, 8)), np.zeros((4, 3, 9, 8, 1))):
+        with pytest.raises(ValueError, match=r"images must have the shape \(3, n, rows, cols, channels\) or"):
+            plotting.class_samples(images, [0, 1, 2], tmp_path / "c.png")
+
+
 def test_floats_and_images_without_channels_look_the_same(tmp_path):
     plotting.samples(GREY, tmp_path / "a.png")
     plotting.samples(GREY[..., 0] / 255, tmp_path / "b.png")

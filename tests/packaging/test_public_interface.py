@@ -26,8 +26,8 @@ PUBLIC = {
         "VAE", "BernoulliVAE", "NotFittedError", "datasets", "get_num_threads", "load", "minibatch", "set_num_threads",
     ],
     layers: [
-        "Conv2D", "ConvTranspose2D", "Pool2D", "Upsample2D", "Flatten", "Reshape", "FullyConnected", "BatchNorm1D",
-        "BatchNorm2D", "GroupNorm", "Residual",
+        "Condition", "Conv2D", "ConvTranspose2D", "Pool2D", "Upsample2D", "Flatten", "Reshape", "FullyConnected",
+        "BatchNorm1D", "BatchNorm2D", "GroupNorm", "Residual",
     ],
     activations: [
         "ReLU", "LeakyReLU", "GELU", "ELU", "SELU", "Sigmoid", "HardSigmoid", "Tanh", "SoftPlus", "Exponential",
@@ -42,9 +42,9 @@ PUBLIC = {
 }  # fmt: skip
 METHODS = [
     "fit", "partial_fit", "fit_transform", "encode", "transform", "decode", "inverse_transform", "reconstruct",
-    "sample", "elbo", "elbo_terms", "score_samples", "score", "log_likelihood", "active_units", "summary", "save",
-    "get_params", "set_params", "get_feature_names_out", "forward", "backward", "update", "flush_gradients",
-    "parameters", "gradients", "hyperparameters", "derived_variables",
+    "sample", "fit_prior", "interpolate", "elbo", "elbo_terms", "score_samples", "score", "log_likelihood",
+    "active_units", "summary", "save", "get_params", "set_params", "get_feature_names_out", "forward", "backward",
+    "update", "flush_gradients", "parameters", "gradients", "hyperparameters", "derived_variables", "classes_",
 ]  # fmt: skip
 
 
@@ -81,20 +81,22 @@ def test_the_model_has_no_other_public_methods_or_attributes():
 SIGNATURES = {
     "fit": "(self, X, y=None, *, n_epochs=None, batchsize=None, verbose=None, validation_data=None, callbacks=())",
     "partial_fit": "(self, X, y=None)",
-    "encode": "(self, X)",
-    "transform": "(self, X)",
-    "decode": "(self, Z)",
-    "inverse_transform": "(self, Z)",
-    "reconstruct": "(self, X)",
-    "sample": "(self, n=1, random_state=None)",
-    "elbo": "(self, X, random_state=0)",
-    "score_samples": "(self, X)",
+    "encode": "(self, X, y=None)",
+    "transform": "(self, X, y=None)",
+    "decode": "(self, Z, y=None)",
+    "inverse_transform": "(self, Z, y=None)",
+    "reconstruct": "(self, X, y=None)",
+    "sample": "(self, n=1, random_state=None, *, y=None, prior='normal', temperature=1.0)",
+    "fit_prior": "(self, X, n_components=10, *, y=None, random_state=0)",
+    "interpolate": "(self, a, b, n=10, method='linear', *, y=None)",
+    "elbo": "(self, X, random_state=0, *, y=None)",
+    "score_samples": "(self, X, y=None)",
     "score": "(self, X, y=None)",
-    "log_likelihood": "(self, X, n_samples=100, random_state=0)",
-    "active_units": "(self, X, threshold=0.01)",
+    "log_likelihood": "(self, X, n_samples=100, random_state=0, *, y=None)",
+    "active_units": "(self, X, threshold=0.01, *, y=None)",
     "summary": "(self, image_shape=None)",
     "save": "(self, path)",
-    "forward": "(self, X_train, retain_derived=True, noise=None)",
+    "forward": "(self, X_train, retain_derived=True, noise=None, y=None)",
     "backward": "(self, X_train, X_recon)",
     "update": "(self, cur_loss=None)",
     "flush_gradients": "(self)",

@@ -1,0 +1,253 @@
+"""The labels of conditional models: from what users have to the numbers that layers read, with all checks."""
+
+from __future__ import annotations
+
+import numbers
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae.data.images import Gatherer
+
+Array = npt.NDArray[Any]
+
+
+class Labels(NamedTuple):
+    """The labels of some images or codes as numbers, those of number i being ``table[rows[i]]``.
+
+    Attributes
+    ----------
+    kind : LabelKind
+        What the model learnt about labels, or will learn from these.
+    table : array, shape (any, L)
+        In the model's dtype.
+    rows : array of ints, shape (n,)
+    """
+
+    kind: LabelKind
+    table: Array
+    rows: npt.NDArray[np.intp]
+
+    def numbers(self, part: slice = slice(None)) -> Array:
+        """Return the numbers of a part of the labels, shape (any, L)."""
+        numbers: Array = self.table[self.rows[part]]
+        return numbers
+
+    def part(self, part: slice) -> Labels:
+        """Return the labels of a part of the images."""
+        return self._replace(rows=self.rows[part])
+
+
+class LabelGatherer:
+    """Writes the labels of one batch after another to the same array, as `Gatherer` does the images."""
+
+    def __init__(self, labels: Labels, out: Array) -> None:
+        self._rows, self._gatherer = labels.rows, Gatherer(labels.table, out)
+
+    def load(self, indices: npt.NDArray[np.intp]) -> None:
+        """Write the labels of the images of these indices to the start of `out`; the indices are not checked."""
+        self._gatherer.load(self._rows[indices])
+
+
+class LabelKind(ABC):
+    """What a conditional model knows about its labels, learnt from the first ones.
+
+    Attributes
+    ----------
+    n_labels : int
+        L, how many numbers a label is for the layers.
+    expected : str
+        What labels are, for error messages.
+    """
+
+    n_labels: int
+    expected: str
+
+    @classmethod
+    @abstractmethod
+    def learn(cls, y: Any, name: str) -> Self:
+        """Return what there is to learn from the labels y, which error messages call `name`."""
+
+    @abstractmethod
+    def labels(self, y: Any, n: int, dtype: npt.DTypeLike, name: str) -> Labels:
+        """Return n labels as numbers; a single label is that of all n."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Return what makes an equal object, in a form that JSON can represent."""
+
+
+class Classes(LabelKind):
+    """Labels out of a finite set: ints, strings, bools or floats; the numbers of each are 0 but for a 1 of its own.
+
+    Parameters
+    ----------
+    classes : array, shape (L,)
+        Sorted, each once.
+    """
+
+    expected = "a class label, or one for each image"
+
+    def __init__(self, classes: Array) -> None:
+        self.classes, self.n_labels = classes, len(classes)
+
+    @classmethod
+    def learn(cls, y: Any, name: str) -> Classes:
+        found = _as_classes(y, name)
+        if found.size == 0 or found.ndim == 0:
+            raise ValueError(f"{name} must hold a class label for each image, got the shape {np.shape(y)}")
+        return cls(np.unique(found))
+
+    def labels(self, y: Any, n: int, dtype: npt.DTypeLike, name: str) -> Labels:
+        wanted = _as_classes(y, name)
+        if wanted.ndim == 0:
+            wanted = np.full(n, wanted)
+        if len(wanted) != n:
+            raise ValueError(f"{name} must be one label, or one for each of {n}, got {len(wanted)} labels")
+        known = self.classes
+        if (wanted.dtype.kind == "U") != (known.dtype.kind == "U"):
+            unseen = np.unique(wanted)
+        else:
+            rows = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+            unseen = np.unique(wanted[known[rows] != wanted])
+        if unseen.size:
+            raise ValueError(f"{name} must hold labels of the first fit, {_listed(known)}, got {_listed(unseen)}")
+        return Labels(self, np.eye(len(known), dtype=dtype), rows.astype(np.intp, copy=False))
+
+    def state(self) -> dict[str, Any]:
+        return {"classes": self.classes.tolist(), "dtype": self.classes.dtype.str}
+
+
+class Values(LabelKind):
+    """Labels that are numbers themselves, or vectors of numbers.
+
+    Parameters
+    ----------
+    n_labels : int
+        Numbers of a label.
+    """
+
+    expected = "a number or a vector of numbers, or one for each image"
+
+    def __init__(self, n_labels: int) -> None:
+        self.n_labels = n_labels
+
+    @classmethod
+    def learn(cls, y: Any, name: str) -> Values:
+        found = _as_numbers(y, name)
+        if found.size == 0 or found.ndim == 0:
+            raise ValueError(f"{name} must have the shape (n,) or (n, numbers of a label), got {found.shape}")
+        return cls(1 if found.ndim == 1 else found.shape[1])
+
+    def labels(self, y: Any, n: int, dtype: npt.DTypeLike, name: str) -> Labels:
+        found, width = _as_numbers(y, name), self.n_labels
+        is_single = found.shape in ((), (width,))
+        table = found.reshape(1, -1) if is_single else found.reshape(len(found), -1)
+        if table.shape != (1 if is_single else n, width):
+            one = "a number" if width == 1 else f"{width} numbers"
+            raise ValueError(f"{name} must be {one}, or {one} for each of {n}, got the shape {found.shape}")
+        with np.errstate(over="ignore"):
+            table = np.ascontiguousarray(table, dtype)
+        if not np.isfinite(table).all():
+            raise ValueError(f"{name} must be finite in {table.dtype}, got infinite values or NaN")
+        return Labels(self, table, np.zeros(n, np.intp) if is_single else np.arange(n))
+
+    def state(self) -> dict[str, Any]:
+        return {"n_labels": self.n_labels}
+
+
+KINDS: dict[str, type[Classes | Values]] = {"classes": Classes, "values": Values}
+
+
+def check_condition(condition: Any) -> None:
+    """Raise ValueError unless this is a model's argument `condition`."""
+    if condition is not None and (not isinstance(condition, str) or condition not in KINDS):
+        raise ValueError(f"condition must be 'classes', 'values' or None, got {condition!r}")
+
+
+def as_labels(
+    condition: str | None, kind: LabelKind | None, y: Any, n: int, dtype: npt.DTypeLike, name: str
+) -> Labels | None:
+    """Return the labels y of n images or codes, or None for a model without condition.
+
+    Parameters
+    ----------
+    condition : str or None
+        The model's argument.
+    kind : LabelKind or None
+        What the model has learnt about labels; None to learn it from these.
+    y : array or label
+    n : int
+    dtype : dtype
+        The model's.
+    name : str
+        Of y, for error messages.
+
+    Raises
+    ------
+    TypeError
+        If y is of the wrong type.
+    ValueError
+        If y is missing, or given to a model without condition, or does not hold n labels such as the model knows.
+    """
+    if condition is None:
+        if y is not None:
+            raise ValueError(f"{name} must be None for a model without condition, got {type(y).__name__}")
+        return None
+    if y is None:
+        raise ValueError(f"this model is conditional: {name} must be {KINDS[condition].expected}, got None")
+    return (kind or KINDS[condition].learn(y, name)).labels(y, n, dtype, name)
+
+
+def restored(condition: str, state: dict[str, Any]) -> LabelKind:
+    """Return what `LabelKind.state` was called of, in a model with this `condition`."""
+    if condition == "classes":
+        return Classes(np.array(state["classes"], np.dtype(state["dtype"])))
+    return Values(int(state["n_labels"]))
+
+
+def _as_classes(y: Any, name: str) -> Array:
+    """Return labels as an array (n,), or () for a single one, of bool, int, float or str."""
+    labels = _as_array(y, name)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim > 1:
+        raise ValueError(f"{name} must be a label or have the shape (n,), got {labels.shape}")
+    if labels.dtype.kind not in "buifU":
+        raise TypeError(f"{name} must hold ints, strings, bools or floats as labels, got dtype {labels.dtype}")
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise ValueError(f"{name} must hold labels, got infinite values or NaN")
+    return labels
+
+
+def _as_numbers(y: Any, name: str) -> Array:
+    """Return values as an array (n,), (n, L), or () for a single one."""
+    values = _as_array(y, name)
+    if values.dtype.kind not in "buif":
+        raise TypeError(f"{name} must hold real numbers, got dtype {values.dtype}")
+    if values.ndim > 2:
+        raise ValueError(f"{name} must have the shape (n,) or (n, numbers of a label), got {values.shape}")
+    return values
+
+
+def _as_array(y: Any, name: str) -> Array:
+    """Return an array of y, of bool, int, float or str where objects are all of one such kind."""
+    try:
+        array = np.asarray(y)
+    except ValueError as error:  # nested lists of unequal lengths
+        raise ValueError(f"{name} must be an array of labels: {error}") from None
+    if array.dtype != object:
+        return array
+    values = array.ravel().tolist()
+    if not any(all(isinstance(value, kind) for value in values) for kind in (str, numbers.Real)):
+        found = sorted({type(value).__name__ for value in values})
+        raise TypeError(f"{name} must hold labels of one kind, strings or numbers, got {' and '.join(found)}")
+    return np.array(values).reshape(array.shape)
+
+
+def _listed(labels: Array) -> str:
+    """Return the first labels as text."""
+    text = ", ".join(repr(label) for label in labels[:10].tolist())
+    return text if len(labels) <= 10 else f"{text}, ... ({len(labels)} in all)"
