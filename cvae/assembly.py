@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from cvae.layers import FullyConnected, LayerBase  # which makes the names of all layers known
 from cvae.likelihoods import Likelihood
+from cvae.nn.scale import Scale
 from cvae.nn.weighted import is_identity
 from cvae.parsing import made
 
@@ -64,7 +65,7 @@ def initialize(
     MemoryError
         If there is not enough memory.
     """
-    last = decoder[next(reversed(decoder))]
+    last = list(_computing(decoder).values())[-1]
     if isinstance(last, FullyConnected) and last.n_out is None:
         last.n_out = likelihood.n_outputs(image_shape)
     check_shapes(encoder, decoder, likelihood, image_shape, T)
@@ -85,17 +86,23 @@ def check_shapes(
     code = _shape_through("encoder", encoder, (2, *image_shape))
     if code != (2, 2 * T):
         raise ValueError(f"encoder must put out a mean and a log variance for each of T={T} dimensions, got {code[1:]}")
-    output, n_outputs = _shape_through("decoder", decoder, (2, T)), likelihood.n_outputs(image_shape)
+    own = _computing(decoder)
+    output, n_outputs = _shape_through("decoder", own, (2, T)), likelihood.n_outputs(image_shape)
     if output[0] != 2 or math.prod(output[1:]) != n_outputs:
         raise ValueError(f"decoder must put out {n_outputs} numbers for {likelihood}, got the shape {output[1:]}")
     name, layer = next(reversed(encoder.items()))
     if layer.act_fn is not None and not is_identity(layer.act_fn):
         raise ValueError(f"{name} must have the activation Affine(slope=1, intercept=0), got {layer.act_fn}")
-    name, layer = next(reversed(decoder.items()))
+    name, layer = list(own.items())[-1]
     if layer.act_fn is not None and not (is_identity(layer.act_fn) or layer.act_fn == likelihood.activation):
         raise ValueError(
             f"{name} must have the activation {likelihood.activation} of the likelihood, got {layer.act_fn}"
         )
+
+
+def _computing(decoder: Layers) -> Layers:
+    """Return the decoder's layers that compute outputs from codes, without the likelihood's own."""
+    return OrderedDict((name, layer) for name, layer in decoder.items() if not isinstance(layer, Scale))
 
 
 def _shape_through(part: str, layers: Layers, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -105,7 +105,7 @@ class ByHand(Inference):
         Returns
         -------
         X_recon : array, shape (n, rows * cols * channels)
-            The mean image of each code; for Bernoulli pixels, their probabilities.
+            The mean image of each code, in the units of `decode`; for Bernoulli pixels, their probabilities.
         """
         self._sync()
         images = self._as_images(X_train)
@@ -119,7 +119,7 @@ class ByHand(Inference):
         with limit_threads(self.n_threads):
             passes = self._prepare(images, n, training=retain_derived or self._objective.codes > 1)
             drawn = standard_normal(self._rng, shape, self.dtype) if noise is None else np.array(noise, self.dtype)
-            gather(images, slice(None), passes.images[:n])
+            gather(images, slice(None), passes.images[:n], self._mapping)
             passes.noise[: len(drawn)] = drawn
             X_recon = passes.forward(n)
         if retain_derived:
@@ -139,7 +139,8 @@ class ByHand(Inference):
         Returns
         -------
         dX : array, shape (n, rows, cols, channels)
-            The gradient with respect to the encoder's input, without the part of the loss's target.
+            The gradient with respect to the encoder's input, without the part of the loss's target. The encoder's input
+            are pixels after `pixel_offset_` and `pixel_scale_`.
 
         Raises
         ------
@@ -164,7 +165,7 @@ class ByHand(Inference):
             raise ValueError("X_recon must be what the last forward returned, got other values")
         trained = [layer for layer in self._layers().values() if layer.trainable]
         with limit_threads(self.n_threads):
-            target = gather(X, slice(None), np.empty(X.shape, self.dtype))
+            target = gather(X, slice(None), np.empty(X.shape, self.dtype), self._mapping)
             passes = self._repeated(self._retained[0])
             before = [(sums, sums.copy()) for layer in trained for sums in layer.gradients.values()]
             dX = passes.backward(target)

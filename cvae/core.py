@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from cvae import assembly
 from cvae.data.images import as_images, resolve_image_shape
+from cvae.data.mapping import PixelMapping
 from cvae.estimator import Estimator, NotFittedError
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase, check_dtype
@@ -22,6 +23,7 @@ from cvae.parsing import check_size
 from cvae.passes import Passes
 from cvae.random import make_rng
 from cvae.runtime.threads import check_num_threads, limit_threads
+from cvae.scaling import check_pixels, in_given_units, learn_mapping, resolve_value_range
 from cvae.undo import undone_on_error
 
 Array = npt.NDArray[Any]
@@ -50,6 +52,7 @@ class Core(Estimator):
     n_threads: int | None
     random_state: int | np.random.Generator | np.random.RandomState | None
     verbose: bool
+    value_range: Any = None
 
     @abstractmethod
     def _make_layers(self) -> tuple[assembly.Layers, assembly.Layers]:
@@ -75,6 +78,7 @@ class Core(Estimator):
         self._check_arguments()
         OptimizerInitializer(self.optimizer)()
         likelihood, objective = self._make_likelihood(), self._make_objective()
+        value_range = resolve_value_range(self.value_range, likelihood)
         encoder, decoder = self._make_layers()
         # Nothing below fails, so a generator shared with the caller is not advanced by a failed attempt.
         self._rng = make_rng(self.random_state)
@@ -86,6 +90,8 @@ class Core(Estimator):
         self.encoder_, self.decoder_ = encoder, decoder
         self.history_: dict[str, list[float]] = {}
         self._image_shape: tuple[int, int, int] | None = None
+        self._value_range = value_range
+        self._mapping: PixelMapping | None = None
         _passes_of_models.of.pop(self, None)
         self._remember_arguments()
 
@@ -105,20 +111,43 @@ class Core(Estimator):
         parts = {"encoder": self.encoder_, "decoder": self.decoder_}
         return {f"{part}/{name}": layer for part, layers in parts.items() for name, layer in layers.items()}
 
-    def _initialize(self, image_shape: tuple[int, int, int]) -> None:
+    def _initialize(self, image_shape: tuple[int, int, int], mapping: PixelMapping) -> None:
         """Create all parameters for images of this shape unless they exist; `_prepare` undoes what an error leaves."""
         if self._image_shape is None:
             assembly.initialize(self.encoder_, self.decoder_, self._likelihood, image_shape, self.T)
-            self._image_shape = image_shape
+            self._image_shape, self._mapping = image_shape, mapping
+            self._given_likelihood = in_given_units(self._likelihood, self._value_range, mapping, image_shape)
 
-    def _prepare(self, images: Array, batchsize: int, *, training: bool) -> Passes:
+    def _prepare(self, images: Array, batchsize: int, *, training: bool, mapping: PixelMapping | None = None) -> Passes:
         """Create parameters and passes for images; after an error, of too little memory say, nothing has changed."""
         layers = self._layers().values()
         rngs = {id(rng): rng for rng in (self._rng, *(layer.rng for layer in layers)) if rng is not None}
         rows, cols, channels = images.shape[1:]
         with undone_on_error([self, *layers], rngs.values()):
-            self._initialize((rows, cols, channels))
+            self._initialize((rows, cols, channels), mapping or self._mapping_of(images))
             return self._passes(batchsize, training=training)
+
+    def _mapping_of(self, images: Array, name: str = "X") -> PixelMapping:
+        """Return the mapping of pixels to those that the likelihood sees, learnt from the model's first images."""
+        return self._mapping or learn_mapping(images, name, self._likelihood, self._value_range)
+
+    @property
+    def pixel_offset_(self) -> npt.NDArray[np.float64]:
+        """What is subtracted from the pixels of each channel, shape (channels,); then `pixel_scale_` divides them.
+
+        Zeros and ones unless the model has a `value_range`, or a likelihood that standardizes pixels. Pixels of uint8
+        images are divided by 255 before, unless there is a `value_range`.
+        """
+        self._require_fitted()
+        assert self._mapping is not None
+        return self._mapping.offset.copy()
+
+    @property
+    def pixel_scale_(self) -> npt.NDArray[np.float64]:
+        """What divides the pixels of each channel, shape (channels,), after `pixel_offset_` has been subtracted."""
+        self._require_fitted()
+        assert self._mapping is not None
+        return self._mapping.scale.copy()
 
     def _require_fitted(self) -> tuple[int, int, int]:
         """Return the image shape, or raise NotFittedError."""
@@ -128,11 +157,17 @@ class Core(Estimator):
             raise NotFittedError(f"this {name} has no parameters yet: call fit, partial_fit or forward first")
         return self._image_shape
 
-    def _as_images(self, X: npt.ArrayLike, name: str = "X", image_shape: Sequence[int] | None = None) -> Array:
+    def _as_images(
+        self,
+        X: npt.ArrayLike,
+        name: str = "X",
+        image_shape: Sequence[int] | None = None,
+        mapping: PixelMapping | None = None,
+    ) -> Array:
         """Return X checked, as a view (n, rows, cols, channels) of its own dtype; see `cvae.data.images`."""
         images = as_images(X, image_shape or self._image_shape or self.image_shape, name=name)
         with limit_threads(self.n_threads):
-            self._likelihood.check(images, name)
+            check_pixels(images, name, self._likelihood, self._value_range, mapping or self._mapping)
         return images
 
     def _passes(self, batchsize: int, *, training: bool) -> Passes:
@@ -140,10 +175,10 @@ class Core(Estimator):
         kept = _passes_of_models.of.get(self)
         if kept is None:
             kept = _passes_of_models.of[self] = {}
-        made_from = self.encoder_, self.decoder_, self._likelihood, self._objective
+        image_shape = self._require_fitted()
+        made_from = self.encoder_, self.decoder_, self._given_likelihood, self._objective
         passes = kept.get(training)
         if passes is None or passes.batchsize < batchsize or not passes.is_current(*made_from):
-            image_shape = self._require_fitted()
             passes = None
             kept.pop(training, None)  # free its memory before allocating the new one
             assembly.check_shapes(self.encoder_, self.decoder_, self._likelihood, image_shape, self.T)

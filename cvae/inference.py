@@ -29,7 +29,7 @@ class Inference(Core):
         for start in range(0, len(images), BATCH):
             part = slice(start, min(start + BATCH, len(images)))
             n = part.stop - start
-            gather(images, part, passes.images[:n])
+            gather(images, part, passes.images[:n], self._mapping)
             yield part, n, passes
 
     def encode(self, X: npt.ArrayLike) -> tuple[Array, Array]:
@@ -71,7 +71,8 @@ class Inference(Core):
         Returns
         -------
         images : array, shape (n, rows, cols, channels)
-            The likelihood's expected pixels; for Bernoulli, probabilities in [0, 1].
+            The likelihood's expected pixels, in the units of the images that the model was trained on; for Bernoulli,
+            probabilities in [0, 1], or mapped to the model's `value_range`.
 
         Raises
         ------
@@ -119,7 +120,7 @@ class Inference(Core):
         Returns
         -------
         images : array, shape (n, rows, cols, channels)
-            The likelihood's expected pixels; for Bernoulli, probabilities in [0, 1].
+            The likelihood's expected pixels, as from `decode`.
         """
         self._require_fitted()
         rng = self._sampling_rng if random_state is None else make_rng(random_state)
@@ -146,7 +147,8 @@ class Inference(Core):
         Returns
         -------
         elbo : array, shape (n,), float64
-            log p(x | z) - KL(q(z | x) || p(z)) in nats (Kingma & Welling 2014), whatever the model's `beta`.
+            log p(x | z) - KL(q(z | x) || p(z)) in nats (Kingma & Welling 2014), whatever the model's `beta`. A density
+            is that of pixels as they are given; those of uint8 images count from 0 to 1 without `value_range`.
         """
         reconstruction, kl = self.elbo_terms(X, random_state)
         return -(reconstruction + kl)
@@ -208,7 +210,7 @@ class Inference(Core):
             for first in range(0, len(images), together):
                 part = slice(first, min(first + together, len(images)))
                 n = part.stop - first
-                gather(images, part, passes.images[:n])
+                gather(images, part, passes.images[:n], self._mapping)
                 log_weights = np.empty((n, n_samples))
                 for start in range(0, n_samples, BATCH):
                     drawn = slice(start, min(start + BATCH, n_samples))

@@ -43,6 +43,12 @@ class VAE(ByHand):
         Size of the latent code.
     image_shape : (rows, cols) or (rows, cols, channels), optional
         Needed only where images come as rows (n, features), as in scikit-learn's pipelines.
+    value_range : (low, high) or "data", optional
+        Range of the pixels that is mapped to [0, 1] within the model, batch by batch; "data" means that of all pixels
+        of the first `fit`. For likelihoods of pixels in [0, 1], such as Bernoulli, all images must be in the range; for
+        Gaussian and Laplace it is only a unit. All numbers count as they are, those of uint8 too. None: pixels are in
+        [0, 1] (uint8: 0..255), or standardized within the model, as for `cvae.likelihoods.Gaussian`.
+        Outputs and densities are those of pixels as they are given. See `pixel_offset_`.
     optimizer : str, dict, optimizer or None
         For example "Adam(lr=0.001)"; each layer without an optimizer gets its own copy. See `cvae.optimizers`.
     n_epochs : int
@@ -61,6 +67,8 @@ class VAE(ByHand):
     ----------
     encoder_, decoder_ : OrderedDict
         The model's own layers by name.
+    pixel_offset_, pixel_scale_ : arrays, shape (channels,)
+        The model works with (pixel - pixel_offset_) / pixel_scale_. Set by the first images, and saved.
     history_ : dict of lists
         One entry per epoch: loss and the objective's terms (nats per image), seconds, images_per_second and, with
         validation data, val_loss, val_reconstruction and val_kl.
@@ -89,6 +97,7 @@ class VAE(ByHand):
         T: int = 32,
         *,
         image_shape: Sequence[int] | None = None,
+        value_range: Sequence[float] | str | None = None,
         optimizer: str | dict[str, Any] | OptimizerBase | None = "Adam(lr=0.001)",
         n_epochs: int = 20,
         batchsize: int = 128,
@@ -99,7 +108,7 @@ class VAE(ByHand):
     ) -> None:
         self.encoder, self.decoder = encoder, decoder
         self.likelihood, self.objective = likelihood, objective
-        self.T, self.image_shape = T, image_shape
+        self.T, self.image_shape, self.value_range = T, image_shape, value_range
         self.optimizer, self.n_epochs, self.batchsize = optimizer, n_epochs, batchsize
         self.dtype, self.n_threads, self.random_state = dtype, n_threads, random_state
         self.verbose = verbose
@@ -111,6 +120,9 @@ class VAE(ByHand):
         decoder = assembly.make_layers(self.decoder, "decoder")
         if not assembly.puts_out_images(decoder, self.T):
             decoder["Output"] = FullyConnected(None)
+        scale = self._make_likelihood().scale_layer()
+        if scale is not None:
+            decoder["Scale"] = scale
         return encoder, decoder
 
     def _make_likelihood(self) -> Likelihood:
@@ -137,8 +149,8 @@ class VAE(ByHand):
         Parameters
         ----------
         X : array, shape (n, rows, cols, channels), (n, rows, cols), or (n, features) with `image_shape`
-            Images in the range of the likelihood; uint8 means 0..255 and is scaled to [0, 1] batch by batch. Store
-            black and white as bool: 0 and 1 in uint8 would mean 0 and 1/255.
+            Images in the range of the likelihood, or of `value_range`. Without it uint8 means 0..255 and is scaled to
+            [0, 1] batch by batch. Store black and white as bool: 0 and 1 in uint8 would mean 0 and 1/255.
         y : ignored
         n_epochs, batchsize, verbose : optional
             Override those of the constructor.
@@ -168,11 +180,11 @@ class VAE(ByHand):
         if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
             raise TypeError(f"callbacks must be a sequence of callables, got {callbacks!r}")
         images = self._as_images(X)
-        validation = None
+        mapping, validation = self._mapping_of(images), None
         if validation_data is not None:
             first = next(iter(validation_data), ()) if isinstance(validation_data, tuple) else validation_data
-            validation = self._as_images(first, "validation_data", images.shape[1:])
-        self._prepare(images, min(batchsize, len(images)), training=True)
+            validation = self._as_images(first, "validation_data", images.shape[1:], mapping)
+        self._prepare(images, min(batchsize, len(images)), training=True, mapping=mapping)
         train(
             self,
             images,

@@ -170,7 +170,7 @@ class _Steps:
         self._rng = model._rng
         self._passes = model._passes(batchsize, training=True)
         self._passes.begin_epoch()
-        self._gatherer = Gatherer(images, self._passes.images)
+        self._gatherer = Gatherer(images, self._passes.images, model._mapping)
         # Far below the largest number, since gradients are products and overflow before the loss does.
         self._limit = math.sqrt(np.finfo(model.dtype).max)
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.core import Core
+from cvae.data.mapping import PixelMapping, identity
 from cvae.io import serialization
 from cvae.nn.base import LayerBase
 from cvae.nn.initializers import OptimizerInitializer
@@ -39,6 +40,7 @@ def save(model: Core, path: str | os.PathLike[str]) -> None:
         "model": saved_class.__name__,
         "arguments": arguments,
         "image_shape": image_shape,
+        "pixels": _pixels(model._mapping),
         "layers": {name: _hyperparameters(layer) for name, layer in model._layers().items()},
         "frozen": [name for name, layer in model._layers().items() if not layer.trainable],
         "optimizers": optimizers,
@@ -89,12 +91,14 @@ def load(classes: Mapping[str, type[AnyModel]], path: str | os.PathLike[str]) ->
     try:
         if description["format"] == 1:  # knew only one class
             description["model"] = "BernoulliVAE"
+        rows, cols, channels = description["image_shape"]
+        if description["format"] < 3:  # took pixels as they were
+            description["pixels"] = _pixels(identity(channels))
         model = classes[description["model"]](**_with_tuples(description["arguments"], "encoder", "decoder"))
         layers = model._layers()
         for name, hyperparameters in description["layers"].items():
             layers[name].set_params({"hyperparameters": _with_tuples(hyperparameters)})
-        rows, cols, channels = description["image_shape"]
-        model._initialize((rows, cols, channels))
+        model._initialize((rows, cols, channels), _restored_mapping(description["pixels"], channels))
         for name, layer in _with_parameters(model).items():
             layer.set_params({"parameters": {key: arrays[f"{name}/{key}"] for key in layer.parameters}})
             layer.optimizer = _restored_optimizer(description["optimizers"][name], f"optimizer/{name}", arrays)
@@ -115,6 +119,17 @@ def _hyperparameters(layer: LayerBase) -> dict[str, Any]:
 def _with_tuples(values: dict[str, Any], *lists: str) -> dict[str, Any]:
     """Return the values with JSON's lists turned back into tuples, except for those named in `lists`."""
     return {k: tuple(v) if isinstance(v, list) and k not in lists else v for k, v in values.items()}
+
+
+def _pixels(mapping: PixelMapping | None) -> dict[str, Any]:
+    assert mapping is not None
+    return {"offset": mapping.offset, "scale": mapping.scale, "divides_bytes": mapping.divides_bytes}
+
+
+def _restored_mapping(saved: dict[str, Any], channels: int) -> PixelMapping:
+    if len(saved["offset"]) != channels:
+        raise ValueError(f"pixels must have {channels} offsets, got {saved['offset']}")
+    return PixelMapping(saved["offset"], saved["scale"], divides_bytes=saved["divides_bytes"])
 
 
 def _restored_rng(state: dict[str, Any]) -> np.random.Generator:
