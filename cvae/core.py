@@ -170,6 +170,16 @@ class Core(Estimator):
             check_pixels(images, name, self._likelihood, self._value_range, mapping or self._mapping)
         return images
 
+    def _as_pictures(self, images: Array) -> Array:
+        """Return images in the units of the model's pixels from 0, black, to 1, white; means may leave that range."""
+        assert self._mapping is not None
+        low, high = self._mapping.ends
+        if low >= 0 and high <= 1:
+            low, high = 0, 1
+        unit = 255 if images.dtype == np.uint8 and self._mapping.divides_bytes else 1
+        # A set of equal pixels is black.
+        return np.clip((images / np.float64(unit) - low) / ((high - low) or 1), 0, 1)
+
     def _passes(self, batchsize: int, *, training: bool) -> Passes:
         """Return passes for batches of at least this size, cached for each Python thread."""
         kept = _passes_of_models.of.get(self)

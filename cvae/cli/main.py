@@ -252,8 +252,9 @@ def _evaluate(args: argparse.Namespace) -> None:
 def _sample(args: argparse.Namespace) -> None:
     _check_output(args.output, (args.model,), picture=True)
     _set_threads(args)
-    images = cvae.load(args.model).sample(args.n, random_state=args.seed)
-    plotting.samples(np.clip(images, 0, 1), args.output, f"Samples of {Path(args.model).name}")
+    vae = cvae.load(args.model)
+    images = vae.sample(args.n, random_state=args.seed)
+    plotting.samples(vae._as_pictures(images), args.output, f"Samples of {Path(args.model).name}")
     _print_written(args.output)
 
 
@@ -263,8 +264,8 @@ def _reconstruct(args: argparse.Namespace) -> None:
     images, which = _evaluation_images(dataset)
     images = images[: args.n]
     title = f"Reconstructions of {which}"
-    # Means of likelihoods of real pixels may leave the range of a picture.
-    plotting.reconstructions(images, np.clip(vae.reconstruct(images), 0, 1), args.output, title)
+    reconstructions = vae._as_pictures(vae.reconstruct(images))
+    plotting.reconstructions(vae._as_pictures(images), reconstructions, args.output, title)
     _print_written(args.output)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,8 @@ class PixelMapping:
     ----------
     offset, scale : arrays, shape (channels,)
         Finite; the scales are positive.
+    ends : (low, high)
+        The range of the pixels that this is meant for.
     divides_bytes : bool
         Whether the pixels of uint8 images are divided by 255 before, so that they mean 0..1.
 
@@ -34,9 +35,12 @@ class PixelMapping:
         Whether pixels stay as they are, but for bytes that are divided by 255.
     """
 
-    def __init__(self, offset: npt.ArrayLike, scale: npt.ArrayLike, *, divides_bytes: bool) -> None:
+    def __init__(
+        self, offset: npt.ArrayLike, scale: npt.ArrayLike, ends: Sequence[float], *, divides_bytes: bool
+    ) -> None:
         self.offset, self.scale = (np.array(values, np.float64) for values in (offset, scale))
-        self.divides_bytes = divides_bytes
+        low, high = map(float, ends)
+        self.ends, self.divides_bytes = (low, high), divides_bytes
         channels = self.offset.shape[0] if self.offset.ndim == 1 else 0
         if channels < 1 or self.scale.shape != (channels,):
             raise ValueError(
@@ -47,11 +51,6 @@ class PixelMapping:
         repeats = -(-_PERIOD // channels)
         self.tiled_offset, self.tiled_scale = np.tile(self.offset, repeats), np.tile(self.scale, repeats)
         self.is_identity = divides_bytes and not self.offset.any() and bool((self.scale == 1).all())
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The pixels of the first channel that are mapped to 0 and to 1."""
-        return float(self.offset[0]), float(self.offset[0] + self.scale[0])
 
     def copied(self, images: Array, out: Array) -> None:
         """Write the mapped images to `out`, float32 or float64: the plain form of what a kernel does in training."""
@@ -68,15 +67,12 @@ class PixelMapping:
 
 def identity(channels: int) -> PixelMapping:
     """Return the mapping that leaves pixels as they are, and divides bytes by 255."""
-    return PixelMapping(np.zeros(channels), np.ones(channels), divides_bytes=True)
+    return PixelMapping(np.zeros(channels), np.ones(channels), (0, 1), divides_bytes=True)
 
 
 def of_range(low: float, high: float, channels: int) -> PixelMapping:
     """Return the mapping of numbers from low to high to [0, 1]."""
-    width = high - low
-    if low + width < high:  # by rounding
-        width = math.nextafter(width, math.inf)
-    return PixelMapping(np.full(channels, low), np.full(channels, width), divides_bytes=False)
+    return PixelMapping(np.full(channels, low), np.full(channels, high - low), (low, high), divides_bytes=False)
 
 
 def of_all(images: Array, name: str) -> PixelMapping:
@@ -113,7 +109,8 @@ def standardization(images: Array, *, one_scale: bool) -> PixelMapping:
     if one_scale:
         largest = deviation.max()  # which keeps the squares of tiny deviations from vanishing
         deviation[:] = largest and largest * np.sqrt(np.square(deviation / largest).mean())
-    return PixelMapping((low + width * mean) / unit, np.where(deviation > 0, deviation, 1.0), divides_bytes=True)
+    scale, ends = np.where(deviation > 0, deviation, 1.0), (low.min() / unit, high.max() / unit)
+    return PixelMapping((low + width * mean) / unit, scale, ends, divides_bytes=True)
 
 
 def _extremes(images: Array) -> tuple[Array, Array]:

@@ -123,13 +123,13 @@ def _with_tuples(values: dict[str, Any], *lists: str) -> dict[str, Any]:
 
 def _pixels(mapping: PixelMapping | None) -> dict[str, Any]:
     assert mapping is not None
-    return {"offset": mapping.offset, "scale": mapping.scale, "divides_bytes": mapping.divides_bytes}
+    return {name: getattr(mapping, name) for name in ("offset", "scale", "ends", "divides_bytes")}
 
 
 def _restored_mapping(saved: dict[str, Any], channels: int) -> PixelMapping:
     if len(saved["offset"]) != channels:
         raise ValueError(f"pixels must have {channels} offsets, got {saved['offset']}")
-    return PixelMapping(saved["offset"], saved["scale"], divides_bytes=saved["divides_bytes"])
+    return PixelMapping(**saved)
 
 
 def _restored_rng(state: dict[str, Any]) -> np.random.Generator:
