@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from cvae.layers import FullyConnected, LayerBase  # which makes the names of all layers known
 from cvae.likelihoods import Likelihood
-from cvae.nn.scale import Scale
+from cvae.nn.appended_number import AppendedNumber
 from cvae.nn.weighted import is_identity
 from cvae.parsing import made
 
@@ -102,7 +102,7 @@ def check_shapes(
 
 def _computing(decoder: Layers) -> Layers:
     """Return the decoder's layers that compute outputs from codes, without the likelihood's own."""
-    return OrderedDict((name, layer) for name, layer in decoder.items() if not isinstance(layer, Scale))
+    return OrderedDict((name, layer) for name, layer in decoder.items() if not isinstance(layer, AppendedNumber))
 
 
 def _shape_through(part: str, layers: Layers, shape: tuple[int, ...]) -> tuple[int, ...]:

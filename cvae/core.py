@@ -52,7 +52,6 @@ class Core(Estimator):
     n_threads: int | None
     random_state: int | np.random.Generator | np.random.RandomState | None
     verbose: bool
-    value_range: Any = None
 
     @abstractmethod
     def _make_layers(self) -> tuple[assembly.Layers, assembly.Layers]:
@@ -78,7 +77,8 @@ class Core(Estimator):
         self._check_arguments()
         OptimizerInitializer(self.optimizer)()
         likelihood, objective = self._make_likelihood(), self._make_objective()
-        value_range = resolve_value_range(self.value_range, likelihood)
+        # BernoulliVAE has no such argument.
+        value_range = resolve_value_range(getattr(self, "value_range", None), likelihood)
         encoder, decoder = self._make_layers()
         # Nothing below fails, so a generator shared with the caller is not advanced by a failed attempt.
         self._rng = make_rng(self.random_state)

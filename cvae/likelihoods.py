@@ -18,7 +18,7 @@ from cvae._kernels import elementwise, losses
 from cvae._kernels.program import Program
 from cvae.data.images import check_bytes, check_finite, check_range, resolve_image_shape
 from cvae.nn.activations import ActivationBase, Identity, Sigmoid
-from cvae.nn.scale import Scale
+from cvae.nn.appended_number import AppendedNumber
 from cvae.parsing import Constant, check_number
 
 Array = npt.NDArray[Any]
@@ -57,7 +57,7 @@ class Likelihood(Constant, ABC):
     def n_outputs(self, image_shape: tuple[int, int, int]) -> int:
         """Return the number of outputs that the decoder computes for an image of shape (rows, cols, channels)."""
 
-    def scale_layer(self) -> Scale | None:
+    def scale_layer(self) -> AppendedNumber | None:
         """Return a new layer that appends to the outputs what all images share, or None if there is nothing."""
         return None
 
@@ -203,9 +203,9 @@ class _LocationScale(Likelihood):
         """Return an output for each pixel and channel, or two."""
         return math.prod(image_shape) * (2 if self.scale == "pixel" else 1)
 
-    def scale_layer(self) -> Scale | None:
+    def scale_layer(self) -> AppendedNumber | None:
         """Return a layer with the scale of all pixels if the model learns one."""
-        return Scale(averaged=self.scale == "optimal") if self.scale in ("shared", "optimal") else None
+        return AppendedNumber(averaged=self.scale == "optimal") if self.scale in ("shared", "optimal") else None
 
     def check(self, images: Array, name: str) -> None:
         """Raise ValueError unless all pixels are finite."""

@@ -75,8 +75,9 @@ def _hint(images: Array) -> str:
         check_finite(images)
     except ValueError:
         return ""
-    example = f"(0, {np.iinfo(images.dtype).max})" if images.dtype.kind == "u" else "(low, high)"
-    return f"; value_range='data' or {example} maps them to [0, 1], and likelihood=\"Gaussian('optimal')\" takes any"
+    ends = f"(0, {np.iinfo(images.dtype).max})" if images.dtype.kind == "u" else "(low, high)"
+    any_range = "likelihood=\"Gaussian('optimal')\""
+    return f"; cvae.VAE maps others with value_range='data' or {ends}, and takes any with {any_range}"
 
 
 def learn_mapping(images: Array, name: str, likelihood: Likelihood, value_range: ValueRange) -> PixelMapping:

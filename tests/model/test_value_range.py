@@ -154,9 +154,13 @@ def test_bytes_have_no_range():
 
 
 def test_errors_say_how_other_images_are_taken():
-    with pytest.raises(ValueError, match=r"got 300.0 in image 0 .*; value_range='data' or \(low, high\) maps them"):
+    with pytest.raises(
+        ValueError, match=r"got 300.0 in image 0 .*; cvae.VAE maps others with value_range='data' or \(low, high\), and"
+    ):
         model().fit(np.full((2, *IMAGE_SHAPE), 300.0))
-    with pytest.raises(ValueError, match=r"got 300 in image 0 .*; value_range='data' or \(0, 65535\) maps them"):
+    with pytest.raises(
+        ValueError, match=r"got 300 in image 0 .*; cvae.VAE maps others with value_range='data' or \(0, 65535\), and"
+    ):
         model().fit(np.full((2, *IMAGE_SHAPE), 300, np.uint16))
     with pytest.raises(ValueError, match=r"got nan in image 0 at row 0, column 0, channel 0$"):
         model().fit(np.full((2, *IMAGE_SHAPE), np.nan))

@@ -41,7 +41,7 @@ METHODS = [
     "fit", "partial_fit", "fit_transform", "encode", "transform", "decode", "inverse_transform", "reconstruct",
     "sample", "elbo", "elbo_terms", "score_samples", "score", "log_likelihood", "active_units", "save", "get_params",
     "set_params", "get_feature_names_out", "forward", "backward", "update", "flush_gradients", "parameters",
-    "gradients", "hyperparameters", "derived_variables",
+    "gradients", "hyperparameters", "derived_variables", "pixel_offset_", "pixel_scale_",
 ]  # fmt: skip
 
 

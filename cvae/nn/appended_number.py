@@ -17,7 +17,7 @@ from cvae.runtime.workspace import copy_of, zeros_like
 LEAST_SHARE = 0.01  # of a batch in the average, which thus reaches back some hundred batches
 
 
-class Scale(LayerBase):
+class AppendedNumber(LayerBase):
     """Appends one number to each row, which the optimizer learns, or which is a running average of what comes back.
 
     Models append this layer to the decoder for likelihoods that need it; it has no other use.
@@ -35,7 +35,7 @@ class Scale(LayerBase):
     Examples
     --------
     >>> import numpy as np
-    >>> Scale(averaged=True).forward(np.zeros((2, 3)))
+    >>> AppendedNumber(averaged=True).forward(np.zeros((2, 3)))
     array([[0., 0., 0., 1.],
            [0., 0., 0., 1.]], dtype=float32)
     """

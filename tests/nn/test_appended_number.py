@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cvae.nn.scale import Scale
+from cvae.nn.appended_number import AppendedNumber
 
 each_kind = pytest.mark.parametrize("averaged", [False, True])
 
@@ -12,7 +12,7 @@ each_kind = pytest.mark.parametrize("averaged", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(3, 5), (2, 4, 3, 2)], ids=str)
 def test_forward_and_backward(averaged, dtype, shape):
-    layer, X = Scale(averaged, dtype=dtype), np.random.default_rng(0).normal(size=shape)
+    layer, X = AppendedNumber(averaged, dtype=dtype), np.random.default_rng(0).normal(size=shape)
     Y = layer.forward(X)
     start = 1.0 if averaged else 0.0
     rows = X.reshape(len(X), -1).astype(dtype)
@@ -32,7 +32,7 @@ def test_forward_and_backward(averaged, dtype, shape):
 
 @each_kind
 def test_a_frozen_layer_does_not_move(averaged):
-    layer = Scale(averaged)
+    layer = AppendedNumber(averaged)
     layer.forward(np.zeros((3, 5)))
     before = layer.parameters["number"].copy()
     layer.freeze()
@@ -43,12 +43,12 @@ def test_a_frozen_layer_does_not_move(averaged):
 
 @each_kind
 def test_parameters_are_restored(averaged):
-    layer, other = Scale(averaged), Scale(averaged)
+    layer, other = AppendedNumber(averaged), AppendedNumber(averaged)
     layer.forward(np.zeros((2, 3)))
     layer.parameters["number"][:] = 0.3
     other.set_params(layer.summary())
     assert other.parameters["number"][0] == np.float32(0.3)
-    assert repr(layer) == ("Scale(averaged=True)" if averaged else "Scale()")
+    assert repr(layer) == ("AppendedNumber(averaged=True)" if averaged else "AppendedNumber()")
     with pytest.raises(ValueError, match=r"number must have the shape \(1,\), got \(2,\)"):
         layer.set_params({"parameters": {"number": [1.0, 2.0]}})
     with pytest.raises(ValueError, match=f"averaged must stay {averaged}, got {not averaged}"):
@@ -58,4 +58,4 @@ def test_parameters_are_restored(averaged):
 
 def test_averaged_is_a_bool():
     with pytest.raises(TypeError, match="averaged must be True or False, got 'yes'"):
-        Scale("yes")
+        AppendedNumber("yes")
