@@ -1,6 +1,7 @@
 # Single passes over whole arrays.  What they are divided into depends on the shapes alone.
 
 from cython cimport floating
+from libc.stdint cimport uint64_t
 from libc.string cimport memchr, memcpy
 
 from stages cimport add_stage, new_work
@@ -38,6 +39,8 @@ cdef extern from "kernels/kernels.h" nogil:
         ) noexcept nogil
         void (*unmap_pixels)(void *, const double *, const double *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*scale_bytes)(void *, const unsigned char *, ptrdiff_t) noexcept nogil
+        void (*binarize)(void *, const void *, ptrdiff_t, uint64_t, int, ptrdiff_t) noexcept nogil
+        void (*threshold)(void *, const void *, double, ptrdiff_t, ptrdiff_t) noexcept nogil
         int (*is_in_unit_range)(const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
 
 cdef const kernel_table *f32 = <const kernel_table *> import_f32()
@@ -525,6 +528,60 @@ cdef int check_gather(tuple out, tuple images, const ptrdiff_t[::1] indices) exc
         if not 0 <= indices[i] < images[0]:
             raise IndexError(f"indices must lie in 0..{images[0] - 1}, got {indices[i]}")
     return 0
+
+
+cdef struct drawn_images:
+    const kernel_table *table
+    void *out
+    const void *x
+    const uint64_t *key
+    double limit
+    ptrdiff_t m, size
+    bint by_content
+
+
+def binarize(
+    program,
+    floating[:, ::1] out not None,        # OUT (n, m), may be x
+    const floating[:, ::1] x not None,    # IN  (n, m), in [0, 1]
+    const uint64_t[::1] key not None,     # IN  (1), read by each run
+    bint by_content,
+):
+    """Draw each element black or white: out = 1 with the probability that x is, else 0.
+
+    The draws depend on the key and either on the content of the row or on its number.
+    """
+    cdef ptrdiff_t n = x.shape[0], m = x.shape[1]
+    if out.shape[0] != n or out.shape[1] != m or key.shape[0] != 1:
+        raise ValueError(
+            f"out and x must have the same shape and key 1 element, got {(<object> out).shape}, {(n, m)} and "
+            f"{key.shape[0]}"
+        )
+    cdef drawn_images *work = <drawn_images *> new_work(program, (out, x, key), sizeof(drawn_images), 0, 0)
+    work.table, work.out, work.x, work.key = f32 if floating is float else f64, &out[0, 0], &x[0, 0], &key[0]
+    work.m, work.by_content = m, by_content
+    add_stage(program, binarize_image, work, n, n * m < SMALL_EXPONENTIAL)
+
+
+cdef void binarize_image(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const drawn_images *d = <const drawn_images *> work
+    d.table.binarize(d.out, d.x, d.m, d.key[0], d.by_content, index)
+
+
+def threshold(program, floating[::1] out not None, const floating[::1] x not None, double limit):
+    """out = 1 where x is greater than the limit, else 0; out may be x."""
+    cdef ptrdiff_t size = x.shape[0]
+    if out.shape[0] != size:
+        raise ValueError(f"out and x must have the same size, got {out.shape[0]} and {size}")
+    cdef drawn_images *work = <drawn_images *> new_work(program, (out, x), sizeof(drawn_images), 0, 0)
+    work.table, work.out, work.x = f32 if floating is float else f64, &out[0], &x[0]
+    work.size, work.limit = size, limit
+    add_stage(program, threshold_range, work, ceil_div(size, RANGE), size < SMALL_WORK)
+
+
+cdef void threshold_range(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const drawn_images *d = <const drawn_images *> work
+    d.table.threshold(d.out, d.x, d.limit, index * RANGE, range_end(index, RANGE, d.size))
 
 
 cdef struct range_check:

@@ -25,9 +25,9 @@ from cvae.runtime.threads import limit_threads
 class _Forward:
     """A forward pass that `backward` may follow; `passes` is None once their outputs have been overwritten."""
 
-    def __init__(self, passes: Passes, images: Array, noise: Array, X_recon: Array) -> None:
+    def __init__(self, passes: Passes, images: Array, key: np.uint64, noise: Array, X_recon: Array) -> None:
         self.passes: Passes | None = passes
-        self.images, self.noise, self.X_recon = images, noise, X_recon
+        self.images, self.key, self.noise, self.X_recon = images, key, noise, X_recon
 
 
 class ByHand(Inference):
@@ -118,12 +118,14 @@ class ByHand(Inference):
             self._components("X")
         with limit_threads(self.n_threads):
             passes = self._prepare(images, n, training=retain_derived or self._objective.codes > 1)
+            key = self._binarization.new_key(self._rng)
             drawn = standard_normal(self._rng, shape, self.dtype) if noise is None else np.array(noise, self.dtype)
             gather(images, slice(None), passes.images[:n], self._mapping)
+            self._binarization.apply(passes.images[:n], key, training=True)
             passes.noise[: len(drawn)] = drawn
             X_recon = passes.forward(n)
         if retain_derived:
-            self._retain(passes, X_recon, drawn)
+            self._retain(passes, X_recon, key, drawn)
         return X_recon
 
     def backward(self, X_train: npt.ArrayLike, X_recon: npt.ArrayLike) -> Array:
@@ -166,6 +168,7 @@ class ByHand(Inference):
         trained = [layer for layer in self._layers().values() if layer.trainable]
         with limit_threads(self.n_threads):
             target = gather(X, slice(None), np.empty(X.shape, self.dtype), self._mapping)
+            self._binarization.apply(target, self._retained[0].key, training=True)
             passes = self._repeated(self._retained[0])
             before = [(sums, sums.copy()) for layer in trained for sums in layer.gradients.values()]
             dX = passes.backward(target)
@@ -176,12 +179,12 @@ class ByHand(Inference):
         self._derived.compute_with(lambda: self._output_gradients(target, noise))
         return dX
 
-    def _retain(self, passes: Passes, X_recon: Array, noise: Array) -> None:
+    def _retain(self, passes: Passes, X_recon: Array, key: np.uint64, noise: Array) -> None:
         """Keep what `backward` needs, and a way for the layers to compute what they retain in numpy-ml."""
         n = len(X_recon) // passes.codes
         batch = passes.batch_of(n)
         images, z = passes.images[:n].copy(), batch.z.copy()
-        self._retained.append(_Forward(passes, images, noise, X_recon.copy()))
+        self._retained.append(_Forward(passes, images, key, noise, X_recon.copy()))
         self._start_derived({"noise": noise, "t_mean": batch.mean.copy(), "t_log_var": batch.log_var.copy()})
         # Not the model itself: the layers would keep it alive.
         encoder, decoder, n_threads = self.encoder_, self.decoder_, self.n_threads

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae import assembly
+from cvae.data.binarization import Binarization
 from cvae.data.images import as_images, resolve_image_shape
 from cvae.data.mapping import PixelMapping
 from cvae.estimator import Estimator, NotFittedError
@@ -42,12 +43,15 @@ _passes_of_models = _PassesOfModels()
 class Core(Estimator):
     """Base of the models, which declare the arguments annotated here among their own and make layers from them."""
 
-    _keeps_parameters = frozenset({"n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "objective", "beta"})
+    _keeps_parameters = frozenset(
+        {"n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "objective", "beta", "binarize"}
+    )
     T: int
     n_epochs: int
     batchsize: int
     image_shape: Sequence[int] | None
     optimizer: Any
+    binarize: float | str | None
     dtype: npt.DTypeLike
     n_threads: int | None
     random_state: int | np.random.Generator | np.random.RandomState | None
@@ -71,6 +75,7 @@ class Core(Estimator):
             check_num_threads(self.n_threads, "n_threads")
         if self.image_shape is not None:
             resolve_image_shape(self.image_shape)
+        Binarization(self.binarize)
 
     def _start(self) -> None:
         """Check the arguments and reset the model: layers without parameters, random number generators, history."""
@@ -87,6 +92,7 @@ class Core(Estimator):
         for layer in (*encoder.values(), *decoder.values()):
             layer.join(optimizer=self.optimizer, dtype=self.dtype, rng=self._rng)
         self._likelihood, self._objective = likelihood, objective
+        self._binarization = Binarization(self.binarize)
         self.encoder_, self.decoder_ = encoder, decoder
         self.history_: dict[str, list[float]] = {}
         self._image_shape: tuple[int, int, int] | None = None
@@ -104,7 +110,7 @@ class Core(Estimator):
             OptimizerInitializer(self.optimizer)()
             for layer in self._layers().values():
                 layer.take_optimizer(self.optimizer)
-        self._objective = objective
+        self._objective, self._binarization = objective, Binarization(self.binarize)
 
     def _layers(self) -> dict[str, LayerBase]:
         """Return all layers by path, such as "encoder/Conv1", from the input to the output."""
@@ -129,7 +135,8 @@ class Core(Estimator):
 
     def _mapping_of(self, images: Array, name: str = "X") -> PixelMapping:
         """Return the mapping of pixels to those that the likelihood sees, learnt from the model's first images."""
-        return self._mapping or learn_mapping(images, name, self._likelihood, self._value_range)
+        binarized = self._binarization.how is not None
+        return self._mapping or learn_mapping(images, name, self._likelihood, self._value_range, binarized=binarized)
 
     @property
     def pixel_offset_(self) -> npt.NDArray[np.float64]:
@@ -167,7 +174,8 @@ class Core(Estimator):
         """Return X checked, as a view (n, rows, cols, channels) of its own dtype; see `cvae.data.images`."""
         images = as_images(X, image_shape or self._image_shape or self.image_shape, name=name)
         with limit_threads(self.n_threads):
-            check_pixels(images, name, self._likelihood, self._value_range, mapping or self._mapping)
+            known, binarized = mapping or self._mapping, self._binarization.how is not None
+            check_pixels(images, name, self._likelihood, self._value_range, known, binarized=binarized)
         return images
 
     def _as_pictures(self, images: Array) -> Array:

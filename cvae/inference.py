@@ -17,19 +17,23 @@ from cvae.random import make_rng, standard_normal
 from cvae.runtime.threads import limit_threads
 
 BATCH = 128  # images per pass through the network; with finite weights results do not depend on it
+ENCODING_KEY = np.uint64(0)  # the draws of black and white pixels are always the same where nobody asks for randomness
 PATIENCE = 2.0  # seconds before a progress bar appears
 
 
 class Inference(Core):
     """`encode`, `decode`, `sample`, `elbo` and related methods of a model."""
 
-    def _batches(self, images: Array) -> Iterator[tuple[slice, int, Passes]]:
-        """Yield the slice and size of each batch of images, and the passes that it has been loaded into."""
+    def _batches(self, images: Array, key: np.uint64) -> Iterator[tuple[slice, int, Passes]]:
+        """Yield the slice and size of each batch of images, and the passes that it has been loaded into.
+
+        `key` decides how pixels are drawn black or white, if they are.
+        """
         passes = self._passes(min(len(images), BATCH), training=False)
         for start in range(0, len(images), BATCH):
             part = slice(start, min(start + BATCH, len(images)))
             n = part.stop - start
-            gather(images, part, passes.images[:n], self._mapping)
+            self._binarization.apply(gather(images, part, passes.images[:n], self._mapping), key)
             yield part, n, passes
 
     def encode(self, X: npt.ArrayLike) -> tuple[Array, Array]:
@@ -50,10 +54,13 @@ class Inference(Core):
             If the model has no parameters yet.
         """
         self._require_fitted()
-        images = self._as_images(X)
+        return self._encode(self._as_images(X), ENCODING_KEY)
+
+    def _encode(self, images: Array, key: np.uint64) -> tuple[Array, Array]:
+        """Return `encode` of checked images."""
         means, log_vars = (np.empty((len(images), self.T), self.dtype) for _ in range(2))
         with limit_threads(self.n_threads):
-            for part, n, passes in self._batches(images):
+            for part, n, passes in self._batches(images, key):
                 means[part], log_vars[part] = passes.encode(n)
         return means, log_vars
 
@@ -85,8 +92,9 @@ class Inference(Core):
         codes = np.asarray(Z)
         if codes.dtype.kind not in "buif":
             raise TypeError(f"Z must be an array of real numbers, got dtype {codes.dtype}")
-        with np.errstate(over="ignore"):  # reported below
-            codes = codes.astype(self.dtype)
+        if codes.dtype != self.dtype:
+            with np.errstate(over="ignore"):  # reported below
+                codes = codes.astype(self.dtype)
         if codes.ndim != 2 or codes.shape[1] != self.T:
             raise ValueError(f"Z must have the shape (n, {self.T}), got {codes.shape}")
         if not np.isfinite(codes).all():
@@ -129,8 +137,9 @@ class Inference(Core):
     def _elbo_terms(self, images: Array, rng: np.random.Generator) -> tuple[Array, Array]:
         """Return `elbo_terms` of checked images."""
         reconstruction, kl = np.empty(len(images)), np.empty(len(images))
+        key = self._binarization.new_key(rng)
         with limit_threads(self.n_threads):
-            for part, n, passes in self._batches(images):
+            for part, n, passes in self._batches(images, key):
                 noise = standard_normal(rng, (n, self.T), self.dtype)
                 reconstruction[part], kl[part] = passes.terms(noise)
         return reconstruction, kl
@@ -201,7 +210,8 @@ class Inference(Core):
         self._require_fitted()
         check_size(n_samples, "n_samples")
         images, rng = self._as_images(X), make_rng(random_state)
-        means, log_vars = self.encode(images)
+        key = self._binarization.new_key(rng)
+        means, log_vars = self._encode(images, key)
         result = np.empty(len(images))
         bar = tqdm(total=len(images), desc="log_likelihood", unit=" images", disable=not self.verbose, delay=PATIENCE)
         with limit_threads(self.n_threads), bar:
@@ -210,7 +220,7 @@ class Inference(Core):
             for first in range(0, len(images), together):
                 part = slice(first, min(first + together, len(images)))
                 n = part.stop - first
-                gather(images, part, passes.images[:n], self._mapping)
+                self._binarization.apply(gather(images, part, passes.images[:n], self._mapping), key)
                 log_weights = np.empty((n, n_samples))
                 for start in range(0, n_samples, BATCH):
                     drawn = slice(start, min(start + BATCH, n_samples))

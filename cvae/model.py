@@ -51,6 +51,11 @@ class VAE(ByHand):
         Outputs and densities are those of pixels as they are given. See `pixel_offset_`.
     optimizer : str, dict, optimizer or None
         For example "Adam(lr=0.001)"; each layer without an optimizer gets its own copy. See `cvae.optimizers`.
+    binarize : None, "dynamic", "fixed" or float
+        Makes grey images black and white: "dynamic" draws each pixel anew at each use in training, white with the
+        probability that its grey value is; "fixed" draws each image once, the same way in all models; a number is a
+        threshold. `encode` always draws the same, `elbo` and `log_likelihood` by their `random_state`. Pixels are in
+        [0, 1], or mapped to it by `value_range`; they are not standardized.
     n_epochs : int
         Default number of passes over the data in `fit`.
     batchsize : int
@@ -99,6 +104,7 @@ class VAE(ByHand):
         image_shape: Sequence[int] | None = None,
         value_range: Sequence[float] | str | None = None,
         optimizer: str | dict[str, Any] | OptimizerBase | None = "Adam(lr=0.001)",
+        binarize: float | str | None = None,
         n_epochs: int = 20,
         batchsize: int = 128,
         dtype: npt.DTypeLike = "float32",
@@ -109,7 +115,8 @@ class VAE(ByHand):
         self.encoder, self.decoder = encoder, decoder
         self.likelihood, self.objective = likelihood, objective
         self.T, self.image_shape, self.value_range = T, image_shape, value_range
-        self.optimizer, self.n_epochs, self.batchsize = optimizer, n_epochs, batchsize
+        self.optimizer, self.binarize = optimizer, binarize
+        self.n_epochs, self.batchsize = n_epochs, batchsize
         self.dtype, self.n_threads, self.random_state = dtype, n_threads, random_state
         self.verbose = verbose
         self._start()

@@ -1,5 +1,7 @@
 """Random number generators, and normal deviates of a given dtype."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -53,17 +53,32 @@ def resolve_value_range(value_range: Any, likelihood: Likelihood) -> ValueRange:
 
 
 def check_pixels(
-    images: Array, name: str, likelihood: Likelihood, value_range: ValueRange, known: PixelMapping | None
+    images: Array,
+    name: str,
+    likelihood: Likelihood,
+    value_range: ValueRange,
+    known: PixelMapping | None,
+    *,
+    binarized: bool,
 ) -> None:
-    """Raise ValueError unless the images hold values that the model takes; `known` is its mapping, once it has one."""
+    """Raise ValueError unless the images hold values that the model takes.
+
+    `known` is its mapping, once it has one; pixels that are `binarized` must be mapped to [0, 1].
+    """
     if value_range is None:
+        if binarized and known is not None and not known.is_identity:
+            raise ValueError("binarize must be None for a model that has learnt to standardize its pixels")
         try:
             likelihood.check(images, name)
+            if binarized:
+                check_range(images, name=name)
         except ValueError as error:
             raise ValueError(f"{error}{_hint(images) if likelihood.pixels == 'unit' else ''}") from None
-    elif likelihood.pixels == "unit" and not isinstance(value_range, str):
+    elif likelihood.pixels != "unit" and not binarized:
+        check_finite(images, name=name)
+    elif not isinstance(value_range, str):
         check_range(images, name=name, value_range=value_range)
-    elif likelihood.pixels == "unit" and known is not None:
+    elif known is not None:
         check_range(images, name=name, value_range=known.ends)
     else:
         check_finite(images, name=name)
@@ -80,11 +95,13 @@ def _hint(images: Array) -> str:
     return f"; cvae.VAE maps others with value_range='data' or {ends}, and takes any with {any_range}"
 
 
-def learn_mapping(images: Array, name: str, likelihood: Likelihood, value_range: ValueRange) -> PixelMapping:
+def learn_mapping(
+    images: Array, name: str, likelihood: Likelihood, value_range: ValueRange, *, binarized: bool
+) -> PixelMapping:
     """Return the mapping of pixels to those that the likelihood sees, learnt from checked images where needed."""
     channels = images.shape[-1]
     if value_range is None:
-        if not likelihood.standardizes:
+        if binarized or not likelihood.standardizes:
             return mapping.identity(channels)
         return mapping.standardization(images, one_scale=likelihood.has_unit)
     if isinstance(value_range, str):

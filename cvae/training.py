@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cvae._kernels.program import Program
 from cvae.by_hand import ByHand
 from cvae.core import Array
 from cvae.data.images import Gatherer
@@ -170,7 +171,8 @@ class _Steps:
         self._rng = model._rng
         self._passes = model._passes(batchsize, training=True)
         self._passes.begin_epoch()
-        self._gatherer = Gatherer(images, self._passes.images, model._mapping)
+        self._binarization, self._key = model._binarization, np.zeros(1, np.uint64)
+        self._gatherer = Gatherer(images, self._passes.images, model._mapping, self._record_binarization)
         # Far below the largest number, since gradients are products and overflow before the loss does.
         self._limit = math.sqrt(np.finfo(model.dtype).max)
 
@@ -181,6 +183,7 @@ class _Steps:
         """
         n, passes = len(indices), self._passes
         rows = n * passes.codes
+        self._key[0] = self._binarization.new_key(self._rng)
         self._gatherer.load(indices)
         passes.noise[:rows] = standard_normal(self._rng, (rows, passes.T), passes.noise.dtype)
         terms = passes.loss(n)
@@ -189,6 +192,9 @@ class _Steps:
             return None
         passes.descend(n, self.loss)
         return terms
+
+    def _record_binarization(self, program: Program, images: Array) -> None:
+        self._binarization.record(program, images, self._key, training=True)
 
 
 def _validate(model: ByHand, images: Array) -> dict[str, float]:

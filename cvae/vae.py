@@ -49,6 +49,10 @@ class BernoulliVAE(VAE):
         For example "Adam(lr=0.001)"; each layer gets its own copy. See `cvae.optimizers`.
     init : str
         Distribution of the starting weights; see `cvae.initializers.WeightInitializer`.
+    binarize : None, "dynamic", "fixed" or float
+        Makes grey images black and white: "dynamic" draws each pixel anew at each use in training, white with the
+        probability that its grey value is; "fixed" draws each image once, the same way in all models; a number is a
+        threshold. `encode` always draws the same, `elbo` and `log_likelihood` by their `random_state`.
     n_epochs : int
         Default number of passes over the data in `fit`.
     batchsize : int
@@ -113,6 +117,7 @@ class BernoulliVAE(VAE):
         n_epochs: int = 20,
         batchsize: int = 128,
         beta: float = 1.0,
+        binarize: float | str | None = None,
         image_shape: Sequence[int] | None = None,
         algorithm: str = "auto",
         dtype: npt.DTypeLike = "float32",
@@ -129,7 +134,7 @@ class BernoulliVAE(VAE):
         self.enc_conv2_kernel_shape, self.enc_pool2_kernel_shape = enc_conv2_kernel_shape, enc_pool2_kernel_shape
         self.optimizer, self.init = optimizer, init
         self.n_epochs, self.batchsize, self.beta = n_epochs, batchsize, beta
-        self.image_shape, self.algorithm = image_shape, algorithm
+        self.binarize, self.image_shape, self.algorithm = binarize, image_shape, algorithm
         self.dtype, self.n_threads, self.random_state = dtype, n_threads, random_state
         self.verbose = verbose
         self._start()

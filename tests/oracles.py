@@ -234,6 +234,45 @@ def scale_bytes(images, dtype):
     return images.astype(dtype) / dtype(255)
 
 
+def philox(counters, key):
+    """Philox-4x32-10 of Salmon et al. 2011: counters (n, 4) and a key of 64 bits give (n, 4) numbers of 32 bits."""
+    counters = [counters[:, i].astype(np.uint64) for i in range(4)]
+    low, high, bits = key & 0xFFFFFFFF, key >> 32, np.uint64(32)
+    for _ in range(10):
+        p, q = np.uint64(0xD2511F53) * counters[0], np.uint64(0xCD9E8D57) * counters[2]
+        counters = [
+            (q >> bits) ^ counters[1] ^ np.uint64(low), q & np.uint64(0xFFFFFFFF),
+            (p >> bits) ^ counters[3] ^ np.uint64(high), p & np.uint64(0xFFFFFFFF),
+        ]  # fmt: skip
+        low, high = (low + 0x9E3779B9) % 2**32, (high + 0xBB67AE85) % 2**32
+    return np.stack(counters, axis=1)
+
+
+def image_hash(image):
+    value = image.size
+    for x in image.ravel().tolist():
+        value = ((value ^ int(x * 2**24)) * 0x9E3779B97F4A7C15) % 2**64
+        value ^= value >> 32
+    return value
+
+
+def binarize(images, key, by_content):
+    """Images (n, m) whose element i is 1 where a number in [0, 1), by its key, image and place, is less than it is.
+
+    Within 128 elements, the first numbers of 32 counters come first, then all their second numbers and so on.
+    """
+    n, m = images.shape
+    counters = np.zeros((-(-m // 128) * 32, 4), np.uint64)
+    counters[:, 0] = np.arange(len(counters))
+    drawn = np.empty((n, m))
+    for i, image in enumerate(images):
+        stream = image_hash(image) if by_content else i
+        counters[:, 2], counters[:, 3] = stream % 2**32, stream >> 32
+        numbers = philox(counters, key).reshape(-1, 32, 4).transpose(0, 2, 1).ravel()[:m]
+        drawn[i] = (numbers >> np.uint64(8)) / 2.0**24 < image
+    return drawn
+
+
 def in_unit_range(X):
     """Whether all elements are in [0, 1]; NaN is not."""
     return all(0 <= x <= 1 for x in X.ravel().tolist())

@@ -81,11 +81,11 @@ _ALIAS = "import collections.abc; collections.Hashable = collections.abc.Hashabl
 
 # PyTorch allocates new tensors in every training step. By default, glibc returns the memory of large ones to the system
 # each time, and the resulting page faults take a fifth to a quarter of a training step.
-_KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
 
 RIVALS = (
-    Variant("pytorch", "PyTorch", *_TORCH, environment=_KEEP_MEMORY),
-    Variant("pytorch", "PyTorch, channels_last", *_TORCH, {"channels_last": True}, environment=_KEEP_MEMORY),
+    Variant("pytorch", "PyTorch", *_TORCH, environment=KEEP_MEMORY),
+    Variant("pytorch", "PyTorch, channels_last", *_TORCH, {"channels_last": True}, environment=KEEP_MEMORY),
     Variant(
         "pytorch",
         "PyTorch, channels_last, default malloc",
@@ -100,7 +100,7 @@ RIVALS = (
         *_TORCH,
         {"channels_last": True, "compiled": True},
         reference_case_only=True,
-        environment=_KEEP_MEMORY,
+        environment=KEEP_MEMORY,
     ),
     Variant("jax", "JAX", ("jax", "jaxlib"), "peers.jax_peer:JaxPeer"),
     Variant("keras", "Keras (TensorFlow)", *_KERAS),

@@ -222,6 +222,14 @@ KERNEL(void, importance_gradient,
 /* Row `row` of x (., m) times factor. */
 KERNEL(void, scale_row, (void *x, double factor, ptrdiff_t m, ptrdiff_t row))
 
+/* ---- Black and white (binarize.h) */
+
+/* Row `row` of out and x (., m): 1 with the probability that x, in [0, 1], is, else 0.  What is drawn depends on the key
+ * and, if by_content, on the values of the row, otherwise on its number.  out may be x. */
+KERNEL(void, binarize, (void *out, const void *x, ptrdiff_t m, uint64_t key, int by_content, ptrdiff_t row))
+/* Elements first <= i < last of out: 1 where x is greater than limit, else 0.  out may be x. */
+KERNEL(void, threshold, (void *out, const void *x, double limit, ptrdiff_t first, ptrdiff_t last))
+
 /* ---- The latent code (latent.h) */
 
 /* Row `row` of code (n, 2t), the means and the log variances, and of the other arrays (n, t); of z, dz and noise

@@ -1,5 +1,6 @@
 /* All kernels for one number type and one instruction set; the build compiles this file once for each pair. */
 #include "activations.h"
+#include "binarize.h"
 #include "bounds.h"
 #include "bias.h"
 #include "column_sums.h"

@@ -46,13 +46,12 @@ def resolve_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
     >>> resolve_image_shape((28, 28))
     (28, 28, 1)
     """
-    expected = f"image_shape must be 2 or 3 ints >= 1, got {image_shape!r}"
     try:
         sizes = [operator.index(size) for size in image_shape]
     except TypeError:
-        raise TypeError(expected) from None
+        raise TypeError(f"image_shape must be 2 or 3 ints >= 1, got {image_shape!r}") from None
     if len(sizes) not in (2, 3) or min(sizes) < 1:
-        raise ValueError(expected)
+        raise ValueError(f"image_shape must be 2 or 3 ints >= 1, got {image_shape!r}")
     rows, cols, channels = (*sizes, 1)[:3]
     return rows, cols, channels
 
@@ -334,10 +333,18 @@ class Gatherer:
     out : ndarray, shape (m, rows, cols, channels)
         As in `gather`, for batches of up to m images.
     mapping : PixelMapping, optional
+    then : callable, optional
+        Records what follows, called with a program and the part of `out` that holds a batch.
     """
 
-    def __init__(self, X: np.ndarray, out: np.ndarray, mapping: PixelMapping | None = None) -> None:
-        self._images, self._out, self._mapping = X, out, mapping or identity(X.shape[-1])
+    def __init__(
+        self,
+        X: np.ndarray,
+        out: np.ndarray,
+        mapping: PixelMapping | None = None,
+        then: Callable[[Program, np.ndarray], None] | None = None,
+    ) -> None:
+        self._images, self._out, self._mapping, self._then = X, out, mapping or identity(X.shape[-1]), then
         self._indices = np.zeros(len(out), np.intp)
         self._programs: dict[int, Program] = {}  # by batch size
 
@@ -355,6 +362,8 @@ class Gatherer:
             _record_gather(program, X, indices, out, self._mapping)
         else:
             program.call(gather, X, indices, out, self._mapping)
+        if self._then is not None:
+            self._then(program, out)
         return program
 
 

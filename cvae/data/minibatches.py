@@ -1,5 +1,7 @@
 """Splitting a set of examples into minibatches."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sized
 
 import numpy as np

@@ -3,6 +3,8 @@
 Sources: Glorot and Bengio 2010 (glorot_*), He et al. 2015 (he_*, and the gain of leaky ReLU).
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,8 @@
 """Learning-rate schedulers: the learning rate as a function of the step number or the loss.
 
-Sources: Vaswani et al. 2017, "Attention is all you need", section 5.3 (Noam); D. King 2018,
-"Automatic learning rate scheduling that really works", dlib's blog (King).
+Sources: Loshchilov & Hutter 2017, "SGDR: Stochastic gradient descent with warm restarts", section 3 (Cosine); Vaswani
+et al. 2017, "Attention is all you need", section 5.3 (Noam); D. King 2018, "Automatic learning rate scheduling that
+really works", dlib's blog (King).
 """
 
 import math
@@ -15,8 +16,8 @@ import numpy.typing as npt
 from cvae.parsing import Configurable, check_bool, check_number, object_from_call, object_from_hyperparameters
 
 __all__ = [
-    "SCHEDULERS", "ConstantScheduler", "ExponentialScheduler", "KingScheduler", "NoamScheduler", "SchedulerBase",
-    "make_scheduler",
+    "SCHEDULERS", "ConstantScheduler", "CosineScheduler", "ExponentialScheduler", "KingScheduler", "NoamScheduler",
+    "SchedulerBase", "make_scheduler",
 ]  # fmt: skip
 
 
@@ -123,6 +124,46 @@ class ExponentialScheduler(SchedulerBase):
         stages = _required("step", step, "[0, inf)") / self.stage_length
         exponent = math.floor(stages) if self.staircase else stages
         return self.initial_lr * math.pow(self.decay, exponent)
+
+
+class CosineScheduler(SchedulerBase):
+    """Linear warm-up, followed by half a period of the cosine down to a final rate.
+
+    Parameters
+    ----------
+    initial_lr : float
+        Highest learning rate, >= 0.
+    steps : float
+        Step at which the rate is `final_lr`, and stays, > 0.
+    final_lr : float
+        >= 0.
+    warmup_steps : float
+        Step at which the rate is highest, from 0 to less than `steps`.
+
+    Examples
+    --------
+    >>> scheduler = CosineScheduler(initial_lr=0.8, steps=14, final_lr=0.2, warmup_steps=4)
+    >>> [round(scheduler(step), 3) for step in (1, 4, 9, 14, 100)]
+    [0.2, 0.8, 0.5, 0.2, 0.2]
+    """
+
+    def __init__(
+        self, initial_lr: float = 0.01, steps: float = 10_000, final_lr: float = 0.0, warmup_steps: float = 0
+    ) -> None:
+        self.initial_lr = check_number("initial_lr", initial_lr, "[0, inf)")
+        self.steps = check_number("steps", steps, "(0, inf)")
+        self.final_lr = check_number("final_lr", final_lr, "[0, inf)")
+        self.warmup_steps = check_number("warmup_steps", warmup_steps, "[0, inf)")
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps must be less than steps={steps}, got {warmup_steps}")
+
+    def __call__(self, step: int | None = None, cur_loss: float | None = None) -> float:
+        """Return the rate at `step` >= 0; see `SchedulerBase.__call__`."""
+        step_number = _required("step", step, "[0, inf)")
+        if step_number < self.warmup_steps:
+            return self.initial_lr * step_number / self.warmup_steps
+        progress = min(1.0, (step_number - self.warmup_steps) / (self.steps - self.warmup_steps))
+        return self.final_lr + (self.initial_lr - self.final_lr) * (1 + math.cos(math.pi * progress)) / 2
 
 
 class NoamScheduler(SchedulerBase):
@@ -260,7 +301,8 @@ def _probability_of_fall(y: npt.NDArray[np.float64]) -> float:
 
 
 SCHEDULERS: dict[str, type[SchedulerBase]] = {
-    cls.__name__: cls for cls in (ConstantScheduler, ExponentialScheduler, NoamScheduler, KingScheduler)
+    cls.__name__: cls
+    for cls in (ConstantScheduler, CosineScheduler, ExponentialScheduler, NoamScheduler, KingScheduler)
 }
 SCHEDULERS |= {name.removesuffix("Scheduler"): cls for name, cls in SCHEDULERS.items()}
 

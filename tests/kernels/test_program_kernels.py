@@ -116,6 +116,8 @@ KERNELS = {
     "latent_sample": (latent.sample, [ROWS, CODES, CODES, CODES, (3, 2400), ROWS], {}),
     "latent_backward": (latent.backward, [(3, 2400), ROWS, ROWS, CODES, CODES, CODES], {}),
     "sgd": (sgd, [FLAT, FLAT, FLAT, ((3,), np.float64)], {}),
+    "binarize": (elementwise.binarize, [(9, 1001), (9, 1001), ((1,), np.uint64)], {"by_content": True}),
+    "threshold": (elementwise.threshold, [(40_001,)] * 2, {"limit": 0.5}),
     "is_in_unit_range": (elementwise.is_in_unit_range, [((1,), np.uint8), FLAT], {}),
     "clipped_sgd": (clipped_sgd, [FLAT, FLAT, FLAT, ((3,), np.float64)], {}),
     "adam": (adam, [FLAT, FLAT, FLAT, FLAT, ((7,), np.float64)], {}),

@@ -260,6 +260,35 @@ def test_a_channel_with_an_outlier():
     np.testing.assert_allclose(vae.pixel_scale_, X.std(), rtol=1e-9)
 
 
+# ---------------------------------------------------------------- black and white
+
+
+@pytest.mark.parametrize("value_range", ["data", (-30, 90)], ids=str)
+def test_mapped_pixels_are_made_black_and_white(value_range):
+    X = levels("int16")
+    vae = model(value_range=value_range, binarize=0.5).fit(X)
+    other = model().fit(X > 30)
+    assert_same_bits(by_path(vae.parameters), by_path(other.parameters))
+    np.testing.assert_array_equal(vae.elbo(X), other.elbo(X > 30))
+    np.testing.assert_allclose(vae.reconstruct(X), other.reconstruct(X > 30) * 120 - 30, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("likelihood", REAL)
+def test_pixels_that_are_made_black_and_white_are_not_standardized(likelihood):
+    X = unit_images()
+    vae = model(likelihood, binarize=0.5).fit(X)
+    np.testing.assert_array_equal(vae.pixel_scale_, [1, 1])
+    np.testing.assert_array_equal(vae.elbo(X), vae.elbo(X > 0.5))
+    with pytest.raises(ValueError, match=r"X must hold values in \[0, 1\]"):
+        vae.fit(2 * X)
+    ranged = model(likelihood, binarize="dynamic", value_range=(0, 2)).fit(2 * X)
+    with pytest.raises(ValueError, match=r"X must hold values in the value_range from 0.0 to 2.0"):
+        ranged.fit(3 * X)
+    standardized = model(likelihood).fit(X).set_params(binarize="dynamic")
+    with pytest.raises(ValueError, match="binarize must be None for a model that has learnt to standardize its pixels"):
+        standardized.fit(X)
+
+
 # ------------------------------------------------------------------ what is kept
 
 

@@ -11,6 +11,7 @@ from reference_cases import case_id, cases
 
 from cvae.schedulers import (
     ConstantScheduler,
+    CosineScheduler,
     ExponentialScheduler,
     KingScheduler,
     NoamScheduler,
@@ -81,6 +82,17 @@ def test_exponential_closed_form(initial_lr, stage_length, decay):
         assert_allclose(smooth(stages * stage_length), expected, rtol=1e-12)
         assert_allclose(stairs(stages * stage_length), expected, rtol=1e-12)
     assert_allclose(smooth(stage_length / 2), initial_lr * math.sqrt(decay), rtol=1e-12)
+
+
+@given(highest=st.floats(1e-6, 1), final=st.floats(0, 1e-3), warmup=st.integers(0, 50), falling=st.integers(1, 1000))
+def test_cosine_rises_and_falls_to_its_final_rate(highest, final, warmup, falling):
+    scheduler = CosineScheduler(highest, warmup + falling, final, warmup)
+    assert_allclose(scheduler(warmup), highest, rtol=1e-12)
+    assert_allclose([scheduler(warmup + factor * falling) for factor in (1, 2)], final, rtol=1e-9, atol=1e-15)
+    assert_allclose(scheduler(warmup / 2), highest / 2 if warmup else highest, rtol=1e-12)
+    for share in (0.25, 0.5, 0.9):
+        expected = final + (highest - final) * math.cos(math.pi / 2 * share) ** 2
+        assert_allclose(scheduler(warmup + share * falling), expected, rtol=1e-9)
 
 
 @given(model_dim=st.integers(1, 2000), scale=st.floats(0.01, 10), warmup_steps=st.integers(2, 10000))
@@ -191,6 +203,7 @@ def test_king_copy_has_its_own_state():
 
 ALL = [
     ConstantScheduler(0.3),
+    CosineScheduler(0.5, 60, 0.1, 7),
     ExponentialScheduler(0.5, 6, True, 0.2),
     NoamScheduler(16, 2, 8),
     KingScheduler(0.5, 19, 0.75),
@@ -257,7 +270,7 @@ def test_make_scheduler_from_the_rest():
     ("param", "error", "message"),
     [
         (None, ValueError, "lr must be a number"),
-        ("step", ValueError, "the scheduler must be one of ConstantScheduler, Exp"),
+        ("step", ValueError, "the scheduler must be one of ConstantScheduler, Cos"),
         ("Noam(dim=3)", ValueError, "NoamScheduler takes model_dim, scale_factor, warmup_steps"),
         ({}, ValueError, "must hold 'hyperparameters'"),
         ({"hyperparameters": {"lr": 0.1}}, ValueError, "must name the scheduler under 'id'"),
@@ -278,6 +291,10 @@ def test_make_scheduler_refuses(param, error, message):
         (ExponentialScheduler, {"initial_lr": -1}),
         (ExponentialScheduler, {"stage_length": 0}),
         (ExponentialScheduler, {"decay": 0}),
+        (CosineScheduler, {"initial_lr": -1}),
+        (CosineScheduler, {"steps": 0}),
+        (CosineScheduler, {"final_lr": math.nan}),
+        (CosineScheduler, {"warmup_steps": 10_000}),
         (NoamScheduler, {"model_dim": 0}),
         (NoamScheduler, {"scale_factor": -1}),
         (NoamScheduler, {"warmup_steps": 0}),
@@ -313,6 +330,8 @@ def test_arguments_of_a_wrong_type_or_name(cls, arguments):
     [
         (NoamScheduler(), 0, 1.0, r"step must be a number in \(0, inf\), got 0"),
         (NoamScheduler(), None, 1.0, "step must be a number"),
+        (CosineScheduler(), -1, 1.0, "step must be a number"),
+        (CosineScheduler(), None, 1.0, "step must be a number"),
         (ExponentialScheduler(), None, 1.0, "step must be a number"),
         (ExponentialScheduler(), -1, 1.0, "step must be a number"),
         (KingScheduler(), 1, None, "cur_loss must be a number"),

@@ -34,7 +34,7 @@ PUBLIC = {
     likelihoods: ["Bernoulli", "Likelihood"],
     objectives: ["ELBO", "Objective"],
     optimizers: ["SGD", "AdaGrad", "RMSProp", "Adam"],
-    schedulers: ["ConstantScheduler", "ExponentialScheduler", "NoamScheduler", "KingScheduler"],
+    schedulers: ["ConstantScheduler", "CosineScheduler", "ExponentialScheduler", "NoamScheduler", "KingScheduler"],
     initializers: ["WeightInitializer", "ActivationInitializer", "OptimizerInitializer", "SchedulerInitializer"],
 }  # fmt: skip
 METHODS = [
