@@ -15,8 +15,13 @@ cdef extern from "kernels/kernels.h" nogil:
         const char *name
         int n_constants
 
+    ctypedef struct pixel_type:
+        const char *name
+        ptrdiff_t itemsize
+
     ctypedef struct kernel_table:
         const activation_function *activations
+        const pixel_type *pixel_types
         void (*add_column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*add)(void *, const void *, const void *, int, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*set_zero)(void *, ptrdiff_t, ptrdiff_t) noexcept nogil
@@ -29,7 +34,11 @@ cdef extern from "kernels/kernels.h" nogil:
             void *, const void *, const void *, const activation_function *, const double *, ptrdiff_t, ptrdiff_t
         ) noexcept nogil
         void (*continuous_bernoulli_mean)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
-        void (*clip)(void *, const void *, double, double, ptrdiff_t) noexcept nogil
+        void (*clip)(void *, const void *, double, double, int, ptrdiff_t) noexcept nogil
+        void (*map_pixels)(
+            void *, const void *, const pixel_type *, const double *, const double *, ptrdiff_t, ptrdiff_t
+        ) noexcept nogil
+        void (*unmap_pixels)(void *, const double *, const double *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*scale_bytes)(void *, const unsigned char *, ptrdiff_t) noexcept nogil
         void (*binarize)(void *, const void *, ptrdiff_t, uint64_t, int, ptrdiff_t) noexcept nogil
         void (*threshold)(void *, const void *, double, ptrdiff_t, ptrdiff_t) noexcept nogil
@@ -218,6 +227,124 @@ cdef void activation_backward_range(const void *work, ptrdiff_t index, char *sha
                                 range_end(index, RANGE, a.size))
 
 
+# -------------------------------------------------- a number for all rows
+
+cdef struct appended_column:
+    char *wide              # (n, m + 1)
+    char *narrow            # (n, m)
+    char *number            # (1)
+    ptrdiff_t n, m, itemsize
+
+
+def append_column(
+    program,
+    floating[:, ::1] y not None,          # OUT (n, m + 1)
+    const floating[:, ::1] x not None,    # IN  (n, m)
+    const floating[::1] number not None,  # IN  (1), read by each run
+):
+    """y = x with the number at the end of each row."""
+    cdef appended_column *work = new_column[floating](program, y, x, number)
+    add_stage(program, append_to_row, work, x.shape[0], x.shape[0] * x.shape[1] < SMALL_WORK)
+
+
+cdef void append_to_row(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const appended_column *c = <const appended_column *> work
+    cdef ptrdiff_t row = c.m * c.itemsize
+    cdef char *to = c.wide + index * (row + c.itemsize)
+    memcpy(to, c.narrow + index * row, row)
+    memcpy(to + row, c.number, c.itemsize)
+
+
+def split_column(
+    program,
+    floating[:, ::1] x not None,          # OUT (n, m)
+    floating[::1] total not None,         # OUT (1)
+    const floating[:, ::1] y not None,    # IN  (n, m + 1)
+):
+    """x = all columns of y but the last, total = the sum of the last."""
+    cdef appended_column *work = new_column[floating](program, y, x, total)
+    add_stage(program, split_row, work, x.shape[0], x.shape[0] * x.shape[1] < SMALL_WORK)
+    add_stage(program, sum_last_column, work, 1, True)
+
+
+cdef void split_row(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const appended_column *c = <const appended_column *> work
+    cdef ptrdiff_t row = c.m * c.itemsize
+    memcpy(c.narrow + index * row, c.wide + index * (row + c.itemsize), row)
+
+
+cdef void sum_last_column(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const appended_column *c = <const appended_column *> work
+    cdef ptrdiff_t i, stride = c.m + 1
+    cdef double sum = 0
+    for i in range(c.n):
+        sum += number_at(c.wide, i * stride + c.m, c.itemsize)
+    set_number(c.number, sum, c.itemsize)
+
+
+def move_average(
+    program,
+    floating[::1] average not None,       # IN, OUT (1)
+    floating[::1] count not None,         # IN, OUT (1), how many values there were before
+    const floating[::1] value not None,   # IN  (1)
+    double least,
+):
+    """average = the running mean of the values, of which a new one counts 2 / (count + 1) or `least`; count += 1."""
+    if average.shape[0] != 1 or count.shape[0] != 1 or value.shape[0] != 1:
+        raise ValueError(
+            "average, count and value must have 1 element, "
+            f"got {average.shape[0]}, {count.shape[0]} and {value.shape[0]}"
+        )
+    cdef moved_average *work = <moved_average *> new_work(program, (average, count, value), sizeof(moved_average), 0, 0)
+    work.average, work.count, work.value = <char *> &average[0], <char *> &count[0], <const char *> &value[0]
+    work.least, work.itemsize = least, sizeof(floating)
+    add_stage(program, move_towards_value, work, 1, True)
+
+
+cdef struct moved_average:
+    char *average
+    char *count
+    const char *value
+    double least
+    ptrdiff_t itemsize
+
+
+cdef void move_towards_value(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const moved_average *a = <const moved_average *> work
+    cdef double count = number_at(a.count, 0, a.itemsize) + 1, before = number_at(a.average, 0, a.itemsize)
+    cdef double share = max(a.least, 2 / (count + 1))
+    set_number(a.average, before + share * (number_at(a.value, 0, a.itemsize) - before), a.itemsize)
+    set_number(a.count, count, a.itemsize)
+
+
+cdef inline double number_at(const char *numbers, ptrdiff_t index, ptrdiff_t itemsize) noexcept nogil:
+    if itemsize == sizeof(float):
+        return (<const float *> numbers)[index]
+    return (<const double *> numbers)[index]
+
+
+cdef inline void set_number(char *number, double value, ptrdiff_t itemsize) noexcept nogil:
+    if itemsize == sizeof(float):
+        (<float *> number)[0] = <float> value
+    else:
+        (<double *> number)[0] = value
+
+
+cdef appended_column *new_column(
+    program, const floating[:, ::1] wide, const floating[:, ::1] narrow, const floating[::1] number,
+) except NULL:
+    if number.shape[0] != 1 or wide.shape[0] != narrow.shape[0] or wide.shape[1] != narrow.shape[1] + 1:
+        raise ValueError(
+            "arrays must have the shapes (n, m + 1), (n, m) and (1,), "
+            f"got {(<object> wide).shape}, {(<object> narrow).shape} and {(<object> number).shape}"
+        )
+    cdef appended_column *work = <appended_column *> new_work(
+        program, (wide, narrow, number), sizeof(appended_column), 0, 0)
+    work.n, work.m, work.itemsize = narrow.shape[0], narrow.shape[1], sizeof(floating)
+    work.wide, work.narrow, work.number = <char *> &wide[0, 0], <char *> &narrow[0, 0], <char *> &number[0]
+    return work
+
+
 # ----------------------------------------------------------------- images
 
 def continuous_bernoulli_mean(program, floating[::1] out not None, const floating[::1] z not None):
@@ -244,6 +371,7 @@ cdef struct columns:
     const void *x
     ptrdiff_t width, stride, itemsize
     double low, high
+    bint pairs
 
 
 def first_columns(
@@ -252,14 +380,16 @@ def first_columns(
     const floating[:, ::1] x not None,    # IN  (n, m or more), may be out if it has as many columns
     double low,
     double high,
+    bint pairs=False,
 ):
-    """out = the first m columns of x, values below `low` replaced by it, and those above `high` by that."""
-    if x.shape[0] != out.shape[0] or x.shape[1] < out.shape[1]:
+    """out = the first m columns of x, or the first of each of m pairs of columns, values below `low` replaced by it,
+    and those above `high` by that."""
+    if x.shape[0] != out.shape[0] or x.shape[1] < out.shape[1] * (2 if pairs else 1):
         raise ValueError(
             f"x must have as many rows as out and no fewer columns, got {(<object> x).shape} for {(<object> out).shape}"
         )
     cdef columns *work = <columns *> new_work(program, (out, x), sizeof(columns), 0, 0)
-    work.table = f32 if floating is float else f64
+    work.table, work.pairs = f32 if floating is float else f64, pairs
     work.width, work.stride, work.itemsize = out.shape[1], x.shape[1], sizeof(floating)
     work.out, work.x, work.low, work.high = &out[0, 0], &x[0, 0], low, high
     add_stage(program, clip_row, work, out.shape[0], out.shape[0] * out.shape[1] < SMALL_WORK)
@@ -268,7 +398,7 @@ def first_columns(
 cdef void clip_row(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const columns *c = <const columns *> work
     c.table.clip(<char *> c.out + index * c.width * c.itemsize, <const char *> c.x + index * c.stride * c.itemsize,
-                 c.low, c.high, c.width)
+                 c.low, c.high, c.pairs, c.width)
 
 
 cdef struct summed_columns:
@@ -350,6 +480,92 @@ cdef void gather_byte_image(const void *work, ptrdiff_t index, char *shared, cha
     cdef const elements *e = <const elements *> work
     e.table.scale_bytes(<char *> e.out + index * e.size * e.itemsize,
                         <const unsigned char *> e.first + (<const ptrdiff_t *> e.second)[index] * e.size, e.size)
+
+
+# --------------------------------------------- images in the units of a model
+
+cdef struct mapped_images:
+    const kernel_table *table
+    const pixel_type *type
+    void *out
+    const void *images
+    const ptrdiff_t *indices
+    const double *offset
+    const double *scale
+    ptrdiff_t period, size, itemsize
+
+
+def pixel_types():
+    """Bytes of a pixel, by the type's name."""
+    found = {}
+    cdef const pixel_type *type = f32.pixel_types
+    while type.name != NULL:
+        found[type.name.decode()] = type.itemsize
+        type += 1
+    return found
+
+
+def gather_mapped(
+    program,
+    floating[:, ::1] out not None,                   # OUT (n, m)
+    const unsigned char[:, ::1] images not None,     # IN  (any number, m pixels), as bytes
+    const ptrdiff_t[::1] indices not None,           # IN  (n), as in gather
+    str name,                                        # one of pixel_types()
+    const double[::1] offset not None,               # IN  (period), which divides m or is larger
+    const double[::1] scale not None,                # IN  (period)
+):
+    """out = (images of these indices - offset) / scale, in double, offset and scale repeating along the rows."""
+    types = pixel_types()
+    if name not in types:
+        raise ValueError(f"name must be one of {', '.join(types)}, got {name!r}")
+    check_gather(((<object> out).shape[0], out.shape[1] * types[name]), (<object> images).shape, indices)
+    check_mapping(offset, scale)
+    cdef mapped_images *work = <mapped_images *> new_work(
+        program, (out, images, indices, offset, scale), sizeof(mapped_images), 0, 0)
+    work.table = f32 if floating is float else f64
+    work.type = work.table.pixel_types + [*types].index(name)
+    work.size, work.itemsize, work.period = out.shape[1], sizeof(floating), offset.shape[0]
+    work.out, work.images, work.indices = &out[0, 0], &images[0, 0], &indices[0]
+    work.offset, work.scale = &offset[0], &scale[0]
+    add_stage(program, map_image, work, out.shape[0], out.shape[0] * out.shape[1] < SMALL_WORK)
+
+
+cdef void map_image(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const mapped_images *m = <const mapped_images *> work
+    m.table.map_pixels(
+        <char *> m.out + index * m.size * m.itemsize,
+        <const char *> m.images + m.indices[index] * m.size * m.type.itemsize,
+        m.type, m.offset, m.scale, m.period, m.size)
+
+
+def unmap(
+    program,
+    floating[:, ::1] images not None,     # IN, OUT (n, m)
+    const double[::1] offset not None,    # IN  (period), as for gather_mapped
+    const double[::1] scale not None,     # IN  (period)
+):
+    """images = images * scale + offset, in double, offset and scale repeating along the rows."""
+    check_mapping(offset, scale)
+    cdef mapped_images *work = <mapped_images *> new_work(
+        program, (images, offset, scale), sizeof(mapped_images), 0, 0)
+    work.table = f32 if floating is float else f64
+    work.size, work.itemsize, work.period = images.shape[1], sizeof(floating), offset.shape[0]
+    work.out, work.offset, work.scale = &images[0, 0], &offset[0], &scale[0]
+    add_stage(program, unmap_image, work, images.shape[0], images.shape[0] * images.shape[1] < SMALL_WORK)
+
+
+cdef void unmap_image(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const mapped_images *m = <const mapped_images *> work
+    m.table.unmap_pixels(
+        <char *> m.out + index * m.size * m.itemsize, m.offset, m.scale, m.period, m.size)
+
+
+cdef int check_mapping(const double[::1] offset, const double[::1] scale) except -1:
+    if offset.shape[0] < 1 or scale.shape[0] != offset.shape[0]:
+        raise ValueError(
+            f"offset and scale must have the same size, at least 1, got {offset.shape[0]} and {scale.shape[0]}"
+        )
+    return 0
 
 
 cdef int check_gather(tuple out, tuple images, const ptrdiff_t[::1] indices) except -1:

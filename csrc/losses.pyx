@@ -1,6 +1,7 @@
 # Losses of each row of a batch, with their gradients in the same pass, and their sum.
 
 from cython cimport floating
+from libc.math cimport M_PI, exp, log, sqrt, tanh
 
 from stages cimport add_stage, new_work
 from tables cimport import_f32, import_f64
@@ -43,14 +44,14 @@ cdef struct row_losses:
 
 cdef row_losses *new_row_losses(
     program, str name, double[::1] loss, object gradient, const floating[:, ::1] first, const floating[:, ::1] y,
-    const double[::1] weights, ptrdiff_t per_pixel,
+    const double[::1] weights, ptrdiff_t per_pixel, ptrdiff_t appended=0,
 ) except NULL:
-    """The loss of each row of `first`, called `name` in errors, which has so many columns for each of y."""
+    """The loss of each row of `first`, called `name` in errors: so many columns for each of y, and some more."""
     # Typed here: as an argument of the fused type, None would select float.
     cdef floating[:, ::1] dfirst = gradient
     cdef ptrdiff_t rows = first.shape[0], columns = first.shape[1], m = y.shape[1], n = y.shape[0]
     cdef ptrdiff_t repeats = rows // n if n > 0 else 0
-    if repeats * n != rows or (repeats == 0 and n > 0) or m * per_pixel != columns:
+    if repeats * n != rows or (repeats == 0 and n > 0) or m * per_pixel + appended != columns:
         raise ValueError(f"y must fit {name} of shape {(rows, columns)}, got {(n, m)}")
     check_rows(rows, columns, (<object> loss).shape, {f"d{name}": dfirst}, weights)
     cdef row_losses *work = <row_losses *> new_work(
@@ -142,7 +143,7 @@ def gaussian_per_pixel(
     program,
     double[::1] loss not None,                # OUT (n * k), nats
     object doutputs,                          # OUT (n * k, 2m) of the type of outputs, or None; may be outputs
-    const floating[:, ::1] outputs not None,  # IN  (n * k, 2m), the means, then s of each pixel
+    const floating[:, ::1] outputs not None,  # IN  (n * k, 2m), a mean and s for each pixel
     const floating[:, ::1] y not None,        # IN  (n, m)
     const double[::1] weights,                # IN  (n * k), of the rows' gradients; None if doutputs is
     double bound,
@@ -186,6 +187,186 @@ cdef void scaled_loss_of_row(const void *work, ptrdiff_t index, char *shared, ch
     cdef double weight = r.weights[index] if r.weights != NULL else 1
     r.values[index] = r.scaled_kernel(
         r.dfirst, r.first, r.second, r.columns, r.scale, weight, index, index // r.repeats)
+
+
+# ------------------------------------------------ one scale for all pixels, which is in the outputs' last column
+#
+# Its loss follows from that of a fixed scale, L(scale) = spread / (power scale^power) + m (log(scale) + constant), the
+# spread of a row being the sum of its squares or absolute differences.
+
+cdef struct shared_scale:
+    row_losses rows         # first comes what all losses of rows have; `scale` is the bound, or the least scale
+    double power, constant
+    ptrdiff_t count, itemsize
+    bint optimal
+
+
+cdef int record_shared(
+    program, double[::1] loss, object doutputs, const floating[:, ::1] outputs, const floating[:, ::1] y,
+    const double[::1] weights, bint gaussian, double limit, bint optimal,
+) except -1:
+    cdef row_losses *rows = new_row_losses[floating](program, "outputs", loss, doutputs, outputs, y, weights, 1, 1)
+    cdef shared_scale *work = <shared_scale *> new_work(program, (), sizeof(shared_scale), sizeof(double), 0)
+    work.rows, work.count, work.itemsize, work.optimal = rows[0], outputs.shape[0], sizeof(floating), optimal
+    work.rows.scale = limit
+    if gaussian:
+        work.rows.scaled_kernel, work.power, work.constant = rows.table.gaussian, 2, log(2 * M_PI) / 2
+    else:
+        work.rows.scaled_kernel, work.power, work.constant = rows.table.laplace, 1, log(2.0)
+    cdef bint alone = outputs.shape[0] * outputs.shape[1] < SMALL_WORK
+    if optimal and doutputs is not None:
+        add_stage(program, spread_of_row, work, outputs.shape[0], alone)
+        add_stage(program, find_optimal_scale, work, 1, True)
+    return add_stage(program, loss_of_shared_scale, work, outputs.shape[0], alone)
+
+
+def gaussian_shared(
+    program,
+    double[::1] loss not None,                # OUT (n * k), nats
+    object doutputs,                          # OUT (n * k, m + 1) of the type of outputs, or None; may be outputs
+    const floating[:, ::1] outputs not None,  # IN  (n * k, m + 1), the means, then s
+    const floating[:, ::1] y not None,        # IN  (n, m)
+    const double[::1] weights,                # IN  (n * k), of the rows' gradients; None if doutputs is
+    double bound,
+):
+    """As gaussian, with the log scale bound * tanh(s / bound)."""
+    record_shared[floating](program, loss, doutputs, outputs, y, weights, True, bound, False)
+
+
+def laplace_shared(
+    program,
+    double[::1] loss not None,                # as for gaussian_shared
+    object doutputs,
+    const floating[:, ::1] outputs not None,
+    const floating[:, ::1] y not None,
+    const double[::1] weights,
+    double bound,
+):
+    """As laplace, with the log scale bound * tanh(s / bound)."""
+    record_shared[floating](program, loss, doutputs, outputs, y, weights, False, bound, False)
+
+
+def gaussian_optimal(
+    program,
+    double[::1] loss not None,                # OUT (n * k), nats
+    object doutputs,                          # OUT (n * k, m + 1) of the type of outputs, or None; may be outputs
+    const floating[:, ::1] outputs not None,  # IN  (n * k, m + 1), the means, then the variance to use without doutputs
+    const floating[:, ::1] y not None,        # IN  (n, m)
+    const double[::1] weights,                # IN  (n * k), of the rows' gradients; None if doutputs is
+    double least,
+):
+    """As gaussian, with the scale, at least `least`, for which the sum of the losses is smallest.
+
+    The gradient is that of this scale.  The last column of doutputs = the row's mean square times weights[row].
+    """
+    record_shared[floating](program, loss, doutputs, outputs, y, weights, True, least, True)
+
+
+def laplace_optimal(
+    program,
+    double[::1] loss not None,                # as for gaussian_optimal
+    object doutputs,
+    const floating[:, ::1] outputs not None,  # IN  (n * k, m + 1), the medians, then the scale to use without doutputs
+    const floating[:, ::1] y not None,
+    const double[::1] weights,
+    double least,
+):
+    """As laplace, with the best scale; the last column of doutputs = the mean difference times weights[row]."""
+    record_shared[floating](program, loss, doutputs, outputs, y, weights, False, least, True)
+
+
+cdef double row_with_scale(
+    const shared_scale *s, void *doutputs, double scale, double weight, ptrdiff_t row,
+) noexcept nogil:
+    """The loss of a row, and its gradient but for the last column."""
+    cdef const row_losses *r = &s.rows
+    cdef ptrdiff_t at = row * (r.columns + 1) * s.itemsize
+    return r.scaled_kernel(
+        NULL if doutputs == NULL else <char *> doutputs + at, <const char *> r.first + at,
+        <const char *> r.second + row // r.repeats * r.columns * s.itemsize, r.columns, scale, weight, 0, 0)
+
+
+cdef double mean_spread(const shared_scale *s, double loss, double scale) noexcept nogil:
+    """The spread of a pixel, on average, in a row with this loss."""
+    return s.power * (loss / s.rows.columns - log(scale) - s.constant) * (scale * scale if s.power == 2 else scale)
+
+
+cdef double scale_of_spread(const shared_scale *s, double spread) noexcept nogil:
+    """The best scale, but at least the least one; NaN stays NaN."""
+    cdef double scale = sqrt(spread) if s.power == 2 else spread
+    return s.rows.scale if scale < s.rows.scale else scale
+
+
+cdef void spread_of_row(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const shared_scale *s = <const shared_scale *> work
+    s.rows.values[index] = mean_spread(s, row_with_scale(s, NULL, 1, 1, index), 1)
+
+
+cdef void find_optimal_scale(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const shared_scale *s = <const shared_scale *> work
+    cdef double sum = 0
+    cdef ptrdiff_t i
+    for i in range(s.count):
+        sum += s.rows.values[i]
+    if sum < 0:  # by rounding
+        sum = 0
+    (<double *> shared)[0] = scale_of_spread(s, sum / s.count)
+
+
+cdef void loss_of_shared_scale(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const shared_scale *s = <const shared_scale *> work
+    cdef const row_losses *r = &s.rows
+    cdef ptrdiff_t last = (index + 1) * (r.columns + 1) - 1
+    cdef double number = number_at(r.first, last, s.itemsize), slope = 1 - tanh(number / r.scale) ** 2
+    cdef double weight = r.weights[index] if r.weights != NULL else 1, scale, loss
+    if not s.optimal:
+        scale = exp(r.scale * tanh(number / r.scale))
+    elif r.dfirst == NULL:
+        scale = scale_of_spread(s, number)
+    else:
+        scale = (<double *> shared)[0]
+    loss = r.values[index] = row_with_scale(s, r.dfirst, scale, weight, index)
+    if r.dfirst == NULL:
+        return
+    cdef double spread = mean_spread(s, loss, scale)
+    if s.optimal:
+        set_number(r.dfirst, last, spread * weight, s.itemsize)
+    else:
+        spread /= scale * scale if s.power == 2 else scale
+        set_number(r.dfirst, last, r.columns * (1 - spread) * slope * weight, s.itemsize)
+
+
+cdef inline double number_at(const void *numbers, ptrdiff_t index, ptrdiff_t itemsize) noexcept nogil:
+    if itemsize == sizeof(float):
+        return (<const float *> numbers)[index]
+    return (<const double *> numbers)[index]
+
+
+cdef inline void set_number(void *numbers, ptrdiff_t index, double value, ptrdiff_t itemsize) noexcept nogil:
+    if itemsize == sizeof(float):
+        (<float *> numbers)[index] = <float> value
+    else:
+        (<double *> numbers)[index] = value
+
+
+# -------------------------------------------------------------------- others
+
+def add_constant(
+    program,
+    double[::1] values not None,        # IN, OUT (n)
+    double constant,
+):
+    """values += constant."""
+    cdef sum_of_values *work = <sum_of_values *> new_work(program, (values,), sizeof(sum_of_values), 0, 0)
+    work.total, work.count, work.constant = &values[0], values.shape[0], constant
+    add_stage(program, add_to_values, work, 1, True)
+
+
+cdef void add_to_values(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const sum_of_values *s = <const sum_of_values *> work
+    cdef ptrdiff_t i
+    for i in range(s.count):
+        s.total[i] += s.constant
 
 
 def gaussian_kl(
@@ -245,6 +426,7 @@ cdef struct sum_of_values:
     double *total
     const double *values
     ptrdiff_t count, divisor
+    double constant
 
 
 def total(

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from cvae.layers import FullyConnected, LayerBase  # which makes the names of all layers known
 from cvae.likelihoods import Likelihood
 from cvae.nn.activated import is_identity
+from cvae.nn.appended_number import AppendedNumber
 from cvae.nn.condition import Condition
 from cvae.nn.sequence import Layers, initialize_through, make_layers, shape_through
 
-CONDITION = "Condition"  # the name of the layer that `with_condition` adds
+# The names of layers that are added to those given: one that reads labels, and the likelihood's own.
+CONDITION, SCALE = "Condition", "Scale"
 
 
 def make_encoder(layers: Sequence[LayerBase | str], T: int) -> Layers:
@@ -38,7 +40,7 @@ def with_condition(layers: Layers, condition: str | None, place: int) -> Layers:
 
 
 def make_decoder(layers: Sequence[LayerBase | str], T: int, likelihood: Likelihood) -> Layers:
-    """Return new layers by name, and a dense layer after all but those that put out images.
+    """Return new layers by name, with a dense layer after all but those that put out images, and the likelihood's own.
 
     Raises
     ------
@@ -53,12 +55,15 @@ def make_decoder(layers: Sequence[LayerBase | str], T: int, likelihood: Likeliho
         raise ValueError(
             f"decoder must put out {parts} channels for each of the images', for {likelihood}, got {channels}"
         )
+    scale = likelihood.scale_layer()
+    if scale is not None:
+        decoder[SCALE] = scale
     return decoder
 
 
 def added_to(layers: Layers) -> set[str]:
     """Return the names of the layers that `make_encoder`, `make_decoder` or `with_condition` added."""
-    return {"Code", "Output", CONDITION} & layers.keys()
+    return {"Code", "Output", SCALE, CONDITION} & layers.keys()
 
 
 def _numbers_per_pixel(likelihood: Likelihood) -> int:
@@ -96,7 +101,7 @@ def initialize(
     MemoryError
         If there is not enough memory.
     """
-    last = _last(decoder)[1]
+    last = _last(_computing(decoder))[1]
     if isinstance(last, FullyConnected) and last.n_out is None:
         last.n_out = likelihood.n_outputs(image_shape)
     check_shapes(encoder, decoder, likelihood, image_shape, T)
@@ -121,14 +126,20 @@ def check_shapes(
     code = shape_through("encoder", encoder, (2, *image_shape))
     if code != (2, 2 * T):
         raise ValueError(f"encoder must put out a mean and a log variance for each of T={T} dimensions, got {code[1:]}")
-    output, n_outputs = shape_through("decoder", decoder, (2, T)), likelihood.n_outputs(image_shape)
+    own = _computing(decoder)
+    output, n_outputs = shape_through("decoder", own, (2, T)), likelihood.n_outputs(image_shape)
     if output[0] != 2 or math.prod(output[1:]) != n_outputs:
         raise ValueError(f"decoder must put out {n_outputs} numbers for {likelihood}, got the shape {output[1:]}")
     name, layer = _last(encoder)
     if layer.act_fn is not None and not is_identity(layer.act_fn):
         raise ValueError(f"{name} must have the activation Affine(slope=1, intercept=0), got {layer.act_fn}")
-    name, layer = _last(decoder)
+    name, layer = _last(own)
     if layer.act_fn is not None and not (is_identity(layer.act_fn) or layer.act_fn == likelihood.activation):
         raise ValueError(
             f"{name} must have the activation {likelihood.activation} of the likelihood, got {layer.act_fn}"
         )
+
+
+def _computing(decoder: Layers) -> Layers:
+    """Return the decoder's layers that compute outputs from codes, without the likelihood's own."""
+    return Layers((name, layer) for name, layer in decoder.items() if not isinstance(layer, AppendedNumber))

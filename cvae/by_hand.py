@@ -119,7 +119,7 @@ class ByHand(Sampling):
         Returns
         -------
         X_recon : array, shape (n, rows * cols * channels)
-            The mean image of each code; for Bernoulli pixels, their probabilities.
+            The mean image of each code, in the units of `decode`; for Bernoulli pixels, their probabilities.
         """
         self._sync()
         images = self._as_images(X_train)
@@ -135,7 +135,8 @@ class ByHand(Sampling):
             passes = self._prepare(images, labels, n, training=retain_derived or self._objective.codes > 1)
             key = self._binarization.new_key(self._rng)
             drawn = standard_normal(self._rng, shape, self.dtype) if noise is None else np.array(noise, self.dtype)
-            self._binarization.apply(gather(images, slice(None), passes.images[:n]), key, training=True)
+            gather(images, slice(None), passes.images[:n], self._mapping)
+            self._binarization.apply(passes.images[:n], key, training=True)
             if labels is not None:
                 passes.labels[:n] = labels.numbers()
             passes.noise[: len(drawn)] = drawn
@@ -157,7 +158,8 @@ class ByHand(Sampling):
         Returns
         -------
         dX : array, shape (n, rows, cols, channels)
-            The gradient with respect to the encoder's input, without the part of the loss's target.
+            The gradient with respect to the encoder's input, without the part of the loss's target. The encoder's input
+            are pixels after `pixel_offset_` and `pixel_scale_`.
 
         Raises
         ------
@@ -182,7 +184,7 @@ class ByHand(Sampling):
             raise ValueError("X_recon must be what the last forward returned, got other values")
         trained = [layer for layer in self._layers().values() if layer.trainable]
         with limit_threads(self.n_threads):
-            target = gather(X, slice(None), np.empty(X.shape, self.dtype))
+            target = gather(X, slice(None), np.empty(X.shape, self.dtype), self._mapping)
             self._binarization.apply(target, self._retained[0].key, training=True)
             passes = self._repeated(self._retained[0])
             before = [(sums, sums.copy()) for layer in trained for sums in layer.gradients.values()]

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from cvae import assembly, conditions
 from cvae.conditions import Labels
 from cvae.data.binarization import Binarization
-from cvae.data.images import as_images, check_range, resolve_image_shape
+from cvae.data.images import as_images, resolve_image_shape
+from cvae.data.mapping import PixelMapping
 from cvae.estimator import Estimator, NotFittedError
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase, check_dtype
@@ -25,6 +26,7 @@ from cvae.parsing import check_size
 from cvae.passes import Passes
 from cvae.random import make_rng
 from cvae.runtime.threads import check_num_threads, limit_threads
+from cvae.scaling import check_pixels, in_given_units, learn_mapping, resolve_value_range
 from cvae.undo import undone_on_error
 
 Array = npt.NDArray[Any]
@@ -89,6 +91,8 @@ class Core(Estimator):
         self._check_arguments()
         OptimizerInitializer(self.optimizer)()
         likelihood, objective = self._make_likelihood(), self._make_objective()
+        # BernoulliVAE has no such argument.
+        value_range = resolve_value_range(getattr(self, "value_range", None), likelihood)
         image_shape = None if self.image_shape is None else resolve_image_shape(self.image_shape)
         encoder, decoder = self._new_encoder(image_shape), self._new_decoder(image_shape, likelihood)
         # Nothing below fails, so a generator shared with the caller is not advanced by a failed attempt.
@@ -101,6 +105,8 @@ class Core(Estimator):
         self.history_: dict[str, list[float]] = {}
         self._image_shape: ImageShape | None = None
         self._label_kind: conditions.LabelKind | None = None
+        self._value_range = value_range
+        self._mapping: PixelMapping | None = None
         _passes_of_models.of.pop(self, None)
         self._remember_arguments()
 
@@ -142,7 +148,9 @@ class Core(Estimator):
         if not self.decoder_:
             self.decoder_ = self._joined(self._new_decoder(image_shape, self._likelihood))
 
-    def _initialize(self, image_shape: ImageShape, kind: conditions.LabelKind | None = None) -> None:
+    def _initialize(
+        self, image_shape: ImageShape, mapping: PixelMapping, kind: conditions.LabelKind | None = None
+    ) -> None:
         """Create all parameters for such images and labels unless they exist; `_prepare` undoes half of them."""
         if self._image_shape is None:
             self._make_missing(image_shape)
@@ -150,16 +158,49 @@ class Core(Estimator):
                 for layer in self._layers().values():
                     layer.expect_labels(kind.n_labels)
             assembly.initialize(self.encoder_, self.decoder_, self._likelihood, image_shape, self.T)
-            self._image_shape, self._label_kind = image_shape, kind
+            self._image_shape, self._label_kind, self._mapping = image_shape, kind, mapping
+            self._given_likelihood = in_given_units(self._likelihood, self._value_range, mapping, image_shape)
 
-    def _prepare(self, images: Array, labels: Labels | None, batchsize: int, *, training: bool) -> Passes:
+    def _prepare(
+        self,
+        images: Array,
+        labels: Labels | None,
+        batchsize: int,
+        *,
+        training: bool,
+        mapping: PixelMapping | None = None,
+    ) -> Passes:
         """Create parameters and passes for images; after an error, of too little memory say, nothing has changed."""
         layers = [part for layer in self._layers().values() for part in layer.parts()]
         rngs = {id(rng): rng for rng in (self._rng, *(layer.rng for layer in layers)) if rng is not None}
         rows, cols, channels = images.shape[1:]
         with undone_on_error([self, *layers], rngs.values()):
-            self._initialize((rows, cols, channels), None if labels is None else labels.kind)
+            kind = None if labels is None else labels.kind
+            self._initialize((rows, cols, channels), mapping or self._mapping_of(images), kind)
             return self._passes(batchsize, training=training)
+
+    def _mapping_of(self, images: Array, name: str = "X") -> PixelMapping:
+        """Return the mapping of pixels to those that the likelihood sees, learnt from the model's first images."""
+        binarized = self._binarization.how is not None
+        return self._mapping or learn_mapping(images, name, self._likelihood, self._value_range, binarized=binarized)
+
+    @property
+    def pixel_offset_(self) -> npt.NDArray[np.float64]:
+        """What is subtracted from the pixels of each channel, shape (channels,); then `pixel_scale_` divides them.
+
+        Zeros and ones unless the model has a `value_range`, or a likelihood that standardizes pixels. Pixels of uint8
+        images are divided by 255 before, unless there is a `value_range`.
+        """
+        self._require_fitted()
+        assert self._mapping is not None
+        return self._mapping.offset.copy()
+
+    @property
+    def pixel_scale_(self) -> npt.NDArray[np.float64]:
+        """What divides the pixels of each channel, shape (channels,), after `pixel_offset_` has been subtracted."""
+        self._require_fitted()
+        assert self._mapping is not None
+        return self._mapping.scale.copy()
 
     def _require_fitted(self) -> ImageShape:
         """Return the image shape, or raise NotFittedError."""
@@ -169,13 +210,18 @@ class Core(Estimator):
             raise NotFittedError(f"this {name} has no parameters yet: call fit, partial_fit or forward first")
         return self._image_shape
 
-    def _as_images(self, X: npt.ArrayLike, name: str = "X", image_shape: Sequence[int] | None = None) -> Array:
+    def _as_images(
+        self,
+        X: npt.ArrayLike,
+        name: str = "X",
+        image_shape: Sequence[int] | None = None,
+        mapping: PixelMapping | None = None,
+    ) -> Array:
         """Return X checked, as a view (n, rows, cols, channels) of its own dtype; see `cvae.data.images`."""
         images = as_images(X, image_shape or self._image_shape or self.image_shape, name=name)
         with limit_threads(self.n_threads):
-            self._likelihood.check(images, name)
-            if self._binarization.how is not None:
-                check_range(images, name=name)
+            known, binarized = mapping or self._mapping, self._binarization.how is not None
+            check_pixels(images, name, self._likelihood, self._value_range, known, binarized=binarized)
         return images
 
     def _as_labels(self, y: Any, n: int, name: str = "y", kind: conditions.LabelKind | None = None) -> Labels | None:
@@ -189,15 +235,25 @@ class Core(Estimator):
         """Return y, or None for a model without condition, to which scikit-learn gives labels without need."""
         return None if self.condition is None else y
 
+    def _as_pictures(self, images: Array) -> Array:
+        """Return images in the units of the model's pixels from 0, black, to 1, white; means may leave that range."""
+        assert self._mapping is not None
+        low, high = self._mapping.ends
+        if low >= 0 and high <= 1:
+            low, high = 0, 1
+        unit = 255 if images.dtype == np.uint8 and self._mapping.divides_bytes else 1
+        # A set of equal pixels is black.
+        return np.clip((images / np.float64(unit) - low) / ((high - low) or 1), 0, 1)
+
     def _passes(self, batchsize: int, *, training: bool) -> Passes:
         """Return passes for batches of at least this size, cached for each Python thread."""
         kept = _passes_of_models.of.get(self)
         if kept is None:
             kept = _passes_of_models.of[self] = {}
-        made_from = self.encoder_, self.decoder_, self._likelihood, self._objective
+        image_shape = self._require_fitted()
+        made_from = self.encoder_, self.decoder_, self._given_likelihood, self._objective
         passes = kept.get(training)
         if passes is None or passes.batchsize < batchsize or not passes.is_current(*made_from):
-            image_shape = self._require_fitted()
             passes = None
             kept.pop(training, None)  # free its memory before allocating the new one
             assembly.check_shapes(self.encoder_, self.decoder_, self._likelihood, image_shape, self.T)

@@ -40,7 +40,7 @@ class Inference(Core):
     def _load(self, passes: Passes, images: Array, labels: Labels | None, key: np.uint64, part: slice) -> None:
         """Write a part of the images, and of their labels if there are any, to where passes read them."""
         n = part.stop - part.start
-        self._binarization.apply(gather(images, part, passes.images[:n]), key)
+        self._binarization.apply(gather(images, part, passes.images[:n], self._mapping), key)
         if labels is not None:
             passes.labels[:n] = labels.numbers(part)
 
@@ -94,7 +94,8 @@ class Inference(Core):
         Returns
         -------
         images : array, shape (n, rows, cols, channels)
-            The likelihood's expected pixels; for Bernoulli, probabilities in [0, 1].
+            The likelihood's expected pixels, in the units of the images that the model was trained on; for Bernoulli,
+            probabilities in [0, 1], or mapped to the model's `value_range`.
 
         Raises
         ------
@@ -165,7 +166,8 @@ class Inference(Core):
         Returns
         -------
         elbo : array, shape (n,), float64
-            log p(x | z) - KL(q(z | x) || p(z)) in nats (Kingma & Welling 2014), whatever the model's `beta`. In a
+            log p(x | z) - KL(q(z | x) || p(z)) in nats (Kingma & Welling 2014), whatever the model's `beta`. A density
+            is that of pixels as they are given; those of uint8 images count from 0 to 1 without `value_range`. In a
             conditional model all but p(z) also depends on y, and the bound is one on log p(x | y) (Sohn et al. 2015,
             "Learning Structured Output Representation using Deep Conditional Generative Models").
         """

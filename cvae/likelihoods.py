@@ -18,6 +18,7 @@ from cvae._kernels import elementwise, losses
 from cvae._kernels.program import Program
 from cvae.data.images import check_bytes, check_finite, check_range, resolve_image_shape
 from cvae.nn.activations import ActivationBase, Identity, Sigmoid
+from cvae.nn.appended_number import AppendedNumber
 from cvae.parsing import Constant, check_number
 
 Array = npt.NDArray[Any]
@@ -35,17 +36,38 @@ class Likelihood(Constant, ABC):
     activation : ActivationBase
         Gives the mean image from the outputs, if an activation does; otherwise the identity. It belongs to the
         likelihood, so a decoder's last layer stops before its own activation, which must be this one or the identity.
+    pixels : {"unit", "real", "bytes"}
+        Which pixels have a probability: those in [0, 1], any, or those of 8 bits. Others can be mapped to [0, 1], and
+        real ones too (`cvae.scaling`), but not bytes.
+    is_density : bool
+        Whether it is a density, which depends on the unit of the pixels, rather than a probability.
+    standardizes : bool
+        Whether pixels are standardized, unless the model has a range of values.
+    has_unit : bool
+        Whether it has a scale in the unit of the pixels, which must then be the same for all channels.
     """
 
     activation: ActivationBase
+    pixels = "real"
+    is_density = True
+    standardizes = False
+    has_unit = False
 
     @abstractmethod
     def n_outputs(self, image_shape: tuple[int, int, int]) -> int:
-        """Return the number of decoder outputs for an image of shape (rows, cols, channels).
+        """Return the number of outputs that the decoder computes for an image of shape (rows, cols, channels).
 
         If these are several for each pixel and channel, they follow each other: the outputs are (rows, cols, channels,
         several), which is also what a convolution with several times as many output channels puts out.
         """
+
+    def scale_layer(self) -> AppendedNumber | None:
+        """Return a new layer that appends to the outputs what all images share, or None if there is nothing."""
+        return None
+
+    def in_unit(self, unit: float) -> Likelihood:
+        """Return the likelihood for pixels divided by `unit`, another one if it `has_unit`."""
+        return self
 
     @abstractmethod
     def check(self, images: Array, name: str) -> None:
@@ -69,9 +91,10 @@ class Likelihood(Constant, ABC):
         loss : array, shape (n * k,), float64
             Overwritten.
         doutputs : array, shape (n * k, n_outputs), or None
-            Overwritten with the gradient of the sum of `loss` times `weights`. May be `outputs`.
+            Overwritten with the gradient of the sum of `loss` times `weights`. May be `outputs`. None if this is no
+            training step.
         outputs : array, shape (n * k, n_outputs)
-            Row r belongs to image r // k.
+            Row r belongs to image r // k. There is a column more with a `scale_layer`.
         images : array, shape (n, rows * cols * channels)
         weights : array, shape (n * k,), float64, or None
             Read when the program runs; None without `doutputs`.
@@ -84,6 +107,8 @@ class Likelihood(Constant, ABC):
 
 class _OneLogit(Likelihood):
     """Base of the likelihoods of pixels in [0, 1] that take one output, a logit, for each pixel and channel."""
+
+    pixels = "unit"
 
     def n_outputs(self, image_shape: tuple[int, int, int]) -> int:
         """Return one output, a logit, for each pixel and channel."""
@@ -106,6 +131,7 @@ class Bernoulli(_OneLogit):
     """
 
     activation = Sigmoid()
+    is_density = False  # but a probability, or an average
 
     def record_loss(
         self,
@@ -158,18 +184,32 @@ class _LocationScale(Likelihood):
     """Base of the likelihoods of real pixels around outputs, with one scale for all or an output for each."""
 
     activation = Identity()
+    standardizes = True
 
     def __init__(self, scale: float | str = 1.0) -> None:
         if isinstance(scale, str):
-            if scale != "pixel":
-                raise ValueError(f"scale must be a number or 'pixel', got {scale!r}")
+            if scale not in ("pixel", "shared", "optimal"):
+                raise ValueError(f"scale must be a number, 'pixel', 'shared' or 'optimal', got {scale!r}")
             self.scale: float | str = scale
         else:
             self.scale = check_number("scale", scale, "[1e-15, 1e15]")
 
+    @property
+    def has_unit(self) -> bool:  # type: ignore[override]
+        """Whether the scale is a number rather than learnt."""
+        return not isinstance(self.scale, str)
+
+    def in_unit(self, unit: float) -> Likelihood:
+        """Return the likelihood with a scale divided by `unit`, unless it is learnt."""
+        return self if isinstance(self.scale, str) else type(self)(self.scale / unit)
+
     def n_outputs(self, image_shape: tuple[int, int, int]) -> int:
         """Return an output for each pixel and channel, or two."""
         return math.prod(image_shape) * (2 if self.scale == "pixel" else 1)
+
+    def scale_layer(self) -> AppendedNumber | None:
+        """Return a layer with the scale of all pixels if the model learns one."""
+        return AppendedNumber(averaged=self.scale == "optimal") if self.scale in ("shared", "optimal") else None
 
     def check(self, images: Array, name: str) -> None:
         """Raise ValueError unless all pixels are finite."""
@@ -177,21 +217,36 @@ class _LocationScale(Likelihood):
 
     def record_mean(self, program: Program, mean: Array, outputs: Array) -> None:
         """Record a copy of the outputs that are means."""
-        elementwise.first_columns(program, mean, outputs, -math.inf, math.inf)
+        elementwise.first_columns(program, mean, outputs, -math.inf, math.inf, pairs=self.scale == "pixel")
 
 
 class Gaussian(_LocationScale):
     """Each pixel has a normal distribution, whose mean is an output.
 
     Takes finite images of any range; uint8 means 0..255 and is scaled to [0, 1], other integers are taken as they are.
+    Unless the model has a `value_range`, pixels are then standardized: within the model each channel has the mean 0 and
+    the standard deviation 1 over the images of the first `fit` (all channels together, if the scale is a number).
+    Outputs and densities are those of the pixels as they were given.
 
     Parameters
     ----------
-    scale : float or "pixel"
-        The standard deviation of all pixels, from 1e-15 to 1e15. With "pixel" the decoder puts out all means, then a
-        number s for each pixel, with the log variance ``16 tanh(s / 16)``. This is nearly s where s is small, and
-        bounded: standard deviations lie between 0.00034 and 3000, so that no pixel contributes less than -7.1 nats to
-        the loss, and images that vary more should be scaled.
+    scale : float, "shared", "optimal" or "pixel"
+        The standard deviation. A number, from 1e-15 to 1e15, is that of all pixels as they are given, or as they are
+        once `value_range` is mapped to [0, 1]. The others are learnt, in units of the standard deviation of a pixel's
+        channel (or of the mapped pixels), and never less than exp(-8) = 0.00034 of it, so that the density of pixels
+        that never change has an upper bound.
+
+        "shared": one for all pixels, which the optimizer learns with the weights: ``exp(8 tanh(s / 8))``, where s is
+        the parameter of the decoder's layer "Scale".
+
+        "optimal": one for all pixels, in training the one for which the loss of the batch is smallest: the square root
+        of the mean squared error (sigma-VAE: Rybkin, Daniilidis & Levine 2021, "Simple and Effective VAE Training with
+        Calibrated Decoders"). Outside training it is the root of a running mean of the last batches' mean squared
+        errors, kept in the decoder's layer "Scale" and saved with the model.
+
+        "pixel": the decoder puts out a mean and a number s for each pixel and channel, one after the other, as outputs
+        of shape (rows, cols, channels, 2), or (rows, cols, 2 * channels). The log variance is ``16 tanh(s / 16)``:
+        nearly s where s is small, and bounded. Standard deviations lie between 0.00034 and 3000.
 
     Examples
     --------
@@ -210,8 +265,12 @@ class Gaussian(_LocationScale):
     ) -> None:
         """Record the negative log density and its gradient."""
         arrays = loss, doutputs, outputs, images, weights
-        if isinstance(self.scale, str):
+        if self.scale == "pixel":
             losses.gaussian_per_pixel(program, *arrays, 2 * MAX_LOG_SCALE)
+        elif self.scale == "shared":
+            losses.gaussian_shared(program, *arrays, MAX_LOG_SCALE)
+        elif isinstance(self.scale, str):
+            losses.gaussian_optimal(program, *arrays, math.exp(-MAX_LOG_SCALE))
         else:
             losses.gaussian(program, *arrays, self.scale)
 
@@ -219,14 +278,13 @@ class Gaussian(_LocationScale):
 class Laplace(_LocationScale):
     """Each pixel has a Laplace distribution, whose mean is an output: the loss is that of absolute differences.
 
-    Takes the same images as `Gaussian`.
+    Takes the same images as `Gaussian`, and standardizes them in the same way.
 
     Parameters
     ----------
-    scale : float or "pixel"
-        The mean absolute difference from the mean, of all pixels, from 1e-15 to 1e15. With "pixel" the decoder puts out
-        all means, then a number s for each pixel, with the log scale ``8 tanh(s / 8)``: scales lie between 0.00034 and
-        3000, so that no pixel contributes less than -7.4 nats to the loss, and images that vary more should be scaled.
+    scale : float, "shared", "optimal" or "pixel"
+        The mean absolute difference from the mean, as for `Gaussian`. "optimal" is the mean absolute difference of a
+        batch. With "pixel" the log scale is ``8 tanh(s / 8)``.
 
     Examples
     --------
@@ -245,8 +303,12 @@ class Laplace(_LocationScale):
     ) -> None:
         """Record the negative log density and its gradient."""
         arrays = loss, doutputs, outputs, images, weights
-        if isinstance(self.scale, str):
+        if self.scale == "pixel":
             losses.laplace_per_pixel(program, *arrays, MAX_LOG_SCALE)
+        elif self.scale == "shared":
+            losses.laplace_shared(program, *arrays, MAX_LOG_SCALE)
+        elif isinstance(self.scale, str):
+            losses.laplace_optimal(program, *arrays, math.exp(-MAX_LOG_SCALE))
         else:
             losses.laplace(program, *arrays, self.scale)
 
@@ -259,8 +321,9 @@ class DiscretizedLogistic(Likelihood):
     flow"; Salimans et al. 2017, "PixelCNN++"). As probabilities of discrete pixels, losses are positive, and compare
     with published bits per dimension: those are nats / (log(2) rows cols channels), see `bits_per_dimension`.
 
-    The decoder puts out all means, then a number s for each pixel, with the log scale ``8 tanh(s / 8)``, of pixels
-    from 0 to 1. The mean image holds the means, cut off at 0 and 1. Images are uint8, or multiples of 1/255.
+    The decoder puts out a mean and a number s for each pixel and channel, one after the other, as outputs of shape
+    (rows, cols, channels, 2), or (rows, cols, 2 * channels). The log scale, of pixels from 0 to 1, is
+    ``8 tanh(s / 8)``. The mean image holds the means, cut off at 0 and 1. Images are uint8, or multiples of 1/255.
 
     Examples
     --------
@@ -269,6 +332,8 @@ class DiscretizedLogistic(Likelihood):
     """
 
     activation = Identity()
+    pixels = "bytes"
+    is_density = False
 
     def n_outputs(self, image_shape: tuple[int, int, int]) -> int:
         """Return two outputs, a mean and a log scale, for each pixel and channel."""
@@ -292,7 +357,7 @@ class DiscretizedLogistic(Likelihood):
 
     def record_mean(self, program: Program, mean: Array, outputs: Array) -> None:
         """Record the means, cut off at 0 and 1."""
-        elementwise.first_columns(program, mean, outputs, 0.0, 1.0)
+        elementwise.first_columns(program, mean, outputs, 0.0, 1.0, pairs=True)
 
 
 def bits_per_dimension(nats: npt.ArrayLike, image_shape: Sequence[int]) -> Array:

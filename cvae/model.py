@@ -16,6 +16,7 @@ from cvae.by_hand import ByHand
 from cvae.conditions import Classes, Labels
 from cvae.core import Array, ImageShape
 from cvae.data.images import resolve_image_shape
+from cvae.data.mapping import PixelMapping
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase
 from cvae.nn.sequence import Layers
@@ -62,12 +63,19 @@ class VAE(ByHand):
         "classes", ints or strings say, those that there are in the first `fit`; or "values", a number or a vector of
         them for each image, used as given, so best scaled to about unit size. Encoder and decoder read them in their
         `cvae.layers.Condition` layers; one is added where there is none.
+    value_range : (low, high) or "data", optional
+        Range of the pixels that is mapped to [0, 1] within the model, batch by batch; "data" means that of all pixels
+        of the first `fit`. For likelihoods of pixels in [0, 1], such as Bernoulli, all images must be in the range; for
+        Gaussian and Laplace it is only a unit. All numbers count as they are, those of uint8 too. None: pixels are in
+        [0, 1] (uint8: 0..255), or standardized within the model, as for `cvae.likelihoods.Gaussian`.
+        Outputs and densities are those of pixels as they are given. See `pixel_offset_`.
     optimizer : str, dict, optimizer or None
         For example "Adam(lr=0.001)"; each layer without an optimizer gets its own copy. See `cvae.optimizers`.
     binarize : None, "dynamic", "fixed" or float
         Makes grey images black and white: "dynamic" draws each pixel anew at each use in training, white with the
         probability that its grey value is; "fixed" draws each image once, the same way in all models; a number is a
-        threshold. `encode` always draws the same, `elbo` and `log_likelihood` by their `random_state`.
+        threshold. `encode` always draws the same, `elbo` and `log_likelihood` by their `random_state`. Pixels are in
+        [0, 1], or mapped to it by `value_range`; they are not standardized.
     n_epochs : int
         Default number of passes over the data in `fit`.
     batchsize : int
@@ -84,6 +92,8 @@ class VAE(ByHand):
     ----------
     encoder_, decoder_ : OrderedDict
         The model's own layers by name; empty while they depend on images of unknown shape.
+    pixel_offset_, pixel_scale_ : arrays, shape (channels,)
+        The model works with (pixel - pixel_offset_) / pixel_scale_. Set by the first images, and saved.
     history_ : dict of lists
         One entry per epoch: loss and the objective's terms (nats per image), seconds, images_per_second and, with
         validation data, val_loss, val_reconstruction and val_kl.
@@ -115,6 +125,7 @@ class VAE(ByHand):
         *,
         image_shape: Sequence[int] | None = None,
         condition: str | None = None,
+        value_range: Sequence[float] | str | None = None,
         optimizer: str | dict[str, Any] | OptimizerBase | None = "Adam(lr=0.001)",
         binarize: float | str | None = None,
         n_epochs: int = 20,
@@ -127,6 +138,7 @@ class VAE(ByHand):
         self.encoder, self.decoder = encoder, decoder
         self.likelihood, self.objective = likelihood, objective
         self.T, self.image_shape, self.condition = T, image_shape, condition
+        self.value_range = value_range
         self.optimizer, self.binarize = optimizer, binarize
         self.n_epochs, self.batchsize = n_epochs, batchsize
         self.dtype, self.n_threads, self.random_state = dtype, n_threads, random_state
@@ -182,8 +194,8 @@ class VAE(ByHand):
         Parameters
         ----------
         X : array, shape (n, rows, cols, channels), (n, rows, cols), or (n, features) with `image_shape`
-            Images in the range of the likelihood; uint8 means 0..255 and is scaled to [0, 1] batch by batch. Store
-            black and white as bool: 0 and 1 in uint8 would mean 0 and 1/255.
+            Images in the range of the likelihood, or of `value_range`. Without it uint8 means 0..255 and is scaled to
+            [0, 1] batch by batch. Store black and white as bool: 0 and 1 in uint8 would mean 0 and 1/255.
         y : array, shape (n,), or (n, d) for values
             The labels of a conditional model, learnt from those of the first call: later ones must be out of the same
             classes, or of as many values. Other models ignore them.
@@ -216,10 +228,10 @@ class VAE(ByHand):
             raise TypeError(f"callbacks must be a sequence of callables, got {callbacks!r}")
         images = self._as_images(X)
         labels = self._as_labels(self._if_conditional(y), len(images))
-        validation = None
+        mapping, validation = self._mapping_of(images), None
         if validation_data is not None:
-            validation = self._as_validation(validation_data, images.shape[1:], labels)
-        self._prepare(images, labels, min(batchsize, len(images)), training=True)
+            validation = self._as_validation(validation_data, images.shape[1:], labels, mapping)
+        self._prepare(images, labels, min(batchsize, len(images)), training=True, mapping=mapping)
         self._mixture = None
         train(
             self,
@@ -233,10 +245,12 @@ class VAE(ByHand):
         )
         return self
 
-    def _as_validation(self, data: Any, image_shape: Sequence[int], labels: Labels | None) -> Labelled:
+    def _as_validation(
+        self, data: Any, image_shape: Sequence[int], labels: Labels | None, mapping: PixelMapping
+    ) -> Labelled:
         """Return validation images and, for a conditional model, labels out of those of the training images."""
         first, y = (*data, None, None)[:2] if isinstance(data, tuple) else (data, None)
-        images = self._as_images(() if first is None else first, "validation_data", image_shape)
+        images = self._as_images(() if first is None else first, "validation_data", image_shape, mapping)
         kind = None if labels is None else labels.kind
         return images, self._as_labels(self._if_conditional(y), len(images), "the labels of validation_data", kind)
 

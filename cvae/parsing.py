@@ -162,14 +162,14 @@ def object_from_hyperparameters(hyperparameters: Mapping[str, Any], table: Mappi
 
 
 def subclasses_by_name(base: type) -> dict[str, type[Any]]:
-    """Return all subclasses of a class that can be made, by name: the library's own, and those defined elsewhere.
+    """Return all public subclasses of a class that can be made, by name: the library's own, and those from elsewhere.
 
     Where several have one name, the one that was defined first counts.
     """
     found: dict[str, type[Any]] = {}
     subclasses: list[type[Any]] = base.__subclasses__()
     for subclass in subclasses:
-        if not inspect.isabstract(subclass):
+        if not inspect.isabstract(subclass) and not subclass.__name__.startswith("_"):
             found.setdefault(subclass.__name__, subclass)
         for name, further in subclasses_by_name(subclass).items():
             found.setdefault(name, further)

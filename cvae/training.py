@@ -178,7 +178,7 @@ class _Steps:
         self._passes.begin_epoch()
         self._binarization, self._key = model._binarization, np.zeros(1, np.uint64)
         self._gatherers: list[Gatherer | LabelGatherer] = [
-            Gatherer(images, self._passes.images, self._record_binarization)
+            Gatherer(images, self._passes.images, model._mapping, self._record_binarization)
         ]
         if labels is not None:
             self._gatherers.append(LabelGatherer(labels, self._passes.labels))

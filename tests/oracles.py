@@ -265,6 +265,16 @@ def sigmoid(Z):
     return np.where(Z >= 0, 1.0, small) / (1.0 + small)
 
 
+def map_pixels(pixels, offset, scale):
+    """(pixels - offset) / scale, channels (., C) along the last axis."""
+    return (np.asarray(pixels, np.float64) - offset) / scale
+
+
+def unmap_pixels(mapped, offset, scale):
+    """The inverse of `map_pixels`."""
+    return np.asarray(mapped, np.float64) * scale + offset
+
+
 def clip(X, low, high):
     return np.minimum(np.maximum(X, low), high)
 
@@ -344,12 +354,13 @@ def bce_with_logits(logits, y, weights=1.0):
 
 def _of_rows(y, outputs, per_pixel=1):
     """Return y, repeated for each row of outputs, and the outputs, per_pixel arrays (N * k, D)."""
-    return np.repeat(y, len(outputs) // len(y), axis=0), *np.split(outputs, per_pixel, axis=1)
+    return np.repeat(y, len(outputs) // len(y), axis=0), *(outputs[:, i::per_pixel] for i in range(per_pixel))
 
 
 def _weighted(pixels, gradients, weights):
     """Return the losses of all rows and the gradient of the outputs."""
-    return pixels.sum(axis=1), np.hstack(gradients) * np.reshape(weights, (-1, 1))
+    together = np.stack(gradients, axis=2).reshape(len(pixels), -1)
+    return pixels.sum(axis=1), together * np.reshape(weights, (-1, 1))
 
 
 def continuous_bernoulli(logits, y, weights=1.0):
@@ -402,6 +413,25 @@ def laplace_per_pixel(outputs, y, weights=1.0, bound=8.0):
     ratio = np.abs(y - medians) / np.exp(log_scale)
     gradients = [np.sign(medians - y) / np.exp(log_scale), (1 - ratio) * slope]
     return _weighted(ratio + log_scale + np.log(2), gradients, weights)
+
+
+def shared_scale(outputs, y, weights=1.0, *, gaussian, bound):
+    """`gaussian` or `laplace`, the last column of the outputs being s, log scale = bound * tanh(s / bound)."""
+    log_scale, slope = soft_clip(outputs[:, -1:], bound)
+    kind = globals()["gaussian" if gaussian else "laplace"]
+    loss, gradient = kind(outputs[:, :-1], y, weights, np.exp(log_scale))
+    y, means = _of_rows(y, outputs[:, :-1])
+    ratio = np.abs((y - means) / np.exp(log_scale)) ** (2 if gaussian else 1)
+    return loss, np.hstack([gradient, (1 - ratio).sum(1, keepdims=True) * slope * np.reshape(weights, (-1, 1))])
+
+
+def optimal_scale(outputs, y, weights=1.0, *, gaussian, least):
+    """The same, the scale being the best one for all rows; the last column of the gradient = the spread of a row."""
+    kind, power = (globals()["gaussian"], 2) if gaussian else (globals()["laplace"], 1)
+    y_rows, means = _of_rows(y, outputs[:, :-1])
+    spread = np.abs(y_rows - means) ** power
+    loss, gradient = kind(means, y, weights, max(least, spread.mean() ** (1 / power)))
+    return loss, np.hstack([gradient, spread.mean(1, keepdims=True) * np.reshape(weights, (-1, 1))])
 
 
 def discretized_logistic(outputs, y, weights=1.0, bound=8.0):

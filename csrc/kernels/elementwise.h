@@ -40,11 +40,12 @@ static void sigmoid(void *out, const void *z, ptrdiff_t first, ptrdiff_t last) {
         store_some((real *)out + i, logistic(load_some((const real *)z + i, last - i)).value, last - i);
 }
 
-/* out = x, cut off at low and high; NaN stays NaN; out may be x. */
-static void clip(void *out, const void *x, double low, double high, ptrdiff_t count) {
+/* out = x, or the first element of each pair, cut off at low and high; NaN stays NaN; out may be x. */
+static void clip(void *out, const void *x, double low, double high, int pairs, ptrdiff_t count) {
     const vec least = broadcast((real)low), most = broadcast((real)high);
     for (ptrdiff_t i = 0; i < count; i += LANES) {
-        const vec v = load_some((const real *)x + i, count - i);
+        const ptrdiff_t left = count - i;
+        const vec v = pairs ? load_pairs((const real *)x + 2 * i, left).first : load_some((const real *)x + i, left);
         store_some((real *)out + i, choose(less(v, least), least, choose(less(most, v), most, v)), count - i);
     }
 }
@@ -53,6 +54,53 @@ static void clip(void *out, const void *x, double low, double high, ptrdiff_t co
 static void scale_bytes(void *out, const unsigned char *bytes, ptrdiff_t count) {
     real *RESTRICT to = out;
     for (ptrdiff_t i = 0; i < count; i++) to[i] = (real)bytes[i] / (real)255;
+}
+
+/* Differences, divided: the largest pixel of a range becomes exactly 1.  They are taken in double, as those of large
+ * numbers that differ little need it. */
+#define MAPPED(name, type)                                                                                          \
+    static void map_##name(void *out, const void *pixels, const double *offset, const double *scale, ptrdiff_t period, \
+                           ptrdiff_t count) {                                                                       \
+        for (ptrdiff_t i = 0; i < count; i += period) {                                                             \
+            real *RESTRICT to = (real *)out + i;                                                                    \
+            const type *RESTRICT from = (const type *)pixels + i;                                                   \
+            const ptrdiff_t here = smaller(period, count - i);                                                      \
+            for (ptrdiff_t j = 0; j < here; j++) to[j] = (real)((VALUE(from[j]) - offset[j]) / scale[j]);           \
+        }                                                                                                           \
+    }
+#define VALUE(pixel) (double)(pixel)
+MAPPED(int8, int8_t)
+MAPPED(uint8, uint8_t)
+MAPPED(int16, int16_t)
+MAPPED(uint16, uint16_t)
+MAPPED(int32, int32_t)
+MAPPED(uint32, uint32_t)
+MAPPED(float32, float)
+MAPPED(float64, double)
+#undef VALUE
+#define VALUE(byte) (double)((real)(byte) / (real)255)
+MAPPED(fraction, uint8_t)
+#undef VALUE
+#undef MAPPED
+
+static const pixel_type PIXEL_TYPES[] = {
+    {"int8", 1, map_int8},       {"uint8", 1, map_uint8},     {"int16", 2, map_int16},
+    {"uint16", 2, map_uint16},   {"int32", 4, map_int32},     {"uint32", 4, map_uint32},
+    {"float32", 4, map_float32}, {"float64", 8, map_float64}, {"fraction", 1, map_fraction},
+    {NULL, 0, NULL},
+};
+
+static void map_pixels(void *out, const void *pixels, const pixel_type *type, const double *offset,
+                       const double *scale, ptrdiff_t period, ptrdiff_t count) {
+    type->map(out, pixels, offset, scale, period, count);
+}
+
+static void unmap_pixels(void *pixels, const double *offset, const double *scale, ptrdiff_t period, ptrdiff_t count) {
+    for (ptrdiff_t i = 0; i < count; i += period) {
+        real *x = (real *)pixels + i;
+        const ptrdiff_t here = smaller(period, count - i);
+        for (ptrdiff_t j = 0; j < here; j++) x[j] = (real)((double)x[j] * scale[j] + offset[j]);
+    }
 }
 
 /* Whether all of x[first <= i < last] are in [0, 1]. */

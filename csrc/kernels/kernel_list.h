@@ -186,8 +186,15 @@ KERNEL(void, scale_bytes, (void *out, const unsigned char *bytes, ptrdiff_t coun
 /* Places of maxima in windows of at most INACTIVE pixels to bytes, INACTIVE where y is not positive, and back. */
 KERNEL(void, narrow, (uint8_t *out, const int32_t *places, const void *y, ptrdiff_t count))
 KERNEL(void, widen, (int32_t *places, const uint8_t *in, ptrdiff_t count))
-/* out = low where x is below it, high where x is above it, else x. */
-KERNEL(void, clip, (void *out, const void *x, double low, double high, ptrdiff_t count))
+/* out = low where x is below it, high where x is above it, else x; x (count), or the first ones of its pairs. */
+KERNEL(void, clip, (void *out, const void *x, double low, double high, int pairs, ptrdiff_t count))
+/* out = (pixels - offset) / scale, in double; offset and scale repeat after `period` elements. */
+KERNEL(void, map_pixels,
+       (void *out, const void *pixels, const pixel_type *type, const double *offset, const double *scale,
+        ptrdiff_t period, ptrdiff_t count))
+/* The inverse, in place. */
+KERNEL(void, unmap_pixels,
+       (void *pixels, const double *offset, const double *scale, ptrdiff_t period, ptrdiff_t count))
 /* Whether all elements are in [0, 1]; NaN is not. */
 KERNEL(int, is_in_unit_range, (const void *x, ptrdiff_t first, ptrdiff_t last))
 
@@ -227,8 +234,8 @@ KERNEL(double, gaussian,
 KERNEL(double, laplace,
        (void *doutputs, const void *outputs, const void *y, ptrdiff_t m, double scale, double weight, ptrdiff_t row,
         ptrdiff_t target))
-/* Outputs (., 2m) are the means, or the medians, then a number s for each pixel: bound * tanh(s / bound) is its log
- * variance in gaussian_per_pixel, its log scale in the others. */
+/* Outputs (., 2m) are for each pixel its mean, or median, and a number s: bound * tanh(s / bound) is its log variance in
+ * gaussian_per_pixel, its log scale in the others. */
 KERNEL(double, gaussian_per_pixel,
        (void *doutputs, const void *outputs, const void *y, ptrdiff_t m, double bound, double weight, ptrdiff_t row,
         ptrdiff_t target))

@@ -54,6 +54,15 @@ typedef struct {
     void (*backward)(void *dz, const void *dy, const void *z, const double *constants, ptrdiff_t count);
 } activation_function;
 
+/* A type of pixels in memory: out = (pixels - offset) / scale for `count` of them, in double, `offset` and `scale`
+ * repeating after `period`. */
+typedef struct {
+    const char *name; /* NumPy's, or fraction: bytes, divided by 255 first */
+    ptrdiff_t itemsize;
+    void (*map)(void *out, const void *pixels, const double *offset, const double *scale, ptrdiff_t period,
+                ptrdiff_t count);
+} pixel_type;
+
 /* The gradients of a dense layer, m examples, k inputs, n outputs: dx (m, k) = dy (m, n) times w (k, n) transposed, and
  * dw = x (m, k) transposed times dy.  Either may be NULL, and dx may be x; update, unless NULL, moves w along its
  * gradient. */
@@ -71,6 +80,7 @@ typedef struct {
     ptrdiff_t dense_scratch; /* elements that dense_forward needs as scratch */
     const update_rule *update_rules; /* terminated by a rule whose name is NULL */
     const activation_function *activations; /* in the same way */
+    const pixel_type *pixel_types;
 #define KERNEL(type, name, arguments) type(*name) arguments;
 #include "kernel_list.h"
 #undef KERNEL

@@ -1,8 +1,8 @@
 /* The negative log densities of likelihoods other than Bernoulli's, row by row, with their gradients.
  *
- * Row `row` of the outputs (., m), or (., 2m) where each pixel has a location and a logarithm of its scale, belongs to
- * row `target` of y (., m).  Scales that a network puts out are kept in range by soft_clip: the density of a pixel that
- * is always predicted exactly would have no upper bound. */
+ * Row `row` of the outputs (., m), or (., 2m) where each pixel has a location and after it a logarithm of its scale,
+ * belongs to row `target` of y (., m).  Scales that a network puts out are kept in range by soft_clip: the density of a
+ * pixel that is always predicted exactly would have no upper bound. */
 #ifndef CVAE_LIKELIHOODS_H
 #define CVAE_LIKELIHOODS_H
 
@@ -150,18 +150,20 @@ INLINE soft_clip_result soft_clip(vec x, double bound) {
 
 static double gaussian_per_pixel(void *doutputs, const void *outputs, const void *y, ptrdiff_t m, double bound,
                                  double weight, ptrdiff_t row, ptrdiff_t target) {
-    const real *mean = (const real *)outputs + 2 * row * m, *y_row = (const real *)y + target * m;
-    real *dmean = doutputs ? (real *)doutputs + 2 * row * m : NULL;
+    const real *pairs = (const real *)outputs + 2 * row * m, *y_row = (const real *)y + target * m;
+    real *dpairs = doutputs ? (real *)doutputs + 2 * row * m : NULL;
     double sums[LANES] = {0};
     for (ptrdiff_t i = 0; i < m; i += LANES) {
         const ptrdiff_t count = smaller(LANES, m - i);
-        const soft_clip_result log_var = soft_clip(load_some(mean + m + i, count), bound);
-        const vec distance = load_some(mean + i, count) - load_some(y_row + i, count);
+        const vec_pairs output = load_pairs(pairs + 2 * i, count);
+        const soft_clip_result log_var = soft_clip(output.second, bound);
+        const vec distance = output.first - load_some(y_row + i, count);
         const vec scaled = distance * exp_of(-log_var.value), square = distance * scaled;
         add_lanes(sums, square + log_var.value, count);
-        if (dmean) {
-            store_some(dmean + i, scaled * (real)weight, count);
-            store_some(dmean + m + i, ((real)1 - square) * log_var.slope * (real)(weight / 2), count);
+        if (dpairs) {
+            const vec_pairs gradient = {scaled * (real)weight,
+                                        ((real)1 - square) * log_var.slope * (real)(weight / 2)};
+            store_pairs(dpairs + 2 * i, gradient, count);
         }
     }
     return 0.5 * sum_of_lanes(sums) + (double)m * HALF_LOG_2PI;
@@ -169,18 +171,20 @@ static double gaussian_per_pixel(void *doutputs, const void *outputs, const void
 
 static double laplace_per_pixel(void *doutputs, const void *outputs, const void *y, ptrdiff_t m, double bound,
                                 double weight, ptrdiff_t row, ptrdiff_t target) {
-    const real *median = (const real *)outputs + 2 * row * m, *y_row = (const real *)y + target * m;
-    real *dmedian = doutputs ? (real *)doutputs + 2 * row * m : NULL;
+    const real *pairs = (const real *)outputs + 2 * row * m, *y_row = (const real *)y + target * m;
+    real *dpairs = doutputs ? (real *)doutputs + 2 * row * m : NULL;
     double sums[LANES] = {0};
     for (ptrdiff_t i = 0; i < m; i += LANES) {
         const ptrdiff_t count = smaller(LANES, m - i);
-        const soft_clip_result log_scale = soft_clip(load_some(median + m + i, count), bound);
-        const vec distance = load_some(median + i, count) - load_some(y_row + i, count);
+        const vec_pairs output = load_pairs(pairs + 2 * i, count);
+        const soft_clip_result log_scale = soft_clip(output.second, bound);
+        const vec distance = output.first - load_some(y_row + i, count);
         const vec inverse = exp_of(-log_scale.value), size = magnitude(distance) * inverse;
         add_lanes(sums, size + log_scale.value, count);
-        if (dmedian) {
-            store_some(dmedian + i, sign_of(distance) * inverse * (real)weight, count);
-            store_some(dmedian + m + i, ((real)1 - size) * log_scale.slope * (real)weight, count);
+        if (dpairs) {
+            const vec_pairs gradient = {sign_of(distance) * inverse * (real)weight,
+                                        ((real)1 - size) * log_scale.slope * (real)weight};
+            store_pairs(dpairs + 2 * i, gradient, count);
         }
     }
     return sum_of_lanes(sums) + (double)m * LOG_2;
@@ -193,16 +197,17 @@ static double laplace_per_pixel(void *doutputs, const void *outputs, const void 
 
 static double discretized_logistic(void *doutputs, const void *outputs, const void *y, ptrdiff_t m, double bound,
                                    double weight, ptrdiff_t row, ptrdiff_t target) {
-    const real *mean = (const real *)outputs + 2 * row * m, *y_row = (const real *)y + target * m;
-    real *dmean = doutputs ? (real *)doutputs + 2 * row * m : NULL;
+    const real *pairs = (const real *)outputs + 2 * row * m, *y_row = (const real *)y + target * m;
+    real *dpairs = doutputs ? (real *)doutputs + 2 * row * m : NULL;
     const real half_bin = (real)(1.0 / 510);
     const vec zero = broadcast(0), one = broadcast(1);
     double sums[LANES] = {0};
     for (ptrdiff_t i = 0; i < m; i += LANES) {
         const ptrdiff_t count = smaller(LANES, m - i);
-        const soft_clip_result log_scale = soft_clip(load_some(mean + m + i, count), bound);
+        const vec_pairs output = load_pairs(pairs + 2 * i, count);
+        const soft_clip_result log_scale = soft_clip(output.second, bound);
         const vec k = (load_some(y_row + i, count) * (real)255 + ROUNDING) - ROUNDING;
-        const vec distance = k / (real)255 - load_some(mean + i, count), inverse = exp_of(-log_scale.value);
+        const vec distance = k / (real)255 - output.first, inverse = exp_of(-log_scale.value);
         const vec u = (distance + half_bin) * inverse, l = (distance - half_bin) * inverse, width = inverse / (real)255;
         const vec inside_u = choose(less(k, broadcast(255)), one, zero), inside_l = choose(less(zero, k), one, zero);
         const vec inside = inside_u * inside_l;
@@ -215,12 +220,13 @@ static double discretized_logistic(void *doutputs, const void *outputs, const vo
         const vec rest = inverse_expm1(width), near_loss = log_scale.value + LOG_255 + width / 2 - series.value;
         const vec loss_width = choose(narrow_bin, near_loss, log1p_fraction(rest));
         add_lanes(sums, inside_u * loss_u + inside_l * loss_l + inside * loss_width, count);
-        if (dmean) {
+        if (dpairs) {
             const vec du = inside_u * above.value, dl = inside_l * below.value;
             const vec near_slope = one - width * ((real)0.5 - series.slope);
             const vec dwidth = inside * choose(narrow_bin, near_slope, width * rest);
-            store_some(dmean + i, (du - dl) * inverse * (real)weight, count);
-            store_some(dmean + m + i, (u * du - l * dl + dwidth) * log_scale.slope * (real)weight, count);
+            const vec_pairs gradient = {(du - dl) * inverse * (real)weight,
+                                        (u * du - l * dl + dwidth) * log_scale.slope * (real)weight};
+            store_pairs(dpairs + 2 * i, gradient, count);
         }
     }
     return sum_of_lanes(sums);

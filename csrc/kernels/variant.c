@@ -36,6 +36,7 @@ const kernel_table TABLE = {
     .dense_scratch = DENSE_SCRATCH,
     .update_rules = UPDATE_RULES,
     .activations = ACTIVATION_FUNCTIONS,
+    .pixel_types = PIXEL_TYPES,
 #define KERNEL(type, name, arguments) .name = name,
 #include "kernel_list.h"
 #undef KERNEL

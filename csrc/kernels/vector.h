@@ -129,6 +129,19 @@ INLINE vec interleave(vec a, vec b, const int start) {
 #endif
 }
 
+/* a[start], a[start + 2], ..., then b[start], b[start + 2], ... */
+INLINE vec every_second(vec a, vec b, const int start) {
+#if defined(__clang__)
+    vec picked = {0};
+    UNROLL for (int i = 0; i < LANES; i++) picked[i] = 2 * i < LANES ? a[start + 2 * i] : b[start + 2 * i - LANES];
+    return picked;
+#else
+    vec_int from = {0};
+    UNROLL for (int i = 0; i < LANES; i++) from[i] = start + 2 * i;
+    return __builtin_shuffle(a, b, from);
+#endif
+}
+
 /* Transposes LANES x LANES elements: each round interleaves the first half of the rows with the second. */
 INLINE void transpose(vec rows[LANES]) {
     UNROLL for (int round = 1; round < LANES; round *= 2) {
@@ -143,6 +156,31 @@ INLINE void transpose(vec rows[LANES]) {
 #else
 INLINE void transpose(vec rows[LANES]) { (void)rows; }
 #endif
+
+/* Pairs p[0], p[1], p[2], ... as the vector of their first and that of their second elements. */
+typedef struct {
+    vec first, second;
+} vec_pairs;
+
+/* The first count pairs, or a whole vector of them; the others are read as zero, and not written. */
+INLINE vec_pairs load_pairs(const real *p, ptrdiff_t count) {
+    const vec low = load_some(p, 2 * count), high = load_some(p + smaller(LANES, 2 * count), 2 * count - LANES);
+#if CVAE_VECTORS
+    const vec_pairs pairs = {every_second(low, high, 0), every_second(low, high, 1)};
+#else
+    const vec_pairs pairs = {low, high};
+#endif
+    return pairs;
+}
+INLINE void store_pairs(real *p, vec_pairs pairs, ptrdiff_t count) {
+#if CVAE_VECTORS
+    const vec low = interleave(pairs.first, pairs.second, 0), high = interleave(pairs.first, pairs.second, LANES / 2);
+#else
+    const vec low = pairs.first, high = pairs.second;
+#endif
+    store_some(p, low, 2 * count);
+    store_some(p + smaller(LANES, 2 * count), high, 2 * count - LANES);
+}
 
 /* Vectors of integers that are int32_t in memory. */
 INLINE vec_int load_ints(const int32_t *p) {

@@ -57,6 +57,43 @@ def discretized_logistic(
     weights: Doubles | None,
     bound: float,
 ) -> None: ...
+def gaussian_shared(
+    program: Program,
+    loss: Doubles,
+    doutputs: Real | None,
+    outputs: Real,
+    y: Real,
+    weights: Doubles | None,
+    bound: float,
+) -> None: ...
+def gaussian_optimal(
+    program: Program,
+    loss: Doubles,
+    doutputs: Real | None,
+    outputs: Real,
+    y: Real,
+    weights: Doubles | None,
+    least: float,
+) -> None: ...
+def laplace_shared(
+    program: Program,
+    loss: Doubles,
+    doutputs: Real | None,
+    outputs: Real,
+    y: Real,
+    weights: Doubles | None,
+    bound: float,
+) -> None: ...
+def laplace_optimal(
+    program: Program,
+    loss: Doubles,
+    doutputs: Real | None,
+    outputs: Real,
+    y: Real,
+    weights: Doubles | None,
+    least: float,
+) -> None: ...
+def add_constant(program: Program, values: Doubles, constant: float) -> None: ...
 def gaussian_kl(
     program: Program, kl: Doubles, dmean: Real | None, dlog_var: Real | None, mean: Real, log_var: Real,
     weights: Doubles | None,

@@ -253,10 +253,10 @@ def _sample(args: argparse.Namespace) -> None:
         seed = args.seed if args.seed is not None else np.random.SeedSequence().entropy
         n = max(1, args.n // len(vae.classes_))
         images = np.stack([vae.sample(n, random_state=seed, y=label) for label in vae.classes_])
-        plotting.class_samples(np.clip(images, 0, 1), vae.classes_.tolist(), args.output, title)
+        plotting.class_samples(vae._as_pictures(images), vae.classes_.tolist(), args.output, title)
     else:
         images = vae.sample(args.n, random_state=args.seed, y=_label(vae, args.label))
-        plotting.samples(np.clip(images, 0, 1), args.output, title)
+        plotting.samples(vae._as_pictures(images), args.output, title)
     _print_written(args.output)
 
 
@@ -286,8 +286,7 @@ def _reconstruct(args: argparse.Namespace) -> None:
     images = images[: args.n]
     means = vae.reconstruct(images, None if labels is None else labels[: args.n])
     title = f"Reconstructions of {which}"
-    # Means of likelihoods of real pixels may leave the range of a picture.
-    plotting.reconstructions(images, np.clip(means, 0, 1), args.output, title)
+    plotting.reconstructions(vae._as_pictures(images), vae._as_pictures(means), args.output, title)
     _print_written(args.output)
 
 

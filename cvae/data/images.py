@@ -1,9 +1,9 @@
 """Validation of image arrays, and gathering of batches from them.
 
 A set of images is an array ``(n, rows, cols, channels)`` with the values that a likelihood takes, such as those in
-[0, 1], or of dtype ``uint8`` with values in 0..255. A set may be a memory map larger than RAM, so no function here
-allocates a temporary of the set's size: shapes are changed by views, values are checked block by block, and images
-are scaled batch by batch.
+[0, 1], or of dtype ``uint8`` with values in 0..255, or those that a model maps to them. A set may be a memory map
+larger than RAM, so no function here allocates a temporary of the set's size: shapes are changed by views, values are
+checked block by block, and images are mapped batch by batch.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from cvae._kernels import elementwise
 from cvae._kernels.program import Program
+from cvae.data.mapping import PixelMapping, identity
 from cvae.runtime.programs import execute, run
 
 _BLOCK_VALUES = 1 << 16  # values checked or copied at a time, so that they stay in cache
@@ -126,8 +127,8 @@ def _unflatten(array: np.ndarray, wanted: tuple[int, int, int] | None, name: str
     return array.reshape(n, *wanted)
 
 
-def check_range(X: np.ndarray, *, name: str = "X") -> None:
-    """Check that all values of a set of images lie in [0, 1].
+def check_range(X: np.ndarray, *, name: str = "X", value_range: tuple[float, float] | None = None) -> None:
+    """Check that all values of a set of images lie in [0, 1], or in another range.
 
     Arrays of bool and of ``uint8`` (0..255) are valid by their dtype and are not read. All others are read
     once, in blocks of constant size.
@@ -138,11 +139,13 @@ def check_range(X: np.ndarray, *, name: str = "X") -> None:
         Images as returned by `as_images`.
     name : str
         The name of the array in the error message.
+    value_range : (low, high), optional
+        The range, in which uint8 counts as the numbers from 0 to 255. Default: [0, 1].
 
     Raises
     ------
     ValueError
-        If a value is less than 0, greater than 1 or NaN; the message gives the first one and its position.
+        If a value is outside the range or NaN; the message gives the first one and its position.
 
     Examples
     --------
@@ -152,6 +155,11 @@ def check_range(X: np.ndarray, *, name: str = "X") -> None:
         ...
     ValueError: X must hold values in [0, 1] (only uint8 means 0..255), got 128.0 in image 0 at ...
     """
+    if value_range is not None:
+        low, high = np.array(value_range, np.float64)
+        expected = f"{name} must hold values in the value_range from {low} to {high}"
+        _check_blocks(X, lambda block: np.clip(block, low, high, dtype=np.float64) == np.float64(block), expected)
+        return
     if X.dtype in (np.bool_, np.uint8):
         return
     if _is_plain(X):
@@ -251,11 +259,13 @@ def _check_blocks(X: np.ndarray, is_valid: Callable[[np.ndarray], np.ndarray], e
         n_checked += block.size
 
 
-def gather(X: np.ndarray, indices: np.ndarray | slice, out: np.ndarray) -> np.ndarray:
-    """Write the images ``X[indices]`` to `out`, scaled to [0, 1].
+def gather(
+    X: np.ndarray, indices: np.ndarray | slice, out: np.ndarray, mapping: PixelMapping | None = None
+) -> np.ndarray:
+    """Write the images ``X[indices]`` to `out`, mapped to the units of a model.
 
-    ``uint8`` values are divided by 255; all others are only converted to the dtype of `out`. Temporaries hold
-    at most 65,536 values, or one image if that is larger.
+    Without a mapping ``uint8`` values are divided by 255, and all others only converted to the dtype of `out`.
+    Temporaries hold at most 65,536 values, or one image if that is larger.
 
     Parameters
     ----------
@@ -265,6 +275,7 @@ def gather(X: np.ndarray, indices: np.ndarray | slice, out: np.ndarray) -> np.nd
         The images to take, in this order; each index in 0..n-1.
     out : ndarray, shape (m, rows, cols, channels)
         float32 or float64, C-contiguous, in native byte order. Overwritten.
+    mapping : PixelMapping, optional
 
     Returns
     -------
@@ -286,11 +297,12 @@ def gather(X: np.ndarray, indices: np.ndarray | slice, out: np.ndarray) -> np.nd
     >>> gather(X, np.array([2, 0]), np.empty((2, 1, 1, 1))).ravel()
     array([0.4, 0. ])
     """
+    mapping = mapping or identity(X.shape[-1])
     if isinstance(indices, slice):
-        if X.dtype != np.uint8 or out.size < _BLOCK_VALUES:
+        if (mapping.is_identity and X.dtype != np.uint8) or out.size < _BLOCK_VALUES:
             selected = X[indices]
             _check_out(out, selected.shape)
-            _scale(selected, out)
+            mapping.copied(selected, out)
             return out
         indices = np.arange(*indices.indices(len(X)))
     indices = np.asarray(indices)
@@ -301,14 +313,13 @@ def gather(X: np.ndarray, indices: np.ndarray | slice, out: np.ndarray) -> np.nd
     _check_out(out, (indices.size, *X.shape[1:]))
     if indices.size and not (indices.min() >= 0 and indices.max() < len(X)):
         raise IndexError(f"indices must lie in 0..{len(X) - 1}, got {indices.min()}..{indices.max()}")
-    kernel = _gather_kernel(X, out)
-    if out.size and kernel is not None:
-        run(kernel, out.reshape(len(out), -1), X.reshape(len(X), -1), np.ascontiguousarray(indices, np.intp))
+    if out.size and _has_kernel(X):
+        run(_record_gather, X, np.ascontiguousarray(indices, np.intp), out, mapping)
         return out
     images_per_block = max(1, _BLOCK_VALUES // X[0].size)
     for first in range(0, indices.size, images_per_block):
         block = slice(first, first + images_per_block)
-        _scale(X[indices[block]], out[block])
+        mapping.copied(X[indices[block]], out[block])
     return out
 
 
@@ -321,14 +332,19 @@ class Gatherer:
         Images as returned by `as_images`.
     out : ndarray, shape (m, rows, cols, channels)
         As in `gather`, for batches of up to m images.
+    mapping : PixelMapping, optional
     then : callable, optional
         Records what follows, called with a program and the part of `out` that holds a batch.
     """
 
     def __init__(
-        self, X: np.ndarray, out: np.ndarray, then: Callable[[Program, np.ndarray], None] | None = None
+        self,
+        X: np.ndarray,
+        out: np.ndarray,
+        mapping: PixelMapping | None = None,
+        then: Callable[[Program, np.ndarray], None] | None = None,
     ) -> None:
-        self._images, self._out, self._then = X, out, then
+        self._images, self._out, self._mapping, self._then = X, out, mapping or identity(X.shape[-1]), then
         self._indices = np.zeros(len(out), np.intp)
         self._programs: dict[int, Program] = {}  # by batch size
 
@@ -342,21 +358,36 @@ class Gatherer:
 
     def _record(self, n: int) -> Program:
         X, out, indices, program = self._images, self._out[:n], self._indices[:n], Program()
-        kernel = _gather_kernel(X, out)
-        if kernel is None:
-            program.call(gather, X, indices, out)
+        if _has_kernel(X):
+            _record_gather(program, X, indices, out, self._mapping)
         else:
-            kernel(program, out.reshape(n, -1), X.reshape(len(X), -1), indices)
+            program.call(gather, X, indices, out, self._mapping)
         if self._then is not None:
             self._then(program, out)
         return program
 
 
-def _gather_kernel(X: np.ndarray, out: np.ndarray) -> Callable[..., None] | None:
-    """Return the kernel that gathers from `X` to `out`, or None if there is none."""
-    if X.dtype == np.uint8 and X.flags.c_contiguous:
-        return elementwise.gather_bytes
-    return elementwise.gather if X.dtype == out.dtype and _is_plain(X) else None
+def _has_kernel(X: np.ndarray) -> bool:
+    """Return whether a kernel can gather from `X`, or it needs converting by NumPy."""
+    is_plain = X.dtype.isnative and X.flags.c_contiguous and X.flags.aligned
+    return is_plain and (X.dtype == np.bool_ or X.dtype.name in elementwise.pixel_types())
+
+
+def _record_gather(
+    program: Program, X: np.ndarray, indices: np.ndarray, out: np.ndarray, mapping: PixelMapping
+) -> None:
+    """Record the kernel that gathers from `X` to `out`."""
+    rows, images = out.reshape(len(out), -1), X.reshape(len(X), -1)
+    if mapping.is_identity and X.dtype == np.uint8:
+        elementwise.gather_bytes(program, rows, images, indices)
+    elif mapping.is_identity and X.dtype == out.dtype:
+        elementwise.gather(program, rows, images, indices)
+    else:
+        name = "uint8" if X.dtype == np.bool_ else X.dtype.name
+        if X.dtype == np.uint8 and mapping.divides_bytes:
+            name = "fraction"
+        offset, scale = mapping.tiled_offset, mapping.tiled_scale
+        elementwise.gather_mapped(program, rows, images.view(np.uint8), indices, name, offset, scale)
 
 
 def _is_plain(X: np.ndarray) -> bool:
@@ -369,11 +400,3 @@ def _check_out(out: np.ndarray, shape: tuple[int, ...]) -> None:
         raise TypeError(f"out must be float32 or float64 in native byte order, got {out.dtype!r}")
     if out.shape != shape or not out.flags.c_contiguous:
         raise ValueError(f"out must be C-contiguous of shape {shape}, got shape {out.shape}")
-
-
-def _scale(images: np.ndarray, out: np.ndarray) -> None:
-    """Convert images to the dtype of `out`, dividing uint8 by 255."""
-    if images.dtype == np.uint8:
-        np.divide(images, 255, out=out, dtype=out.dtype)
-    else:
-        np.copyto(out, images, casting="same_kind")

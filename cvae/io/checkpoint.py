@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from cvae import assembly, conditions
 from cvae.core import Core
+from cvae.data.mapping import PixelMapping, identity
 from cvae.io import serialization
 from cvae.mixture import Mixture
 from cvae.nn.base import LayerBase
@@ -45,6 +46,7 @@ def save(model: Sampling, path: str | os.PathLike[str]) -> None:
         "model": saved_class.__name__,
         "arguments": arguments,
         "image_shape": image_shape,
+        "pixels": _pixels(model._mapping),
         "layers": {name: _hyperparameters(layer) for name, layer in model._layers().items()},
         "frozen": [name for name, layer in model._layers().items() if not layer.trainable],
         "optimizers": optimizers,
@@ -108,15 +110,17 @@ def load(classes: Mapping[str, type[AnyModel]], path: str | os.PathLike[str]) ->
     try:
         if description["format"] == 1:  # knew only one class
             description["model"] = "BernoulliVAE"
+        rows, cols, channels = description["image_shape"]
+        if description["format"] < 3:  # took pixels as they were
+            description["pixels"] = _pixels(identity(channels))
         named = description.get("named", {})
         arguments = _with_tuples(description["arguments"] | named, "encoder", "decoder")
         model = classes[description["model"]](**arguments)
         layers = model._layers()
         for name, hyperparameters in description["layers"].items():
             layers[name].set_params({"hyperparameters": _with_tuples(hyperparameters)})
-        rows, cols, channels = description["image_shape"]
         kind = None if model.condition is None else conditions.restored(model.condition, description["labels"])
-        model._initialize((rows, cols, channels), kind)
+        model._initialize((rows, cols, channels), _restored_mapping(description["pixels"], channels), kind)
         if "prior/weights" in arrays:
             model._mixture = Mixture(*(arrays[f"prior/{name}"] for name in Mixture._fields))
         for name, layer in _with_parameters(model).items():
@@ -142,6 +146,17 @@ def _hyperparameters(layer: LayerBase) -> dict[str, Any]:
 def _with_tuples(values: dict[str, Any], *lists: str) -> dict[str, Any]:
     """Return the values with JSON's lists turned back into tuples, except for those named in `lists`."""
     return {k: tuple(v) if isinstance(v, list) and k not in lists else v for k, v in values.items()}
+
+
+def _pixels(mapping: PixelMapping | None) -> dict[str, Any]:
+    assert mapping is not None
+    return {name: getattr(mapping, name) for name in ("offset", "scale", "ends", "divides_bytes")}
+
+
+def _restored_mapping(saved: dict[str, Any], channels: int) -> PixelMapping:
+    if len(saved["offset"]) != channels:
+        raise ValueError(f"pixels must have {channels} offsets, got {saved['offset']}")
+    return PixelMapping(**saved)
 
 
 def _restored_rng(state: dict[str, Any]) -> np.random.Generator:

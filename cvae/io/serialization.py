@@ -13,7 +13,7 @@ from safetensors.numpy import save
 from cvae.io.files import replaced_file
 
 KEY = "cvae"  # the description's key in the file's metadata
-FORMAT = 2  # version of the description's format; older versions can be read, newer ones cannot
+FORMAT = 3  # version of the description's format; older versions can be read, newer ones cannot
 
 Array = npt.NDArray[Any]
 

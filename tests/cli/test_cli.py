@@ -245,6 +245,22 @@ def test_models_whose_means_leave_the_range_of_pictures_are_drawn(tmp_path):
     assert {0, 255} <= set(pixels(tmp_path / "s.png").ravel().tolist())
 
 
+@pytest.mark.parametrize("likelihood", ["Bernoulli", "Gaussian('optimal')"])
+def test_pictures_of_images_in_other_units(likelihood, tmp_path):
+    images = (RNG.random((12, 6, 5)) > 0.5).astype(np.uint16) * 1000 + 5000
+    np.save(tmp_path / "bw.npy", images)
+    value_range = "data" if likelihood == "Bernoulli" else None
+    vae = cvae.VAE(["Flatten()"], [], likelihood, T=2, value_range=value_range, random_state=0, verbose=False)
+    vae.fit(images, n_epochs=1)
+    vae.decoder_["Output"].set_params({"parameters": {"b": np.linspace(-9, 9, 30)[np.newaxis]}})
+    vae.save(tmp_path / "units.safetensors")
+    run("sample", "units.safetensors", "-o", "s.png", "-n", 4, cwd=tmp_path)
+    run("reconstruct", "units.safetensors", "bw.npy", "-o", "r.png", cwd=tmp_path)
+    assert {0, 255} <= set(pixels(tmp_path / "s.png").ravel().tolist())
+    np.testing.assert_array_equal(vae._as_pictures(images), (images - 5000) / 1000)
+    np.testing.assert_array_equal(vae._as_pictures(np.array([0, 5500, 6500])), [0, 0.5, 1])
+
+
 def pixels(path):
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB"))

@@ -70,6 +70,8 @@ REFERENCES = {
     "sum_accumulators": oracles.conv2d_grad_weight,
     "sigmoid": oracles.sigmoid,
     "clip": oracles.clip,
+    "map_pixels": oracles.map_pixels,
+    "unmap_pixels": oracles.unmap_pixels,
     "scale_bytes": oracles.scale_bytes,
     "narrow": oracles.conv_pool_forward,
     "widen": oracles.conv_pool_backward,

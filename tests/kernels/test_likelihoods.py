@@ -411,6 +411,17 @@ def test_first_columns_are_clipped_copies(n, m, wide, dtype):
         np.testing.assert_array_equal(out, oracles.clip(x[:, :m], low, high).astype(dtype))
 
 
+@each_dtype
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (3, 5), (70, 784), (2, 33)])
+def test_the_first_columns_of_pairs(n, m, dtype):
+    x, out = normal(np.random.default_rng(0), (n, 2 * m), dtype), output((n, m), dtype)
+    run(elementwise.first_columns, out, x, -0.5, 0.25, pairs=True, n_threads=2)
+    assert_margins_untouched(out)
+    np.testing.assert_array_equal(out, oracles.clip(x[:, ::2], -0.5, 0.25).astype(dtype))
+    with pytest.raises(ValueError, match=r"x must have as many rows as out and no fewer columns, got \("):
+        run(elementwise.first_columns, out, x[:, :-1].copy(), -0.5, 0.25, pairs=True)
+
+
 def test_first_columns_may_be_clipped_in_place():
     x = np.array([[-1.0, 0.5, np.nan, 2.0]])
     run(elementwise.first_columns, x, x, 0.0, 1.0)

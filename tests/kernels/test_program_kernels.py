@@ -35,6 +35,7 @@ PLACES, BYTES = (POOLED, np.int32), (POOLED, np.uint8)
 DIRECT = {"conv": {**CONV, "out_shape": Y[1:3]}, "pool": POOL, "winograd": False}
 FAST, KEPT, MADE = DIRECT | {"winograd": True}, {"keep_weights": True}, {"keep_weights": False}
 ROWS, PAIRS, CODES, VALUES, FLAT = (9, 1200), (9, 2400), (3, 1200), ((9,), np.float64), (40_001,)
+WIDER = (9, 1201)
 TOTAL = ((1,), np.float64)
 
 
@@ -101,8 +102,20 @@ KERNELS = {
     "sigmoid": (elementwise.sigmoid, [(10_001,)] * 2, {}),
     "continuous_bernoulli_mean": (elementwise.continuous_bernoulli_mean, [(10_001,)] * 2, {}),
     "first_columns": (elementwise.first_columns, [(40, 1001), (40, 1001)], {"low": -1.0, "high": 0.5}),
+    "first_of_pairs": (
+        elementwise.first_columns,
+        [(40, 1001), (40, 2002)],
+        {"low": -1.0, "high": 0.5, "pairs": True},
+    ),
+    "append_column": (elementwise.append_column, [(40, 1002), (40, 1001), (1,)], {}),
+    "split_column": (elementwise.split_column, [(40, 1001), (1,), (40, 1002)], {}),
     "gather": (elementwise.gather, [(50, 701), (4, 701), ((50,), np.intp)], {}),
     "gather_bytes": (elementwise.gather_bytes, [(50, 701), ((4, 701), np.uint8), ((50,), np.intp)], {}),
+    "gather_mapped": (
+        elementwise.gather_mapped,
+        [(50, 701), ((4, 1402), np.uint8), ((50,), np.intp)],
+        {"name": "int16", "offset": np.arange(7.0), "scale": np.arange(1.0, 8.0)},
+    ),
     "bce_with_logits": (losses.bce_with_logits, [VALUES, ROWS, ROWS, CODES, VALUES], {}),
     "continuous_bernoulli": (losses.continuous_bernoulli, [VALUES, ROWS, ROWS, CODES, VALUES], {}),
     "gaussian": (losses.gaussian, [VALUES, ROWS, ROWS, CODES, VALUES], {"scale": 0.5}),
@@ -110,6 +123,10 @@ KERNELS = {
     "gaussian_per_pixel": (losses.gaussian_per_pixel, [VALUES, PAIRS, PAIRS, CODES, VALUES], {"bound": 16}),
     "laplace_per_pixel": (losses.laplace_per_pixel, [VALUES, PAIRS, PAIRS, CODES, VALUES], {"bound": 8}),
     "discretized_logistic": (losses.discretized_logistic, [VALUES, PAIRS, PAIRS, CODES, VALUES], {"bound": 8}),
+    "gaussian_shared": (losses.gaussian_shared, [VALUES, WIDER, WIDER, CODES, VALUES], {"bound": 8}),
+    "laplace_shared": (losses.laplace_shared, [VALUES, WIDER, WIDER, CODES, VALUES], {"bound": 8}),
+    "gaussian_optimal": (losses.gaussian_optimal, [VALUES, WIDER, WIDER, CODES, VALUES], {"least": 0.1}),
+    "laplace_optimal": (losses.laplace_optimal, [VALUES, WIDER, WIDER, CODES, VALUES], {"least": 0.1}),
     "gaussian_kl": (losses.gaussian_kl, [VALUES, ROWS, ROWS, ROWS, ROWS, VALUES], {}),
     "free_bits": (bounds.free_bits, [TOTAL, ROWS, ROWS, ROWS, ROWS, VALUES], {"least": 0.1}),
     "importance_weighted": (

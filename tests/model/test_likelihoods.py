@@ -24,8 +24,12 @@ CALLS = [
     "ContinuousBernoulli",
     "Gaussian(scale=0.1)",
     "Gaussian(scale='pixel')",
+    "Gaussian(scale='shared')",
+    "Gaussian(scale='optimal')",
     "Laplace(scale=0.2)",
     "Laplace(scale='pixel')",
+    "Laplace(scale='shared')",
+    "Laplace(scale='optimal')",
     "DiscretizedLogistic",
 ]
 each_likelihood = pytest.mark.parametrize("likelihood", CALLS)
@@ -91,12 +95,12 @@ def test_gradients_by_hand_are_finite_differences_of_the_loss(likelihood):
 
     def loss():
         passes = vae._passes(4, training=True)
-        passes.images[:], passes.noise[:] = X / 255, noise
+        passes.images[:], passes.noise[:] = (X / 255 - vae.pixel_offset_) / vae.pixel_scale_, noise
         return vae._objective.loss(passes.loss(4)) / 4
 
     vae.backward(X, vae.forward(X, noise=noise))
     rng, gradients = np.random.default_rng(1), by_path(vae.gradients)
-    assert len(gradients) == 8
+    assert len(gradients) == (9 if "shared" in likelihood else 8)
     for path, gradient in gradients.items():
         layer, _, name = path.rpartition("/")
         array = vae._layers()[layer].parameters[name]
@@ -135,13 +139,16 @@ def test_outputs_and_mean_images(likelihood):
     for layer in vae.decoder_.values():
         outputs = layer.forward(outputs, retain_derived=False)
     pixels = math.prod(IMAGE_SHAPE)
+    if "Scale" in vae.decoder_:
+        outputs = outputs[:, :-1]
     two = "pixel" in likelihood or likelihood == "DiscretizedLogistic"
     assert outputs.shape[1] == make_likelihood(likelihood).n_outputs(IMAGE_SHAPE) == pixels * (2 if two else 1)
-    mean = outputs[:, :pixels]
+    mean = outputs[:, ::2] if two else outputs
     if likelihood == "ContinuousBernoulli":
         mean = 1 / (1 - np.exp(-mean)) - 1 / mean
     elif likelihood == "DiscretizedLogistic":
         mean = np.clip(mean, 0, 1)
+    mean = (mean.reshape(-1, 2) * vae.pixel_scale_ + vae.pixel_offset_).reshape(3, pixels)
     np.testing.assert_allclose(vae.decode(Z).reshape(3, pixels), mean, rtol=1e-9, atol=1e-12)
     assert make_likelihood(likelihood).activation == Identity()
 
@@ -157,7 +164,7 @@ def test_a_pixel_that_never_changes_is_no_reason_to_diverge():
 # ------------------------------------------------------------- images and arguments
 
 
-@pytest.mark.parametrize("likelihood", CALLS[1:5])
+@pytest.mark.parametrize("likelihood", CALLS[1:9])
 @pytest.mark.parametrize("dtype", ["bool", "int16", "int64", "uint16", ">f4", "float16", "float64"])
 def test_gaussian_and_laplace_take_numbers_as_they_are(likelihood, dtype):
     X = (10 * random_images(6, IMAGE_SHAPE) - (0 if dtype in ("bool", "uint16") else 5)).astype(dtype)
@@ -222,8 +229,8 @@ def test_scales(cls):
     for wrong in (None, True, [1]):
         with pytest.raises(TypeError, match=r"scale must be a number in \[1e-15, 1e15\], got"):
             cls(wrong)
-    with pytest.raises(ValueError, match="scale must be a number or 'pixel', got 'optimal'"):
-        cls("optimal")
+    with pytest.raises(ValueError, match="scale must be a number, 'pixel', 'shared' or 'optimal', got 'best'"):
+        cls("best")
 
 
 def test_bits_per_dimension():

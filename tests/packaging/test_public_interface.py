@@ -45,6 +45,7 @@ METHODS = [
     "sample", "fit_prior", "interpolate", "elbo", "elbo_terms", "score_samples", "score", "log_likelihood",
     "active_units", "summary", "save", "get_params", "set_params", "get_feature_names_out", "forward", "backward",
     "update", "flush_gradients", "parameters", "gradients", "hyperparameters", "derived_variables", "classes_",
+    "pixel_offset_", "pixel_scale_",
 ]  # fmt: skip
 
 
