@@ -32,6 +32,7 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*conv_pool_collect)(void *, void *, const void *, const window_shape *, ptrdiff_t,
                                   ptrdiff_t) noexcept nogil
         void (*winograd_kernel)(void *, const void *, const window_shape *, int, ptrdiff_t, ptrdiff_t) noexcept nogil
+        ptrdiff_t (*winograd_channels)(const window_shape *) noexcept nogil
         ptrdiff_t (*winograd_kernel_size)(const window_shape *, int) noexcept nogil
         ptrdiff_t (*winograd_tiles)(const window_shape *) noexcept nogil
         ptrdiff_t (*winograd_block)(const window_shape *) noexcept nogil
@@ -100,10 +101,10 @@ cdef inline window_shape convolution_shape(
 
 
 cdef inline int check_winograd(tuple w, ptrdiff_t stride, ptrdiff_t dilation) except -1:
-    if max(w[0], w[1]) > MAX_WINOGRAD_KERNEL or stride != 1 or dilation != 0:
+    if max(w[0], w[1]) > MAX_WINOGRAD_KERNEL * stride or dilation != 0:
         raise ValueError(
-            "winograd must have stride 1, dilation 0 and weights (R, S, C, K) with R and S at most "
-            f"{MAX_WINOGRAD_KERNEL}, got stride {stride}, dilation {dilation} and {w}"
+            "winograd must have dilation 0 and weights (R, S, C, K) with R and S at most "
+            f"{MAX_WINOGRAD_KERNEL} * stride, got stride {stride}, dilation {dilation} and {w}"
         )
     return 0
 
@@ -127,7 +128,7 @@ cdef inline bint is_small(const window_shape *s) noexcept nogil:
 
 cdef inline bint along_rows(const window_shape *s) noexcept nogil:
     """Whether Winograd's forward pass transforms along rows only."""
-    return s.c <= FEW_CHANNELS
+    return s.c <= FEW_CHANNELS and s.stride == 1
 
 
 cdef inline ptrdiff_t weight_count(const window_shape *s) noexcept nogil:
@@ -197,7 +198,7 @@ cdef inline void evaluate_kernel(const void *work, ptrdiff_t index, char *shared
     cdef const convolution *c = <const convolution *> work
     if not has_weights(c):
         c.table.winograd_kernel(weights_of(c, shared), source_of(c), &c.s, False, index * KERNEL_ROWS,
-                                range_end(index, KERNEL_ROWS, c.s.c))
+                                range_end(index, KERNEL_ROWS, c.table.winograd_channels(&c.s)))
 
 
 cdef inline void evaluate_kernel_along_rows(
