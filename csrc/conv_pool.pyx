@@ -262,7 +262,7 @@ cdef void accumulate_direct(const void *work, ptrdiff_t index, char *shared, cha
     cdef char *bias_sums = sums + (b.conv.accumulator_size - b.conv.s.k) * b.conv.itemsize
     cdef char *inner = inner_scratch(b, scratch)
     cdef group_of_images g
-    cdef ptrdiff_t i, j, pixels
+    cdef ptrdiff_t patch = b.conv.s.r * b.conv.s.s * b.conv.s.c, i, j, pixels
     for i in range(index * b.conv.groups // b.conv.accumulators, (index + 1) * b.conv.groups // b.conv.accumulators):
         g = select(b, i)
         keep_input(b, &g, scratch)
@@ -270,10 +270,10 @@ cdef void accumulate_direct(const void *work, ptrdiff_t index, char *shared, cha
         pixels = g.conv.n * g.conv.oh * g.conv.ow
         for j in range(ceil_div(pixels, BLOCK_ROWS)):
             table.conv2d_grad_weight(sums, bias_sums, g.x, scratch, &g.conv, j * BLOCK_ROWS,
-                                     range_end(j, BLOCK_ROWS, pixels), inner)
+                                     range_end(j, BLOCK_ROWS, pixels), 0, patch, inner)
         if g.dx != NULL:
             for j in range(g.conv.n):
-                table.conv2d_grad_input(g.dx, scratch, shared, &g.conv, j, inner)
+                table.conv2d_grad_input(g.dx, scratch, shared, &g.conv, j, j + 1, inner)
 
 
 cdef void collect_gradients(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:

@@ -19,11 +19,11 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*sum_accumulators)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*conv2d_forward)(void *, const void *, const void *, const void *, const window_shape *, int, ptrdiff_t,
                                ptrdiff_t, void *) noexcept nogil
-        void (*conv2d_grad_input)(void *, const void *, const void *, const window_shape *, ptrdiff_t,
+        void (*conv2d_grad_input)(void *, const void *, const void *, const window_shape *, ptrdiff_t, ptrdiff_t,
                                   void *) noexcept nogil
         ptrdiff_t (*conv2d_grad_input_scratch)(const window_shape *) noexcept nogil
         void (*conv2d_grad_weight)(void *, void *, const void *, const void *, const window_shape *, ptrdiff_t,
-                                   ptrdiff_t, void *) noexcept nogil
+                                   ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
         ptrdiff_t (*conv2d_grad_weight_scratch)(const window_shape *) noexcept nogil
         void (*conv_pool_grad_weight)(void *, const void *, const void *, const uint8_t *, const window_shape *,
                                       const window_shape *, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
@@ -73,8 +73,9 @@ cdef struct convolution:
     void *db
     bint relu
     # The weight gradient: the groups (of images, or blocks of pixels) are divided among accumulators of
-    # accumulator_size elements each, the first of them accumulators_at bytes into the shared memory.
-    ptrdiff_t group, groups, accumulators, accumulator_size, accumulators_at
+    # accumulator_size elements each, the first of them accumulators_at bytes into the shared memory; the rows of an
+    # accumulator may be divided into parts.
+    ptrdiff_t group, groups, accumulators, accumulator_size, accumulators_at, parts
     # Packed or evaluated weights that are kept from run to run, and a copy of the weights they were made from; NULL if
     # they are made again in each run, in the shared memory.
     char *kept_weights

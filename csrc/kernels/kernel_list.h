@@ -29,16 +29,17 @@ KERNEL(void, add_bias, (void *y, const void *bias, ptrdiff_t n, int relu, ptrdif
 KERNEL(void, conv2d_forward,
        (void *y, const void *x, const void *packed_w, const void *bias, const window_shape *shape, int relu,
         ptrdiff_t first, ptrdiff_t last, void *scratch))
-/* One image of dx (N, H, W, C) from dy (N, OH, OW, K); packed_wt: w transposed, (K, R * S * C), in panels; scratch:
- * conv2d_grad_input_scratch elements. */
+/* Images first <= n < last of dx (N, H, W, C) from dy (N, OH, OW, K), either one or at most BLOCK_ROWS output pixels;
+ * packed_wt: w transposed, (K, R * S * C), in panels; scratch: conv2d_grad_input_scratch elements. */
 KERNEL(void, conv2d_grad_input,
-       (void *dx, const void *dy, const void *packed_wt, const window_shape *shape, ptrdiff_t image, void *scratch))
+       (void *dx, const void *dy, const void *packed_wt, const window_shape *shape, ptrdiff_t first, ptrdiff_t last,
+        void *scratch))
 KERNEL(ptrdiff_t, conv2d_grad_input_scratch, (const window_shape *shape))
-/* Adds the part of output pixels first <= p < last (at most BLOCK_ROWS) to dw (R, S, C, K) and db (K); scratch:
- * conv2d_grad_weight_scratch elements. */
+/* Adds the part of output pixels first <= p < last (at most BLOCK_ROWS) to rows first_row <= q < last_row of
+ * dw (R * S * C, K) and, with the first of them, to db (K); scratch: conv2d_grad_weight_scratch elements. */
 KERNEL(void, conv2d_grad_weight,
        (void *dw, void *db, const void *x, const void *dy, const window_shape *shape, ptrdiff_t first, ptrdiff_t last,
-        void *scratch))
+        ptrdiff_t first_row, ptrdiff_t last_row, void *scratch))
 KERNEL(ptrdiff_t, conv2d_grad_weight_scratch, (const window_shape *shape))
 
 /* ---- The weight gradient of a convolution of few channels under ReLU and max pooling (conv_pool.h) */
