@@ -1,8 +1,9 @@
 # Direct convolution, forward, both gradients, and transposed: argument checks and the fixed split of the work.
 #
 # Letters as in kernels/kernel_list.h; images are (N, H, W, C), weights (R, S, C, K); dilation counts the zeros between
-# taps.  The forward pass and the weight gradient are split into blocks of BLOCK_ROWS output pixels, the input gradient
-# into images, so that results do not depend on the number of threads.
+# taps.  The forward pass and the weight gradient are split into blocks of output pixels, the input gradient into groups
+# of images, so that results do not depend on the number of threads.  Small images make few blocks, which are then
+# divided further, so that threads can share them.
 
 from cython cimport floating
 
@@ -19,6 +20,8 @@ cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 
 cdef enum:
     MAX_ACCUMULATORS = 16    # of the weight gradient
+    FEW_PIECES = 4           # pieces of work that there are if possible
+    WHOLE_TILES = 12         # output pixels: whole tiles of the matrix product for all instruction sets
 
 
 def conv2d_forward(
@@ -40,14 +43,16 @@ def conv2d_forward(
         table.block_scratch * sizeof(floating))
     work.table, work.s, work.relu = table, s, relu
     work.y, work.x, work.w, work.b = &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0], &b[0]
+    cdef ptrdiff_t pixels = s.n * s.oh * s.ow
+    work.group = min(BLOCK_ROWS, ceil_div(ceil_div(pixels, FEW_PIECES), WHOLE_TILES) * WHOLE_TILES)
     add_stage(program, pack_weights, work, panels, is_small(&s))
-    add_stage(program, forward_block, work, ceil_div(s.n * s.oh * s.ow, BLOCK_ROWS), is_small(&s))
+    add_stage(program, forward_block, work, ceil_div(pixels, work.group), is_small(&s))
 
 
 cdef void forward_block(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const convolution *c = <const convolution *> work
-    c.table.conv2d_forward(c.y, c.x, shared, c.b, &c.s, c.relu, index * BLOCK_ROWS,
-                           range_end(index, BLOCK_ROWS, c.s.n * c.s.oh * c.s.ow), scratch)
+    c.table.conv2d_forward(c.y, c.x, shared, c.b, &c.s, c.relu, index * c.group,
+                           range_end(index, c.group, c.s.n * c.s.oh * c.s.ow), scratch)
 
 
 def conv2d_grad_input(
@@ -59,7 +64,7 @@ def conv2d_grad_input(
 ):
     """dx = the gradient of the loss with respect to the convolution's input."""
     cdef convolution *work = grad_input_work(program, (), dx, dy, w, stride, dilation, pad_top, pad_left)
-    add_stage(program, grad_input_image, work, work.s.n, is_small(&work.s))
+    add_stage(program, grad_input_group, work, ceil_div(work.s.n, work.group), is_small(&work.s))
 
 
 def conv2d_transpose(
@@ -74,7 +79,7 @@ def conv2d_transpose(
     check_transposed_bias((<object> b).shape, (<object> w).shape)
     cdef convolution *work = grad_input_work(program, (b,), y, x, w, stride, dilation, pad_top, pad_left)
     work.b, work.relu = &b[0], relu
-    add_stage(program, transpose_image, work, work.s.n, is_small(&work.s))
+    add_stage(program, transpose_group, work, ceil_div(work.s.n, work.group), is_small(&work.s))
 
 
 cdef convolution *grad_input_work(
@@ -90,19 +95,21 @@ cdef convolution *grad_input_work(
         program, (dx, dy, w, *others), sizeof(convolution), s.k * panels * table.panel * sizeof(floating),
         table.conv2d_grad_input_scratch(&s) * sizeof(floating))
     work.table, work.s = table, s
+    work.group = max(1, min(BLOCK_ROWS // (s.oh * s.ow), ceil_div(s.n, FEW_PIECES)))
     work.dx, work.dy, work.w = &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &w[0, 0, 0, 0]
     add_stage(program, pack_transposed_weights, work, panels, is_small(&s))
     return work
 
 
-cdef void grad_input_image(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+cdef void grad_input_group(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const convolution *c = <const convolution *> work
-    c.table.conv2d_grad_input(c.dx, c.dy, shared, &c.s, index, scratch)
+    c.table.conv2d_grad_input(c.dx, c.dy, shared, &c.s, index * c.group, range_end(index, c.group, c.s.n), scratch)
 
 
-cdef void transpose_image(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    grad_input_image(work, index, shared, scratch)
-    add_bias_to_images(<const convolution *> work, index, index + 1)
+cdef void transpose_group(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const convolution *c = <const convolution *> work
+    grad_input_group(work, index, shared, scratch)
+    add_bias_to_images(c, index * c.group, range_end(index, c.group, c.s.n))
 
 
 def conv2d_grad_weight(
@@ -115,8 +122,8 @@ def conv2d_grad_weight(
 ):
     """dw, db = the gradients of the loss with respect to the weights and the bias.
 
-    The blocks of pixels are divided among accumulators of dw and db, which are then added up in order.  The number of
-    accumulators depends on the shapes alone.
+    The blocks of pixels are divided among accumulators of dw and db, which are then added up in order.  If these are
+    few, the rows of dw are divided too.  Both numbers depend on the shapes alone.
     """
     cdef const kernel_table *table = f32 if floating is float else f64
     cdef window_shape s = convolution_shape(
@@ -131,15 +138,20 @@ def conv2d_grad_weight(
     work.table, work.s, work.itemsize = table, s, itemsize
     work.groups, work.accumulators, work.accumulator_size = blocks, accumulators, size
     work.dw, work.db, work.x, work.dy = &dw[0, 0, 0, 0], &db[0], &x[0, 0, 0, 0], &dy[0, 0, 0, 0]
-    add_stage(program, accumulate_grad_weight, work, accumulators, is_small(&s))
+    # Kernels of few channels are not divided: such a patch is gathered as a whole.
+    work.parts = max(1, min(ceil_div(FEW_PIECES, accumulators), weight_count(&s) // (s.k * BLOCK_ROWS)))
+    add_stage(program, accumulate_grad_weight, work, accumulators * work.parts, is_small(&s))
     add_stage(program, sum_direct_gradients, work, ceil_div(weight_count(&s), RANGE) + 1, is_small(&s))
 
 
 cdef void accumulate_grad_weight(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const convolution *c = <const convolution *> work
-    cdef char *sums = accumulator_at(c, shared, index)
-    cdef ptrdiff_t i
-    c.table.set_zero(sums, 0, c.accumulator_size)
-    for i in range(index * c.groups // c.accumulators, (index + 1) * c.groups // c.accumulators):
+    cdef ptrdiff_t accumulator = index // c.parts, part = index % c.parts, patch = c.s.r * c.s.s * c.s.c, i
+    cdef ptrdiff_t first_row = part * patch // c.parts, last_row = (part + 1) * patch // c.parts
+    cdef char *sums = accumulator_at(c, shared, accumulator)
+    c.table.set_zero(sums, first_row * c.s.k, last_row * c.s.k)
+    if part == 0:
+        c.table.set_zero(sums, weight_count(&c.s), c.accumulator_size)
+    for i in range(accumulator * c.groups // c.accumulators, (accumulator + 1) * c.groups // c.accumulators):
         c.table.conv2d_grad_weight(sums, sums + weight_count(&c.s) * c.itemsize, c.x, c.dy, &c.s, i * BLOCK_ROWS,
-                                   range_end(i, BLOCK_ROWS, c.s.n * c.s.oh * c.s.ow), scratch)
+                                   range_end(i, BLOCK_ROWS, c.s.n * c.s.oh * c.s.ow), first_row, last_row, scratch)

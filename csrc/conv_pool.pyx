@@ -61,7 +61,7 @@ def forward(
         if work.rows:
             add_stage(program, evaluate_kernel_along_rows, work, 1, True)
         elif winograd:
-            add_stage(program, evaluate_kernel, work, kernel_pieces(s.c), small)
+            add_stage(program, evaluate_kernel, work, kernel_pieces(work.conv.table.winograd_channels(s)), small)
         else:
             add_stage(program, pack_weights, work, ceil_div(s.k, work.conv.table.panel), small)
         add_stage(program, forward_group, work, work.conv.groups, small)
@@ -111,7 +111,7 @@ cdef int record_winograd_backward(program, block *work) except -1:
     cdef bint small = is_small(s)
     add_prepared_stage(program, prepare_backward, accumulate_winograd, work, work.conv.accumulators, small)
     add_stage(program, sum_bundles, work, ceil_div(work.conv.accumulator_size, RANGE), small)
-    add_stage(program, collect_gradients, work, s.c + 1, small)
+    add_stage(program, collect_gradients, work, work.conv.table.winograd_channels(s) + 1, small)
     return 0
 
 
@@ -143,7 +143,7 @@ cdef void prepare_forward(const void *work, char *shared, char *scratch) noexcep
     if b.rows:
         b.conv.table.winograd_rows_kernel(weights, b.conv.w, s)
     elif b.winograd:
-        b.conv.table.winograd_kernel(weights, b.conv.w, s, False, 0, s.c)
+        b.conv.table.winograd_kernel(weights, b.conv.w, s, False, 0, b.conv.table.winograd_channels(s))
     else:
         b.conv.table.pack_panels(weights, b.conv.w, s.r * s.s * s.c, s.k, s.k, 1, 0,
                                  ceil_div(s.k, b.conv.table.panel))
@@ -262,7 +262,7 @@ cdef void accumulate_direct(const void *work, ptrdiff_t index, char *shared, cha
     cdef char *bias_sums = sums + (b.conv.accumulator_size - b.conv.s.k) * b.conv.itemsize
     cdef char *inner = inner_scratch(b, scratch)
     cdef group_of_images g
-    cdef ptrdiff_t i, j, pixels
+    cdef ptrdiff_t patch = b.conv.s.r * b.conv.s.s * b.conv.s.c, i, j, pixels
     for i in range(index * b.conv.groups // b.conv.accumulators, (index + 1) * b.conv.groups // b.conv.accumulators):
         g = select(b, i)
         keep_input(b, &g, scratch)
@@ -270,17 +270,17 @@ cdef void accumulate_direct(const void *work, ptrdiff_t index, char *shared, cha
         pixels = g.conv.n * g.conv.oh * g.conv.ow
         for j in range(ceil_div(pixels, BLOCK_ROWS)):
             table.conv2d_grad_weight(sums, bias_sums, g.x, scratch, &g.conv, j * BLOCK_ROWS,
-                                     range_end(j, BLOCK_ROWS, pixels), inner)
+                                     range_end(j, BLOCK_ROWS, pixels), 0, patch, inner)
         if g.dx != NULL:
             for j in range(g.conv.n):
-                table.conv2d_grad_input(g.dx, scratch, shared, &g.conv, j, inner)
+                table.conv2d_grad_input(g.dx, scratch, shared, &g.conv, j, j + 1, inner)
 
 
 cdef void collect_gradients(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    """An input channel of dw from the first accumulator; the last piece is db."""
+    """A channel of the phases of dw from the first accumulator; the last piece is db."""
     cdef const block *b = <const block *> work
     cdef ptrdiff_t weights = b.conv.accumulator_size - b.conv.s.k
-    if index < b.conv.s.c:
+    if index < b.conv.table.winograd_channels(&b.conv.s):
         collect_kernel(work, index, shared, scratch)
     else:
         memcpy(b.conv.db, accumulator_at(&b.conv, shared, 0) + weights * b.conv.itemsize, b.conv.s.k * b.conv.itemsize)

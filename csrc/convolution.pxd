@@ -19,11 +19,11 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*sum_accumulators)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*conv2d_forward)(void *, const void *, const void *, const void *, const window_shape *, int, ptrdiff_t,
                                ptrdiff_t, void *) noexcept nogil
-        void (*conv2d_grad_input)(void *, const void *, const void *, const window_shape *, ptrdiff_t,
+        void (*conv2d_grad_input)(void *, const void *, const void *, const window_shape *, ptrdiff_t, ptrdiff_t,
                                   void *) noexcept nogil
         ptrdiff_t (*conv2d_grad_input_scratch)(const window_shape *) noexcept nogil
         void (*conv2d_grad_weight)(void *, void *, const void *, const void *, const window_shape *, ptrdiff_t,
-                                   ptrdiff_t, void *) noexcept nogil
+                                   ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
         ptrdiff_t (*conv2d_grad_weight_scratch)(const window_shape *) noexcept nogil
         void (*conv_pool_grad_weight)(void *, const void *, const void *, const uint8_t *, const window_shape *,
                                       const window_shape *, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
@@ -32,6 +32,7 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*conv_pool_collect)(void *, void *, const void *, const window_shape *, ptrdiff_t,
                                   ptrdiff_t) noexcept nogil
         void (*winograd_kernel)(void *, const void *, const window_shape *, int, ptrdiff_t, ptrdiff_t) noexcept nogil
+        ptrdiff_t (*winograd_channels)(const window_shape *) noexcept nogil
         ptrdiff_t (*winograd_kernel_size)(const window_shape *, int) noexcept nogil
         ptrdiff_t (*winograd_tiles)(const window_shape *) noexcept nogil
         ptrdiff_t (*winograd_block)(const window_shape *) noexcept nogil
@@ -72,8 +73,9 @@ cdef struct convolution:
     void *db
     bint relu
     # The weight gradient: the groups (of images, or blocks of pixels) are divided among accumulators of
-    # accumulator_size elements each, the first of them accumulators_at bytes into the shared memory.
-    ptrdiff_t group, groups, accumulators, accumulator_size, accumulators_at
+    # accumulator_size elements each, the first of them accumulators_at bytes into the shared memory; the rows of an
+    # accumulator may be divided into parts.
+    ptrdiff_t group, groups, accumulators, accumulator_size, accumulators_at, parts
     # Packed or evaluated weights that are kept from run to run, and a copy of the weights they were made from; NULL if
     # they are made again in each run, in the shared memory.
     char *kept_weights
@@ -100,10 +102,10 @@ cdef inline window_shape convolution_shape(
 
 
 cdef inline int check_winograd(tuple w, ptrdiff_t stride, ptrdiff_t dilation) except -1:
-    if max(w[0], w[1]) > MAX_WINOGRAD_KERNEL or stride != 1 or dilation != 0:
+    if max(w[0], w[1]) > MAX_WINOGRAD_KERNEL * stride or dilation != 0:
         raise ValueError(
-            "winograd must have stride 1, dilation 0 and weights (R, S, C, K) with R and S at most "
-            f"{MAX_WINOGRAD_KERNEL}, got stride {stride}, dilation {dilation} and {w}"
+            "winograd must have dilation 0 and weights (R, S, C, K) with R and S at most "
+            f"{MAX_WINOGRAD_KERNEL} * stride, got stride {stride}, dilation {dilation} and {w}"
         )
     return 0
 
@@ -127,7 +129,7 @@ cdef inline bint is_small(const window_shape *s) noexcept nogil:
 
 cdef inline bint along_rows(const window_shape *s) noexcept nogil:
     """Whether Winograd's forward pass transforms along rows only."""
-    return s.c <= FEW_CHANNELS
+    return s.c <= FEW_CHANNELS and s.stride == 1
 
 
 cdef inline ptrdiff_t weight_count(const window_shape *s) noexcept nogil:
@@ -197,7 +199,7 @@ cdef inline void evaluate_kernel(const void *work, ptrdiff_t index, char *shared
     cdef const convolution *c = <const convolution *> work
     if not has_weights(c):
         c.table.winograd_kernel(weights_of(c, shared), source_of(c), &c.s, False, index * KERNEL_ROWS,
-                                range_end(index, KERNEL_ROWS, c.s.c))
+                                range_end(index, KERNEL_ROWS, c.table.winograd_channels(&c.s)))
 
 
 cdef inline void evaluate_kernel_along_rows(

@@ -1,6 +1,7 @@
-# Stride-1 convolution by Winograd's algorithm: argument checks and the fixed split of the work.
+# Convolution by Winograd's algorithm: argument checks and the fixed split of the work.
 #
-# Letters as in kernels/kernel_list.h; images are (N, H, W, C), weights (R, S, C, K) with R and S at most MAX_KERNEL.
+# Letters as in kernels/kernel_list.h; images are (N, H, W, C), weights (R, S, C, K) with R and S at most MAX_KERNEL *
+# stride.
 # The forward pass is split into blocks of tiles or, with few channels, bands of rows; the backward pass and the
 # transposed convolution into groups of whole images, because tiles overlap in dx.
 
@@ -23,7 +24,7 @@ cdef enum:
 
 # For Python.
 FEW_CHANNELS = MOST_CHANNELS_ALONG_ROWS   # up to which the forward pass transforms along rows only
-MAX_KERNEL = MAX_WINOGRAD_KERNEL          # largest number of rows and columns of a kernel
+MAX_KERNEL = MAX_WINOGRAD_KERNEL          # largest number of rows and columns of a kernel, for each one of stride
 
 
 def outputs(ptrdiff_t kernel):
@@ -36,9 +37,12 @@ def outputs(ptrdiff_t kernel):
     return winograd_outputs(kernel)
 
 
-cdef window_shape winograd_shape(tuple y, tuple x, tuple w, ptrdiff_t pad_top, ptrdiff_t pad_left) except *:
-    check_winograd(w, 1, 0)
-    return convolution_shape(y, x, w, 1, 0, pad_top, pad_left)
+cdef window_shape winograd_shape(
+    tuple y, tuple x, tuple w, ptrdiff_t stride, ptrdiff_t pad_top, ptrdiff_t pad_left,
+) except *:
+    cdef window_shape s = convolution_shape(y, x, w, stride, 0, pad_top, pad_left)
+    check_winograd(w, stride, 0)
+    return s
 
 
 def forward(
@@ -47,12 +51,12 @@ def forward(
     const floating[:, :, :, ::1] x not None,   # IN  (N, H, W, C)
     const floating[:, :, :, ::1] w not None,   # IN  (R, S, C, K)
     const floating[::1] b not None,            # IN  (K)
-    *, ptrdiff_t pad_top, ptrdiff_t pad_left, bint relu,
+    *, ptrdiff_t stride, ptrdiff_t pad_top, ptrdiff_t pad_left, bint relu,
 ):
     """y = conv(x, w) + b, and then max(y, 0) if relu."""
     cdef const kernel_table *table = f32 if floating is float else f64
     cdef window_shape s = winograd_shape(
-        (<object> y).shape, (<object> x).shape, (<object> w).shape, pad_top, pad_left)
+        (<object> y).shape, (<object> x).shape, (<object> w).shape, stride, pad_top, pad_left)
     check_bias((<object> b).shape, &s)
     cdef bint rows = along_rows(&s)
     cdef ptrdiff_t weights = table.winograd_rows_kernel_size(&s) if rows else table.winograd_kernel_size(&s, False)
@@ -65,7 +69,7 @@ def forward(
         add_stage(program, evaluate_kernel_along_rows, work, 1, True)
         add_stage(program, forward_band, work, s.n * table.winograd_rows_bands(&s), is_small(&s))
         return
-    add_stage(program, evaluate_kernel, work, kernel_pieces(s.c), is_small(&s))
+    add_stage(program, evaluate_kernel, work, kernel_pieces(table.winograd_channels(&s)), is_small(&s))
     add_stage(program, forward_block, work, ceil_div(s.n * table.winograd_tiles(&s), work.group), is_small(&s))
 
 
@@ -86,12 +90,12 @@ def transpose(
     const floating[:, :, :, ::1] x not None,   # IN  (N, OH, OW, K)
     const floating[:, :, :, ::1] w not None,   # IN  (R, S, C, K)
     const floating[::1] b not None,            # IN  (C)
-    *, ptrdiff_t pad_top, ptrdiff_t pad_left, bint relu,
+    *, ptrdiff_t stride, ptrdiff_t pad_top, ptrdiff_t pad_left, bint relu,
 ):
     """y = the transpose of the convolution from y to x, applied to x, + b, and then max(y, 0) if relu."""
     cdef const kernel_table *table = f32 if floating is float else f64
     cdef window_shape s = winograd_shape(
-        (<object> x).shape, (<object> y).shape, (<object> w).shape, pad_top, pad_left)
+        (<object> x).shape, (<object> y).shape, (<object> w).shape, stride, pad_top, pad_left)
     check_transposed_bias((<object> b).shape, (<object> w).shape)
     cdef convolution *work = <convolution *> new_work(
         program, (y, x, w, b), sizeof(convolution), table.winograd_kernel_size(&s, True) * sizeof(floating),
@@ -121,7 +125,7 @@ def backward(
     const floating[:, :, :, ::1] x not None,   # IN  (N, H, W, C)
     const floating[:, :, :, ::1] dy not None,  # IN  (N, OH, OW, K), gradient of the pre-activation
     const floating[:, :, :, ::1] w not None,   # IN  (R, S, C, K)
-    *, ptrdiff_t pad_top, ptrdiff_t pad_left,
+    *, ptrdiff_t stride, ptrdiff_t pad_top, ptrdiff_t pad_left,
 ):
     """The gradients of the loss with respect to the input, and to the weights and the bias, whichever are not None.
 
@@ -130,7 +134,7 @@ def backward(
     """
     cdef const kernel_table *table = f32 if floating is float else f64
     cdef window_shape s = winograd_shape(
-        (<object> dy).shape, (<object> x).shape, (<object> w).shape, pad_top, pad_left)
+        (<object> dy).shape, (<object> x).shape, (<object> w).shape, stride, pad_top, pad_left)
     # Typed here: as arguments of a fused type they would select float whenever they are None.
     cdef floating[:, :, :, ::1] dx_out = dx, dw_out = dw
     cdef floating[::1] db_out = db
@@ -156,7 +160,7 @@ def backward(
     add_stage(program, accumulate_backward, work, accumulators, is_small(&s))
     if dw is not None:
         add_stage(program, sum_into_first, work, ceil_div(size, RANGE), is_small(&s))
-        add_stage(program, collect_kernel, work, s.c, is_small(&s))
+        add_stage(program, collect_kernel, work, table.winograd_channels(&s), is_small(&s))
         add_stage(program, grad_bias, work, ceil_div(s.k, BIAS_RANGE), is_small(&s))
 
 

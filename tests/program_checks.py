@@ -6,8 +6,8 @@ from cvae._kernels import elementwise
 from cvae._kernels.program import Program
 from cvae.runtime.workspace import ALIGNMENT, aligned_empty
 
-PAD = {"pad_top": 0, "pad_left": 0}
-CONV, POOL = {**PAD, "stride": 1, "dilation": 0}, {**PAD, "stride": 1, "kernel_shape": (2, 2)}
+STRIDED = {"pad_top": 0, "pad_left": 0, "stride": 1}
+CONV, POOL = {**STRIDED, "dilation": 0}, {**STRIDED, "kernel_shape": (2, 2)}
 
 
 def assert_all_equal(got, expected):

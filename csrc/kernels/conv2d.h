@@ -232,24 +232,24 @@ static ptrdiff_t conv2d_grad_input_scratch(const window_shape *s) {
     return SCRATCH_SIZE + BLOCK_ROWS * GRAD_INPUT_PANELS * PANEL;
 }
 
-static void conv2d_grad_input(void *dx, const void *dy, const void *packed_wt, const window_shape *s, ptrdiff_t image,
-                              void *scratch) {
+static void conv2d_grad_input(void *dx, const void *dy, const void *packed_wt, const window_shape *s, ptrdiff_t first,
+                              ptrdiff_t last, void *scratch) {
     const ptrdiff_t columns = patch_size(s), pixels = s->oh * s->ow, image_size = s->h * s->w * s->c;
     const ptrdiff_t width = GRAD_INPUT_PANELS * PANEL, chunk = depth_chunk(s->k);
     real *block = scratch, *patches = block + SCRATCH_SIZE;
-    memset((real *)dx + image * image_size, 0, (size_t)image_size * sizeof(real));
-    for (ptrdiff_t p = image * pixels; p < (image + 1) * pixels; p += BLOCK_ROWS) {
-        const ptrdiff_t last = smaller(p + BLOCK_ROWS, (image + 1) * pixels);
+    memset((real *)dx + first * image_size, 0, (size_t)((last - first) * image_size) * sizeof(real));
+    for (ptrdiff_t p = first * pixels; p < last * pixels; p += BLOCK_ROWS) {
+        const ptrdiff_t end = smaller(p + BLOCK_ROWS, last * pixels);
         for (ptrdiff_t q = 0; q < columns; q += width) {
             const ptrdiff_t count = smaller(width, columns - q);
             for (ptrdiff_t k = 0; k < s->k; k += chunk) {
                 const ptrdiff_t depth = smaller(chunk, s->k - k);
                 const epilogue finish = {NULL, k > 0, 0, NULL};
-                if (q == 0 || chunk < s->k) load_block(block, (const real *)dy + p * s->k + k, s->k, last - p, depth);
+                if (q == 0 || chunk < s->k) load_block(block, (const real *)dy + p * s->k + k, s->k, end - p, depth);
                 gemm_block(patches, width, block, ROWS_FIRST, (const real *)packed_wt + q * s->k + k * PANEL,
-                           s->k * PANEL, last - p, count, depth, finish);
+                           s->k * PANEL, end - p, count, depth, finish);
             }
-            scatter_patches(dx, patches, width, s, p, last, q, q + count);
+            scatter_patches(dx, patches, width, s, p, end, q, q + count);
         }
     }
 }
@@ -259,8 +259,9 @@ static ptrdiff_t conv2d_grad_weight_scratch(const window_shape *s) {
 }
 
 static void conv2d_grad_weight(void *dw, void *db, const void *x, const void *dy, const window_shape *s,
-                               ptrdiff_t first, ptrdiff_t last, void *scratch) {
-    const ptrdiff_t rows = patch_size(s), chunk = depth_chunk(rows), depth = last - first;
+                               ptrdiff_t first, ptrdiff_t last, ptrdiff_t first_row, ptrdiff_t last_row,
+                               void *scratch) {
+    const ptrdiff_t rows = last_row - first_row, chunk = depth_chunk(rows), depth = last - first;
     const real *dy_block = (const real *)dy + first * s->k;
     real *block = scratch, *packed_dy = block + SCRATCH_SIZE;
     const epilogue add = {NULL, 1, 0, NULL};
@@ -269,14 +270,14 @@ static void conv2d_grad_weight(void *dw, void *db, const void *x, const void *dy
         gather_patches_transposed(block, x, s, first, last);
         gemm_block(dw, s->k, block, ROWS_FIRST, packed_dy, depth * PANEL, rows, s->k, depth, add);
     } else {
-        for (ptrdiff_t q = 0; q < rows; q += chunk) {
-            const ptrdiff_t end = smaller(q + chunk, rows);
+        for (ptrdiff_t q = first_row; q < last_row; q += chunk) {
+            const ptrdiff_t end = smaller(q + chunk, last_row);
             gather_patches(block, x, s, first, last, q, end);
             gemm_block((real *)dw + q * s->k, s->k, block, DEPTH_FIRST, packed_dy, depth * PANEL, end - q, s->k, depth,
                        add);
         }
     }
-    for (ptrdiff_t k = 0; k < s->k; k += LANES) {
+    for (ptrdiff_t k = 0; first_row == 0 && k < s->k; k += LANES) {
         const real *column = packed_dy + k / PANEL * depth * PANEL + k % PANEL;
         vec sum = broadcast(0);
         for (ptrdiff_t p = 0; p < depth; p++) sum += load(column + p * PANEL);

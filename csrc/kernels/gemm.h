@@ -22,7 +22,8 @@ enum {
     PANEL = 2 * LANES,
     /* The row stride of scratch: a cache line more than a power of two, so that rows map to different cache sets. */
     SCRATCH_STRIDE = BLOCK_DEPTH + 64 / (int)sizeof(real),
-    SCRATCH_SIZE = BLOCK_ROWS * SCRATCH_STRIDE
+    SCRATCH_SIZE = BLOCK_ROWS * SCRATCH_STRIDE,
+    PART_DEPTH = 32 /* of the sums of gemm_panels: whole panels */
 };
 
 /* The layout of the left block: where element (i, p), of row i and inner index p, is. */
@@ -197,11 +198,14 @@ static void gemm_block(real *c, ptrdiff_t ldc, const real *a, block_order order,
 }
 
 /* c (m, n) = a (m, k) times b (k, n), all three in panels: element (i, j) at [j / PANEL][i][j % PANEL], the last panel
- * padded. */
+ * padded.  Long sums are added up from parts, which halves their rounding errors and keeps a part of b in L1. */
 static void gemm_panels(real *c, const real *a, const real *b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k) {
-    const epilogue none = {NULL, 0, 0, NULL};
     for (ptrdiff_t j = 0; j < n; j += PANEL)
-        gemm_panel(c + j * m, PANEL, PANEL, a, PANEL_ROWS, m * PANEL, NULL, b + j * k, PANEL, m, k, &none);
+        for (ptrdiff_t p = 0; p < k; p += PART_DEPTH) {
+            const epilogue end = {NULL, p > 0, 0, NULL};
+            gemm_panel(c + j * m, PANEL, PANEL, a + p * m, PANEL_ROWS, m * PANEL, NULL, b + j * k + p * PANEL, PANEL, m,
+                       smaller(PART_DEPTH, k - p), &end);
+        }
 }
 
 /* c (m, n) = a (k, m) transposed times b (k, n), or c += that, all three in panels. */

@@ -29,16 +29,17 @@ KERNEL(void, add_bias, (void *y, const void *bias, ptrdiff_t n, int relu, ptrdif
 KERNEL(void, conv2d_forward,
        (void *y, const void *x, const void *packed_w, const void *bias, const window_shape *shape, int relu,
         ptrdiff_t first, ptrdiff_t last, void *scratch))
-/* One image of dx (N, H, W, C) from dy (N, OH, OW, K); packed_wt: w transposed, (K, R * S * C), in panels; scratch:
- * conv2d_grad_input_scratch elements. */
+/* Images first <= n < last of dx (N, H, W, C) from dy (N, OH, OW, K), either one or at most BLOCK_ROWS output pixels;
+ * packed_wt: w transposed, (K, R * S * C), in panels; scratch: conv2d_grad_input_scratch elements. */
 KERNEL(void, conv2d_grad_input,
-       (void *dx, const void *dy, const void *packed_wt, const window_shape *shape, ptrdiff_t image, void *scratch))
+       (void *dx, const void *dy, const void *packed_wt, const window_shape *shape, ptrdiff_t first, ptrdiff_t last,
+        void *scratch))
 KERNEL(ptrdiff_t, conv2d_grad_input_scratch, (const window_shape *shape))
-/* Adds the part of output pixels first <= p < last (at most BLOCK_ROWS) to dw (R, S, C, K) and db (K); scratch:
- * conv2d_grad_weight_scratch elements. */
+/* Adds the part of output pixels first <= p < last (at most BLOCK_ROWS) to rows first_row <= q < last_row of
+ * dw (R * S * C, K) and, with the first of them, to db (K); scratch: conv2d_grad_weight_scratch elements. */
 KERNEL(void, conv2d_grad_weight,
        (void *dw, void *db, const void *x, const void *dy, const window_shape *shape, ptrdiff_t first, ptrdiff_t last,
-        void *scratch))
+        ptrdiff_t first_row, ptrdiff_t last_row, void *scratch))
 KERNEL(ptrdiff_t, conv2d_grad_weight_scratch, (const window_shape *shape))
 
 /* ---- The weight gradient of a convolution of few channels under ReLU and max pooling (conv_pool.h) */
@@ -56,10 +57,13 @@ KERNEL(ptrdiff_t, conv_pool_patch, (const window_shape *conv))
 KERNEL(void, conv_pool_collect,
        (void *dw, void *db, const void *sums, const window_shape *conv, ptrdiff_t first, ptrdiff_t last))
 
-/* ---- Winograd's algorithm for stride 1 without dilation and kernels up to MAX_WINOGRAD_KERNEL (winograd.h) */
+/* ---- Winograd's algorithm without dilation, for R and S up to MAX_WINOGRAD_KERNEL * stride (winograd.h) */
 
-/* Rows first <= i < last of the evaluated weights U, C rows for the forward pass, or K rows if transposed for the input
- * gradient; all rows take winograd_kernel_size elements.  Fastest with a multiple of KERNEL_ROWS at once. */
+/* Channels of all phases together; C for stride 1. */
+KERNEL(ptrdiff_t, winograd_channels, (const window_shape *shape))
+/* Rows first <= i < last of the evaluated weights U: winograd_channels rows for the forward pass, or K rows if
+ * transposed for the input gradient; all rows take winograd_kernel_size elements.  Fastest with a multiple of
+ * KERNEL_ROWS at once. */
 KERNEL(void, winograd_kernel,
        (void *U, const void *w, const window_shape *shape, int transposed, ptrdiff_t first, ptrdiff_t last))
 KERNEL(ptrdiff_t, winograd_kernel_size, (const window_shape *shape, int transposed))
@@ -75,10 +79,10 @@ KERNEL(void, winograd_forward,
 KERNEL(void, winograd_backward,
        (void *dx, void *dU, int accumulate, const void *x, const void *dy, const void *Ut, const window_shape *shape,
         ptrdiff_t first, ptrdiff_t last, void *scratch))
-/* Input channel c of dw from dU. */
-KERNEL(void, winograd_collect_kernel, (void *dw, const void *dU, const window_shape *shape, ptrdiff_t c))
+/* Channel v of the phases of dw from dU. */
+KERNEL(void, winograd_collect_kernel, (void *dw, const void *dU, const window_shape *shape, ptrdiff_t v))
 
-/* ---- The same along rows only, for up to FEW_CHANNELS input channels (winograd_rows.h) */
+/* ---- The same along rows only, for stride 1 and up to FEW_CHANNELS input channels (winograd_rows.h) */
 
 /* All evaluated weights, winograd_rows_kernel_size elements. */
 KERNEL(void, winograd_rows_kernel, (void *U, const void *w, const window_shape *shape))

@@ -22,12 +22,13 @@ enum {
     KERNEL_ROWS = 16,  /* rows of Winograd's weights evaluated at once; a multiple of the lanes of every vector */
     MAX_CONSTANTS = 2, /* largest number of constants of an activation function */
     MAX_STATES = 2,    /* largest number of states that an optimizer keeps for a parameter */
-    MAX_WINOGRAD_KERNEL = 5 /* largest number of rows and columns of a kernel for Winograd's algorithm */
+    MAX_WINOGRAD_KERNEL = 5 /* rows and columns of a kernel for Winograd's algorithm, at most, for each one of stride */
 };
 
-/* Outputs of a Winograd tile along an axis: F(6, 3) for up to 3 taps, F(4, 5) for up to 5.  In two dimensions a tile is
- * square, and the larger side of the kernel counts. */
-static inline int winograd_outputs(ptrdiff_t taps) { return taps <= 3 ? 6 : 4; }
+/* Outputs of a Winograd tile along an axis: F(7, 2) for up to 2 taps, F(6, 3) for 3, F(4, 5) for up to 5.  In two
+ * dimensions a tile is square, and the larger side of the kernel counts; with a stride, of that of a phase
+ * (winograd.h). */
+static inline int winograd_outputs(ptrdiff_t taps) { return taps <= 2 ? 7 : taps == 3 ? 6 : 4; }
 
 /* How an optimizer updates a parameter (optimizers.h).  apply updates `count` elements of a parameter and its states in
  * place; the scalars are the learning rate, the factor of the gradient, and the rule's constants. */

@@ -17,7 +17,7 @@ enum {
     BAND_OUTPUTS = BAND - (MAX_TAPS - 1),   /* output rows of a band: whole strips */
     STRIP = 4,                              /* output rows computed at once */
     STRIP_SIZE = 24576 / (int)sizeof(real), /* elements of a strip's sums, at most, so that they stay in L1 */
-    MAX_OUTPUTS = 6,                        /* of a tile */
+    MAX_OUTPUTS = 7,                        /* of a tile */
     MAX_VECTORS = TILE_ROWS == 12 ? 2 : 1   /* vectors of output channels whose sums and weights fit the registers */
 };
 
@@ -59,10 +59,7 @@ INLINE void evaluate_kernel_rows(real *U, const real *w, const window_shape *s, 
 }
 
 static void winograd_rows_kernel(void *U, const void *w, const window_shape *s) {
-    if (winograd_outputs(s->s) == 6)
-        evaluate_kernel_rows(U, w, s, 3, &KERNEL_3[0][0]);
-    else
-        evaluate_kernel_rows(U, w, s, 5, &KERNEL_5[0][0]);
+    CALL_FOR_TAPS(winograd_outputs(s->s), evaluate_kernel_rows, U, w, s)
 }
 
 /* columns (columns, C, BAND) = rows `top` to top + BAND - 1 of an image with its padding, transposed; 0 outside. */
@@ -189,8 +186,8 @@ INLINE void collect_tiles(const int m, const real *matrix, const int whole, real
         }
 }
 
-INLINE void collect_vectors(const int m, const real *matrix, real *y, const real *sums, const real *bias,
-                            strip_output strip) {
+INLINE void collect_vectors(real *y, const real *sums, const real *bias, strip_output strip, const int m,
+                            const real *matrix) {
     for (ptrdiff_t k = 0; k < strip.pixel; k += LANES) {
         const ptrdiff_t channels = strip.pixel - k;
         const real *in = sums + k * STRIP * POINTS;
@@ -206,10 +203,7 @@ INLINE void collect_vectors(const int m, const real *matrix, real *y, const real
 }
 
 static void collect_strip(real *y, const real *sums, const real *bias, strip_output strip, const rows_plan *plan) {
-    if (plan->outputs == 4)
-        collect_vectors(4, &OUTPUT_4[0][0], y, sums, bias, strip);
-    else
-        collect_vectors(6, &OUTPUT_6[0][0], y, sums, bias, strip);
+    CALL_FOR_OUTPUTS(plan->outputs, collect_vectors, y, sums, bias, strip)
 }
 
 /* Bands are counted through all images. */

@@ -23,13 +23,14 @@ class Padding(TypedDict):
     pad_top: int
     pad_left: int
 
-class Spacing(Padding):
+class Strided(Padding):
     stride: int
+
+class Spacing(Strided):
     dilation: int
 
-class Window(Padding):
+class Window(Strided):
     kernel_shape: tuple[int, int]
-    stride: int
 
 class Workspace(Protocol):
     def reserve(self, nbytes: int) -> Bytes: ...

@@ -35,8 +35,8 @@ class Conv2D(ConvolutionBase):
     init : str
         Distribution of the starting weights (see `cvae.initializers.WeightInitializer`).
     algorithm : {"auto", "direct", "winograd"}
-        Winograd's algorithm takes a fraction of the multiplications, for stride 1, no dilation and kernels up to 5x5,
-        with a rounding error of about 3e-6 instead of 4e-7 in float32; "auto" chooses the faster one.
+        Winograd's algorithm takes a fraction of the multiplications, for no dilation and kernels up to 5x5 for each
+        one of `stride`, with a rounding error of about 3e-6 instead of 4e-7 in float32; "auto" chooses the faster one.
     dtype : {"float32", "float64"}
     random_state : int, numpy.random.Generator or None
         Source of the starting weights.
@@ -110,7 +110,7 @@ class Conv2D(ConvolutionBase):
     def record_affine(self, program: Program, x: Array, z: Array, *, relu: bool) -> None:
         pad = self.padding(x.shape)
         if self.uses_winograd(x.shape, forward=True):
-            winograd.forward(program, z, x, self.W, self.b, relu=relu, **pad)
+            winograd.forward(program, z, x, self.W, self.b, relu=relu, stride=self.stride, **pad)
         else:
             conv2d.conv2d_forward(program, z, x, self.W, self.b, relu=relu, **self._spacing, **pad)
 
@@ -120,7 +120,7 @@ class Conv2D(ConvolutionBase):
         pad = self.padding(x.shape)
         dW, db = (None, None) if grads is None else (grads["W"], grads["b"].reshape(-1))
         if self.uses_winograd(x.shape, forward=False):
-            winograd.backward(program, dx, dW, db, x, dz, self.W, **pad)
+            winograd.backward(program, dx, dW, db, x, dz, self.W, stride=self.stride, **pad)
             return
         if dW is not None and db is not None:
             conv2d.conv2d_grad_weight(program, dW, db, x, dz, **self._spacing, **pad)

@@ -146,7 +146,7 @@ class ConvTranspose2D(ConvolutionBase):
     def record_affine(self, program: Program, x: Array, z: Array, *, relu: bool) -> None:
         pad = self._pad_before()
         if self._uses_winograd(x.shape, forward=False):
-            winograd.transpose(program, z, x, self.W, self.b, relu=relu, **pad)
+            winograd.transpose(program, z, x, self.W, self.b, relu=relu, stride=self.stride, **pad)
         else:
             conv2d.conv2d_transpose(program, z, x, self.W, self.b, relu=relu, **self._spacing, **pad)
 
@@ -159,13 +159,13 @@ class ConvTranspose2D(ConvolutionBase):
             elementwise.column_sums(program, grads["b"].reshape(-1), dz.reshape(-1, self.out_ch))
             unused = empty((x.shape[3],), self.dtype)  # the gradient of that convolution's own bias
             if self._uses_winograd(x.shape, forward=False):
-                winograd.backward(program, None, grads["W"], unused, dz, x, self.W, **pad)
+                winograd.backward(program, None, grads["W"], unused, dz, x, self.W, stride=self.stride, **pad)
             else:
                 conv2d.conv2d_grad_weight(program, grads["W"], unused, dz, x, **self._spacing, **pad)
         if dx is not None:
             no_bias = np.zeros(x.shape[3], self.dtype)
             if self._uses_winograd(x.shape, forward=True):
-                winograd.forward(program, dx, dz, self.W, no_bias, relu=False, **pad)
+                winograd.forward(program, dx, dz, self.W, no_bias, relu=False, stride=self.stride, **pad)
             else:
                 conv2d.conv2d_forward(program, dx, dz, self.W, no_bias, relu=False, **self._spacing, **pad)
 

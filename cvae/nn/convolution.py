@@ -15,6 +15,9 @@ from cvae.parsing import check_size
 ALGORITHMS = ("auto", "direct", "winograd")
 WINOGRAD_TRANSFORM = 12
 WINOGRAD_ROWS_TRANSFORM = 2
+CACHED_WEIGHTS = 1 << 12
+WINOGRAD_UNCACHED = 1.4
+DIRECT_FEW_CHANNELS = 1.35
 FEW_CHANNELS = winograd.FEW_CHANNELS
 
 
@@ -104,36 +107,50 @@ class ConvolutionBase(WeightedLayer):
         forward : bool
             Whether the forward pass is meant, or the backward pass.
         """
-        possible = self.stride == 1 and self.dilation == 0 and max(self.kernel_shape) <= winograd.MAX_KERNEL
+        most = winograd.MAX_KERNEL * self.stride
+        possible = self.dilation == 0 and max(self.kernel_shape) <= most
         if self.algorithm == "winograd" and not possible:
             raise ValueError(
-                "algorithm 'winograd' must have stride 1, dilation 0 and a kernel of at most "
-                f"{winograd.MAX_KERNEL}x{winograd.MAX_KERNEL}, got stride {self.stride}, dilation {self.dilation} and "
-                f"{self.kernel_shape}"
+                f"algorithm 'winograd' must have dilation 0 and a kernel of at most {most}x{most} for stride "
+                f"{self.stride}, got dilation {self.dilation} and {self.kernel_shape}"
             )
         if self.algorithm == "auto":
             if forward and channels[0] <= FEW_CHANNELS:
-                return possible and winograd_rows_are_faster(out_shape, self.kernel_shape)
-            return possible and winograd_is_faster(out_shape, self.kernel_shape, *channels)
+                return possible and self.stride == 1 and winograd_rows_are_faster(out_shape, self.kernel_shape)
+            return possible and winograd_is_faster(out_shape, self.kernel_shape, self.stride, *channels)
         return self.algorithm == "winograd"
 
 
-def winograd_is_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int], in_ch: int, out_ch: int) -> bool:
-    """Return whether Winograd's algorithm is faster than the direct one; stride 1, no dilation, kernels up to 5x5.
+def winograd_is_faster(
+    out_shape: tuple[int, int], kernel_shape: tuple[int, int], stride: int, in_ch: int, out_ch: int
+) -> bool:
+    """Return whether Winograd's algorithm is faster than the direct one, without dilation.
 
-    The costs are counted in multiplications per image. Direct: kernel elements x in_ch x out_ch per output pixel.
-    Winograd: 64 x in_ch x out_ch per tile of 8x8 frequencies, and as much as WINOGRAD_TRANSFORM multiplications per
-    frequency and channel for the transforms. Channels are rounded up to whole vectors of 16.
+    The costs are counted in multiplications per image. Direct: kernel elements x in_ch x out_ch per output pixel, and
+    DIRECT_FEW_CHANNELS times as much with few channels, whose short runs are slow to gather and to scatter. Winograd:
+    64 x ins x out_ch per tile of 8x8 frequencies, and as much as WINOGRAD_TRANSFORM multiplications per frequency and
+    channel for the transforms. With a stride, `ins` are the channels of all phases of the input, up to stride**2 of
+    each, while the kernel shrinks by the stride. All this takes WINOGRAD_UNCACHED times as long with more than
+    CACHED_WEIGHTS weights per frequency, which are read from a farther cache for each block of tiles. Channels are
+    rounded up to whole vectors of 16.
     """
-    outputs = winograd.outputs(max(kernel_shape))
+    rows, cols = kernel_shape
+    outputs = winograd.outputs(math.ceil(max(kernel_shape) / stride))
     tiles = math.ceil(out_shape[0] / outputs) * math.ceil(out_shape[1] / outputs)
-    ins, outs = (math.ceil(channels / 16) * 16 for channels in (in_ch, out_ch))
-    direct = math.prod(out_shape) * math.prod(kernel_shape) * in_ch * outs
-    return tiles * 64 * (ins * outs + WINOGRAD_TRANSFORM * (ins + outs)) < direct
+    ins = min(rows, stride) * whole_vectors(min(cols, stride) * in_ch)
+    outs = whole_vectors(out_ch)
+    direct = math.prod(out_shape) * rows * cols * in_ch * outs * (DIRECT_FEW_CHANNELS if in_ch <= FEW_CHANNELS else 1)
+    fast = tiles * 64 * (ins * outs + WINOGRAD_TRANSFORM * (ins + outs))
+    return fast * (WINOGRAD_UNCACHED if ins * outs > CACHED_WEIGHTS else 1) < direct
+
+
+def whole_vectors(channels: int) -> int:
+    """Return a number of channels, rounded up to whole vectors of 16."""
+    return math.ceil(channels / 16) * 16
 
 
 def winograd_rows_are_faster(out_shape: tuple[int, int], kernel_shape: tuple[int, int]) -> bool:
-    """Return the same for the forward pass of at most FEW_CHANNELS channels, which transforms rows only.
+    """Return the same for the forward pass of at most FEW_CHANNELS channels, stride 1, which transforms rows only.
 
     The costs are multiplications per output row, input and output channel. Winograd: one per tile, point and kernel
     row, and WINOGRAD_ROWS_TRANSFORM per tile and point. Direct: one per output and kernel element.

@@ -107,6 +107,9 @@ CORNERS = {
     "15 blocks": Case(15, 1, 168, 2, 3, 1, 1),
     "17 blocks": Case(17, 1, 168, 2, 3, 1, 1),
     "40 blocks, the last of one pixel": Case(1, 1, 39 * 168 + 1, 2, 3, 1, 1),
+    # Small images make few blocks: these are smaller then, and grad_weight divides the patch columns too.
+    "few pixels, many patch columns": Case(7, 6, 6, 40, 24, 4, 4, stride=2),
+    "an output of one pixel": Case(9, 5, 5, 16, 70, 5, 5),
     "300 images": Case(300, 7, 6, 1, 4, 3, 3),
     "same": same(2, 9, 8, 3, 5, 4, 3, 1),
     "same with stride": same(2, 9, 8, 3, 5, 4, 3, 3),

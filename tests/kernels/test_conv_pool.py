@@ -52,7 +52,7 @@ class Case(NamedTuple):
         return {"pad_top": self.pad[0], "pad_left": self.pad[2]}
 
     def steps(self):
-        return {} if self.winograd else {"stride": self.stride, "dilation": self.dilation}
+        return {"stride": self.stride} | ({} if self.winograd else {"dilation": self.dilation})
 
     def window(self):
         pad = {"pad_top": self.pool_pad[0], "pad_left": self.pool_pad[2]}
@@ -158,6 +158,8 @@ CASES = {
     "one pixel": Case(1, 1, 1, 1, 1, 1, 1, pool=(1, 1), pool_stride=1),
     "a window as large as the image": Case(3, 6, 6, 2, 40, 3, 3, pool=(4, 4), pool_stride=1),
     "many images": Case(133, 6, 6, 1, 5, 3, 3),
+    "stride 2, winograd": Case(5, 15, 14, 6, 17, 4, 5, stride=2, pad=(1, 2, 2, 1), winograd=True),
+    "stride 2, few channels, winograd": Case(5, 29, 28, 3, 16, 5, 5, stride=2, winograd=True),
     "many images, winograd": Case(67, 7, 7, 6, 5, 3, 3, winograd=True),
     "more tiles than a block holds": Case(2, 44, 40, 6, 8, 5, 5, winograd=True),
     "more tiles than a strip holds": Case(2, 44, 90, 3, 40, 3, 5, winograd=True),
@@ -329,15 +331,17 @@ def test_numbers_out_of_range_are_refused(part, name, value):
         run(conv_pool.backward, *backward_arrays()[1], **how)
 
 
-@pytest.mark.parametrize("changes", [{"stride": 2}, {"dilation": 1}, {"r": 6, "pad": (3, 3, 0, 0)}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"stride": 2, "r": 11, "pad": (5, 5, 0, 0)}, {"dilation": 1}, {"r": 6, "pad": (3, 3, 0, 0)}], ids=str
+)
 def test_winograd_where_it_cannot_be_is_refused(changes):
     case = CASES["stride"]._replace(stride=1, winograd=False)._replace(**changes)
     y, arrays = backward_arrays(case)
     _, _, db, x, argmax, _, w = arrays
     how = case.how() | {"winograd": True}
-    with pytest.raises(ValueError, match="winograd must have stride 1, dilation 0 and weights"):
+    with pytest.raises(ValueError, match="winograd must have dilation 0 and weights"):
         run(conv_pool.forward, y, argmax, x, w, db, keep_weights=False, **how)
-    with pytest.raises(ValueError, match="winograd must have stride 1, dilation 0 and weights"):
+    with pytest.raises(ValueError, match="winograd must have dilation 0 and weights"):
         run(conv_pool.backward, *arrays, **how)
 
 

@@ -51,9 +51,10 @@ def direct(case, x, w, b, relu=False, n_threads=2):
 
 
 def by_winograd(case, x, w, b, relu=False, n_threads=2):
-    *_, pad, _ = case
+    *_, stride, _, pad, _ = case
     y = output((len(x), *out_shape(case), len(b)), x.dtype)
-    run(winograd.transpose, y, x, w, b, relu=relu, pad_top=pad[0], pad_left=pad[2], n_threads=n_threads)
+    how = {"stride": stride, "pad_top": pad[0], "pad_left": pad[2]}
+    run(winograd.transpose, y, x, w, b, relu=relu, **how, n_threads=n_threads)
     assert_margins_untouched(y)
     return y
 
@@ -64,8 +65,8 @@ def expected(case, x, w, b):
 
 
 def suits_winograd(case):
-    *_, stride, dilation, _, _ = case
-    return stride == 1 and dilation == 0
+    *_, kernel_shape, stride, dilation, _, _ = case
+    return dilation == 0 and max(kernel_shape) <= winograd.MAX_KERNEL * stride
 
 
 def assert_close_by_winograd(case, y, reference):
@@ -141,8 +142,8 @@ def test_what_does_not_fit_is_refused():
             with pytest.raises(ValueError, match="output, input and weights must be"):
                 transpose(case, *wrong)
         y = np.empty((9, *out_shape(case), 33), np.float32)
-        how = {"pad_top": 0, "pad_left": 0, "relu": False}
-        how |= {"stride": 1, "dilation": 0} if transpose is direct else {}
+        how = {"stride": 1, "pad_top": 0, "pad_left": 0, "relu": False}
+        how |= {"dilation": 0} if transpose is direct else {}
         kernel = conv2d.conv2d_transpose if transpose is direct else winograd.transpose
         with pytest.raises(ValueError, match="the bias must have 33 elements, got 32"):
             run(kernel, y, x, w, b[1:].copy(), **how)

@@ -29,6 +29,7 @@ REFERENCES = {
     "conv_pool_grad_weight_scratch": ENOUGH_MEMORY,
     "conv_pool_patch": ENOUGH_MEMORY,
     "conv_pool_collect": oracles.conv_pool_backward,
+    "winograd_channels": ENOUGH_MEMORY,
     "winograd_kernel": oracles.conv2d_forward,
     "winograd_kernel_size": ENOUGH_MEMORY,
     "winograd_tiles": oracles.conv2d_forward,

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from program_checks import CONV, PAD, POOL, assert_all_equal, logistic, record, recorded_sigmoid
+from program_checks import CONV, POOL, STRIDED, assert_all_equal, logistic, record, recorded_sigmoid
 
 import cvae
 from cvae._kernels import conv2d, dense, elementwise, losses, pool2d, winograd
@@ -68,12 +68,12 @@ def training_step(seed):
     return [
         (conv2d.conv2d_forward, [y1, x, w1, b1], CONV | {"relu": True}),
         (pool2d.max_forward, [pooled, places, y1], pool),
-        (winograd.forward, [y2, pooled, w2, b2], PAD | {"relu": True}),
+        (winograd.forward, [y2, pooled, w2, b2], STRIDED | {"relu": True}),
         (dense.dense_forward, [logits, flat_y2, w3, b3], {"relu": False}),
         (losses.bce_with_logits, [loss, dlogits, logits, target, weights], {}),
         (dense.dense_backward, [flat_dy2, dw3, db3, flat_y2, dlogits, w3], {"skip_dead": True}),
         (elementwise.relu_backward, [dy2.reshape(-1), dy2.reshape(-1), y2.reshape(-1)], {}),
-        (winograd.backward, [dpooled, dw2, db2, pooled, dy2, w2], PAD),
+        (winograd.backward, [dpooled, dw2, db2, pooled, dy2, w2], STRIDED),
         (pool2d.max_backward, [dy1, dpooled, places], pool),
         (elementwise.relu_backward, [dy1.reshape(-1), dy1.reshape(-1), y1.reshape(-1)], {}),
         (conv2d.conv2d_grad_weight, [dw1, db1, x, dy1], CONV),

@@ -8,7 +8,7 @@ import weakref
 
 import numpy as np
 import pytest
-from program_checks import CONV, PAD, POOL, Guarded, assert_all_equal, logistic, record, recorded_sigmoid
+from program_checks import CONV, POOL, STRIDED, Guarded, assert_all_equal, logistic, record, recorded_sigmoid
 
 from cvae._kernels import (
     bounds,
@@ -30,7 +30,7 @@ from cvae.runtime.programs import execute, run
 
 # Every kernel with the shapes of its arrays, of float32 unless another type is given, and its options.
 X, W, Y, B = (40, 9, 8, 3), (3, 3, 3, 20), (40, 7, 6, 20), (20,)
-POOLED = (40, 6, 5, 20)
+POOLED, HALVED = (40, 6, 5, 20), (40, 4, 3, 20)
 PLACES, BYTES = (POOLED, np.int32), (POOLED, np.uint8)
 DIRECT = {"conv": {**CONV, "out_shape": Y[1:3]}, "pool": POOL, "winograd": False}
 FAST, KEPT, MADE = DIRECT | {"winograd": True}, {"keep_weights": True}, {"keep_weights": False}
@@ -57,9 +57,12 @@ KERNELS = {
     "conv2d_grad_input": (conv2d.conv2d_grad_input, [X, Y, W], CONV),
     "conv2d_transpose": (conv2d.conv2d_transpose, [X, Y, W, (3,)], {**CONV, "relu": True}),
     "conv2d_grad_weight": (conv2d.conv2d_grad_weight, [W, B, X, Y], CONV),
-    "winograd_forward": (winograd.forward, [Y, X, W, B], {**PAD, "relu": True}),
-    "winograd_transpose": (winograd.transpose, [X, Y, W, (3,)], {**PAD, "relu": True}),
-    "winograd_backward": (winograd.backward, [X, W, B, X, Y, W], PAD),
+    "winograd_forward": (winograd.forward, [Y, X, W, B], {**STRIDED, "relu": True}),
+    "winograd_transpose": (winograd.transpose, [X, Y, W, (3,)], {**STRIDED, "relu": True}),
+    "winograd_backward": (winograd.backward, [X, W, B, X, Y, W], STRIDED),
+    "polyphase_forward": (winograd.forward, [HALVED, X, W, B], {**STRIDED, "stride": 2, "relu": True}),
+    "polyphase_transpose": (winograd.transpose, [X, HALVED, W, (3,)], {**STRIDED, "stride": 2, "relu": True}),
+    "polyphase_backward": (winograd.backward, [X, W, B, X, HALVED, W], {**STRIDED, "stride": 2}),
     "conv_pool_forward": (conv_pool.forward, [POOLED, BYTES, X, W, B], DIRECT | KEPT),
     "conv_pool_forward_own": (conv_pool.forward, [POOLED, BYTES, X, W, B], DIRECT | MADE),
     "conv_pool_backward": (conv_pool.backward, [X, W, B, X, BYTES, POOLED, W], DIRECT),

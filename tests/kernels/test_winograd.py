@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kernel_checks import assert_margins_untouched, each_dtype, exact, normal, output
 
 from cvae._kernels import winograd
-from cvae.layers import Conv2D
+from cvae.layers import Conv2D, ConvTranspose2D
 from cvae.nn.convolution import FEW_CHANNELS, winograd_is_faster, winograd_rows_are_faster
 from cvae.runtime.programs import run as run_kernel
 
@@ -22,22 +22,33 @@ POINTS = [Fraction(p) for p in (0, 1, -1, 2, -2, "1/2", "-1/2")]  # and infinity
 TOLERANCE = {np.dtype(np.float32): 4e-5, np.dtype(np.float64): 1e-13}
 RMS_TOLERANCE = {np.dtype(np.float32): 6e-6, np.dtype(np.float64): 2e-14}
 
-# n, rows, columns, in_ch, out_ch, kernel shape, padding (top, bottom, left, right)
+# n, rows, columns, in_ch, out_ch, kernel shape, padding (top, bottom, left, right), stride
 SHAPES = [
-    (3, 12, 12, 32, 64, (5, 5), (0, 0, 0, 0)),  # the default model's second convolution
-    (1, 5, 5, 1, 1, (5, 5), (0, 0, 0, 0)),  # one pixel of a tile
-    (2, 13, 11, 5, 7, (3, 3), (1, 1, 1, 1)),
-    (2, 9, 15, 33, 40, (4, 5), (2, 1, 2, 2)),
-    (9, 7, 7, 16, 16, (3, 2), (0, 0, 1, 0)),
-    (2, 6, 5, 17, 31, (1, 1), (0, 0, 0, 0)),
-    (4, 4, 9, 6, 2, (5, 1), (6, 7, 0, 3)),  # whole tiles of padding
-    (70, 6, 6, 8, 8, (3, 3), (1, 1, 1, 1)),  # more groups than accumulators
-    (1, 40, 30, 20, 33, (3, 3), (0, 0, 0, 0)),  # an image of more tiles than a block
+    (3, 12, 12, 32, 64, (5, 5), (0, 0, 0, 0), 1),  # the default model's second convolution
+    (1, 5, 5, 1, 1, (5, 5), (0, 0, 0, 0), 1),  # one pixel of a tile
+    (2, 13, 11, 5, 7, (3, 3), (1, 1, 1, 1), 1),
+    (2, 9, 15, 33, 40, (4, 5), (2, 1, 2, 2), 1),
+    (9, 7, 7, 16, 16, (3, 2), (0, 0, 1, 0), 1),
+    (2, 6, 5, 17, 31, (1, 1), (0, 0, 0, 0), 1),
+    (4, 4, 9, 6, 2, (5, 1), (6, 7, 0, 3), 1),  # whole tiles of padding
+    (70, 6, 6, 8, 8, (3, 3), (1, 1, 1, 1), 1),  # more groups than accumulators
+    (1, 40, 30, 20, 33, (3, 3), (0, 0, 0, 0), 1),  # an image of more tiles than a block
     # Few channels: the forward pass transforms along rows only.
-    (3, 28, 28, 1, 32, (5, 5), (0, 0, 0, 0)),  # the default model's first convolution
-    (2, 31, 70, 3, 100, (3, 3), (1, 1, 1, 1)),  # more tiles than a strip holds
-    (2, 7, 33, 4, 17, (4, 2), (20, 3, 25, 9)),  # whole bands and tiles of padding
-    (1, 13, 5, 2, 40, (1, 4), (0, 0, 1, 0)),
+    (3, 28, 28, 1, 32, (5, 5), (0, 0, 0, 0), 1),  # the default model's first convolution
+    (2, 31, 70, 3, 100, (3, 3), (1, 1, 1, 1), 1),  # more tiles than a strip holds
+    (2, 7, 33, 4, 17, (4, 2), (20, 3, 25, 9), 1),  # whole bands and tiles of padding
+    (1, 13, 5, 2, 40, (1, 4), (0, 0, 1, 0), 1),
+    # Larger strides, by polyphase decomposition.
+    (3, 14, 14, 32, 64, (4, 4), (0, 0, 0, 0), 2),
+    (2, 13, 11, 5, 7, (3, 3), (1, 1, 1, 1), 2),  # phases that share a vector, some of it outside the image
+    (2, 16, 15, 33, 40, (5, 4), (2, 1, 1, 2), 2),
+    (2, 30, 31, 3, 32, (6, 6), (0, 0, 0, 0), 2),
+    (9, 7, 7, 16, 16, (3, 2), (0, 1, 1, 0), 2),
+    (70, 6, 6, 8, 8, (2, 2), (0, 0, 0, 0), 2),  # more groups than accumulators
+    (2, 31, 33, 1, 19, (10, 9), (5, 4, 3, 6), 2),  # the largest kernel
+    (4, 4, 9, 6, 2, (5, 1), (6, 7, 0, 3), 2),  # whole tiles of padding, a kernel smaller than the stride
+    (2, 20, 23, 7, 9, (5, 7), (1, 0, 2, 1), 3),
+    (2, 11, 9, 4, 5, (1, 1), (0, 0, 0, 0), 4),
 ]
 
 
@@ -57,8 +68,10 @@ def test_matrices_follow_from_the_points():
     for name, degree, divided in (
         ("OUTPUT_4", 4, False),
         ("OUTPUT_6", 6, False),
+        ("OUTPUT_7", 7, False),
         ("KERNEL_5", 5, True),
         ("KERNEL_3", 3, True),
+        ("KERNEL_2", 2, True),
     ):
         expected = []
         for p in POINTS:
@@ -79,21 +92,21 @@ def test_matrices_follow_from_the_points():
 
 def run(shape, dtype, seed=0, n_threads=2, relu=False):
     """Return the outputs y, dx, dw, db of the kernels and of the reference."""
-    n, rows, cols, in_ch, out_ch, kernel_shape, pad = shape
+    n, rows, cols, in_ch, out_ch, kernel_shape, pad, stride = shape
     rng = np.random.default_rng(seed)
     x, w = normal(rng, (n, rows, cols, in_ch), dtype), normal(rng, (*kernel_shape, in_ch, out_ch), dtype)
     b = normal(rng, (out_ch,), dtype)
-    out_shape = (n, rows + pad[0] + pad[1] - kernel_shape[0] + 1, cols + pad[2] + pad[3] - kernel_shape[1] + 1, out_ch)
+    out_shape = (n, *oracles.output_shape(x, kernel_shape, stride, pad, 0), out_ch)
     dy = normal(rng, out_shape, dtype)
     y, dx, dw, db = (output(s, dtype) for s in (out_shape, x.shape, w.shape, b.shape))
-    arguments = {"pad_top": pad[0], "pad_left": pad[2], "n_threads": n_threads}
+    arguments = {"stride": stride, "pad_top": pad[0], "pad_left": pad[2], "n_threads": n_threads}
     run_kernel(winograd.forward, y, x, w, b, relu=relu, **arguments)
     run_kernel(winograd.backward, dx, dw, db, x, dy, w, **arguments)
     assert_margins_untouched(y, dx, dw, db)
     exact_x, exact_w, exact_b, exact_dy = exact(x, w, b, dy)
-    expected_y = oracles.conv2d_forward(exact_x, exact_w, exact_b, pad=pad)
-    expected_dw, expected_db = oracles.conv2d_grad_weight(exact_dy, exact_x, w.shape, pad=pad)
-    expected_dx = oracles.conv2d_grad_input(exact_dy, exact_w, exact_x.shape, pad=pad)
+    expected_y = oracles.conv2d_forward(exact_x, exact_w, exact_b, stride, pad)
+    expected_dw, expected_db = oracles.conv2d_grad_weight(exact_dy, exact_x, w.shape, stride, pad)
+    expected_dx = oracles.conv2d_grad_input(exact_dy, exact_w, exact_x.shape, stride, pad)
     return (y, dx, dw, db), (
         np.maximum(expected_y, 0) if relu else expected_y,
         expected_dx,
@@ -104,7 +117,7 @@ def run(shape, dtype, seed=0, n_threads=2, relu=False):
 
 def assert_accurate(shape, got, expected):
     """Assert that errors are small relative to the rms of a sum of as many products of standard normal numbers."""
-    _, _, _, in_ch, out_ch, kernel_shape, _ = shape
+    _, _, _, in_ch, out_ch, kernel_shape, _, _ = shape
     taps, pixels = np.prod(kernel_shape), np.prod(got[0].shape[:3])
     for a, b, terms in zip(got, expected, (taps * in_ch, taps * out_ch, pixels, pixels), strict=True):
         scale = np.sqrt(terms)
@@ -131,19 +144,20 @@ def test_relu_is_applied_to_the_output(dtype):
     channels=st.tuples(st.integers(1, FEW_CHANNELS) | st.integers(1, 40), st.integers(1, 40)),
     kernel_shape=st.tuples(st.integers(1, 5), st.integers(1, 5)),
     pad=st.tuples(*[st.integers(0, 5)] * 4),
+    stride=st.integers(1, 3),
     seed=st.integers(0, 1000),
 )
-def test_any_shape_equals_the_reference(n, size, channels, kernel_shape, pad, seed):
+def test_any_shape_equals_the_reference(n, size, channels, kernel_shape, pad, stride, seed):
     grown = [max(0, k - s - pad[2 * i]) for i, (k, s) in enumerate(zip(kernel_shape, size, strict=True))]
     pad = (pad[0], max(pad[1], grown[0]), pad[2], max(pad[3], grown[1]))
-    got, expected = run((n, *size, *channels, kernel_shape, pad), np.float64, seed)
+    got, expected = run((n, *size, *channels, kernel_shape, pad, stride), np.float64, seed)
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-11 * max(1, np.abs(b).max()))
 
 
 @each_dtype
 def test_bits_do_not_depend_on_the_number_of_threads(dtype):
-    for shape in (SHAPES[0], *SHAPES[7:11]):
+    for shape in (SHAPES[0], *SHAPES[7:11], *SHAPES[13:19]):
         first, *others = (run(shape, dtype, n_threads=n)[0] for n in (1, 2, 3, 7))
         for other in others:
             for a, b in zip(first, other, strict=True):
@@ -153,7 +167,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(dtype):
 def test_gradients_that_are_not_wanted_are_left_out():
     rng = np.random.default_rng(0)
     x, w, dy = (rng.standard_normal(s) for s in ((3, 8, 8, 4), (3, 3, 4, 6), (3, 6, 6, 6)))
-    arguments = {"pad_top": 0, "pad_left": 0, "n_threads": 2}
+    arguments = {"stride": 1, "pad_top": 0, "pad_left": 0, "n_threads": 2}
     dx, dw, db = np.empty_like(x), np.empty_like(w), np.empty(6)
     run_kernel(winograd.backward, dx, dw, db, x, dy, w, **arguments)
     only_dx, only_dw, only_db = np.empty_like(x), np.empty_like(w), np.empty(6)
@@ -166,13 +180,16 @@ def test_gradients_that_are_not_wanted_are_left_out():
 def test_wrong_arguments_are_errors():
     x, w, b = np.zeros((2, 8, 8, 4)), np.zeros((3, 3, 4, 6)), np.zeros(6)
     y = np.zeros((2, 6, 6, 6))
-    good = {"pad_top": 0, "pad_left": 0, "n_threads": 1}
+    good = {"stride": 1, "pad_top": 0, "pad_left": 0, "n_threads": 1}
     forward = {**good, "relu": False}
     for changes in ({"pad_top": -1}, {"pad_left": 2**40}):
         with pytest.raises(ValueError, match=next(iter(changes)).split("_")[0]):
             run_kernel(winograd.forward, y, x, w, b, **{**forward, **changes})
-    with pytest.raises(ValueError, match="at most 5"):
-        run_kernel(winograd.forward, y, x, np.zeros((6, 3, 4, 6)), b, **forward)
+    for stride, rows in ((1, 6), (2, 11)):
+        with pytest.raises(ValueError, match=r"R and S at most 5 \* stride, got stride"):
+            run_kernel(winograd.forward, y, x, np.zeros((rows, 3, 4, 6)), b, **forward | {"stride": stride})
+    with pytest.raises(ValueError, match="stride must be from 1"):
+        run_kernel(winograd.forward, y, x, w, b, **forward | {"stride": 0})
     with pytest.raises(ValueError, match="bias"):
         run_kernel(winograd.forward, y, x, w, np.zeros(5), **forward)
     with pytest.raises(ValueError, match="shapes"):
@@ -186,14 +203,16 @@ def test_wrong_arguments_are_errors():
 # ---------------------------------------------------------------- the layer's choice
 
 
-@pytest.mark.parametrize("pad", [0, "same"])
+@pytest.mark.parametrize("layer_type", [Conv2D, ConvTranspose2D])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("pad", [0, 1])
 @pytest.mark.parametrize("kernel_shape", [(3, 3), (5, 5), (4, 2)])
-def test_layers_agree_whatever_the_algorithm(kernel_shape, pad):
+def test_layers_agree_whatever_the_algorithm(kernel_shape, pad, stride, layer_type):
     X = np.random.default_rng(0).normal(size=(3, 12, 11, 6))
     results = []
     for algorithm in ("direct", "winograd"):
         options = {"pad": pad, "act_fn": "ReLU", "dtype": "float64", "random_state": 0, "algorithm": algorithm}
-        layer = Conv2D(9, kernel_shape, **options)
+        layer = layer_type(9, kernel_shape, stride=stride, **options)
         Y = layer.forward(X)
         results.append((Y, layer.backward(np.cos(Y)), layer.gradients["W"], layer.gradients["b"]))
     for direct, fast in zip(*results, strict=True):
@@ -204,19 +223,25 @@ def test_auto_takes_what_is_faster():
     for forward in (True, False):
         assert Conv2D(64, 5).uses_winograd((128, 12, 12, 32), forward=forward)
         assert Conv2D(32, 5).uses_winograd((128, 28, 28, 1), forward=forward) is forward
-        for changes in ({"stride": 2}, {"dilation": 1}, {"kernel_shape": 7}):
+        for changes in ({"dilation": 1}, {"kernel_shape": 7}, {"kernel_shape": 11, "stride": 2}):
             layer = Conv2D(**{"out_ch": 64, "kernel_shape": 5, **changes})
             assert not layer.uses_winograd((8, 30, 30, 32), forward=forward)
             assert not layer.uses_winograd((8, 30, 30, 1), forward=forward)
-    assert not winograd_is_faster((8, 8), (1, 1), 64, 64)
+        for kernel_shape in (4, 5, 6):
+            assert Conv2D(64, kernel_shape, stride=2).uses_winograd((8, 29, 29, 32), forward=forward)
+            assert not Conv2D(64, kernel_shape, stride=2).uses_winograd((8, 29, 29, 1), forward=forward)
+        assert not Conv2D(256, 4, stride=2).uses_winograd((8, 6, 6, 128), forward=forward)  # one tile for 2x2 outputs
+        assert not Conv2D(64, 2, stride=2).uses_winograd((8, 28, 28, 32), forward=forward)
+    assert Conv2D(32, 6, stride=2).uses_winograd((8, 64, 64, 3), forward=False)
+    assert not winograd_is_faster((8, 8), (1, 1), 1, 64, 64)
     for kernel_shape in ((1, 1), (1, 5), (2, 2)):
         assert not winograd_rows_are_faster((24, 24), kernel_shape)
 
 
-@pytest.mark.parametrize("changes", [{"stride": 2}, {"dilation": 1}, {"kernel_shape": 7}], ids=str)
+@pytest.mark.parametrize("changes", [{"dilation": 1}, {"kernel_shape": 7}, {"kernel_shape": 11, "stride": 2}], ids=str)
 def test_winograd_where_it_cannot_be_is_an_error(changes):
     layer = Conv2D(**{"out_ch": 4, "kernel_shape": 3, "algorithm": "winograd", **changes})
-    with pytest.raises(ValueError, match="algorithm 'winograd' must have stride 1"):
+    with pytest.raises(ValueError, match="algorithm 'winograd' must have dilation 0 and a kernel of at most"):
         layer.forward(np.zeros((1, 20, 20, 3)))
 
 
@@ -226,7 +251,7 @@ def test_unknown_algorithm_is_an_error():
 
 
 def test_outputs_of_a_tile():
-    assert [winograd.outputs(kernel) for kernel in range(1, winograd.MAX_KERNEL + 1)] == [6, 6, 6, 4, 4]
+    assert [winograd.outputs(kernel) for kernel in range(1, winograd.MAX_KERNEL + 1)] == [7, 7, 6, 4, 4]
     for kernel in (0, -1, winograd.MAX_KERNEL + 1):
         with pytest.raises(ValueError, match=f"kernel must be from 1 to 5, got {kernel}"):
             winograd.outputs(kernel)

@@ -59,10 +59,11 @@ def test_gradients_of_conv_transpose2d_are_differences(act_fn):
     assert_gradients_are_differences(layer, X)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("out_ch", [1, 6])
-def test_gradients_of_conv_transpose2d_by_winograds_algorithm_are_differences(out_ch):
+def test_gradients_of_conv_transpose2d_by_winograds_algorithm_are_differences(out_ch, stride):
     layer = ConvTranspose2D(
-        out_ch, (3, 2), pad="same", act_fn="ReLU", algorithm="winograd", dtype="float64", random_state=1
+        out_ch, (3, 2), stride, "same", act_fn="ReLU", algorithm="winograd", dtype="float64", random_state=1
     )
     assert_gradients_are_differences(layer, np.random.default_rng(7).normal(size=(2, 4, 3, 2)))
 
