@@ -95,6 +95,8 @@ def _check_files(parser: argparse.ArgumentParser, options: argparse.Namespace) -
 
 def suits(variant: Variant, case: Case, mode: str) -> bool:
     """Return whether a variant is measured in a case."""
+    if not variant.can_build(case.model) or (case.work == "train" and not variant.trains):
+        return False
     if variant.reference_case_only and (mode != "full" or case is not REFERENCE_CASE):
         return False
     return variant.max_batch is None or case.batch <= variant.max_batch

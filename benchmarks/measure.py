@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from cases import Case, Model
+from cases import Case, Model, Network
 from peers import Variant
 from worker import Worker, WorkerError
 
@@ -16,8 +16,9 @@ import cvae
 CHECK_STEPS = 10
 CHECK_IMAGES = 64
 N_RANDOM_IMAGES = 1024
-SAME_LOSS = 1e-5  # largest relative difference with the same weights and noise
+SAME_LOSS = 1e-5  # largest relative difference with the same weights and noise, also after training with that noise
 SIMILAR_LOSS = 0.005  # largest relative difference after training with different noise
+SAME_OUTPUT = 1e-5  # largest difference relative to the largest output, where there is no training to compare
 DISAGREES = "it does not compute what cvae computes"
 
 
@@ -67,7 +68,7 @@ def add_ratios(figures: list[Figures]) -> list[Figures]:
     return figures
 
 
-def make_images(model: Model, folder: Path) -> Path:
+def make_images(model: Model | Network, folder: Path) -> Path:
     """Write the images for a model to a .npy file, unless it exists, and return its path.
 
     The images are MNIST's digits for 28x28x1, and uniform noise in [0, 1] for all other shapes.
@@ -118,30 +119,45 @@ def agreeing(case: Case, workers: Sequence[Worker], folder: Path) -> tuple[list[
 
     All start from cvae's weights. A rival agrees if its loss with the same noise has a small relative difference
     from cvae's, both before training and after the same number of training steps on the same batches, each with
-    noise of its own.
+    noise of its own, or, with a `Network`, whose faster training depends more on the noise, with the same. One that
+    cannot train agrees if its codes and pixel probabilities differ little from cvae's.
     """
     path = make_images(case.model, folder)
     images = np.load(path, mmap_mode="r")[-CHECK_IMAGES:].copy()
     noise = np.random.default_rng(2).normal(size=(CHECK_IMAGES, case.model.n_codes))
     noise = noise.astype(case.model.dtype)
 
+    train, tolerance = _train_with_own_noise, SIMILAR_LOSS
+    if isinstance(case.model, Network):
+        train, tolerance = _train_with_same_noise, SAME_LOSS
+
     cvae_worker, *rivals = workers
     cvae_worker.build(case.model, case.batch, path, None)
     parameters = cvae_worker.call("parameters")
+    layers = cvae_worker.call("layers")
     n_parameters = sum(array.size for array in parameters.values())
-    expected = _losses(cvae_worker, images, noise)
+    outputs = cvae_worker.call("outputs", images, noise)
+    expected = _losses(cvae_worker, images, noise, train)
     ready = [cvae_worker]
     notes = [f"cvae: {n_parameters:,} parameters, {_describe(expected)}"]
     for worker in rivals:
         try:
-            worker.build(case.model, case.batch, path, parameters)
-            losses = _losses(worker, images, noise)
+            takes_layers = worker.variant.takes_layers(case.model)
+            worker.build(case.model, case.batch, path, layers if takes_layers else parameters)
+            if worker.variant.trains:
+                losses = _losses(worker, images, noise, train)
+                agrees = np.all(np.abs(losses / expected - 1) <= (SAME_LOSS, tolerance))
+                found = _describe(losses)
+            else:
+                difference = _largest_difference(worker.call("outputs", images, noise), outputs)
+                agrees = difference <= SAME_OUTPUT
+                found = f"outputs differ by {difference:.0e}"
             settings = worker.call("describe")
         except WorkerError as error:
             notes.append(f"{worker.variant.label}: not measured: {error}")
             continue
-        note = f"{worker.variant.label}: {_describe(losses)}" + (f", {settings}" if settings else "")
-        if np.all(np.abs(losses / expected - 1) <= (SAME_LOSS, SIMILAR_LOSS)):
+        note = f"{worker.variant.label}: {found}" + (f", {settings}" if settings else "")
+        if agrees:
             ready.append(worker)
             notes.append(note)
         else:
@@ -149,12 +165,29 @@ def agreeing(case: Case, workers: Sequence[Worker], folder: Path) -> tuple[list[
     return ready, notes
 
 
-def _losses(worker: Worker, images: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Return the losses before and after training on the first batches."""
+def _losses(worker: Worker, images: np.ndarray, noise: np.ndarray, train: Callable[..., None]) -> np.ndarray:
+    """Return the losses before and after training."""
     before = worker.call("loss", images, noise)
+    train(worker, images, noise)
+    return np.array([before, worker.call("loss", images, noise)])
+
+
+def _train_with_own_noise(worker: Worker, images: np.ndarray, noise: np.ndarray) -> None:
+    """Train on the first batches."""
     for _ in range(CHECK_STEPS):
         worker.call("train", 1)  # one at a time, so that batches are not shuffled
-    return np.array([before, worker.call("loss", images, noise)])
+
+
+def _train_with_same_noise(worker: Worker, images: np.ndarray, noise: np.ndarray) -> None:
+    """Train on these images, each of which gets another row of the noise in each step."""
+    for step in range(CHECK_STEPS):
+        worker.call("train_with", images, np.roll(noise, step, axis=0))
+
+
+def _largest_difference(outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
+    """Return the largest difference of any output, relative to the largest number of its kind; NaN if any is."""
+    differences = [np.abs(o - e).max() / np.abs(e).max() for o, e in zip(outputs, expected, strict=True)]
+    return float(np.max(differences))
 
 
 def _describe(losses: np.ndarray) -> str:

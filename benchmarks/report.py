@@ -21,8 +21,8 @@ HEADER = (
     "|---|---:|---|---:|---:|---:|"
 )
 FRAMEWORKS = tuple(dict.fromkeys(variant.framework for variant in RIVALS))
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")  # Okabe and Ito 2008
-MARKERS = "osD^"
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00")  # Okabe and Ito 2008
+MARKERS = "osD^v"
 
 
 def machine() -> dict[str, Any]:
@@ -104,8 +104,9 @@ def conclusions(summary: dict[str, list[dict[str, Any]]]) -> list[str]:
             for s in summary["training"]
         ],
         "Encode and decode one image": [
-            f"{_three_digits(s['cvae_seconds'] * 1e6)} µs against {_three_digits(s['rival_seconds'] * 1e6)} µs of "
-            f"{s['rival']}, {_three_digits(s['ratio'])}x with {_threads(s['threads'])}"
+            f"{s['model']} {_three_digits(s['cvae_seconds'] * 1e6)} µs against "
+            f"{_three_digits(s['rival_seconds'] * 1e6)} µs of {s['rival']}, "
+            f"{_three_digits(s['ratio'])}x with {_threads(s['threads'])}"
             for s in summary["one_image"]
         ],
     }

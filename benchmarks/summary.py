@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from statistics import geometric_mean
@@ -13,7 +14,12 @@ from measure import Figures
 
 TRAINING = frozenset(case.name for case in CASES if case.work == "train")
 REFERENCE = CASES[0].name
-ONE_IMAGE = frozenset(case.name for case in CASES if case.work != "train" and case.batch == 1)
+ONE_IMAGE = {
+    case.name: case.name.removeprefix(f"{case.work}, ").removesuffix("batch 1").removesuffix(", ") or "default model"
+    for case in CASES
+    if case.work != "train" and case.batch == 1
+}
+"""The model's name by the name of the case."""
 
 
 def strongest(figures: Sequence[Figures]) -> list[Figures]:
@@ -71,23 +77,24 @@ def scaling(figures: Sequence[Figures]) -> list[dict[str, Any]]:
 
 
 def one_image(figures: Sequence[Figures]) -> list[dict[str, Any]]:
-    """Return the total seconds to encode one image and decode one code, by number of threads.
+    """Return the total seconds to encode one image and decode one code, by model, number of threads and rival.
 
-    The rival is the variant of PyTorch with the smallest total.
+    A rival is the variant of PyTorch, or of ONNX Runtime, with the smallest total.
     """
-    medians: dict[tuple[int | None, str], list[float]] = defaultdict(list)
+    medians: dict[tuple[str, int | None, str, str], list[float]] = defaultdict(list)
     for f in figures:
-        if f.case in ONE_IMAGE and f.variant.framework in ("cvae", "pytorch"):
-            medians[f.threads, f.variant.label].append(float(np.median(1 / np.array(f.values))))
-    sums: dict[int | None, dict[str, float]] = defaultdict(dict)
-    for (threads, label), seconds in medians.items():
-        if len(seconds) == len(ONE_IMAGE):
-            sums[threads][label] = sum(seconds)
+        if f.case in ONE_IMAGE and f.variant.framework in ("cvae", "pytorch", "onnxruntime"):
+            key = ONE_IMAGE[f.case], f.threads, f.variant.framework, f.variant.label
+            medians[key].append(float(np.median(1 / np.array(f.values))))
+    sums: dict[tuple[str, int | None], dict[str, tuple[float, str]]] = defaultdict(dict)
+    for (model, threads, framework, label), seconds in medians.items():
+        if len(seconds) == 2:
+            by_framework = sums[model, threads]
+            by_framework[framework] = min((sum(seconds), label), by_framework.get(framework, (math.inf, "")))
     found = []
-    for threads, by_label in sums.items():
-        own = by_label.pop("cvae", None)
-        if own and by_label:
-            rival = min(by_label, key=by_label.__getitem__)
-            seconds_of = {"cvae_seconds": own, "rival_seconds": by_label[rival]}
-            found.append({"threads": threads, "rival": rival, **seconds_of, "ratio": by_label[rival] / own})
+    for (model, threads), by_framework in sums.items():
+        own, _ = by_framework.pop("cvae", (0.0, ""))
+        for seconds, rival in by_framework.values() if own else ():
+            seconds_of = {"cvae_seconds": own, "rival_seconds": seconds}
+            found.append({"model": model, "threads": threads, "rival": rival, **seconds_of, "ratio": seconds / own})
     return found

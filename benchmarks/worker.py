@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cases import Model
+from cases import Model, Network
 from peers import Peer, Variant
 
 _SPAWN = multiprocessing.get_context("spawn")
@@ -45,13 +45,14 @@ class Worker:
             self._process.start()
         other_end.close()
 
-    def build(self, model: Model, batch: int, images: Path, parameters: dict[str, Any] | None, seed: int = 0) -> None:
+    def build(self, model: Model | Network, batch: int, images: Path, initial: Any, seed: int = 0) -> None:
         """Build the framework's model for the images in a .npy file, in place of the previous one.
 
-        Its initial weights are `parameters`, which come from cvae; cvae itself draws them from the seed.
+        It starts from `initial`, which comes from cvae: its layers, if `Variant.takes_layers`, otherwise its
+        parameters by name. cvae itself draws them from the seed.
         """
-        initial = () if self.variant.framework == "cvae" else (parameters,)
-        self.call("build", model, batch, self.threads, images, seed, *initial)
+        start = () if self.variant.framework == "cvae" else (initial,)
+        self.call("build", model, batch, self.threads, images, seed, *start)
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the framework's `Peer` and return its result.
@@ -102,8 +103,10 @@ def _serve(pipe: Connection, variant: Variant) -> None:
             pipe.send((result, error))
 
 
-def _build(variant: Variant, model: Model, batch: int, threads: int, images: Path, seed: int, *rest: Any) -> Peer:
-    peer_class = variant.load()
+def _build(
+    variant: Variant, model: Model | Network, batch: int, threads: int, images: Path, seed: int, *rest: Any
+) -> Peer:
+    peer_class = variant.load(model)
     return peer_class(model, batch, threads, np.load(images), seed, *rest, **variant.options)
 
 

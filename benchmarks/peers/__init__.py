@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from cases import Model
+from cases import Model, Network
 
 Array = npt.NDArray[np.floating]
 Images = npt.NDArray[np.floating | np.uint8]
@@ -35,7 +35,7 @@ class Variant:
     packages : tuple of str
         The import names of its packages, the one to import first.
     implementation : str
-        "module:class" of its `Peer`.
+        "module:class" of its `Peer` for a `Model`; empty if that is made from layers, too.
     options : dict
         The settings, as keyword arguments of the class.
     max_batch : int or None
@@ -48,6 +48,10 @@ class Variant:
         Statements that the import requires.
     environment : mapping of str to str
         Environment variables of the process.
+    from_layers : str
+        "module:class" of its `Peer` that is made from `layers.Layers`; empty if it has none.
+    trains : bool
+        Whether it can train; otherwise only encoding and decoding are measured.
     """
 
     framework: str
@@ -60,22 +64,34 @@ class Variant:
     in_race: bool = False
     before_import: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    from_layers: str = ""
+    trains: bool = True
 
     @property
     def is_installed(self) -> bool:
         """Whether all packages can be found, without importing them."""
         return all(util.find_spec(package) is not None for package in self.packages)
 
-    def load(self) -> type[Peer]:
-        """Import the framework and return its `Peer`."""
-        module, name = self.implementation.split(":")
+    def takes_layers(self, model: Model | Network) -> bool:
+        """Whether its `Peer` for a model is made from the layers, otherwise from the parameters by name."""
+        return isinstance(model, Network) or not self.implementation
+
+    def can_build(self, model: Model | Network) -> bool:
+        """Whether it has a `Peer` for a model."""
+        return bool(self.from_layers if self.takes_layers(model) else self.implementation)
+
+    def load(self, model: Model | Network) -> type[Peer]:
+        """Import the framework and return its `Peer` for a model."""
+        module, name = (self.from_layers if self.takes_layers(model) else self.implementation).split(":")
         peer: type[Peer] = getattr(import_module(module), name)
         return peer
 
 
-CVAE = Variant("cvae", "cvae", ("cvae",), "peers.cvae_peer:CvaePeer")
+_CVAE = "peers.cvae_peer:CvaePeer"
+CVAE = Variant("cvae", "cvae", ("cvae",), _CVAE, from_layers=_CVAE)
 
 _TORCH = ("torch",), "peers.pytorch_peer:PyTorchPeer"
+_TORCH_LAYERS = "peers.pytorch_layers_peer:PyTorchLayersPeer"
 _KERAS = ("tensorflow", "keras"), "peers.keras_peer:KerasPeer"
 _ALIAS = "import collections.abc; collections.Hashable = collections.abc.Hashable; "
 
@@ -84,8 +100,15 @@ _ALIAS = "import collections.abc; collections.Hashable = collections.abc.Hashabl
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
 
 RIVALS = (
-    Variant("pytorch", "PyTorch", *_TORCH, environment=KEEP_MEMORY),
-    Variant("pytorch", "PyTorch, channels_last", *_TORCH, {"channels_last": True}, environment=KEEP_MEMORY),
+    Variant("pytorch", "PyTorch", *_TORCH, environment=KEEP_MEMORY, from_layers=_TORCH_LAYERS),
+    Variant(
+        "pytorch",
+        "PyTorch, channels_last",
+        *_TORCH,
+        {"channels_last": True},
+        environment=KEEP_MEMORY,
+        from_layers=_TORCH_LAYERS,
+    ),
     Variant(
         "pytorch",
         "PyTorch, channels_last, default malloc",
@@ -113,6 +136,14 @@ RIVALS = (
         max_batch=16,
         before_import=_ALIAS,
     ),
+    Variant(
+        "onnxruntime",
+        "ONNX Runtime",
+        ("onnxruntime", "onnx"),
+        implementation="",
+        from_layers="peers.onnxruntime_peer:OnnxRuntimePeer",
+        trains=False,
+    ),
 )
 
 
@@ -121,7 +152,7 @@ class Peer(ABC):
 
     Parameters
     ----------
-    model : Model
+    model : Model or Network
     batch : int
         Images per batch.
     threads : int
@@ -133,7 +164,7 @@ class Peer(ABC):
         Seed of the order of the images and the noise, and in cvae of the weights.
     """
 
-    def __init__(self, model: Model, batch: int, threads: int, images: Images, seed: int) -> None:
+    def __init__(self, model: Model | Network, batch: int, threads: int, images: Images, seed: int) -> None:
         self.model = model
         self.batch = batch
         self.threads = threads

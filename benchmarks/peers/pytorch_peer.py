@@ -7,7 +7,8 @@ gradients are reset to None, and the images are tensors before the clock starts.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from torch import Tensor
 
 from peers import Array, Images, Peer
 
-RMSPROP: dict[str, Any] = {"lr": 1e-4, "alpha": 0.9, "eps": 1e-7}
+MakeOptimizer = Callable[..., torch.optim.Optimizer]
+RMSPROP = partial(torch.optim.RMSprop, lr=1e-4, alpha=0.9, eps=1e-7)
 OPTIMIZER_IMPLEMENTATIONS = ({"foreach": False}, {"foreach": True}, {"fused": True})
 
 
@@ -37,6 +39,8 @@ class PyTorchPeer(Peer):
     compiled : bool
         Whether to compile the loss and the inference functions with `torch.compile`.
     """
+
+    make_optimizer: MakeOptimizer = staticmethod(RMSPROP)
 
     def __init__(
         self,
@@ -59,8 +63,8 @@ class PyTorchPeer(Peer):
         self.first_batch = self._scaled(self.images[:batch])
         self.codes = torch.randn(batch, model.n_codes, dtype=self.dtype)
         self.parameters = self._converted(parameters)
-        self.implementation = fastest_implementation(list(self.parameters.values()))
-        self.optimizer = torch.optim.RMSprop(self.parameters.values(), **RMSPROP, **self.implementation)
+        self.implementation = fastest_implementation(self.make_optimizer, list(self.parameters.values()))
+        self.optimizer = self.make_optimizer(self.parameters.values(), **self.implementation)
         self._loss, self._codes, self._probabilities = self._elbo_loss, self._encode, self._decode
         if compiled:
             self._loss = torch.compile(self._elbo_loss, dynamic=False)
@@ -69,16 +73,23 @@ class PyTorchPeer(Peer):
 
     def describe(self) -> str:
         (setting,) = self.implementation.items()
-        return f"RMSprop({setting[0]}={setting[1]})"
+        return f"{type(self.optimizer).__name__}({setting[0]}={setting[1]})"
 
     def train(self, n_steps: int) -> None:
         for start, end in self.windows(n_steps):
             for indices in torch.randperm(end - start).add_(start).split(self.batch):
                 images = self._scaled(self.images.index_select(0, indices))
                 noise = torch.randn(self.batch, self.model.n_codes, dtype=self.dtype)
-                self.optimizer.zero_grad(set_to_none=True)
-                self._loss(images, noise).backward()
-                self.optimizer.step()
+                self._descend(images, noise)
+
+    def train_with(self, images: Array, noise: Array) -> None:
+        """Do a training step on a batch with the given noise."""
+        self._descend(self._as_stored(images), torch.from_numpy(noise))
+
+    def _descend(self, images: Tensor, noise: Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self._loss(images, noise).backward()
+        self.optimizer.step()
 
     def encode(self) -> tuple[Tensor, Tensor]:
         with torch.inference_mode():
@@ -108,12 +119,10 @@ class PyTorchPeer(Peer):
     def _features(self, images: Tensor) -> Tensor:
         """Return the output of the second pooling layer, flattened in memory order."""
         p, strides, pad = self.parameters, self.model.strides, self.model.pad
-        x = images.permute(0, 3, 1, 2) if self.channels_last else images
-        x = F.conv2d(x, p["Conv1.W"], p["Conv1.b"], strides[0], pad).relu_()
+        x = F.conv2d(self._as_read(images), p["Conv1.W"], p["Conv1.b"], strides[0], pad).relu_()
         x = F.max_pool2d(x, 2, 2)
         x = F.conv2d(x, p["Conv2.W"], p["Conv2.b"], strides[1], pad).relu_()
-        x = F.max_pool2d(x, 2, 1)
-        return (x.permute(0, 2, 3, 1) if self.channels_last else x).flatten(1)
+        return self._flat(F.max_pool2d(x, 2, 1))
 
     def _decode(self, codes: Tensor) -> Tensor:
         return self._logits(codes).sigmoid_()
@@ -126,6 +135,14 @@ class PyTorchPeer(Peer):
     def _scaled(self, images: Tensor) -> Tensor:
         """Scale uint8 images to [0, 1]; return others unchanged."""
         return images.to(self.dtype).div_(255) if images.dtype == torch.uint8 else images
+
+    def _as_read(self, images: Tensor) -> Tensor:
+        """Return stored images as the convolutions take them, as a view."""
+        return images.permute(0, 3, 1, 2) if self.channels_last else images
+
+    def _flat(self, x: Tensor) -> Tensor:
+        """Flatten the output of a convolution in memory order."""
+        return (x.permute(0, 2, 3, 1) if self.channels_last else x).flatten(1)
 
     def _as_stored(self, images: Images) -> Tensor:
         """Convert images to tensors in the layout that the convolutions read."""
@@ -156,14 +173,14 @@ class PyTorchPeer(Peer):
         return weight.requires_grad_()
 
 
-def fastest_implementation(parameters: list[Tensor]) -> dict[str, Any]:
-    """Return the fastest setting of RMSprop's implementation, measured with zero gradients."""
+def fastest_implementation(make_optimizer: MakeOptimizer, parameters: list[Tensor]) -> dict[str, Any]:
+    """Return the fastest setting of an optimizer's implementation, measured with zero gradients."""
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
     seconds = {}
     for index, setting in enumerate(OPTIMIZER_IMPLEMENTATIONS):
         try:
-            optimizer = torch.optim.RMSprop(parameters, **RMSPROP, **setting)
+            optimizer = make_optimizer(parameters, **setting)
             optimizer.step()
         except (TypeError, RuntimeError):  # not available in this version of PyTorch
             continue

@@ -1,6 +1,5 @@
 """The comparison with other frameworks: it runs, and compares only frameworks that agree with cvae."""
 
-import importlib
 import json
 import os
 import subprocess
@@ -93,10 +92,11 @@ def test_wrong_arguments_are_refused(arguments, named):
 
 
 class FakeWorker:
-    """A stand-in for a framework with predefined losses or errors."""
+    """A stand-in for a framework with predefined losses, outputs or errors."""
 
-    def __init__(self, variant, *losses):
+    def __init__(self, variant, *losses, output=(1.0, 1.0, 1.0)):
         self.variant = variant
+        self.outputs = [np.array(output)]
         self.threads = 1
         self.losses = list(losses)
 
@@ -106,17 +106,11 @@ class FakeWorker:
     def call(self, method, *arguments):
         parameters = {"FC1.W": np.zeros((5, 256))}
         answers = {"parameters": parameters, "describe": "", "train": None, "calibrate": 20, "seconds": 2.0}
+        answers |= {"layers": None, "outputs": self.outputs}
         answer = self.losses.pop(0) if method == "loss" else answers[method]
         if isinstance(answer, Exception):
             raise answer
         return answer
-
-
-@pytest.fixture
-def modules(monkeypatch):
-    """A function that imports modules of the command by name."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return lambda *names: [importlib.import_module(name) for name in names]
 
 
 def test_only_frameworks_that_compute_the_same_are_measured(tmp_path, modules):
@@ -136,6 +130,36 @@ def test_only_frameworks_that_compute_the_same_are_measured(tmp_path, modules):
     assert ["not measured" in note for note in notes] == [False, False, True, True, True]
 
 
+def test_what_cannot_train_is_measured_if_its_outputs_are_the_same(tmp_path, modules):
+    measure, peers, cases = modules("measure", "peers", "cases")
+    runtime = peers.RIVALS[-1]
+    assert not runtime.trains
+    own = FakeWorker(peers.CVAE, 547.0, 519.0)
+    same = FakeWorker(runtime, output=(1.0, 1.0, 1 + 9e-6))
+    other = FakeWorker(runtime, output=(1.0, 1.0, 1 + 2e-5))
+    not_finite = FakeWorker(runtime, output=(1.0, np.nan, 1.0))
+
+    case = next(case for case in cases.CASES if case.name == "encode, batch 1")
+    figures, notes = measure.compare(case, [own, same, other, not_finite], 3, tmp_path)
+
+    assert [f.variant.label for f in figures] == ["cvae", "ONNX Runtime"]
+    assert ["not measured" in note for note in notes] == [False, False, True, True]
+
+
+def test_cases_are_measured_with_the_frameworks_that_have_them(modules):
+    command, peers, cases = modules("command", "peers", "cases")
+
+    def frameworks(work, model):
+        case = cases.Case("a case", work, 1, model)
+        return {v.framework for v in (peers.CVAE, *peers.RIVALS) if command.suits(v, case, "full")}
+
+    every = {"cvae", "pytorch", "jax", "keras", "numpy-ml", "onnxruntime"}
+    assert frameworks("train", cases.Model()) == every - {"onnxruntime"}
+    assert frameworks("decode", cases.Model()) == every
+    assert frameworks("train", cases.DENSE) == {"cvae", "pytorch"}
+    assert frameworks("encode", cases.DENSE) == {"cvae", "pytorch", "onnxruntime"}
+
+
 def test_bytes_train_like_the_same_images_as_floats(tmp_path, modules):
     peers, cases, worker, whole_runs = modules("peers", "cases", "worker", "whole_runs")
     model = cases.Model(image_shape=(12, 12, 1), kernel=3)
@@ -144,7 +168,7 @@ def test_bytes_train_like_the_same_images_as_floats(tmp_path, modules):
     np.save(tmp_path / "bytes.npy", digits)
     np.save(tmp_path / "floats.npy", floats)
     noise = np.zeros((96, model.n_codes), np.float32)
-    installed = [v for v in (peers.CVAE, *peers.RIVALS) if v.is_installed and v.framework != "numpy-ml"]
+    installed = [v for v in (peers.CVAE, *peers.RIVALS) if v.is_installed and v.trains and v.framework != "numpy-ml"]
     parameters = None
     for variant in whole_runs.one_of_each(installed):
         process = worker.Worker(variant, 1)
@@ -245,7 +269,7 @@ def test_summary_takes_the_better_pytorch_of_each_case(modules):
     assert (training["smallest"], training["smallest_case"]) == (2, "train, batch 16")
     assert {s["framework"]: s["ratio"] for s in found["scaling"]} == {"cvae": 1.5, "pytorch": 1.5}
     (one_image,) = found["one_image"]
-    assert one_image["rival"] == "PyTorch"
+    assert (one_image["model"], one_image["rival"]) == ("default model", "PyTorch")
     assert one_image["cvae_seconds"] == pytest.approx(0.002)
     assert one_image["rival_seconds"] == pytest.approx(0.006)
     lines = report.conclusions(found)
@@ -253,6 +277,23 @@ def test_summary_takes_the_better_pytorch_of_each_case(modules):
     assert "3.00x with 1 thread" in lines[1]
     assert lines[2] == "2 threads against 1 in 'train, batch 128': cvae 1.50x, PyTorch 1.50x."
     assert report.conclusions(summary.summarize([])) == []
+
+
+def test_summary_tells_the_latency_of_each_model_against_each_rival(modules):
+    measure, peers, summary, report = modules("measure", "peers", "summary", "report")
+    variants = (peers.CVAE, *peers.RIVALS[:2], peers.RIVALS[-1])
+    figures = [
+        measure.Figures(case, variant, 2, "images/s", [rate])
+        for case in ("encode, World Models, batch 1", "decode, World Models, batch 1")
+        for variant, rate in zip(variants, (1000.0, 500.0, 250.0, 2000.0), strict=True)
+    ]
+    found = summary.summarize(figures)["one_image"]
+    assert [(s["model"], s["threads"], s["rival"], s["ratio"]) for s in found] == [
+        ("World Models", 2, "PyTorch", pytest.approx(2)),
+        ("World Models", 2, "ONNX Runtime", pytest.approx(0.5)),
+    ]
+    (line,) = report.conclusions({"training": [], "scaling": [], "one_image": found})
+    assert "World Models 2,000 µs against 4,000 µs of PyTorch, 2.00x with 2 threads" in line
 
 
 def test_training_is_compared_in_many_configurations(modules):
