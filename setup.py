@@ -15,7 +15,7 @@ from setuptools.modified import newer_group
 
 MODULES = (
     "dispatch", "program", "conv2d", "winograd", "conv_pool", "pool2d", "dense", "latent", "losses", "bounds",
-    "elementwise", "optimizers", "upsample2d", "normalization", "condition",
+    "elementwise", "pixelwise", "optimizers", "upsample2d", "normalization", "condition",
 )  # fmt: skip
 HEADERS = ["csrc/claim.h", "csrc/kernels/kernels.h", "csrc/kernels/kernel_list.h"]
 INTERFACE = [*sorted(str(path) for path in Path("csrc").glob("*.pxd")), *HEADERS]

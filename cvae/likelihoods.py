@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvae._kernels import elementwise, losses
+from cvae._kernels import elementwise, losses, pixelwise
 from cvae._kernels.program import Program
 from cvae.data.images import check_bytes, check_finite, check_range, resolve_image_shape
 from cvae.nn.activations import ActivationBase, Identity, Sigmoid
@@ -177,7 +177,7 @@ class ContinuousBernoulli(_OneLogit):
 
     def record_mean(self, program: Program, mean: Array, outputs: Array) -> None:
         """Record the means of the pixels' distributions."""
-        elementwise.continuous_bernoulli_mean(program, mean.reshape(-1), outputs.reshape(-1))
+        pixelwise.continuous_bernoulli_mean(program, mean.reshape(-1), outputs.reshape(-1))
 
 
 class _LocationScale(Likelihood):
@@ -217,7 +217,7 @@ class _LocationScale(Likelihood):
 
     def record_mean(self, program: Program, mean: Array, outputs: Array) -> None:
         """Record a copy of the outputs that are means."""
-        elementwise.first_columns(program, mean, outputs, -math.inf, math.inf, pairs=self.scale == "pixel")
+        pixelwise.first_columns(program, mean, outputs, -math.inf, math.inf, pairs=self.scale == "pixel")
 
 
 class Gaussian(_LocationScale):
@@ -357,7 +357,7 @@ class DiscretizedLogistic(Likelihood):
 
     def record_mean(self, program: Program, mean: Array, outputs: Array) -> None:
         """Record the means, cut off at 0 and 1."""
-        elementwise.first_columns(program, mean, outputs, 0.0, 1.0, pairs=True)
+        pixelwise.first_columns(program, mean, outputs, 0.0, 1.0, pairs=True)
 
 
 def bits_per_dimension(nats: npt.ArrayLike, image_shape: Sequence[int]) -> Array:

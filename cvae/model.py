@@ -280,7 +280,7 @@ class VAE(ByHand):
         --------
         >>> import cvae
         >>> cvae.VAE("mlp", T=2).summary((4, 4)).parameters
-        85220
+        88420
         """
         self._sync()
         known = self._image_shape or (None if self.image_shape is None else resolve_image_shape(self.image_shape))

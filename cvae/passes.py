@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from cvae._kernels import elementwise, latent, losses
+from cvae._kernels import latent, losses, pixelwise
 from cvae._kernels.program import Program
 from cvae.engine.batch import Array, Batch
 from cvae.engine.network import Network
@@ -280,7 +280,7 @@ class Passes:
         if self.labels.size:
             n, rows = len(batch.mean), len(batch.z)
             images = np.arange(rows, dtype=np.intp) // (rows // n)  # of the codes
-            elementwise.gather(program, self._row_labels[:rows], self.labels[:n], images)
+            pixelwise.gather(program, self._row_labels[:rows], self.labels[:n], images)
         self._decoder.record_forward(program, batch.z)
 
     def _record_terms(self, program: Program, n: int) -> None:

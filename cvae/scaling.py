@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvae._kernels import elementwise, losses
+from cvae._kernels import losses, pixelwise
 from cvae._kernels.program import Program
 from cvae.data import mapping
 from cvae.data.images import check_finite, check_range
@@ -156,4 +156,4 @@ class _Mapped(Likelihood):
 
     def record_mean(self, program: Program, mean: Array, outputs: Array) -> None:
         self.likelihood.record_mean(program, mean, outputs)
-        elementwise.unmap(program, mean, self.known.tiled_offset, self.known.tiled_scale)
+        pixelwise.unmap(program, mean, self.known.tiled_offset, self.known.tiled_scale)

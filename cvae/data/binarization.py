@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvae._kernels import elementwise
+from cvae._kernels import pixelwise
 from cvae._kernels.program import Program
 from cvae.parsing import check_number
 from cvae.runtime.programs import run
@@ -75,6 +75,6 @@ class Binarization:
         if self.how in ("dynamic", "fixed"):
             by_content = self.how == "fixed" or not training
             rows = images.reshape(len(images), -1)
-            elementwise.binarize(program, rows, rows, key, by_content)
+            pixelwise.binarize(program, rows, rows, key, by_content)
         elif self.how is not None:
-            elementwise.threshold(program, images.reshape(-1), images.reshape(-1), self.how)
+            pixelwise.threshold(program, images.reshape(-1), images.reshape(-1), self.how)

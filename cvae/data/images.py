@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from cvae._kernels import elementwise
+from cvae._kernels import pixelwise
 from cvae._kernels.program import Program
 from cvae.data.mapping import PixelMapping, identity
 from cvae.runtime.programs import execute, run
@@ -164,7 +164,7 @@ def check_range(X: np.ndarray, *, name: str = "X", value_range: tuple[float, flo
         return
     if _is_plain(X):
         outside = np.empty(1, np.uint8)
-        run(elementwise.is_in_unit_range, outside, X.reshape(-1))
+        run(pixelwise.is_in_unit_range, outside, X.reshape(-1))
         if not outside[0]:
             return
     _check_blocks(
@@ -370,7 +370,7 @@ class Gatherer:
 def _has_kernel(X: np.ndarray) -> bool:
     """Return whether a kernel can gather from `X`, or it needs converting by NumPy."""
     is_plain = X.dtype.isnative and X.flags.c_contiguous and X.flags.aligned
-    return is_plain and (X.dtype == np.bool_ or X.dtype.name in elementwise.pixel_types())
+    return is_plain and (X.dtype == np.bool_ or X.dtype.name in pixelwise.pixel_types())
 
 
 def _record_gather(
@@ -379,15 +379,15 @@ def _record_gather(
     """Record the kernel that gathers from `X` to `out`."""
     rows, images = out.reshape(len(out), -1), X.reshape(len(X), -1)
     if mapping.is_identity and X.dtype == np.uint8:
-        elementwise.gather_bytes(program, rows, images, indices)
+        pixelwise.gather_bytes(program, rows, images, indices)
     elif mapping.is_identity and X.dtype == out.dtype:
-        elementwise.gather(program, rows, images, indices)
+        pixelwise.gather(program, rows, images, indices)
     else:
         name = "uint8" if X.dtype == np.bool_ else X.dtype.name
         if X.dtype == np.uint8 and mapping.divides_bytes:
             name = "fraction"
         offset, scale = mapping.tiled_offset, mapping.tiled_scale
-        elementwise.gather_mapped(program, rows, images.view(np.uint8), indices, name, offset, scale)
+        pixelwise.gather_mapped(program, rows, images.view(np.uint8), indices, name, offset, scale)
 
 
 def _is_plain(X: np.ndarray) -> bool:

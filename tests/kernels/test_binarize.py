@@ -4,7 +4,7 @@ import numpy as np
 import oracles
 import pytest
 
-from cvae._kernels import elementwise
+from cvae._kernels import pixelwise
 from cvae.runtime.programs import run
 
 KEY = 0x0123_4567_89AB_CDEF
@@ -12,7 +12,7 @@ KEY = 0x0123_4567_89AB_CDEF
 
 def binarized(images, key=KEY, by_content=False, n_threads=1):
     drawn = np.full_like(images, np.nan)
-    run(elementwise.binarize, drawn, images, np.array([key], np.uint64), by_content, n_threads=n_threads)
+    run(pixelwise.binarize, drawn, images, np.array([key], np.uint64), by_content, n_threads=n_threads)
     return drawn
 
 
@@ -77,11 +77,11 @@ def test_by_content_draws_follow_from_the_image_alone():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_threshold(dtype):
     x = np.array([0, 0.25, 0.5, np.nextafter(dtype(0.5), dtype(1)), 1], dtype)
-    run(elementwise.threshold, x, x, 0.5)
+    run(pixelwise.threshold, x, x, 0.5)
     assert x.tolist() == [0, 0, 0, 1, 1]
     many = grey(1, 50_000, dtype)[0]
     white = np.full_like(many, np.nan)
-    run(elementwise.threshold, white, many, 0.3, n_threads=3)
+    run(pixelwise.threshold, white, many, 0.3, n_threads=3)
     np.testing.assert_array_equal(white, np.greater(many, 0.3))
 
 
@@ -89,10 +89,10 @@ def test_images_may_be_drawn_in_their_own_memory():
     images = grey(3, 200)
     for by_content in (False, True):
         drawn = images.copy()
-        run(elementwise.binarize, drawn, drawn, np.array([KEY], np.uint64), by_content)
+        run(pixelwise.binarize, drawn, drawn, np.array([KEY], np.uint64), by_content)
         np.testing.assert_array_equal(drawn, binarized(images, by_content=by_content))
 
 
 def test_the_key_is_checked():
     with pytest.raises(ValueError, match="key 1 element"):
-        run(elementwise.binarize, grey(2, 3), grey(2, 3), np.zeros(2, np.uint64), False)
+        run(pixelwise.binarize, grey(2, 3), grey(2, 3), np.zeros(2, np.uint64), False)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from kernel_checks import assert_margins_untouched, each_dtype, exact, normal, output, read_only
 
-from cvae._kernels import elementwise
+from cvae._kernels import elementwise, pixelwise
 from cvae._kernels.program import Program
 from cvae.runtime.programs import execute, run
 
@@ -95,7 +95,7 @@ def test_sigmoid_is_monotone_and_symmetric(data, dtype):
 
 def gather_bytes(images, indices, dtype):
     out = output((len(indices), images.shape[1]), dtype)
-    run(elementwise.gather_bytes, out, images, indices, n_threads=2)
+    run(pixelwise.gather_bytes, out, images, indices, n_threads=2)
     assert_margins_untouched(out)
     return out
 
@@ -144,7 +144,7 @@ def test_gather_copies_images(n, m, dtype):
     rng = np.random.default_rng(4)
     images, indices = normal(rng, (9, m), dtype), read_only(rng.integers(0, 9, n).astype(np.intp))
     out = output((n, m), dtype)
-    run(elementwise.gather, out, images, indices, n_threads=2)
+    run(pixelwise.gather, out, images, indices, n_threads=2)
     assert_margins_untouched(out)
     np.testing.assert_array_equal(out, images[indices])
 
@@ -153,15 +153,15 @@ def test_gather_refuses_indices_outside_and_other_shapes():
     out, images = np.zeros((2, 6), np.float32), np.zeros((5, 6), np.float32)
     for indices in ([0, 5], [-1, 0]):
         with pytest.raises(IndexError, match=r"indices must lie in 0\.\.4, got"):
-            run(elementwise.gather, out, images, np.array(indices, np.intp))
+            run(pixelwise.gather, out, images, np.array(indices, np.intp))
     for wrong in ([out[:1], images], [out, images[:, :5].copy()], [out, images.astype(np.float64)]):
         with pytest.raises(ValueError, match=r"out, images and indices must be|mismatch"):
-            run(elementwise.gather, *wrong, np.zeros(2, np.intp))
+            run(pixelwise.gather, *wrong, np.zeros(2, np.intp))
 
 
 def is_in_unit_range(x, n_threads):
     outside = output((1,), np.uint8)
-    run(elementwise.is_in_unit_range, outside, x, n_threads=n_threads)
+    run(pixelwise.is_in_unit_range, outside, x, n_threads=n_threads)
     assert_margins_untouched(outside)
     assert outside[0] in (0, 1)
     return not outside[0]
@@ -195,7 +195,7 @@ def test_is_in_unit_range_equals_the_reference(data, dtype):
 @each_dtype
 def test_a_program_looks_at_the_range_again_and_again(dtype):
     x, outside, program = np.full(40_000, 0.5, dtype), np.array([7], np.uint8), Program()
-    elementwise.is_in_unit_range(program, outside, x)
+    pixelwise.is_in_unit_range(program, outside, x)
     for value in (0.5, -1, 1, 2, 0):
         x[39_999] = value
         execute(program, 3)
@@ -206,17 +206,17 @@ def test_the_arrays_of_is_in_unit_range_are_checked():
     x, outside = np.zeros(10, np.float32), np.zeros(1, np.uint8)
     for wrong in (np.zeros(0, np.uint8), np.zeros(2, np.uint8), np.zeros(1), None, read_only(np.zeros(1, np.uint8))):
         with pytest.raises((TypeError, ValueError)):
-            run(elementwise.is_in_unit_range, wrong, x)
+            run(pixelwise.is_in_unit_range, wrong, x)
     for wrong in (x.astype(np.int32), None, x.reshape(2, 5), x[::2]):
         with pytest.raises((TypeError, ValueError)):
-            run(elementwise.is_in_unit_range, outside, wrong)
+            run(pixelwise.is_in_unit_range, outside, wrong)
 
 
 # ------------------------------------------------------------------ arguments
 
 
 def call(name, arrays):
-    run(getattr(elementwise, name), *arrays)
+    run(pixelwise.gather_bytes if name == "gather_bytes" else getattr(elementwise, name), *arrays)
 
 
 @pytest.mark.parametrize(("name", "count"), [("relu_backward", 3), ("sigmoid", 2)])

@@ -10,7 +10,7 @@ import pytest
 from kernel_checks import assert_margins_untouched, each_dtype, exact, normal, output, read_only
 from scipy import integrate, stats
 
-from cvae._kernels import elementwise, losses
+from cvae._kernels import losses, pixelwise
 from cvae._kernels.program import Program
 from cvae.runtime.programs import execute, run
 
@@ -168,7 +168,7 @@ def test_continuous_bernoulli_keeps_its_digits_near_one_half_and_far_from_it(x, 
 def test_the_mean_of_continuous_bernoulli_keeps_its_digits(dtype):
     logits = np.concatenate([VALUES, [-1e30, 1e30]]).astype(dtype)
     out = output(logits.shape, dtype)
-    run(elementwise.continuous_bernoulli_mean, out, logits)
+    run(pixelwise.continuous_bernoulli_mean, out, logits)
     assert_margins_untouched(out)
     with decimal.localcontext(prec=60):
         expected = [float(precise_continuous_bernoulli(z, 0)[1]) for z in logits.tolist()]
@@ -242,7 +242,7 @@ def test_continuous_bernoulli_integrates_to_one_with_its_mean(logit):
     x = np.unique(np.concatenate([x, 1 - x]))
     density = np.exp(-of_pixels("continuous_bernoulli", np.full(x.size, logit), x)[0])
     mean = np.empty(1)
-    run(elementwise.continuous_bernoulli_mean, mean, np.array([logit]))
+    run(pixelwise.continuous_bernoulli_mean, mean, np.array([logit]))
     assert integrate.simpson(density, x=x) == pytest.approx(1, rel=1e-6)
     assert integrate.simpson(density * x, x=x) == pytest.approx(mean[0], rel=1e-6)
 
@@ -406,7 +406,7 @@ def test_first_columns_are_clipped_copies(n, m, wide, dtype):
     x = normal(np.random.default_rng(0), (n, wide), dtype)
     for low, high in ((-0.5, 0.25), (-np.inf, np.inf)):
         out = output((n, m), dtype)
-        run(elementwise.first_columns, out, x, low, high, n_threads=2)
+        run(pixelwise.first_columns, out, x, low, high, n_threads=2)
         assert_margins_untouched(out)
         np.testing.assert_array_equal(out, oracles.clip(x[:, :m], low, high).astype(dtype))
 
@@ -415,22 +415,22 @@ def test_first_columns_are_clipped_copies(n, m, wide, dtype):
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (3, 5), (70, 784), (2, 33)])
 def test_the_first_columns_of_pairs(n, m, dtype):
     x, out = normal(np.random.default_rng(0), (n, 2 * m), dtype), output((n, m), dtype)
-    run(elementwise.first_columns, out, x, -0.5, 0.25, pairs=True, n_threads=2)
+    run(pixelwise.first_columns, out, x, -0.5, 0.25, pairs=True, n_threads=2)
     assert_margins_untouched(out)
     np.testing.assert_array_equal(out, oracles.clip(x[:, ::2], -0.5, 0.25).astype(dtype))
     with pytest.raises(ValueError, match=r"x must have as many rows as out and no fewer columns, got \("):
-        run(elementwise.first_columns, out, x[:, :-1].copy(), -0.5, 0.25, pairs=True)
+        run(pixelwise.first_columns, out, x[:, :-1].copy(), -0.5, 0.25, pairs=True)
 
 
 def test_first_columns_may_be_clipped_in_place():
     x = np.array([[-1.0, 0.5, np.nan, 2.0]])
-    run(elementwise.first_columns, x, x, 0.0, 1.0)
+    run(pixelwise.first_columns, x, x, 0.0, 1.0)
     np.testing.assert_array_equal(x, [[0, 0.5, np.nan, 1]])
 
 
 def test_the_arrays_of_first_columns_are_checked():
     for out, x in [((3, 5), (3, 4)), ((3, 5), (2, 5)), ((3, 5), (4, 5))]:
         with pytest.raises(ValueError, match=r"x must have as many rows as out and no fewer columns, got \("):
-            run(elementwise.first_columns, np.zeros(out), np.zeros(x), 0.0, 1.0)
+            run(pixelwise.first_columns, np.zeros(out), np.zeros(x), 0.0, 1.0)
     with pytest.raises(ValueError, match="out and z must have the same size, got 3 and 4"):
-        run(elementwise.continuous_bernoulli_mean, np.zeros(3), np.zeros(4))
+        run(pixelwise.continuous_bernoulli_mean, np.zeros(3), np.zeros(4))

@@ -5,7 +5,7 @@ import oracles
 import pytest
 from kernel_checks import assert_margins_untouched, each_dtype, output, read_only
 
-from cvae._kernels import elementwise
+from cvae._kernels import pixelwise
 from cvae.runtime.programs import run
 
 TYPES = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64"]
@@ -20,13 +20,13 @@ def values_of(dtype, shape, rng):
 
 def gather(images, indices, dtype, name, offset, scale, n_threads=2):
     out = output((len(indices), images.shape[1]), dtype)
-    run(elementwise.gather_mapped, out, images.view(np.uint8), indices, name, offset, scale, n_threads=n_threads)
+    run(pixelwise.gather_mapped, out, images.view(np.uint8), indices, name, offset, scale, n_threads=n_threads)
     assert_margins_untouched(out)
     return out
 
 
 def test_these_are_all_types():
-    assert elementwise.pixel_types() == {**{name: np.dtype(name).itemsize for name in TYPES}, "fraction": 1}
+    assert pixelwise.pixel_types() == {**{name: np.dtype(name).itemsize for name in TYPES}, "fraction": 1}
 
 
 @each_dtype
@@ -73,22 +73,22 @@ def test_images_are_mapped_back(n, pixels, channels, repeats, dtype):
     images = output((n, pixels * channels), dtype)
     images[:] = rng.standard_normal(images.shape)
     expected = oracles.unmap_pixels(images.reshape(n, pixels, channels), offset, scale).astype(dtype)
-    run(elementwise.unmap, images, np.tile(offset, repeats), np.tile(scale, repeats), n_threads=2)
+    run(pixelwise.unmap, images, np.tile(offset, repeats), np.tile(scale, repeats), n_threads=2)
     assert_margins_untouched(images)
     np.testing.assert_allclose(images, expected.reshape(n, -1), rtol=2 * np.finfo(dtype).eps)
 
 
 def test_arguments_that_do_not_fit():
     out, images, indices, ones = np.zeros((2, 6)), np.zeros((5, 12), np.uint8), np.zeros(2, np.intp), np.ones(3)
-    run(elementwise.gather_mapped, out, images, indices, "int16", ones, ones)
+    run(pixelwise.gather_mapped, out, images, indices, "int16", ones, ones)
     with pytest.raises(ValueError, match=r"name must be one of int8, .*, fraction, got 'int64'"):
-        run(elementwise.gather_mapped, out, images, indices, "int64", ones, ones)
+        run(pixelwise.gather_mapped, out, images, indices, "int64", ones, ones)
     with pytest.raises(ValueError, match="out, images and indices must be"):
-        run(elementwise.gather_mapped, out, images, indices, "int32", ones, ones)
+        run(pixelwise.gather_mapped, out, images, indices, "int32", ones, ones)
     with pytest.raises(IndexError, match=r"indices must lie in 0\.\.4, got 5"):
-        run(elementwise.gather_mapped, out, images, indices + 5, "int16", ones, ones)
+        run(pixelwise.gather_mapped, out, images, indices + 5, "int16", ones, ones)
     for wrong in (np.ones(2), np.ones(0)):
         with pytest.raises(ValueError, match="offset and scale must have the same size, at least 1, got"):
-            run(elementwise.gather_mapped, out, images, indices, "int16", wrong, ones[: len(wrong) - 1])
+            run(pixelwise.gather_mapped, out, images, indices, "int16", wrong, ones[: len(wrong) - 1])
         with pytest.raises(ValueError, match="offset and scale must have the same size, at least 1, got"):
-            run(elementwise.unmap, out, wrong, ones[: len(wrong) // 2])
+            run(pixelwise.unmap, out, wrong, ones[: len(wrong) // 2])

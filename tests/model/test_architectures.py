@@ -176,7 +176,8 @@ def test_means_and_scales_of_a_drawn_image_keep_their_pixels(likelihood):
     outputs = Z
     for layer in vae.decoder_.values():
         outputs = layer.forward(outputs, retain_derived=False)
-    mean = outputs[..., ::2].clip(0, 1) if likelihood == "DiscretizedLogistic" else outputs[..., ::2]
+    mean = outputs[..., ::2] * vae.pixel_scale_ + vae.pixel_offset_
+    mean = mean.clip(0, 1) if likelihood == "DiscretizedLogistic" else mean
     np.testing.assert_allclose(vae.decode(Z), mean, rtol=1e-5, atol=1e-6)
 
 

@@ -23,7 +23,7 @@ def trained():
 def gradients(trained, images, dtype, algorithm):
     """Return the gradients of a batch for given weights, pixels and noise."""
     vae = cvae.BernoulliVAE(algorithm=algorithm, dtype=dtype, random_state=0, verbose=False)
-    vae._prepare(images, len(images), training=True)
+    vae._prepare(images, None, len(images), training=True)
     for path, layer in vae._layers().items():
         for name, parameter in layer.parameters.items():
             parameter[...] = trained._layers()[path].parameters[name]
