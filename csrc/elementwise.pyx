@@ -1,7 +1,7 @@
 # Single passes over whole arrays.  What they are divided into depends on the shapes alone.
 
 from cython cimport floating
-from libc.string cimport memchr, memcpy
+from libc.string cimport memcpy
 
 from stages cimport add_stage, new_work
 from tables cimport ceil_div, import_f32, import_f64, range_end
