@@ -1,4 +1,4 @@
-# The pixels of a batch: gathered, mapped to the units of a model, drawn black or white, checked; and the means of images.
+# The pixels of a batch: gathered, mapped to the units of a model, made black or white, checked; means of images.
 
 from cython cimport floating
 from libc.stdint cimport uint64_t
