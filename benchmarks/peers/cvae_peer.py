@@ -11,7 +11,7 @@ from layers import Layer, Layers
 import cvae
 from cvae.losses import VAELoss
 from cvae.nn.geometry import resolve_pad
-from cvae.nn.weighted import is_identity
+from cvae.nn.activated import is_identity
 from peers import Array, Images, Peer
 
 
