@@ -53,6 +53,7 @@ class Core(Estimator):
     n_epochs: int
     batchsize: int
     image_shape: Sequence[int] | None
+    value_range: Sequence[float] | str | None
     condition: str | None
     optimizer: Any
     binarize: float | str | None
@@ -91,8 +92,7 @@ class Core(Estimator):
         self._check_arguments()
         OptimizerInitializer(self.optimizer)()
         likelihood, objective = self._make_likelihood(), self._make_objective()
-        # BernoulliVAE has no such argument.
-        value_range = resolve_value_range(getattr(self, "value_range", None), likelihood)
+        value_range = resolve_value_range(self.value_range, likelihood)
         image_shape = None if self.image_shape is None else resolve_image_shape(self.image_shape)
         encoder, decoder = self._new_encoder(image_shape), self._new_decoder(image_shape, likelihood)
         # Nothing below fails, so a generator shared with the caller is not advanced by a failed attempt.

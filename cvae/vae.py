@@ -62,6 +62,10 @@ class BernoulliVAE(VAE):
         Weight of the KL divergence, at least 0 (Higgins et al. 2017).
     image_shape : (rows, cols) or (rows, cols, channels), optional
         Needed only where images come as rows (n, features), as in scikit-learn's pipelines.
+    value_range : (low, high) or "data", optional
+        Range of the pixels that is mapped to [0, 1] within the model, batch by batch; "data" means that of all pixels
+        of the first `fit`. All numbers count as they are, those of uint8 too, and images come back in the same range.
+        None: pixels are in [0, 1], those of uint8 in 0..255.
     condition : {"classes", "values"}, optional
         Train a conditional model, of p(x | y), to which `fit` and all that encodes or decodes are given labels y:
         "classes", ints or strings say, those that there are in the first `fit`; or "values", a number or a vector of
@@ -127,6 +131,7 @@ class BernoulliVAE(VAE):
         beta: float = 1.0,
         binarize: float | str | None = None,
         image_shape: Sequence[int] | None = None,
+        value_range: Sequence[float] | str | None = None,
         condition: str | None = None,
         algorithm: str = "auto",
         dtype: npt.DTypeLike = "float32",
@@ -143,8 +148,8 @@ class BernoulliVAE(VAE):
         self.enc_conv2_kernel_shape, self.enc_pool2_kernel_shape = enc_conv2_kernel_shape, enc_pool2_kernel_shape
         self.optimizer, self.init = optimizer, init
         self.n_epochs, self.batchsize, self.beta = n_epochs, batchsize, beta
-        self.binarize, self.image_shape, self.condition = binarize, image_shape, condition
-        self.algorithm = algorithm
+        self.binarize, self.image_shape, self.value_range = binarize, image_shape, value_range
+        self.condition, self.algorithm = condition, algorithm
         self.dtype, self.n_threads, self.random_state = dtype, n_threads, random_state
         self.verbose = verbose
         self._start()

@@ -70,6 +70,18 @@ def _number_or_word(text: str) -> float | str:
         return text
 
 
+def _range(text: str) -> tuple[float, ...] | str:
+    """Parse "data", or two numbers joined by a colon: "-1:1" is (-1.0, 1.0)."""
+    if text == "data":
+        return text
+    try:
+        low, high = map(float, text.split(":"))
+    except ValueError:
+        message = f"must be data, or two numbers joined by a colon, such as 0:65535, got {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
+    return low, high
+
+
 _COUNT = _int_from(1)
 _SEED = _int_from(0)
 DEFAULT_SEED = 2  # makes each run of a command train the same model
@@ -86,6 +98,9 @@ _SETTINGS = {
     "batchsize": _Setting("--batchsize", "N", _COUNT, "images per batch"),
     "beta": _Setting("--beta", "X", float, "weight of the KL divergence"),
     "image_shape": _Setting("--image-shape", "RxC[xCH]", _ints, "shape of the images"),
+    "value_range": _Setting(
+        "--value-range", "LOW:HIGH", _range, "what is black and white, or data for all that there is"
+    ),
     "condition": _Setting("--condition", "KIND", str, "train a model of images given their labels: classes or values"),
     "algorithm": _Setting("--algorithm", "NAME", str, "convolution algorithm: auto, direct or winograd"),
     "dtype": _Setting("--dtype", "TYPE", str, "float32 or float64"),

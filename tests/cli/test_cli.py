@@ -143,6 +143,7 @@ SETTINGS = {  # by argument of the constructor: the text on the command line, th
     "optimizer": ("SGD(lr=0.001, momentum=0.5)", None),  # compared below
     "init": ("he_normal", "he_normal"),
     "binarize": ("0.25", 0.25),
+    "value_range": ("0:255", [0.0, 255.0]),
     "n_epochs": ("1", 1),
     "batchsize": ("7", 7),
     "beta": ("2.5", 2.5),
