@@ -194,7 +194,7 @@ def test_values_of_a_file_have_the_types_of_the_constructor():
 
 def test_pixels_of_any_range():
     np.save("wide.npy", IMAGES.astype(np.int16) * 100 - 5000)
-    assert train("--value-range=-5000:20500", data="wide.npy").pixel_offset_.tolist() == [-5000]
+    assert train("--value-range=-5000:20500", "--encoder", "mlp", data="wide.npy").pixel_offset_.tolist() == [-5000]
     vae = train("--value-range", "data", "--likelihood", "bernoulli", data="wide.npy")
     assert vae.value_range == "data"
     assert vae.pixel_scale_.tolist() == [float(IMAGES.max() - IMAGES.min()) * 100]
@@ -203,7 +203,7 @@ def test_pixels_of_any_range():
 @pytest.mark.parametrize("text", ["1", "a:b", "1:2:3", ""])
 def test_a_range_is_two_numbers(capsys, text):
     message = "argument --value-range: must be data, or two numbers joined by a colon, such as 0:65535, got"
-    assert refuse(capsys, f"--value-range={text}") == f"{message} {text!r}"
+    assert refuse(capsys, f"--value-range={text}").startswith(f"{message} {text!r}")
 
 
 def test_a_range_goes_up(capsys):
