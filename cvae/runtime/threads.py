@@ -93,7 +93,7 @@ def get_num_threads() -> int:
 class limit_threads:
     """Make kernels called from this Python thread use `n` threads within the block; None has no effect.
 
-    A class, because a generator takes three times as long, and encoding a single image enters several.
+    A class, because a generator takes half as long again, and encoding a single image enters several.
     """
 
     __slots__ = ("_before", "_n")
