@@ -6,14 +6,13 @@ from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memset
 
 from convolution cimport (
-    MAX_ACCUMULATORS, accumulator_count, along_rows, check_winograd, convolution, convolution_shape,
+    accumulator_count, along_rows, check_winograd, convolution, convolution_shape,
     kernel_table, weight_count,
 )
 from stages cimport new_work, whole_lines
 from tables cimport BLOCK_ROWS, INACTIVE, ceil_div, check_window, window_shape
 
 cdef enum:
-    BUNDLE = 4               # accumulators that are added to the first of them, before the bundles are added up
     LARGEST_IMAGE = 1 << 18  # elements, with padding, of an image of which few_gradients makes a copy
     GROUPS = 4               # the number of groups is a multiple of it if possible, so few threads get equal shares
 
@@ -130,7 +129,7 @@ cdef inline ptrdiff_t count_accumulators(block *b) noexcept nogil:
         b.conv.accumulator_size = s.k * table.conv_pool_patch(s)
     else:
         b.conv.accumulator_size = s.k + (table.winograd_kernel_size(s, False) if b.winograd else weight_count(s))
-    b.conv.accumulators = accumulator_count(b.conv.groups, MAX_ACCUMULATORS, b.conv.accumulator_size * b.conv.itemsize)
+    b.conv.accumulators = accumulator_count(b.conv.groups, b.conv.accumulator_size * b.conv.itemsize)
     return b.conv.accumulators * b.conv.accumulator_size
 
 

@@ -19,7 +19,6 @@ cdef const kernel_table *f32 = <const kernel_table *> import_f32()
 cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 
 cdef enum:
-    MAX_ACCUMULATORS = 16    # of the weight gradient
     FEW_PIECES = 4           # pieces of work that there are if possible
     WHOLE_TILES = 12         # output pixels: whole tiles of the matrix product for all instruction sets
 
@@ -131,7 +130,7 @@ def conv2d_grad_weight(
     check_bias((<object> db).shape, &s)
     cdef ptrdiff_t size = weight_count(&s) + s.k, itemsize = sizeof(floating)
     cdef ptrdiff_t blocks = ceil_div(s.n * s.oh * s.ow, BLOCK_ROWS)
-    cdef ptrdiff_t accumulators = accumulator_count(blocks, MAX_ACCUMULATORS, size * itemsize)
+    cdef ptrdiff_t accumulators = accumulator_count(blocks, size * itemsize)
     cdef convolution *work = <convolution *> new_work(
         program, (dw, db, x, dy), sizeof(convolution), accumulators * size * itemsize,
         table.conv2d_grad_weight_scratch(&s) * itemsize)

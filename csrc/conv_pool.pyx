@@ -8,10 +8,10 @@ from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memcpy
 
 from block cimport (
-    BUNDLE, block, group_of_images, inner_scratch, input_copy, new_block, own_weights, select, weight_size,
+    block, group_of_images, inner_scratch, input_copy, new_block, own_weights, select, weight_size,
 )
 from convolution cimport (
-    RANGE, accumulator_at, check_bias, collect_kernel, compare_weights, convolution, evaluate_kernel,
+    RANGE, accumulator_at, check_bias, collect_kernel, compare_weights, evaluate_kernel,
     evaluate_kernel_along_rows, is_small, kernel_pieces, kernel_table, pack_transposed_weights, pack_weights,
     sum_direct_gradients, sum_into_first, weight_count,
 )
@@ -110,7 +110,7 @@ cdef int record_winograd_backward(program, block *work) except -1:
     cdef const window_shape *s = &work.conv.s
     cdef bint small = is_small(s)
     add_prepared_stage(program, prepare_backward, accumulate_winograd, work, work.conv.accumulators, small)
-    add_stage(program, sum_bundles, work, ceil_div(work.conv.accumulator_size, RANGE), small)
+    add_stage(program, sum_into_first, work, ceil_div(work.conv.accumulator_size, RANGE), small)
     add_stage(program, collect_gradients, work, work.conv.table.winograd_channels(s) + 1, small)
     return 0
 
@@ -240,19 +240,6 @@ cdef void accumulate_winograd(const void *work, ptrdiff_t index, char *shared, c
         table.add_column_sums(bias_sums, scratch, g.conv.n * g.conv.oh * g.conv.ow, g.conv.k)
         table.winograd_backward(g.dx, sums, i > first, g.x, scratch, own_weights(b, scratch), &g.conv, 0,
                                 g.conv.n * table.winograd_tiles(&g.conv), inner_scratch(b, scratch))
-
-
-cdef void sum_bundles(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    """Add up a range of elements: the accumulators of each bundle, then the bundles."""
-    cdef const convolution *c = <const convolution *> work
-    cdef ptrdiff_t first = index * RANGE, last = range_end(index, RANGE, c.accumulator_size), i
-    cdef ptrdiff_t bundles = ceil_div(c.accumulators, BUNDLE)
-    cdef char *sums
-    for i in range(bundles):
-        sums = accumulator_at(c, shared, i * BUNDLE)
-        c.table.sum_accumulators(sums, sums, min(BUNDLE, c.accumulators - i * BUNDLE), c.accumulator_size, first, last)
-    sums = accumulator_at(c, shared, 0)
-    c.table.sum_accumulators(sums, sums, bundles, BUNDLE * c.accumulator_size, first, last)
 
 
 cdef void accumulate_direct(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:

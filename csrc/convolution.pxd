@@ -56,7 +56,7 @@ cdef extern from "kernels/kernels.h" nogil:
 cdef enum:
     SMALL_WORK = 100_000     # multiplications below which waking other threads costs more than it saves
     RANGE = 4096             # elements of the accumulators summed by one piece of work
-    MAX_ACCUMULATORS = 8     # of the weight gradient, with Winograd's algorithm and in the fused block
+    MAX_ACCUMULATORS = 8     # of the weight gradient
     ACCUMULATOR_BYTES = 1 << 26    # memory that all accumulators together may take
 
 cdef struct convolution:
@@ -136,9 +136,9 @@ cdef inline ptrdiff_t weight_count(const window_shape *s) noexcept nogil:
     return s.r * s.s * s.c * s.k
 
 
-cdef inline ptrdiff_t accumulator_count(ptrdiff_t groups, ptrdiff_t most, ptrdiff_t nbytes) noexcept nogil:
+cdef inline ptrdiff_t accumulator_count(ptrdiff_t groups, ptrdiff_t nbytes) noexcept nogil:
     """The number of accumulators of nbytes each for so many groups."""
-    return max(1, min(groups, most, ACCUMULATOR_BYTES // nbytes))
+    return max(1, min(groups, MAX_ACCUMULATORS, ACCUMULATOR_BYTES // nbytes))
 
 
 cdef inline char *weights_of(const convolution *c, char *shared) noexcept nogil:
