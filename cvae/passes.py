@@ -12,7 +12,7 @@ import numpy as np
 from cvae._kernels import latent, losses, pixelwise
 from cvae._kernels.program import Program
 from cvae.engine.batch import Array, Batch
-from cvae.engine.network import Network
+from cvae.engine.network import Network, allocate_gradients
 from cvae.likelihoods import Likelihood
 from cvae.nn.protocol import Layer
 from cvae.objectives import Objective
@@ -71,6 +71,8 @@ class Passes:
         self._encoder = Network([*encoder.values()], self.images.shape, training=training, labels=self.labels)
         self.T = self._encoder.output.shape[1] // 2
         self._decoder = Network([*decoder.values()], (rows, self.T), training=training, labels=self._row_labels)
+        if training:
+            allocate_gradients([self._encoder, self._decoder])
         self._batch = Batch.allocate(self._encoder, self._decoder, self.images, len(objective.terms))
         self.noise = self._batch.noise
         pixels, outputs = self.images[0].size, self._batch.outputs

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cvae._kernels.program import Program
 from cvae.nn.protocol import Layer, Shape, allocate
 from cvae.optim.updates import Updates
-from cvae.runtime.workspace import empty
+from cvae.runtime.workspace import aligned_empty, empty
 
 Array = npt.NDArray[Any]
 
@@ -27,8 +27,8 @@ class Node:
     in_shape : tuple of int
         Of the input, for the largest batch.
     y, dy : arrays
-        The output and, in training, the gradient with respect to it; they may share memory. Unused if the output is a
-        view of the input.
+        The output and, in training, the gradient with respect to it; they may share memory, and gradients of different
+        nodes do. Unused if the output is a view of the input.
     saved : dict of arrays
         What the forward pass stores for the backward pass.
     """
@@ -65,15 +65,14 @@ class Network:
     in_shape : tuple of int
         Of the largest batch.
     training : bool
-        Whether to allocate memory for gradients.
+        Whether a backward pass may follow the forward pass; `allocate_gradients` then comes first.
     labels : array, shape (in_shape[0], L), optional
         What layers that read labels read.
 
     Attributes
     ----------
-    output, output_grad : arrays
-        The output for the largest batch, and the gradient with respect to it, which share memory if the last layer
-        allows that.
+    output : array
+        The output for the largest batch.
 
     Raises
     ------
@@ -92,18 +91,29 @@ class Network:
         for layer in _fused(layers, in_shape):
             self._nodes.append(Node(layer, shape))
             shape = layer.output_shape(shape)
-        if training:
-            self._allocate_gradients()
-        last = [node for node in self._nodes if not node.layer.is_view][-1]
-        self.output, self.output_grad = last.y.reshape(shape), last.dy.reshape(-1, *shape[1:])
+        self._last = [node for node in self._nodes if not node.layer.is_view][-1]
+        self.output = self._last.y.reshape(shape)
 
-    def _allocate_gradients(self) -> None:
-        """Allocate gradients, in the memory of the output wherever that is no longer needed."""
-        is_free = True  # the last output: whatever computes its gradient reads it first
+    @property
+    def output_grad(self) -> Array:
+        """The gradient with respect to `output`, in the same memory if the last layer allows that."""
+        return self._last.dy.reshape(-1, *self.output.shape[1:])
+
+    def share_gradients(self) -> list[Node]:
+        """Put gradients into the memory of outputs that are no longer needed; return the other nodes, the last first.
+
+        A backward pass needs the gradient of one of these nodes until that of the next one is known.
+        """
+        others, is_free = [], True  # the last output: whatever computes its gradient reads it first
         for node in reversed(self._nodes):
-            if not node.layer.is_view:
-                node.dy = node.y if is_free and not node.layer.needs_output else empty(node.y.shape, node.y.dtype)
-                is_free = node.layer.overwrites_input
+            if node.layer.is_view:
+                continue
+            if is_free and not node.layer.needs_output:
+                node.dy = node.y
+            else:
+                others.append(node)
+            is_free = node.layer.overwrites_input
+        return others
 
     def record_forward(self, program: Program, x: Array) -> None:
         """Record the forward pass from a batch x to the first len(x) rows of `output`."""
@@ -177,6 +187,18 @@ class Network:
             else:
                 gradients.append(None if below is None else below.reshape(node.layer.output_shape(below.shape)))
         return gradients
+
+
+def allocate_gradients(networks: Sequence[Network]) -> None:
+    """Allocate the gradients of networks whose backward passes run one after another: two places in turn for all."""
+    nodes = [network.share_gradients() for network in networks]
+    places = [
+        aligned_empty(max((node.y.nbytes for of_one in nodes for node in of_one[first::2]), default=0))
+        for first in range(2)
+    ]
+    for of_one in nodes:
+        for i, node in enumerate(of_one):
+            node.dy = places[i % 2][: node.y.nbytes].view(node.y.dtype).reshape(node.y.shape)
 
 
 def _fused(layers: Sequence[Layer], in_shape: Shape) -> list[Layer]:
