@@ -32,6 +32,11 @@ PLACES = {
          "Conv2D(out_ch=1, kernel_shape=3, pad='same')"],
     ),
 }  # fmt: skip
+PLACES["in a block"] = (
+    ["Residual(['Condition()', 'Conv2D(out_ch=1, kernel_shape=3, pad=1)'], act_fn='Tanh')", "Flatten()"],
+    ["Residual([FullyConnected(3, act_fn='Tanh'), Condition(), FullyConnected(5)], Residual([Condition(), "
+     "FullyConnected(5)], 'FullyConnected(5)'))"],
+)  # fmt: skip
 each_place = pytest.mark.parametrize(("encoder", "decoder"), PLACES.values(), ids=PLACES.keys())
 LABELS = {"classes": CLASSES, "values": VALUES}
 each_condition = pytest.mark.parametrize("condition", LABELS)
