@@ -10,8 +10,8 @@ from layers import Layer, Layers
 
 import cvae
 from cvae.losses import VAELoss
-from cvae.nn.geometry import resolve_pad
 from cvae.nn.activated import is_identity
+from cvae.nn.geometry import resolve_pad
 from peers import Array, Images, Peer
 
 
