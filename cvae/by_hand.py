@@ -128,6 +128,7 @@ class ByHand(Sampling):
         shape = n * codes, self.T
         if noise is not None and np.shape(noise) != shape:
             raise ValueError(f"noise must have the shape {shape}, got {np.shape(noise)}")
+        given = None if noise is None else np.array(noise, self.dtype)
         if not any(layer.has_retained for layer in self._layers().values()):  # flushed layer by layer
             self._retained = []
         if self._retained and retain_derived:  # compute what its layers retain before reusing its memory
@@ -135,7 +136,7 @@ class ByHand(Sampling):
         with limit_threads(self.n_threads):
             passes = self._prepare(images, labels, n if retain_derived else n * codes, training=retain_derived)
             key = self._binarization.new_key(self._rng)
-            drawn = standard_normal(self._rng, shape, self.dtype) if noise is None else np.array(noise, self.dtype)
+            drawn = standard_normal(self._rng, shape, self.dtype) if given is None else given
             gather(images, slice(None), passes.images[:n], self._mapping)
             self._binarization.apply(passes.images[:n], key, training=True)
             if labels is not None:
