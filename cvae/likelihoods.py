@@ -26,6 +26,7 @@ Array = npt.NDArray[Any]
 # Scales that a decoder puts out for each pixel stay between exp(-8) = 0.00034 and exp(8) = 3000, so that the density of
 # a pixel that never changes has an upper bound.
 MAX_LOG_SCALE = 8.0
+SCALES = "[1e-15, 1e15]"  # those that may be given
 
 
 class Likelihood(Constant, ABC):
@@ -192,7 +193,7 @@ class _LocationScale(Likelihood):
                 raise ValueError(f"scale must be a number, 'pixel', 'shared' or 'optimal', got {scale!r}")
             self.scale: float | str = scale
         else:
-            self.scale = check_number("scale", scale, "[1e-15, 1e15]")
+            self.scale = check_number("scale", scale, SCALES)
 
     @property
     def has_unit(self) -> bool:  # type: ignore[override]
@@ -201,7 +202,9 @@ class _LocationScale(Likelihood):
 
     def in_unit(self, unit: float) -> Likelihood:
         """Return the likelihood with a scale divided by `unit`, unless it is learnt."""
-        return self if isinstance(self.scale, str) else type(self)(self.scale / unit)
+        if isinstance(self.scale, str):
+            return self
+        return type(self)(check_number("scale / standard deviation of the images", self.scale / unit, SCALES))
 
     def n_outputs(self, image_shape: tuple[int, int, int]) -> int:
         """Return an output for each pixel and channel, or two."""
