@@ -171,6 +171,8 @@ class Residual(ActivatedLayer):
     def reading(self, labels: Array) -> Self:
         if not self.reads_labels:
             return self
+        if not self._has_arrays_of_layers():
+            self._collect()
         reader = copy.copy(self)
         reader._retained = self._retained
         reader._inner = Layers((name, layer.reading(labels)) for name, layer in self._inner.items())

@@ -184,6 +184,16 @@ def test_the_labels_of_each_code_are_those_of_its_image():
         np.testing.assert_allclose(together[i], alone, rtol=1e-5)
 
 
+def test_parameters_may_be_given_to_a_layer_of_a_block_that_reads_labels():
+    vae = model(encoder=["Flatten()", "Residual([Condition(), FullyConnected(72)])"]).fit(X, CLASSES)
+    block = vae.encoder_["Residual_2"]
+    block.layers[1].set_params({"parameters": {"W": np.zeros((75, 72))}})
+    vae.fit(X, CLASSES)
+    assert block.parameters["FullyConnected_2/W"] is block.layers[1].W
+    assert block.layers[1].W.any()
+    assert np.abs(block.layers[1].W).max() < 0.2  # six steps of Adam away from 0
+
+
 def test_labels_change_what_is_encoded_and_decoded():
     vae = model().fit(X, CLASSES, n_epochs=20)
     codes = {label: vae.transform(X, label) for label in (0, 2, 5)}
