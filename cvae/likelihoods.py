@@ -234,10 +234,10 @@ class Gaussian(_LocationScale):
     Parameters
     ----------
     scale : float, "shared", "optimal" or "pixel"
-        The standard deviation. A number, from 1e-15 to 1e15, is that of all pixels as they are given, or as they are
-        once `value_range` is mapped to [0, 1]. The others are learnt, in units of the standard deviation of a pixel's
-        channel (or of the mapped pixels), and never less than exp(-8) = 0.00034 of it, so that the density of pixels
-        that never change has an upper bound.
+        The standard deviation. A number, from 1e-15 to 1e15, is that of all pixels as they are given (uint8: from 0 to
+        1), or as they are once `value_range` is mapped to [0, 1]. The others are learnt, in units of the standard
+        deviation of a pixel's channel (or of the mapped pixels), and never less than exp(-8) = 0.00034 of it, so that
+        the density of pixels that never change has an upper bound.
 
         "shared": one for all pixels, which the optimizer learns with the weights: ``exp(8 tanh(s / 8))``, where s is
         the parameter of the decoder's layer "Scale".
