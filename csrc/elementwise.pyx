@@ -1,6 +1,7 @@
 # Single passes over whole arrays.  What they are divided into depends on the shapes alone.
 
 from cython cimport floating
+from libc.math cimport NAN, isnan
 from libc.string cimport memcpy
 
 from stages cimport add_stage, new_work
@@ -270,17 +271,20 @@ def move_average(
     program,
     floating[::1] average not None,       # IN, OUT (1)
     floating[::1] count not None,         # IN, OUT (1), how many values there were before
-    const floating[::1] value not None,   # IN  (1)
+    floating[::1] value not None,         # IN, OUT (1), set to NaN, which is no value
     double least,
 ):
-    """average = the running mean of the values, of which a new one counts 2 / (count + 1) or `least`; count += 1."""
+    """average = the running mean of the values, of which a new one counts 2 / (count + 1) or `least`; count += 1.
+
+    Without a value nothing changes.
+    """
     if average.shape[0] != 1 or count.shape[0] != 1 or value.shape[0] != 1:
         raise ValueError(
             "average, count and value must have 1 element, "
             f"got {average.shape[0]}, {count.shape[0]} and {value.shape[0]}"
         )
     cdef moved_average *work = <moved_average *> new_work(program, (average, count, value), sizeof(moved_average), 0, 0)
-    work.average, work.count, work.value = <char *> &average[0], <char *> &count[0], <const char *> &value[0]
+    work.average, work.count, work.value = <char *> &average[0], <char *> &count[0], <char *> &value[0]
     work.least, work.itemsize = least, sizeof(floating)
     add_stage(program, move_towards_value, work, 1, True)
 
@@ -288,7 +292,7 @@ def move_average(
 cdef struct moved_average:
     char *average
     char *count
-    const char *value
+    char *value
     double least
     ptrdiff_t itemsize
 
@@ -296,9 +300,12 @@ cdef struct moved_average:
 cdef void move_towards_value(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const moved_average *a = <const moved_average *> work
     cdef double count = number_at(a.count, 0, a.itemsize) + 1, before = number_at(a.average, 0, a.itemsize)
-    cdef double share = max(a.least, 2 / (count + 1))
-    set_number(a.average, before + share * (number_at(a.value, 0, a.itemsize) - before), a.itemsize)
+    cdef double value = number_at(a.value, 0, a.itemsize), share = max(a.least, 2 / (count + 1))
+    if isnan(value):
+        return
+    set_number(a.average, before + share * (value - before), a.itemsize)
     set_number(a.count, count, a.itemsize)
+    set_number(a.value, NAN, a.itemsize)
 
 
 cdef inline double number_at(const char *numbers, ptrdiff_t index, ptrdiff_t itemsize) noexcept nogil:
@@ -341,7 +348,7 @@ def column_sums(
     floating[::1] out not None,                 # OUT (n)
     const floating[:, ::1] x not None,          # IN  (m, n)
 ):
-    """out = the sums of the summed_columns of x."""
+    """out = the sums of the columns of x."""
     cdef ptrdiff_t m = x.shape[0], n = x.shape[1]
     if m < 1 or n < 1 or out.shape[0] != n:
         raise ValueError(f"out and x must be (n) and (m, n), not empty, got ({out.shape[0]},) and ({m}, {n})")

@@ -115,7 +115,7 @@ def gather_mapped(
     const unsigned char[:, ::1] images not None,     # IN  (any number, m pixels), as bytes
     const ptrdiff_t[::1] indices not None,           # IN  (n), as in gather
     str name,                                        # one of pixel_types()
-    const double[::1] offset not None,               # IN  (period), which divides m or is larger
+    const double[::1] offset not None,               # IN  (period), for the first elements of a row
     const double[::1] scale not None,                # IN  (period)
 ):
     """out = (images of these indices - offset) / scale, in double, offset and scale repeating along the rows."""

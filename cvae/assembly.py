@@ -48,7 +48,7 @@ def make_decoder(layers: Sequence[LayerBase | str], T: int, likelihood: Likeliho
         As `make_layers`, and if images have too few channels for the likelihood.
     """
     decoder = make_layers(layers, "decoder")
-    parts, channels = _numbers_per_pixel(likelihood), _channels_put_out(decoder, T)
+    parts, channels = numbers_per_pixel(likelihood), _channels_put_out(decoder, T)
     if channels is None:
         decoder["Output"] = FullyConnected(None)
     elif channels % parts:
@@ -66,7 +66,7 @@ def added_to(layers: Layers) -> set[str]:
     return {"Code", "Output", SCALE, CONDITION} & layers.keys()
 
 
-def _numbers_per_pixel(likelihood: Likelihood) -> int:
+def numbers_per_pixel(likelihood: Likelihood) -> int:
     """Return how many outputs the likelihood needs for each pixel and channel, 1 if that is no whole number."""
     one, many = likelihood.n_outputs((1, 1, 1)), likelihood.n_outputs((2, 3, 4))
     return one if many == 24 * one else 1

@@ -124,23 +124,25 @@ class ByHand(Sampling):
         self._sync()
         images = self._as_images(X_train)
         labels = self._as_labels(y, len(images))
-        n, shape = len(images), (len(images) * self._objective.codes, self.T)
+        n, codes = len(images), self._objective.codes
+        shape = n * codes, self.T
         if noise is not None and np.shape(noise) != shape:
             raise ValueError(f"noise must have the shape {shape}, got {np.shape(noise)}")
+        given = None if noise is None else np.array(noise, self.dtype)
         if not any(layer.has_retained for layer in self._layers().values()):  # flushed layer by layer
             self._retained = []
         if self._retained and retain_derived:  # compute what its layers retain before reusing its memory
             self._components("X")
         with limit_threads(self.n_threads):
-            passes = self._prepare(images, labels, n, training=retain_derived or self._objective.codes > 1)
+            passes = self._prepare(images, labels, n if retain_derived else n * codes, training=retain_derived)
             key = self._binarization.new_key(self._rng)
-            drawn = standard_normal(self._rng, shape, self.dtype) if noise is None else np.array(noise, self.dtype)
+            drawn = standard_normal(self._rng, shape, self.dtype) if given is None else given
             gather(images, slice(None), passes.images[:n], self._mapping)
             self._binarization.apply(passes.images[:n], key, training=True)
             if labels is not None:
                 passes.labels[:n] = labels.numbers()
             passes.noise[: len(drawn)] = drawn
-            X_recon = passes.forward(n)
+            X_recon = passes.forward(n, codes)
         if retain_derived:
             self._retain(passes, X_recon, key, drawn)
         return X_recon
@@ -223,7 +225,7 @@ class ByHand(Sampling):
         if passes is not forward.passes:
             passes.images[:n], passes.labels[:n] = forward.images, forward.labels
             passes.noise[: len(forward.noise)] = forward.noise
-            passes.forward(n)
+            passes.forward(n, passes.codes)
         return passes
 
     def _output_gradients(self, target: Array, noise: Array) -> dict[str, Array]:

@@ -227,7 +227,7 @@ class Core(Estimator):
     def _as_labels(self, y: Any, n: int, name: str = "y", kind: conditions.LabelKind | None = None) -> Labels | None:
         """Return the labels y of n images or codes, checked; None for a model without condition, which takes none.
 
-        What there is to know about labels is `kind` until the model has learnt it; None to learn it from these.
+        Until the model has learnt what there is to know about labels, it is taken to be `kind`; None learns it from y.
         """
         return conditions.as_labels(self.condition, self._label_kind or kind, y, n, self.dtype, name)
 

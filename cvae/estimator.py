@@ -64,8 +64,8 @@ class Estimator(ABC):
     def set_params(self, **params: Any) -> Self:
         """Change constructor arguments.
 
-        Changing how to train (epochs, batch size, threads, optimizer, objective) keeps the trained parameters; any
-        other change creates new, untrained layers.
+        Changing how to train (epochs, batch size, threads, optimizer, objective, binarize) keeps the trained
+        parameters; any other change but that of `verbose` creates new, untrained layers.
 
         Returns
         -------

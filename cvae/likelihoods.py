@@ -26,6 +26,7 @@ Array = npt.NDArray[Any]
 # Scales that a decoder puts out for each pixel stay between exp(-8) = 0.00034 and exp(8) = 3000, so that the density of
 # a pixel that never changes has an upper bound.
 MAX_LOG_SCALE = 8.0
+SCALES = "[1e-15, 1e15]"  # those that may be given
 
 
 class Likelihood(Constant, ABC):
@@ -192,7 +193,7 @@ class _LocationScale(Likelihood):
                 raise ValueError(f"scale must be a number, 'pixel', 'shared' or 'optimal', got {scale!r}")
             self.scale: float | str = scale
         else:
-            self.scale = check_number("scale", scale, "[1e-15, 1e15]")
+            self.scale = check_number("scale", scale, SCALES)
 
     @property
     def has_unit(self) -> bool:  # type: ignore[override]
@@ -201,7 +202,9 @@ class _LocationScale(Likelihood):
 
     def in_unit(self, unit: float) -> Likelihood:
         """Return the likelihood with a scale divided by `unit`, unless it is learnt."""
-        return self if isinstance(self.scale, str) else type(self)(self.scale / unit)
+        if isinstance(self.scale, str):
+            return self
+        return type(self)(check_number("scale / standard deviation of the images", self.scale / unit, SCALES))
 
     def n_outputs(self, image_shape: tuple[int, int, int]) -> int:
         """Return an output for each pixel and channel, or two."""
@@ -231,10 +234,10 @@ class Gaussian(_LocationScale):
     Parameters
     ----------
     scale : float, "shared", "optimal" or "pixel"
-        The standard deviation. A number, from 1e-15 to 1e15, is that of all pixels as they are given, or as they are
-        once `value_range` is mapped to [0, 1]. The others are learnt, in units of the standard deviation of a pixel's
-        channel (or of the mapped pixels), and never less than exp(-8) = 0.00034 of it, so that the density of pixels
-        that never change has an upper bound.
+        The standard deviation. A number, from 1e-15 to 1e15, is that of all pixels as they are given (uint8: from 0 to
+        1), or as they are once `value_range` is mapped to [0, 1]. The others are learnt, in units of the standard
+        deviation of a pixel's channel (or of the mapped pixels), and never less than exp(-8) = 0.00034 of it, so that
+        the density of pixels that never change has an upper bound.
 
         "shared": one for all pixels, which the optimizer learns with the weights: ``exp(8 tanh(s / 8))``, where s is
         the parameter of the decoder's layer "Scale".
@@ -242,7 +245,8 @@ class Gaussian(_LocationScale):
         "optimal": one for all pixels, in training the one for which the loss of the batch is smallest: the square root
         of the mean squared error (sigma-VAE: Rybkin, Daniilidis & Levine 2021, "Simple and Effective VAE Training with
         Calibrated Decoders"). Outside training it is the root of a running mean of the last batches' mean squared
-        errors, kept in the decoder's layer "Scale" and saved with the model.
+        errors, kept in the decoder's layer "Scale" and saved with the model. With the objective `IWAE` the codes of an
+        image count equally in training, and by their importance weights in the running mean.
 
         "pixel": the decoder puts out a mean and a number s for each pixel and channel, one after the other, as outputs
         of shape (rows, cols, channels, 2), or (rows, cols, 2 * channels). The log variance is ``16 tanh(s / 16)``:

@@ -60,9 +60,9 @@ class VAE(ByHand):
         Needed only where images come as rows (n, features), as in scikit-learn's pipelines, or to make layers at once.
     condition : {"classes", "values"}, optional
         Train a conditional model, of p(x | y), to which `fit` and all that encodes or decodes are given labels y:
-        "classes", ints or strings say, those that there are in the first `fit`; or "values", a number or a vector of
-        them for each image, used as given, so best scaled to about unit size. Encoder and decoder read them in their
-        `cvae.layers.Condition` layers; one is added where there is none.
+        "classes", such as ints or strings, of which the first `fit` must show all; or "values", a number or a vector
+        for each image, which layers read as it is, so it is best scaled to about unit size. Encoder and decoder read
+        labels in their `cvae.layers.Condition` layers; one is added where there is none.
     value_range : (low, high) or "data", optional
         Range of the pixels that is mapped to [0, 1] within the model, batch by batch; "data" means that of all pixels
         of the first `fit`. For likelihoods of pixels in [0, 1], such as Bernoulli, all images must be in the range; for

@@ -192,10 +192,14 @@ class Passes:
 
     # ------------------------------------------------------------------ by hand
 
-    def forward(self, n: int) -> Array:
-        """Run the forward pass of `loss` without the loss; return the mean image of each code in a new array."""
-        mean = np.empty((n * self.codes, self.images[0].size), self.images.dtype)
-        self._run(self._record_forward, n)
+    def forward(self, n: int, codes: int) -> Array:
+        """Run the forward pass of n images with so many codes each; return each code's mean image in a new array.
+
+        In training `codes` must be those of the objective, and the pass is that of `loss`. Otherwise there may be
+        `batchsize` codes in all.
+        """
+        mean = np.empty((n * codes, self.images[0].size), self.images.dtype)
+        self._run(self._record_forward, n, n * codes)
         run(self._likelihood.record_mean, mean, self._batch.outputs[: len(mean)])
         return mean
 
@@ -223,7 +227,7 @@ class Passes:
     def output_gradient(self, images: Array) -> Array:
         """Repeat the last `forward` and return the gradient with respect to its outputs; `images` as in `backward`."""
         program, batch = Program(), self._target(images)
-        self._record_forward(program, len(images))
+        self._record_forward(program, len(images), len(batch.z))
         self._objective.record_loss(program, batch, self._likelihood)
         execute(program)
         return batch.doutputs.copy()
@@ -273,9 +277,9 @@ class Passes:
         self._decoder.record_forward(program, self._batch.z[:n])
         self._likelihood.record_mean(program, self._means[:n], self._batch.outputs[:n])
 
-    def _record_forward(self, program: Program, n: int) -> None:
+    def _record_forward(self, program: Program, n: int, rows: int) -> None:
         self._record_encode(program, n)
-        self._record_codes(program, self.batch_of(n))
+        self._record_codes(program, self._batch.head(n, rows))
 
     def _record_codes(self, program: Program, batch: Batch) -> None:
         latent.sample(program, batch.z, batch.deviation, batch.mean, batch.log_var, batch.code, batch.noise)
@@ -286,9 +290,8 @@ class Passes:
         self._decoder.record_forward(program, batch.z)
 
     def _record_terms(self, program: Program, n: int) -> None:
-        self._record_encode(program, n)
+        self._record_forward(program, n, n)
         batch = self._batch.head(n, n)
-        self._record_codes(program, batch)
         self._likelihood.record_loss(program, batch.reconstruction, None, batch.outputs, batch.images, None)
         losses.gaussian_kl(program, batch.kl, None, None, batch.mean, batch.log_var, None)
 
@@ -298,7 +301,7 @@ class Passes:
         self._likelihood.record_loss(program, batch.reconstruction, None, batch.outputs, batch.images, None)
 
     def _record_loss(self, program: Program, n: int) -> None:
-        self._record_forward(program, n)
+        self._record_forward(program, n, n * self.codes)
         self._objective.record_loss(program, self.batch_of(n), self._likelihood)
 
     def _record_descent(self, program: Program, n: int) -> None:

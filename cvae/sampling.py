@@ -1,4 +1,4 @@
-"""New images of a trained model: samples of the prior or of a mixture, and ways from one image to another."""
+"""New images of a trained model: samples of the prior or of a mixture, and interpolations."""
 
 from __future__ import annotations
 

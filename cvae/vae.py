@@ -68,9 +68,9 @@ class BernoulliVAE(VAE):
         None: pixels are in [0, 1], those of uint8 in 0..255.
     condition : {"classes", "values"}, optional
         Train a conditional model, of p(x | y), to which `fit` and all that encodes or decodes are given labels y:
-        "classes", ints or strings say, those that there are in the first `fit`; or "values", a number or a vector of
-        them for each image, used as given, so best scaled to about unit size. Encoder and decoder read them in their
-        `cvae.layers.Condition` layers; one is added where there is none.
+        "classes", such as ints or strings, of which the first `fit` must show all; or "values", a number or a vector
+        for each image, which layers read as it is, so it is best scaled to about unit size. Encoder and decoder read
+        labels in their `cvae.layers.Condition` layers; one is added where there is none.
     algorithm : {"auto", "direct", "winograd"}
         Algorithm of the convolutions; see `cvae.layers.Conv2D`.
     dtype : {"float32", "float64"}

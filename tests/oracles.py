@@ -300,7 +300,7 @@ def philox(counters, key):
 
 def image_hash(image):
     value = image.size
-    for x in image.ravel().tolist():
+    for x in image.ravel().astype(np.float32).tolist():
         value = ((value ^ int(x * 2**24)) * 0x9E3779B97F4A7C15) % 2**64
         value ^= value >> 32
     return value
@@ -319,7 +319,7 @@ def binarize(images, key, by_content):
         stream = image_hash(image) if by_content else i
         counters[:, 2], counters[:, 3] = stream % 2**32, stream >> 32
         numbers = philox(counters, key).reshape(-1, 32, 4).transpose(0, 2, 1).ravel()[:m]
-        drawn[i] = (numbers >> np.uint64(8)) / 2.0**24 < image
+        drawn[i] = (numbers >> np.uint64(8)) / 2.0**24 < image.astype(np.float32)
     return drawn
 
 

@@ -40,11 +40,12 @@ static void philox(uint32_t *RESTRICT words, uint32_t first, uint64_t stream, ui
     memcpy(words + 3 * PHILOX_BLOCKS, d, sizeof d);
 }
 
-/* A hash of the values of an image, each to 24 bits. */
+/* A hash of the values of an image, each rounded to a float and cut off after 24 bits: that of a byte divided by 255 is
+ * the same for float and double. */
 static uint64_t image_hash(const real *x, ptrdiff_t m) {
     uint64_t hash = (uint64_t)m;
     for (ptrdiff_t i = 0; i < m; i++) {
-        hash = (hash ^ (uint32_t)(x[i] * 0x1p24f)) * 0x9E3779B97F4A7C15u;
+        hash = (hash ^ (uint32_t)((float)x[i] * 0x1p24f)) * 0x9E3779B97F4A7C15u;
         hash ^= hash >> 32;
     }
     return hash;
@@ -61,8 +62,8 @@ static void binarize(void *out, const void *x, ptrdiff_t m, uint64_t key, int by
         philox(words, (uint32_t)(i / PHILOX_WORDS), stream, key);
         for (ptrdiff_t j = 0; j < count; j++) {
             /* 24 bits: uniform in [0, 1), and exact as a float. */
-            const real uniform = (real)(int32_t)(words[j] >> 8) * (real)0x1p-24;
-            drawn[i + j] = uniform < image[i + j] ? (real)1 : (real)0;
+            const float uniform = (float)(int32_t)(words[j] >> 8) * 0x1p-24f;
+            drawn[i + j] = uniform < (float)image[i + j] ? (real)1 : (real)0;
         }
     }
 }

@@ -142,7 +142,8 @@ def _train(args: argparse.Namespace) -> None:
         vae = cvae.load(args.resume).set_params(**given)
         shape = vae._require_fitted()
     dataset = cvae.datasets.load(args.data, image_shape=shape)
-    if args.resume is None and not args.quiet and any(isinstance(part, str) for part in (vae.encoder, vae.decoder)):
+    is_named = args.resume is None and any(isinstance(part, str) for part in (vae.encoder, vae.decoder))
+    if is_named and vae.condition is None and not args.quiet:  # labels, which layers depend on, are not known yet
         _log(f"the model\n{vae.summary(dataset.images.shape[1:])}")
     results = _train_and_save(vae, dataset, args.output, args.history, quiet=args.quiet)
     _print_table(results)

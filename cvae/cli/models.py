@@ -17,7 +17,7 @@ _OF_NETWORKS = ("encoder", "decoder", "likelihood", "objective")  # what tells t
 
 
 def new_model(flags: Mapping[str, Any], config: str | None = None) -> cvae.VAE:
-    """Return numpy-ml's model or, if its networks, likelihood or objective are given, one of these.
+    """Return numpy-ml's model or, if a network, the likelihood or the objective is given, a `cvae.VAE` with it.
 
     Parameters
     ----------

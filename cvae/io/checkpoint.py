@@ -17,6 +17,7 @@ from cvae.data.mapping import PixelMapping, identity
 from cvae.io import serialization
 from cvae.mixture import Mixture
 from cvae.nn.base import LayerBase
+from cvae.nn.fully_connected import FullyConnected
 from cvae.nn.initializers import OptimizerInitializer
 from cvae.optim.base import OptimizerBase
 from cvae.parsing import Parsable
@@ -111,8 +112,8 @@ def load(classes: Mapping[str, type[AnyModel]], path: str | os.PathLike[str]) ->
         if description["format"] == 1:  # knew only one class
             description["model"] = "BernoulliVAE"
         rows, cols, channels = description["image_shape"]
-        if description["format"] < 3:  # took pixels as they were
-            description["pixels"] = _pixels(identity(channels))
+        if description["format"] < 3:
+            description["pixels"] = _pixels(identity(channels))  # which were taken as they were
         named = description.get("named", {})
         arguments = _with_tuples(description["arguments"] | named, "encoder", "decoder")
         model = classes[description["model"]](**arguments)
@@ -121,6 +122,8 @@ def load(classes: Mapping[str, type[AnyModel]], path: str | os.PathLike[str]) ->
             layers[name].set_params({"hyperparameters": _with_tuples(hyperparameters)})
         kind = None if model.condition is None else conditions.restored(model.condition, description["labels"])
         model._initialize((rows, cols, channels), _restored_mapping(description["pixels"], channels), kind)
+        if description["format"] < 3 and assembly.numbers_per_pixel(model._likelihood) == 2:
+            _put_side_by_side(model, arrays)
         if "prior/weights" in arrays:
             model._mixture = Mixture(*(arrays[f"prior/{name}"] for name in Mixture._fields))
         for name, layer in _with_parameters(model).items():
@@ -151,6 +154,16 @@ def _with_tuples(values: dict[str, Any], *lists: str) -> dict[str, Any]:
 def _pixels(mapping: PixelMapping | None) -> dict[str, Any]:
     assert mapping is not None
     return {name: getattr(mapping, name) for name in ("offset", "scale", "ends", "divides_bytes")}
+
+
+def _put_side_by_side(model: Core, arrays: dict[str, Array]) -> None:
+    """Reorder the parameters of a decoder that put out all means before all scales, instead of pixel by pixel."""
+    name, layer = next(reversed(model.decoder_.items()))
+    if not isinstance(layer, FullyConnected):
+        raise ValueError(f"decoder must end with a dense layer in a file of an older format, got {layer!r}")
+    for path, array in arrays.items():
+        if path.startswith((f"decoder/{name}/", f"optimizer/decoder/{name}/")) and array.shape[-1:] == (layer.n_out,):
+            arrays[path] = array.reshape(*array.shape[:-1], 2, -1).swapaxes(-1, -2).reshape(array.shape)
 
 
 def _restored_mapping(saved: dict[str, Any], channels: int) -> PixelMapping:

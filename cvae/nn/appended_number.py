@@ -26,8 +26,9 @@ class AppendedNumber(LayerBase):
     ----------
     averaged : bool
         False: the parameter "number", which starts at 0, is learnt; its gradient is the sum of the appended column's.
-        True: it has no gradient; each training step moves it towards this sum, the b-th by the share 2 / (b + 1), at
-        least 0.01. It starts at 1, of which nothing is left after the first step. The parameter "steps" is b.
+        True: it has no gradient; each step after a backward pass moves it towards this sum, the b-th by the share
+        2 / (b + 1), at least 0.01. It starts at 1, of which nothing is left after the first step. The parameter
+        "steps" is b.
     optimizer : str, dict, optimizer or None
         Without use if `averaged`.
     dtype : {"float32", "float64"}
@@ -62,7 +63,8 @@ class AppendedNumber(LayerBase):
             if array is None or array.shape != (1,):
                 raise ValueError(f"{name} must have the shape (1,), got {None if array is None else array.shape}")
         self.parameters = arrays
-        self._sum = zeros_like(self._parameter("number"))  # of the column that came back last, if averaged
+        # If averaged, of the column that came back last; NaN if none has since the last step.
+        self._sum = copy_of([math.nan], self.dtype)
         self.gradients = {} if self.averaged else {"number": zeros_like(self._parameter("number"))}
         self._retained = []
         self.is_initialized = True
@@ -87,6 +89,11 @@ class AppendedNumber(LayerBase):
         if self.averaged:
             number, steps = self._parameter("number"), self._parameter("steps")
             elementwise.move_average(program, number, steps, self._sum, LEAST_SHARE)
+
+    def flush_gradients(self) -> None:
+        super().flush_gradients()
+        if self.is_initialized:
+            self._sum.fill(math.nan)
 
     def _parameter(self, name: str) -> Array:
         array = self.parameters[name]

@@ -87,8 +87,6 @@ class Condition(LayerBase):
             if given.ndim != 2 or len(given) != len(X) or given.size == 0:
                 raise ValueError(f"labels must have the shape ({len(X)}, any number), got {given.shape}")
             return self.reading(given).forward(X, retain_derived)
-        if self._labels is None:
-            raise ValueError("labels must be given to a Condition layer outside of a conditional model, got None")
         return super().forward(X, retain_derived)
 
     def output_shape(self, in_shape: Shape) -> Shape:
@@ -96,7 +94,8 @@ class Condition(LayerBase):
 
     def record_forward(self, program: Program, x: Array, y: Array, saved: Arrays, *, training: bool) -> None:
         """Record y = x and, after each pixel's channels, the labels."""
-        assert self._labels is not None
+        if self._labels is None:
+            raise ValueError("labels must be given to a Condition layer outside of a conditional model, got None")
         condition.forward(program, _by_pixel(y), _by_pixel(x), self._labels[: len(x)])
 
     def record_backward(

@@ -131,7 +131,7 @@ class NormalizationBase(ActivatedLayer):
         self.is_initialized = True
 
 
-class BatchNormBase(NormalizationBase):
+class _BatchNorm(NormalizationBase):
     """Base of the layers that normalize with the statistics of the batch in training, and with running ones otherwise.
 
     Attributes
@@ -144,7 +144,15 @@ class BatchNormBase(NormalizationBase):
     overwrites_input = True
     parameter_names = (*NormalizationBase.parameter_names, "running_mean", "running_var")
 
-    def __init__(self, momentum: float, epsilon: float, act_fn: Any, optimizer: Any, dtype: npt.DTypeLike) -> None:
+    def __init__(
+        self,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        act_fn: Any = None,
+        optimizer: Any = None,
+        *,
+        dtype: npt.DTypeLike = "float32",
+    ) -> None:
         super().__init__(epsilon, act_fn, optimizer, dtype)
         self.momentum = momentum
         self._check_sizes()
@@ -201,7 +209,7 @@ class BatchNormBase(NormalizationBase):
         self._kept, self._is_kept = empty((2, self._groups), self.dtype), np.zeros(1)
 
 
-class BatchNorm1D(BatchNormBase):
+class BatchNorm1D(_BatchNorm):
     """Normalization of each column of rows (n, n_in) over a batch, then a scaler, an intercept and the activation.
 
     ``Y = act_fn((X - mean) / sqrt(variance + epsilon) * scaler + intercept)`` (Ioffe & Szegedy 2015)
@@ -236,19 +244,8 @@ class BatchNorm1D(BatchNormBase):
     size_names = ("n_in",)
     channels_are = "columns"
 
-    def __init__(
-        self,
-        momentum: float = 0.9,
-        epsilon: float = 1e-5,
-        act_fn: Any = None,
-        optimizer: Any = None,
-        *,
-        dtype: npt.DTypeLike = "float32",
-    ) -> None:
-        super().__init__(momentum, epsilon, act_fn, optimizer, dtype)
 
-
-class BatchNorm2D(BatchNormBase):
+class BatchNorm2D(_BatchNorm):
     """Normalization of each channel of images (n, rows, cols, in_ch) over all pixels of a batch.
 
     Otherwise the same as `BatchNorm1D`, with in_ch in the place of n_in.
@@ -274,17 +271,6 @@ class BatchNorm2D(BatchNormBase):
 
     input_ndim = 4
     size_names = ("in_ch",)
-
-    def __init__(
-        self,
-        momentum: float = 0.9,
-        epsilon: float = 1e-5,
-        act_fn: Any = None,
-        optimizer: Any = None,
-        *,
-        dtype: npt.DTypeLike = "float32",
-    ) -> None:
-        super().__init__(momentum, epsilon, act_fn, optimizer, dtype)
 
 
 class GroupNorm(NormalizationBase):

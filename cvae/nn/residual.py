@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -157,6 +158,26 @@ class Residual(ActivatedLayer):
             self.shortcut.initialize(in_shape)
         if not self._has_arrays_of_layers():
             self._collect()
+
+    @property
+    def reads_labels(self) -> bool:  # type: ignore[override]
+        """Whether a layer of the block does."""
+        return any(layer.reads_labels for layer in self._inner.values())
+
+    def expect_labels(self, n_labels: int) -> None:
+        for layer in self._inner.values():
+            layer.expect_labels(n_labels)
+
+    def reading(self, labels: Array) -> Self:
+        if not self.reads_labels:
+            return self
+        if not self._has_arrays_of_layers():
+            self._collect()
+        reader = copy.copy(self)
+        reader._retained = self._retained
+        reader._inner = Layers((name, layer.reading(labels)) for name, layer in self._inner.items())
+        reader._row = Layers((name, reader._inner[name]) for name in self._row)
+        return reader
 
     def saved(self, in_shape: Shape) -> dict[str, tuple[Shape, npt.DTypeLike]]:
         """Return what the layers save, their outputs, and two places for gradients.

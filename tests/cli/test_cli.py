@@ -321,6 +321,13 @@ def test_conditional_models_take_the_labels_of_the_data(labelled, tmp_path):
         run("reconstruct", kind, "data.npz", "-n", "5", "-o", tmp_path / "r.png", cwd=labelled)
 
 
+def test_a_conditional_model_of_named_networks(labelled, tmp_path):
+    run("train", "data.npz", "-o", tmp_path / "mlp", "--condition", "classes", "--encoder", "mlp", "--T", "3",
+        "--epochs", "1", cwd=labelled)  # fmt: skip
+    vae = cvae.load(tmp_path / "mlp")
+    assert (vae.encoder, vae.condition, list(vae.classes_)) == ("mlp", "classes", [0, 2, 5])
+
+
 def test_samples_of_all_classes_of_one_and_of_values(labelled, tmp_path):
     pictures = {}
     for name, model, *arguments in (

@@ -225,5 +225,9 @@ def test_a_running_average_forgets_its_start_and_then_weighs_later_values_more(d
         expected += max(0.01, 2 / (step + 1)) * (new - expected)
         assert average[0] == pytest.approx(expected, rel=1e-4 if dtype == np.float32 else 1e-10)
         assert count[0] == step
+    before = average[0]
+    execute(program)  # without a new value
+    assert np.isnan(value[0])
+    assert (average[0], count[0]) == (before, 1000)
     with pytest.raises(ValueError, match="average, count and value must have 1 element, got 1, 1 and 2"):
         run(elementwise.move_average, average, count, np.zeros(2, dtype), 0.01)

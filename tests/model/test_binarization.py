@@ -105,6 +105,17 @@ def test_bytes_and_floats_are_drawn_alike():
     np.testing.assert_array_equal(vae.elbo(grey), vae.elbo(grey.astype(np.float32) / np.float32(255)))
 
 
+def test_fixed_pixels_are_the_same_in_models_of_both_dtypes():
+    grey = np.arange(256, dtype=np.uint8)[np.random.default_rng(0).integers(0, 256, (16, 9, 8, 1))]
+    for images in (grey, grey / 255, random_images(16), random_images(16, dtype=np.float64)):
+        drawn = []
+        for dtype in ("float32", "float64"):
+            vae = flat_vae(binarize="fixed", dtype=dtype)
+            vae.forward(images)
+            drawn.append(vae._retained[0].images)
+        np.testing.assert_array_equal(*drawn)
+
+
 def test_it_can_be_changed_without_losing_parameters():
     vae = flat_vae(binarize="dynamic").fit(IMAGES, n_epochs=1)
     before = vae.encoder_["Code"].W.copy()

@@ -25,6 +25,7 @@ from small_vae import (
 
 import cvae
 from cvae import NotFittedError
+from cvae.io.serialization import read
 from cvae.optimizers import SGD
 from cvae.schedulers import SchedulerBase
 
@@ -352,6 +353,40 @@ def tampered(path, change):
     arrays = load_file(path)
     change(arrays, description)
     save_file(arrays, path, metadata={"cvae": json.dumps(description)})
+
+
+PAIRS = ["Gaussian('pixel')", "Laplace('pixel')", "DiscretizedLogistic"]
+
+
+def write_as_format_2(path, name):
+    """Write a model file as format 2 did: without a mapping of pixels, and with all means before all scales."""
+    arrays, description = read(path)
+    del description["pixels"]
+    for key, array in arrays.items():
+        if f"decoder/{name}/" in key:
+            arrays[key] = np.concatenate([array[..., 0::2], array[..., 1::2]], axis=-1)
+    save_file(arrays, path, metadata={"cvae": json.dumps(description | {"format": 2})})
+
+
+@pytest.mark.parametrize("likelihood", PAIRS)
+def test_means_and_scales_of_an_older_file_are_put_side_by_side(path, likelihood):
+    X = (random_images() > 0.5) * 1.0
+    vae = cvae.VAE("mlp", T=2, likelihood=likelihood, value_range=None, binarize=0.5, random_state=0, verbose=False)
+    vae.fit(X, n_epochs=2).save(path)
+    write_as_format_2(path, "Output")
+    older = cvae.load(path)
+    np.testing.assert_array_equal(older.elbo(X), vae.elbo(X))
+    np.testing.assert_array_equal(older.fit(X, n_epochs=1).elbo(X), vae.fit(X, n_epochs=1).elbo(X))
+
+
+def test_an_older_file_whose_images_cannot_be_reordered_is_refused(path):
+    decoder = ["FullyConnected(18)", "Reshape((9, 2, 1))", "Upsample2D((1, 4))", "Conv2D(2, 3, pad='same')"]
+    likelihood = "DiscretizedLogistic"
+    vae = cvae.VAE(["Flatten()"], decoder, likelihood, T=2, random_state=0, verbose=False)
+    vae.fit((random_images() > 0.5), n_epochs=1).save(path)
+    write_as_format_2(path, "Conv2D_4")
+    with pytest.raises(ValueError, match="decoder must end with a dense layer in a file of an older format, got Conv"):
+        cvae.load(path)
 
 
 def test_every_missing_part_is_noticed(path):

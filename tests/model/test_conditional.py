@@ -32,6 +32,11 @@ PLACES = {
          "Conv2D(out_ch=1, kernel_shape=3, pad='same')"],
     ),
 }  # fmt: skip
+PLACES["in a block"] = (
+    ["Residual(['Condition()', 'Conv2D(out_ch=1, kernel_shape=3, pad=1)'], act_fn='Tanh')", "Flatten()"],
+    ["Residual([FullyConnected(3, act_fn='Tanh'), Condition(), FullyConnected(5)], Residual([Condition(), "
+     "FullyConnected(5)], 'FullyConnected(5)'))"],
+)  # fmt: skip
 each_place = pytest.mark.parametrize(("encoder", "decoder"), PLACES.values(), ids=PLACES.keys())
 LABELS = {"classes": CLASSES, "values": VALUES}
 each_condition = pytest.mark.parametrize("condition", LABELS)
@@ -177,6 +182,16 @@ def test_the_labels_of_each_code_are_those_of_its_image():
         passes.images[:1], passes.labels[:1] = X[i], numbers_of(CLASSES)[i]
         alone = passes.log_weights(mean[i : i + 1], log_var[i : i + 1], noise[i])
         np.testing.assert_allclose(together[i], alone, rtol=1e-5)
+
+
+def test_parameters_may_be_given_to_a_layer_of_a_block_that_reads_labels():
+    vae = model(encoder=["Flatten()", "Residual([Condition(), FullyConnected(72)])"]).fit(X, CLASSES)
+    block = vae.encoder_["Residual_2"]
+    block.layers[1].set_params({"parameters": {"W": np.zeros((75, 72))}})
+    vae.fit(X, CLASSES)
+    assert block.parameters["FullyConnected_2/W"] is block.layers[1].W
+    assert block.layers[1].W.any()
+    assert np.abs(block.layers[1].W).max() < 0.2  # six steps of Adam away from 0
 
 
 def test_labels_change_what_is_encoded_and_decoded():

@@ -95,6 +95,21 @@ def test_fit_takes_the_steps_of_forward_backward_and_update(ends, dtype, objecti
 
 
 @each_model
+@pytest.mark.parametrize("objective", ["ELBO()", "ELBO(n_samples=3)", "IWAE(k=3)"])
+def test_a_forward_pass_that_retains_nothing_is_that_of_inference(ends, objective):
+    X = random_images(8, IMAGE_SHAPE)
+    vae = make(ends, objective=objective).fit(X)
+    codes = vae._objective.codes
+    noise = np.random.default_rng(0).standard_normal((8 * codes, 2)).astype(np.float32)
+    before = arrays(vae)
+    means = vae.forward(X, retain_derived=False, noise=noise)
+    assert_same_bits(arrays(vae), before)
+    mean, log_var = (half.repeat(codes, 0) for half in vae.encode(X))
+    expected = vae.decode(mean + noise * np.exp(log_var / 2)).reshape(len(noise), -1)
+    np.testing.assert_allclose(means, expected, rtol=1e-5, atol=1e-6)
+
+
+@each_model
 def test_the_number_of_threads_does_not_matter(ends):
     X = random_images(16, IMAGE_SHAPE)
     one = make(ends, n_threads=1, batchsize=16).fit(X)

@@ -158,7 +158,7 @@ def test_the_doubly_reparameterized_gradient_has_the_same_expectation_and_less_v
         passes = vae._passes(n, training=True)
         passes.images[:n] = X
         passes.noise[:] = noise_for(vae, n, seed)
-        passes.forward(n)
+        passes.forward(n, passes.codes)
         passes.backward(X)
         found.append(n * passes.batch_of(n).dcode)
     means, variances = ([statistic(gradient, axis=0) for gradient in found] for statistic in (np.mean, np.var))

@@ -413,3 +413,11 @@ def test_a_memory_map_of_integers(tmp_path):
     for value_range, likelihood in ((None, "Gaussian('shared')"), ("data", "Bernoulli")):
         vae, other = (model(likelihood, value_range=value_range).fit(images) for images in (mapped, X))
         assert_same_bits(by_path(vae.parameters), by_path(other.parameters))
+
+
+def test_a_scale_that_is_too_small_for_the_images_is_refused_and_changes_nothing():
+    vae = cvae.VAE("mlp", likelihood="Gaussian(1e-10)", T=2, verbose=False)
+    images = np.random.default_rng(0).normal(scale=1e9, size=(8, 4, 4, 1))
+    with pytest.raises(ValueError, match="scale / standard deviation of the images must be a number in"):
+        vae.fit(images)
+    vae.fit(images * 1e-19, n_epochs=1)

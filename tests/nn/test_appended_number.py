@@ -30,6 +30,21 @@ def test_forward_and_backward(averaged, dtype, shape):
         assert layer.gradients["number"][0] == pytest.approx(total, rel=1e-5)
 
 
+def test_an_average_moves_only_after_a_backward_pass():
+    layer = AppendedNumber(averaged=True)
+    layer.forward(np.zeros((2, 3)))
+    layer.update()
+    assert [layer.parameters[name][0] for name in ("number", "steps")] == [1, 0]
+    for flushes in (False, True):
+        layer.forward(np.zeros((2, 3)))
+        layer.backward(np.full((2, 4), 5.0))
+        if flushes:
+            layer.flush_gradients()
+        layer.update()
+        layer.update()
+        assert [layer.parameters[name][0] for name in ("number", "steps")] == [10, 1]
+
+
 @each_kind
 def test_a_frozen_layer_does_not_move(averaged):
     layer = AppendedNumber(averaged)

@@ -181,6 +181,20 @@ def test_arguments_are_checked_at_once():
         Residual(["Conv2D(3, 1)"], 3)
 
 
+def test_labels_reach_the_layers_that_read_them():
+    layer, X = Residual(["Condition()", "FullyConnected(3)"], random_state=0, dtype="float64"), np.ones((2, 3))
+    labels = np.array([[0.0, 5.0], [7.0, 0.0]])
+    assert layer.reads_labels
+    assert not block().reads_labels
+    layer.expect_labels(2)
+    layer.initialize(X.shape)
+    Y = layer.reading(labels).forward(X)
+    W = layer.parameters["FullyConnected_2/W"]
+    oracles.assert_equal_to_rounding(Y, X + np.hstack([X, labels]) @ W)
+    with pytest.raises(ValueError, match="labels must be given to a Condition layer outside of a conditional model"):
+        layer.forward(X)
+
+
 def test_layers_stay_once_there_are_parameters():
     layer = block()
     layer.set_params({"layers": [BatchNorm2D()], "act_fn": "ReLU"})

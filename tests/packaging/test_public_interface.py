@@ -20,6 +20,7 @@ from cvae import (
     optimizers,
     schedulers,
 )
+from cvae.parsing import subclasses_by_name
 
 PUBLIC = {
     cvae: [
@@ -54,6 +55,12 @@ def test_public_names_exist_and_are_documented(module, name):
     thing = getattr(module, name)
     assert inspect.getdoc(thing)
     assert not name.startswith("_")
+
+
+def test_call_strings_name_the_public_layers_and_the_one_that_models_append():
+    named = subclasses_by_name(layers.LayerBase).values()
+    own = {layer.__name__ for layer in named if layer.__module__.startswith("cvae.")}
+    assert own == {*layers.__all__, "AppendedNumber"} - {"LayerBase"}
 
 
 def test_the_packages_own_list_of_names_is_right():
