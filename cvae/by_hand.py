@@ -132,7 +132,7 @@ class ByHand(Sampling):
         if self._retained and retain_derived:  # compute what its layers retain before reusing its memory
             self._components("X")
         with limit_threads(self.n_threads):
-            passes = self._prepare(images, labels, n, training=retain_derived or self._objective.codes > 1)
+            passes = self._prepare(images, labels, n, training=retain_derived, codes=self._objective.codes)
             key = self._binarization.new_key(self._rng)
             drawn = standard_normal(self._rng, shape, self.dtype) if noise is None else np.array(noise, self.dtype)
             gather(images, slice(None), passes.images[:n], self._mapping)

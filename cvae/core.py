@@ -154,10 +154,8 @@ class Core(Estimator):
         """Create all parameters for such images and labels unless they exist; `_prepare` undoes half of them."""
         if self._image_shape is None:
             self._make_missing(image_shape)
-            if kind is not None:
-                for layer in self._layers().values():
-                    layer.expect_labels(kind.n_labels)
-            assembly.initialize(self.encoder_, self.decoder_, self._likelihood, image_shape, self.T)
+            n_labels = 0 if kind is None else kind.n_labels
+            assembly.initialize(self.encoder_, self.decoder_, self._likelihood, image_shape, self.T, n_labels)
             self._image_shape, self._label_kind, self._mapping = image_shape, kind, mapping
             self._given_likelihood = in_given_units(self._likelihood, self._value_range, mapping, image_shape)
 
@@ -168,6 +166,7 @@ class Core(Estimator):
         batchsize: int,
         *,
         training: bool,
+        codes: int = 1,
         mapping: PixelMapping | None = None,
     ) -> Passes:
         """Create parameters and passes for images; after an error, of too little memory say, nothing has changed."""
@@ -177,7 +176,7 @@ class Core(Estimator):
         with undone_on_error([self, *layers], rngs.values()):
             kind = None if labels is None else labels.kind
             self._initialize((rows, cols, channels), mapping or self._mapping_of(images), kind)
-            return self._passes(batchsize, training=training)
+            return self._passes(batchsize, training=training, codes=codes)
 
     def _mapping_of(self, images: Array, name: str = "X") -> PixelMapping:
         """Return the mapping of pixels to those that the likelihood sees, learnt from the model's first images."""
@@ -245,20 +244,25 @@ class Core(Estimator):
         # A set of equal pixels is black.
         return np.clip((images / np.float64(unit) - low) / ((high - low) or 1), 0, 1)
 
-    def _passes(self, batchsize: int, *, training: bool) -> Passes:
-        """Return passes for batches of at least this size, cached for each Python thread."""
+    def _passes(self, batchsize: int, *, training: bool, codes: int = 1) -> Passes:
+        """Return passes for batches of at least this size, cached for each Python thread.
+
+        They have at least `codes` codes for each image, and as many as the objective draws if `training`.
+        """
+        codes = self._objective.codes if training else codes
         kept = _passes_of_models.of.get(self)
         if kept is None:
             kept = _passes_of_models.of[self] = {}
         image_shape = self._require_fitted()
         made_from = self.encoder_, self.decoder_, self._given_likelihood, self._objective
         passes = kept.get(training)
-        if passes is None or passes.batchsize < batchsize or not passes.is_current(*made_from):
+        is_too_small = passes is None or passes.batchsize < batchsize or passes.codes < codes
+        if passes is None or is_too_small or not passes.is_current(*made_from):
             passes = None
             kept.pop(training, None)  # free its memory before allocating the new one
             assembly.check_shapes(self.encoder_, self.decoder_, self._likelihood, image_shape, self.T)
             n_labels = 0 if self._label_kind is None else self._label_kind.n_labels
-            passes = Passes(*made_from, batchsize, image_shape, training=training, n_labels=n_labels)
+            passes = Passes(*made_from, batchsize, image_shape, training=training, codes=codes, n_labels=n_labels)
             kept[training] = passes
         return passes
 

@@ -36,7 +36,9 @@ class Passes:
     batchsize : int
     image_shape : (rows, cols, channels)
     training : bool
-        Whether to allocate memory for gradients, and for as many codes per image as the objective draws.
+        Whether to allocate memory for gradients.
+    codes : int
+        Codes of an image: as many as the objective draws, if `training`.
     n_labels : int
         Numbers of a label; 0 for a model without condition.
 
@@ -60,11 +62,12 @@ class Passes:
         image_shape: tuple[int, int, int],
         *,
         training: bool,
+        codes: int,
         n_labels: int = 0,
     ) -> None:
         self.layers, self._depth = [*encoder.values(), *decoder.values()], len(encoder)
         self._likelihood, self._objective = likelihood, objective
-        self.batchsize, self.codes = batchsize, objective.codes if training else 1
+        self.batchsize, self.codes = batchsize, codes
         self.images = empty((batchsize, *image_shape), self.layers[0].dtype)
         rows = batchsize * self.codes
         self.labels, self._row_labels = (empty((n, n_labels), self.images.dtype) for n in (batchsize, rows))

@@ -143,7 +143,8 @@ def _train(args: argparse.Namespace) -> None:
         shape = vae._require_fitted()
     dataset = cvae.datasets.load(args.data, image_shape=shape)
     if args.resume is None and not args.quiet and any(isinstance(part, str) for part in (vae.encoder, vae.decoder)):
-        _log(f"the model\n{vae.summary(dataset.images.shape[1:])}")
+        labels = _labels_for(vae, dataset.labels, dataset)
+        _log(f"the model\n{vae.summary(dataset.images.shape[1:], labels)}")
     results = _train_and_save(vae, dataset, args.output, args.history, quiet=args.quiet)
     _print_table(results)
     _print_written(*outputs)
@@ -349,11 +350,15 @@ def _evaluation_data(vae: cvae.VAE, dataset: Dataset) -> tuple[np.ndarray, np.nd
 
 
 def _labels_for(vae: cvae.VAE, labels: np.ndarray | None, dataset: Dataset) -> np.ndarray | None:
-    """Return labels if the model is conditional, otherwise None."""
+    """Return labels if the model is conditional, otherwise None; raise ValueError if it does not take these."""
     if vae.condition is None:
         return None
     if labels is None:
         raise ValueError(f"{dataset.name} must hold labels of all images for a conditional model, got none")
+    try:
+        vae._as_labels(labels, len(labels), f"the labels of {dataset.name}")
+    except TypeError as error:  # the file has the wrong dtype
+        raise ValueError(str(error)) from None
     return labels
 
 

@@ -13,6 +13,8 @@ from cvae._kernels.program import Program
 from cvae.nn.base import LayerBase
 from cvae.nn.protocol import Array, Arrays, Shape
 
+NO_LABELS = "labels must be given to a Condition layer outside of a conditional model, got None"
+
 
 class Condition(LayerBase):
     """Appends the labels of a conditional model to its images or codes.
@@ -57,7 +59,12 @@ class Condition(LayerBase):
     def expect_labels(self, n_labels: int) -> None:
         if self.n_labels not in (None, n_labels):
             raise ValueError(f"labels must be of {self.n_labels} numbers for this Condition layer, got {n_labels}")
-        self.n_labels = n_labels
+        if self.n_labels is None:  # an assignment of the same number would outdate all recordings
+            self.n_labels = n_labels
+
+    def initialize(self, in_shape: Shape) -> None:
+        if self.n_labels is None:
+            raise ValueError(NO_LABELS)
 
     def reading(self, labels: Array) -> Self:
         self.expect_labels(labels.shape[1])
@@ -87,8 +94,6 @@ class Condition(LayerBase):
             if given.ndim != 2 or len(given) != len(X) or given.size == 0:
                 raise ValueError(f"labels must have the shape ({len(X)}, any number), got {given.shape}")
             return self.reading(given).forward(X, retain_derived)
-        if self._labels is None:
-            raise ValueError("labels must be given to a Condition layer outside of a conditional model, got None")
         return super().forward(X, retain_derived)
 
     def output_shape(self, in_shape: Shape) -> Shape:
@@ -96,7 +101,8 @@ class Condition(LayerBase):
 
     def record_forward(self, program: Program, x: Array, y: Array, saved: Arrays, *, training: bool) -> None:
         """Record y = x and, after each pixel's channels, the labels."""
-        assert self._labels is not None
+        if self._labels is None:
+            raise ValueError(NO_LABELS)
         condition.forward(program, _by_pixel(y), _by_pixel(x), self._labels[: len(x)])
 
     def record_backward(

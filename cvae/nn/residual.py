@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -101,6 +102,12 @@ class Residual(ActivatedLayer):
         pairs = ((self.parameters, self._of_all("parameters")), (self.gradients, self._of_all("gradients")))
         return all(own.get(path) is array for own, now in pairs for path, array in now.items())
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the block, also from joblib's pickles, which turn an array in two dictionaries into two arrays."""
+        vars(self).update(state)
+        if not self._has_arrays_of_layers():
+            self._collect()
+
     def _of_all(self, attribute: str) -> dict[str, Any]:
         return {
             f"{name}/{key}": v for name, layer in self._inner.items() for key, v in getattr(layer, attribute).items()
@@ -137,6 +144,24 @@ class Residual(ActivatedLayer):
         return [self, *(part for layer in self._inner.values() for part in layer.parts())]
 
     # ------------------------------------------------------------ the protocol
+
+    @property
+    def reads_labels(self) -> bool:  # type: ignore[override]
+        """Whether one of the layers does."""
+        return any(layer.reads_labels for layer in self._inner.values())
+
+    def expect_labels(self, n_labels: int) -> None:
+        for layer in self._inner.values():
+            layer.expect_labels(n_labels)
+
+    def reading(self, labels: Array) -> Self:
+        if not self.reads_labels:
+            return self
+        reader = copy.copy(self)
+        inner = {name: layer.reading(labels) for name, layer in self._inner.items()}
+        reader._retained, reader._inner = self._retained, Layers(inner)
+        reader._row = Layers((name, inner[name]) for name in self._row)
+        return reader
 
     def output_shape(self, in_shape: Shape) -> Shape:
         shape = shape_through("Residual", self._row, in_shape)
