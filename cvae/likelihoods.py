@@ -241,8 +241,9 @@ class Gaussian(_LocationScale):
 
         "optimal": one for all pixels, in training the one for which the loss of the batch is smallest: the square root
         of the mean squared error (sigma-VAE: Rybkin, Daniilidis & Levine 2021, "Simple and Effective VAE Training with
-        Calibrated Decoders"). Outside training it is the root of a running mean of the last batches' mean squared
-        errors, kept in the decoder's layer "Scale" and saved with the model.
+        Calibrated Decoders"). Gradients, those of `IWAE` too, are for this scale held constant. Outside training it is
+        the root of a running mean of the last batches' mean squared errors, kept in the decoder's layer "Scale" and
+        saved with the model.
 
         "pixel": the decoder puts out a mean and a number s for each pixel and channel, one after the other, as outputs
         of shape (rows, cols, channels, 2), or (rows, cols, 2 * channels). The log variance is ``16 tanh(s / 16)``:
