@@ -262,7 +262,7 @@ class VAE(ByHand):
         """Fit the model with the keyword arguments of `fit` and return `transform` of the same images."""
         return self.fit(X, y, **fit_params).transform(X, self._if_conditional(y))
 
-    def summary(self, image_shape: Sequence[int] | None = None, y: Any = None) -> Summary:
+    def summary(self, image_shape: Sequence[int] | None = None, *, y: Any = None) -> Summary:
         """Return the layers with their output shapes, parameters and multiplications; printing it shows a table.
 
         Parameters

@@ -144,7 +144,7 @@ def _train(args: argparse.Namespace) -> None:
     dataset = cvae.datasets.load(args.data, image_shape=shape)
     if args.resume is None and not args.quiet and any(isinstance(part, str) for part in (vae.encoder, vae.decoder)):
         labels = _labels_for(vae, dataset.labels, dataset)
-        _log(f"the model\n{vae.summary(dataset.images.shape[1:], labels)}")
+        _log(f"the model\n{vae.summary(dataset.images.shape[1:], y=labels)}")
     results = _train_and_save(vae, dataset, args.output, args.history, quiet=args.quiet)
     _print_table(results)
     _print_written(*outputs)

@@ -69,8 +69,8 @@ def test_a_conditional_model_is_shown_for_labels(vae):
     with pytest.raises(ValueError, match="summary of a conditional model needs labels y before the first fit, got No"):
         vae.summary(IMAGE_SHAPE)
     with pytest.raises(ValueError, match="y must hold a class label for each image"):
-        vae.summary(IMAGE_SHAPE, "a")
-    before = str(vae.summary(IMAGE_SHAPE, ["a", "b", "c", "a"]))
+        vae.summary(IMAGE_SHAPE, y="a")
+    before = str(vae.summary(IMAGE_SHAPE, y=["a", "b", "c", "a"]))
     vae.fit(random_images(2), ["b", "a"], n_epochs=1, verbose=False)  # the model had not learnt the others
     assert str(vae.summary()) == str(vae.summary(y=["a", "b", "c"])) != before
     other = cvae.VAE(**{**vae.get_params(), "random_state": 0})
