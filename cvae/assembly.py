@@ -88,9 +88,16 @@ def _last(layers: Layers) -> tuple[str, LayerBase]:
 
 
 def initialize(
-    encoder: Layers, decoder: Layers, likelihood: Likelihood, image_shape: tuple[int, int, int], T: int
+    encoder: Layers,
+    decoder: Layers,
+    likelihood: Likelihood,
+    image_shape: tuple[int, int, int],
+    T: int,
+    n_labels: int = 0,
 ) -> None:
     """Create all parameters for images of this shape, from the encoder's first layer to the decoder's last.
+
+    Labels are of `n_labels` numbers; 0 in a model without condition.
 
     After an error the layers may be half created; `Core._prepare` undoes that.
 
@@ -101,6 +108,9 @@ def initialize(
     MemoryError
         If there is not enough memory.
     """
+    if n_labels:
+        for layer in (*encoder.values(), *decoder.values()):
+            layer.expect_labels(n_labels)
     last = _last(_computing(decoder))[1]
     if isinstance(last, FullyConnected) and last.n_out is None:
         last.n_out = likelihood.n_outputs(image_shape)
@@ -110,12 +120,17 @@ def initialize(
 
 
 def initialized_copies(
-    encoder: Layers, decoder: Layers, likelihood: Likelihood, image_shape: tuple[int, int, int], T: int
+    encoder: Layers,
+    decoder: Layers,
+    likelihood: Likelihood,
+    image_shape: tuple[int, int, int],
+    T: int,
+    n_labels: int = 0,
 ) -> tuple[Layers, Layers]:
-    """Return the same layers with parameters for images of this shape, or copies if they have none yet."""
+    """Return the same layers with parameters, as `initialize` makes them, or copies if they have none yet."""
     if not all(layer.is_initialized for layer in (*encoder.values(), *decoder.values())):
         encoder, decoder = copy.deepcopy((encoder, decoder))
-        initialize(encoder, decoder, likelihood, image_shape, T)
+        initialize(encoder, decoder, likelihood, image_shape, T, n_labels)
     return encoder, decoder
 
 

@@ -233,12 +233,14 @@ def _as_numbers(y: Any, name: str) -> Array:
 
 
 def _as_array(y: Any, name: str) -> Array:
-    """Return an array of y, of bool, int, float or str where objects are all of one such kind."""
+    """Return an array of y, of bool, int, float or fixed-width str where objects are all of one such kind."""
     try:
         array = np.asarray(y)
     except ValueError as error:  # nested lists of unequal lengths
         raise ValueError(f"{name} must be an array of labels: {error}") from None
-    if array.dtype != object:
+    if array.dtype.kind == "U" and isinstance(y, (list, tuple)):  # in which numbers have become text beside strings
+        array = np.asarray(y, object)
+    if array.dtype.kind not in "OT":
         return array
     values = array.ravel().tolist()
     if not any(all(isinstance(value, kind) for value in values) for kind in (str, numbers.Real)):

@@ -154,10 +154,8 @@ class Core(Estimator):
         """Create all parameters for such images and labels unless they exist; `_prepare` undoes half of them."""
         if self._image_shape is None:
             self._make_missing(image_shape)
-            if kind is not None:
-                for layer in self._layers().values():
-                    layer.expect_labels(kind.n_labels)
-            assembly.initialize(self.encoder_, self.decoder_, self._likelihood, image_shape, self.T)
+            n_labels = 0 if kind is None else kind.n_labels
+            assembly.initialize(self.encoder_, self.decoder_, self._likelihood, image_shape, self.T, n_labels)
             self._image_shape, self._label_kind, self._mapping = image_shape, kind, mapping
             self._given_likelihood = in_given_units(self._likelihood, self._value_range, mapping, image_shape)
 

@@ -244,9 +244,10 @@ class Gaussian(_LocationScale):
 
         "optimal": one for all pixels, in training the one for which the loss of the batch is smallest: the square root
         of the mean squared error (sigma-VAE: Rybkin, Daniilidis & Levine 2021, "Simple and Effective VAE Training with
-        Calibrated Decoders"). Outside training it is the root of a running mean of the last batches' mean squared
-        errors, kept in the decoder's layer "Scale" and saved with the model. With the objective `IWAE` the codes of an
-        image count equally in training, and by their importance weights in the running mean.
+        Calibrated Decoders"), which gradients hold constant. Outside training it is the root of a running mean of the
+        last batches' mean squared errors, kept in the decoder's layer "Scale" and saved with the model. With the
+        objective `IWAE` the codes of an image count equally in training, and by their importance weights in the running
+        mean.
 
         "pixel": the decoder puts out a mean and a number s for each pixel and channel, one after the other, as outputs
         of shape (rows, cols, channels, 2), or (rows, cols, 2 * channels). The log variance is ``16 tanh(s / 16)``:

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from cvae import assembly
+from cvae import assembly, conditions
 from cvae.architectures import architectures_of
 from cvae.by_hand import ByHand
 from cvae.conditions import Classes, Labels
@@ -262,7 +262,7 @@ class VAE(ByHand):
         """Fit the model with the keyword arguments of `fit` and return `transform` of the same images."""
         return self.fit(X, y, **fit_params).transform(X, self._if_conditional(y))
 
-    def summary(self, image_shape: Sequence[int] | None = None) -> Summary:
+    def summary(self, image_shape: Sequence[int] | None = None, *, y: Any = None) -> Summary:
         """Return the layers with their output shapes, parameters and multiplications; printing it shows a table.
 
         Parameters
@@ -270,11 +270,14 @@ class VAE(ByHand):
         image_shape : (rows, cols) or (rows, cols, channels), optional
             Of the images to show the model for, as long as it has no parameters and the constructor got no
             `image_shape`. The model itself does not change.
+        y : array, optional
+            Labels as for `fit`, which a conditional model needs here as long as it has no parameters.
 
         Raises
         ------
-        ValueError
-            If the shape of the images is not known, differs from the model's own, or does not fit the layers.
+        TypeError, ValueError
+            If the shape of the images is not known, differs from the model's own, or does not fit the layers, or if
+            labels are missing or invalid.
 
         Examples
         --------
@@ -289,11 +292,15 @@ class VAE(ByHand):
             raise ValueError("summary needs image_shape, (rows, cols) or (rows, cols, channels), before the first fit")
         if known is not None and given != known:
             raise ValueError(f"image_shape must be that of the model, {known}, got {given}")
-        if self.condition is not None and self._label_kind is None:
-            raise ValueError("summary of a conditional model needs its labels, known from the first fit on")
+        kind = self._label_kind
+        if self.condition is not None and kind is None:
+            if y is None:
+                raise ValueError("summary of a conditional model needs labels y before the first fit, got None")
+            kind = conditions.KINDS[self.condition].learn(y, "y")
+        n_labels = 0 if kind is None else kind.n_labels
         encoder = self.encoder_ or self._new_encoder(given)
         decoder = self.decoder_ or self._new_decoder(given, self._likelihood)
-        encoder, decoder = assembly.initialized_copies(encoder, decoder, self._likelihood, given, self.T)
+        encoder, decoder = assembly.initialized_copies(encoder, decoder, self._likelihood, given, self.T, n_labels)
         return Summary.of(encoder, decoder, given, self.T)
 
     def save(self, path: str | os.PathLike[str]) -> None:

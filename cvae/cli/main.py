@@ -142,9 +142,9 @@ def _train(args: argparse.Namespace) -> None:
         vae = cvae.load(args.resume).set_params(**given)
         shape = vae._require_fitted()
     dataset = cvae.datasets.load(args.data, image_shape=shape)
-    is_named = args.resume is None and any(isinstance(part, str) for part in (vae.encoder, vae.decoder))
-    if is_named and vae.condition is None and not args.quiet:  # labels, which layers depend on, are not known yet
-        _log(f"the model\n{vae.summary(dataset.images.shape[1:])}")
+    if args.resume is None and not args.quiet and any(isinstance(part, str) for part in (vae.encoder, vae.decoder)):
+        labels = _labels_for(vae, dataset.labels, dataset)
+        _log(f"the model\n{vae.summary(dataset.images.shape[1:], y=labels)}")
     results = _train_and_save(vae, dataset, args.output, args.history, quiet=args.quiet)
     _print_table(results)
     _print_written(*outputs)
@@ -350,11 +350,15 @@ def _evaluation_data(vae: cvae.VAE, dataset: Dataset) -> tuple[np.ndarray, np.nd
 
 
 def _labels_for(vae: cvae.VAE, labels: np.ndarray | None, dataset: Dataset) -> np.ndarray | None:
-    """Return labels if the model is conditional, otherwise None."""
+    """Return labels if the model is conditional, otherwise None; raise ValueError if it does not take these."""
     if vae.condition is None:
         return None
     if labels is None:
         raise ValueError(f"{dataset.name} must hold labels of all images for a conditional model, got none")
+    try:
+        vae._as_labels(labels, len(labels), f"the labels of {dataset.name}")
+    except TypeError as error:  # the file has the wrong dtype
+        raise ValueError(str(error)) from None
     return labels
 
 

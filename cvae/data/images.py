@@ -20,6 +20,7 @@ from cvae.data.mapping import PixelMapping, identity
 from cvae.runtime.programs import execute, run
 
 _BLOCK_VALUES = 1 << 16  # values checked or copied at a time, so that they stay in cache
+_ROUNDING = 3  # units in the last place by which values may miss a range
 
 
 def resolve_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
@@ -128,7 +129,10 @@ def _unflatten(array: np.ndarray, wanted: tuple[int, int, int] | None, name: str
 
 
 def check_range(X: np.ndarray, *, name: str = "X", value_range: tuple[float, float] | None = None) -> None:
-    """Check that all values of a set of images lie in [0, 1], or in another range.
+    """Check that all values of a set of images lie in [0, 1], or in another range, up to rounding.
+
+    Floats may be outside by a few units in the last place of the range's larger end, as scikit-learn's scalers leave
+    them: a likelihood changes as little as the values do.
 
     Arrays of bool and of ``uint8`` (0..255) are valid by their dtype and are not read. All others are read
     once, in blocks of constant size.
@@ -145,7 +149,7 @@ def check_range(X: np.ndarray, *, name: str = "X", value_range: tuple[float, flo
     Raises
     ------
     ValueError
-        If a value is outside the range or NaN; the message gives the first one and its position.
+        If a value is further outside the range or NaN; the message gives the first one and its position.
 
     Examples
     --------
@@ -155,21 +159,27 @@ def check_range(X: np.ndarray, *, name: str = "X", value_range: tuple[float, flo
         ...
     ValueError: X must hold values in [0, 1] (only uint8 means 0..255), got 128.0 in image 0 at ...
     """
-    if value_range is not None:
-        low, high = np.array(value_range, np.float64)
-        expected = f"{name} must hold values in the value_range from {low} to {high}"
-        _check_blocks(X, lambda block: np.clip(block, low, high, dtype=np.float64) == np.float64(block), expected)
-        return
-    if X.dtype in (np.bool_, np.uint8):
-        return
-    if _is_plain(X):
-        outside = np.empty(1, np.uint8)
-        run(pixelwise.is_in_unit_range, outside, X.reshape(-1))
-        if not outside[0]:
+    if value_range is None:
+        if X.dtype in (np.bool_, np.uint8):
             return
-    _check_blocks(
-        X, lambda block: (block >= 0) & (block <= 1), f"{name} must hold values in [0, 1] (only uint8 means 0..255)"
-    )
+        if _is_plain(X):
+            outside = np.empty(1, np.uint8)
+            run(pixelwise.is_in_unit_range, outside, X.reshape(-1))
+            if not outside[0]:
+                return
+        low, high = 0.0, 1.0
+        expected = f"{name} must hold values in [0, 1] (only uint8 means 0..255)"
+    else:
+        low, high = map(float, value_range)
+        expected = f"{name} must hold values in the value_range from {low} to {high}"
+    rounding = _ROUNDING * float(np.finfo(X.dtype).eps) * max(abs(low), abs(high)) if X.dtype.kind == "f" else 0.0
+
+    def is_valid(block: np.ndarray) -> np.ndarray:
+        values = block.astype(np.float64)
+        found: np.ndarray = (values >= low - rounding) & (values <= high + rounding)
+        return found
+
+    _check_blocks(X, is_valid, expected)
 
 
 def check_finite(X: np.ndarray, *, name: str = "X") -> None:

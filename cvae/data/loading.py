@@ -48,9 +48,9 @@ class Dataset:
         The built-in name or the path that the set was loaded from.
     images : ndarray, shape (n, rows, cols, channels)
         In the dtype of the source, where uint8 means 0..255; possibly a read-only memory map.
-    labels : ndarray, shape (n,), or None
+    labels : ndarray, shape (n,), or (n, numbers of a label), or None
     test_images : ndarray, shape (n_test, rows, cols, channels), or None
-    test_labels : ndarray, shape (n_test,), or None
+    test_labels : ndarray, of n_test labels, or None
     class_names : tuple of str, or None
         For a folder with a subfolder per class: ``class_names[i]`` is the name of label i.
 
@@ -94,10 +94,10 @@ def _check_labels(name: str, images: np.ndarray | None, labels: np.ndarray | Non
         return
     if images is None:
         raise ValueError(f"{name}: there are labels but no images")
-    if np.shape(labels) != (len(images),):
+    shape = np.shape(labels)
+    if len(shape) not in (1, 2) or shape[0] != len(images):
         raise ValueError(
-            f"{name}: there must be one label for each of the {len(images)} images, "
-            f"got labels of shape {np.shape(labels)}"
+            f"{name}: there must be one label for each of the {len(images)} images, got labels of shape {shape}"
         )
 
 

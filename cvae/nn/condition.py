@@ -13,6 +13,8 @@ from cvae._kernels.program import Program
 from cvae.nn.base import LayerBase
 from cvae.nn.protocol import Array, Arrays, Shape
 
+NO_LABELS = "labels must be given to a Condition layer outside of a conditional model, got None"
+
 
 class Condition(LayerBase):
     """Appends the labels of a conditional model to its images or codes.
@@ -57,7 +59,12 @@ class Condition(LayerBase):
     def expect_labels(self, n_labels: int) -> None:
         if self.n_labels not in (None, n_labels):
             raise ValueError(f"labels must be of {self.n_labels} numbers for this Condition layer, got {n_labels}")
-        self.n_labels = n_labels
+        if self.n_labels is None:  # an assignment of the same number would outdate all recordings
+            self.n_labels = n_labels
+
+    def initialize(self, in_shape: Shape) -> None:
+        if self.n_labels is None:
+            raise ValueError(NO_LABELS)
 
     def reading(self, labels: Array) -> Self:
         self.expect_labels(labels.shape[1])
@@ -95,7 +102,7 @@ class Condition(LayerBase):
     def record_forward(self, program: Program, x: Array, y: Array, saved: Arrays, *, training: bool) -> None:
         """Record y = x and, after each pixel's channels, the labels."""
         if self._labels is None:
-            raise ValueError("labels must be given to a Condition layer outside of a conditional model, got None")
+            raise ValueError(NO_LABELS)
         condition.forward(program, _by_pixel(y), _by_pixel(x), self._labels[: len(x)])
 
     def record_backward(

@@ -102,6 +102,12 @@ class Residual(ActivatedLayer):
         pairs = ((self.parameters, self._of_all("parameters")), (self.gradients, self._of_all("gradients")))
         return all(own.get(path) is array for own, now in pairs for path, array in now.items())
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the block, also from joblib's pickles, which turn an array in two dictionaries into two arrays."""
+        vars(self).update(state)
+        if not self._has_arrays_of_layers():
+            self._collect()
+
     def _of_all(self, attribute: str) -> dict[str, Any]:
         return {
             f"{name}/{key}": v for name, layer in self._inner.items() for key, v in getattr(layer, attribute).items()

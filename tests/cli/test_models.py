@@ -171,6 +171,37 @@ def test_train_prints_what_it_made_by_name(capsys):
         assert capsys.readouterr().err.startswith("cvae: epoch 1: ")
 
 
+def test_train_prints_conditional_models_too(capsys):
+    np.savez("data.npz", images=IMAGES, labels=list("abca" * 4))
+    vae = train("--encoder", "auto", "--condition", "classes", data="data.npz")
+    assert capsys.readouterr().err.startswith(f"cvae: the model\n{vae.summary()}\ncvae: epoch 1: ")
+
+
+def test_labels_may_be_vectors_of_values(capsys):
+    labels = np.random.default_rng(0).normal(size=(16, 2))
+    np.savez("data.npz", images=IMAGES, labels=labels)
+    vae = train("--encoder", "mlp", "--condition", "values", data="data.npz")
+    assert cli.main(["encode", "model", "data.npz", "-o", "z.npy"]) == 0
+    np.testing.assert_array_equal(np.load("z.npy"), vae.transform(IMAGES, labels))
+    assert cli.main(["sample", "model", "-n", "2", "--label", "1,-1", "-o", "s.png"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (list("abca" * 4), "the labels of data.npz must hold real numbers, got dtype <U1"),
+        (np.full(16, np.nan), "the labels of data.npz must be finite in float32, got infinite values or NaN"),
+    ],
+    ids=["strings", "NaN"],
+)
+@pytest.mark.parametrize("decoder", ["auto", "mlp"])
+def test_labels_that_are_no_values_are_an_error_of_one_line(labels, message, decoder, capsys):
+    np.savez("data.npz", images=IMAGES, labels=labels)
+    flags = ["--decoder", decoder, "--condition", "values"]
+    assert cli.main(["train", "data.npz", "-o", "model", *flags]) == 2
+    assert capsys.readouterr().err == f"cvae: error: {message}\n"
+
+
 def test_info_prints_the_summary(capsys):
     vae = train("--likelihood", "gaussian")
     capsys.readouterr()

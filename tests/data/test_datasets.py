@@ -118,7 +118,7 @@ def test_dataset_is_frozen(sample):
             {"labels": np.zeros(4)},
             r"one label for each of the 3 images, got labels of shape \(4,\)",
         ),
-        ({"labels": np.zeros((3, 2))}, r"got labels of shape \(3, 2\)"),
+        ({"labels": np.zeros((3, 2, 1))}, r"got labels of shape \(3, 2, 1\)"),
         ({"test_labels": np.zeros(3)}, "labels but no images"),
         (
             {"test_images": np.zeros((2, 4, 4, 1)), "test_labels": np.zeros(3)},
@@ -480,7 +480,7 @@ def test_flat_npz_needs_image_shape(tmp_path):
         ({"labels": LABELS}, ["['labels']"]),
         ({}, ["[]"]),
         ({"images": IMAGES, "labels": LABELS[:2]}, ["each of the 3 images", "(2,)"]),
-        ({"images": IMAGES, "labels": LABELS[:, None]}, ["each of the 3 images", "(3, 1)"]),
+        ({"images": IMAGES, "labels": LABELS[:2, None]}, ["each of the 3 images", "(2, 1)"]),
         ({"images": IMAGES, "test_labels": LABELS}, ["labels but no images"]),
         ({"images": IMAGES, "test_images": IMAGES[:, 1:]}, ["(4, 5, 1), got (3, 5, 1)"]),
         ({"images": IMAGES.astype(object)}, ["not a valid .npz file", "allow_pickle"]),

@@ -186,6 +186,17 @@ def test_uint8_and_bool_are_free():
     check_range(np.array([False, True]).reshape(1, 1, 2, 1))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])
+@pytest.mark.parametrize("ends", [None, (0, 1), (-0.5, 0.25), (-3, 1024)], ids=str)
+def test_floats_outside_by_rounding(dtype, ends):
+    low, high = ends or (0, 1)
+    ulp = float(np.finfo(dtype).eps) * max(abs(low), abs(high))
+    for value, step in ((low, -ulp), (high, ulp)):
+        check_range(np.full((2, 2, 2, 1), value + 2 * step, dtype), value_range=ends)
+        with pytest.raises(ValueError, match="X must hold values in"):
+            check_range(np.full((2, 2, 2, 1), value + 4 * step, dtype), value_range=ends)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "longdouble", ">f4", ">f8"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.01, 1.01, 255])
 def test_floats_outside(dtype, value):
@@ -217,7 +228,8 @@ def test_only_uint8_means_0_to_255(dtype):
 )
 def test_first_offender_is_that_of_the_plain_expression(X, dtype):
     X = X.astype(dtype)
-    bad = np.argwhere(~((X >= 0) & (X <= 1)))
+    rounding = 3 * 2.0**-23
+    bad = np.argwhere(~((X >= -rounding) & (X <= 1 + rounding)))
     if len(bad) == 0:
         check_range(X)
     else:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from small_vae import assert_same_bits, initialized, layers, parameters, random_images, small_vae
 
+from cvae import VAE
 from cvae.activations import LeakyReLU, Tanh
 from cvae.layers import Flatten, FullyConnected
 from cvae.objectives import ELBO
@@ -36,6 +37,16 @@ def test_using_a_model_keeps_its_passes():
     vae.update()
     assert is_current(vae, passes)
     assert vae._passes(1, training=False) is passes
+
+
+@pytest.mark.parametrize("decoder", ["mlp", ["Residual([Condition(), FullyConnected(2)])"]], ids=["mlp", "block"])
+def test_a_conditional_model_keeps_its_passes(decoder):
+    X, y = random_images(), [0, 1] * 5
+    vae = VAE("mlp", decoder, T=2, condition="classes", batchsize=4, n_epochs=2, verbose=False).fit(X, y)
+    vae.encode(X, y)
+    passes = [vae._passes(1, training=training) for training in (False, True)]
+    vae.fit(X, y, validation_data=(X, y)).sample(3, y=1)
+    assert [vae._passes(1, training=training) for training in (False, True)] == passes
 
 
 def test_training_twice_uses_the_same_memory():

@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import joblib
 import numpy as np
 import pytest
 from oracles import bce_with_logits, kl_divergence
@@ -30,6 +31,10 @@ PLACES = {
         ON_IMAGES,
         ["FullyConnected(n_out=18, act_fn='Tanh')", "Reshape((9, 2, 1))", "Condition()", "Upsample2D((1, 4))",
          "Conv2D(out_ch=1, kernel_shape=3, pad='same')"],
+    ),
+    "in blocks": (
+        ["Residual([Condition(), Conv2D(1, 3, pad=1, act_fn='Tanh')], 'Conv2D(1, 1)')", "Flatten()"],
+        ["Residual([Residual([Condition(), FullyConnected(3)], act_fn='Tanh'), Condition(), FullyConnected(3)])"],
     ),
 }  # fmt: skip
 PLACES["in a block"] = (
@@ -298,11 +303,14 @@ def test_layers_run_one_by_one_read_the_labels_of_all_codes():
 
 
 @each_condition
-def test_a_loaded_or_copied_model_goes_on_with_the_same_bits(tmp_path, condition):
+@pytest.mark.parametrize("place", ["added", "in blocks"])
+def test_a_loaded_or_copied_model_goes_on_with_the_same_bits(tmp_path, condition, place):
     y = LABELS[condition]
-    vae = model(condition).fit(X, y)
+    vae = model(condition, *PLACES[place]).fit(X, y)
     vae.save(tmp_path / "model")
+    joblib.dump(vae, tmp_path / "dumped")
     others = [cvae.load(tmp_path / "model"), copy.deepcopy(vae), pickle.loads(pickle.dumps(vae))]
+    others.append(joblib.load(tmp_path / "dumped"))
     expected = parameters(vae.fit(X, y))
     for other in others:
         assert_same_bits(parameters(other.fit(X, y)), expected)
@@ -395,6 +403,7 @@ WRONG = {
     "unseen": ([2] * 10 + [7], ValueError, r"must hold labels of the first fit, 0, 2, 5, got 7"),
     "strings": (list("25052205505"), ValueError, r"must hold labels of the first fit, 0, 2, 5, got '0', '2', '5'"),
     "too few": (CLASSES[:5], ValueError, "must be one label, or one for each of 11, got 5 labels"),
+    "mixed": (["a", *CLASSES[1:].tolist()], TypeError, "must hold labels of one kind, strings or numbers, got int and"),
     "missing": ([*CLASSES[:10], None], TypeError, "must hold labels of one kind, strings or numbers, got NoneType and"),
     "NaN": ([*CLASSES[:10], np.nan], ValueError, "must hold labels, got infinite values or NaN"),
     "table": (VALUES, ValueError, r"must be a label or have the shape \(n,\), got \(11, 2\)"),

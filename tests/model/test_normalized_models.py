@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import joblib
 import numpy as np
 import pytest
 from small_vae import assert_same_bits, by_path, random_images
@@ -51,6 +52,20 @@ def loss_of(vae, X, noise):
     passes = vae._passes(len(X), training=True)
     passes.images[: len(X)], passes.noise[: len(noise)] = X, noise
     return vae._objective.loss(passes.loss(len(X))) / len(X)
+
+
+@pytest.mark.parametrize("objective", ["ELBO", "IWAE(k=3)"])
+def test_forward_without_a_backward_pass_uses_the_running_statistics(objective):
+    X = random_images(9, IMAGE_SHAPE)
+    vae = make(objective=objective).fit(X)
+    codes = vae._objective.codes
+    recon = vae.forward(X, retain_derived=False, noise=np.zeros((9 * codes, 2)))
+    expected = vae.reconstruct(X).reshape(9, -1).repeat(codes, axis=0)
+    np.testing.assert_allclose(recon, expected, rtol=1e-6)
+    noise = np.random.default_rng(0).standard_normal((codes, 2))
+    one_by_one = [vae.forward(X[i : i + 1], retain_derived=False, noise=noise) for i in range(9)]
+    together = vae.forward(X, retain_derived=False, noise=np.tile(noise, (9, 1)))
+    np.testing.assert_allclose(together, np.concatenate(one_by_one), rtol=1e-6)
 
 
 @each_model
@@ -121,13 +136,16 @@ def test_the_number_of_threads_does_not_matter(ends):
 
 @each_model
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("how", ["saved", "copied", "pickled"])
+@pytest.mark.parametrize("how", ["saved", "copied", "pickled", "dumped"])
 def test_a_copy_goes_on_with_the_same_bits(ends, dtype, how, tmp_path):
     X = random_images(8, IMAGE_SHAPE)
     vae = make(ends, dtype=dtype).fit(X)
     if how == "saved":
         vae.save(tmp_path / "model.safetensors")
         other = cvae.load(tmp_path / "model.safetensors")
+    elif how == "dumped":
+        joblib.dump(vae, tmp_path / "model.joblib")
+        other = joblib.load(tmp_path / "model.joblib")
     else:
         other = copy.deepcopy(vae) if how == "copied" else pickle.loads(pickle.dumps(vae))
     assert_same_bits(arrays(other), arrays(vae))

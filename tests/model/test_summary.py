@@ -64,6 +64,19 @@ def test_the_model_stays_as_it_is():
             np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("vae", [make(condition="classes"), cvae.VAE(condition="classes", T=2)], ids=["made", "auto"])
+def test_a_conditional_model_is_shown_for_labels(vae):
+    with pytest.raises(ValueError, match="summary of a conditional model needs labels y before the first fit, got No"):
+        vae.summary(IMAGE_SHAPE)
+    with pytest.raises(ValueError, match="y must hold a class label for each image"):
+        vae.summary(IMAGE_SHAPE, y="a")
+    before = str(vae.summary(IMAGE_SHAPE, y=["a", "b", "c", "a"]))
+    vae.fit(random_images(2), ["b", "a"], n_epochs=1, verbose=False)  # the model had not learnt the others
+    assert str(vae.summary()) == str(vae.summary(y=["a", "b", "c"])) != before
+    other = cvae.VAE(**{**vae.get_params(), "random_state": 0})
+    assert str(other.fit(random_images(3), ["b", "a", "c"], n_epochs=1, verbose=False).summary()) == before
+
+
 def test_the_shape_may_be_the_constructor_s():
     assert str(make(image_shape=(9, 8)).summary()) == str(make().summary((9, 8, 1)))
 

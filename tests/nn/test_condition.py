@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from cvae.layers import Condition
+from cvae.layers import Condition, Residual
 
 SHAPES = [(3, 5), (3, 4, 2, 5)]
 each_shape = pytest.mark.parametrize("shape", SHAPES, ids=["rows", "images"])
@@ -82,8 +82,23 @@ def test_labels_of_another_shape_are_refused(labels):
 
 def test_it_needs_labels():
     layer = Condition()
-    with pytest.raises(ValueError, match="labels must be given"):
-        layer.forward(batch((3, 5)))
+    for unlabelled in (layer, Residual([layer, "FullyConnected(5)"])):
+        with pytest.raises(ValueError, match="labels must be given"):
+            unlabelled.forward(batch((3, 5)))
     layer.forward(batch((3, 5)), labels=np.ones((3, 2)))
     with pytest.raises(ValueError, match="labels must be given"):
         layer.forward(batch((3, 5)))
+
+
+def test_a_block_reads_the_labels_for_its_layers():
+    block, X = Residual([Condition(), "FullyConnected(5)"], random_state=0, dtype="float64"), batch((3, 5))
+    assert block.reads_labels
+    assert not Residual(["FullyConnected(5)"]).reads_labels
+    labels = batch((3, 2), 1)
+    block.expect_labels(2)
+    block.initialize(X.shape)
+    Y = block.reading(labels).forward(X)
+    dense = block.layers[1]
+    expected = X + np.hstack([X, labels]) @ dense.W + dense.b
+    np.testing.assert_allclose(Y, expected, rtol=1e-12)
+    assert [X.shape for X in block.X] == [(3, 5)]

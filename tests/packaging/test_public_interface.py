@@ -102,7 +102,7 @@ SIGNATURES = {
     "score": "(self, X, y=None)",
     "log_likelihood": "(self, X, n_samples=100, random_state=0, *, y=None)",
     "active_units": "(self, X, threshold=0.01, *, y=None)",
-    "summary": "(self, image_shape=None)",
+    "summary": "(self, image_shape=None, *, y=None)",
     "save": "(self, path)",
     "forward": "(self, X_train, retain_derived=True, noise=None, y=None)",
     "backward": "(self, X_train, X_recon)",
