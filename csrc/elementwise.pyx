@@ -5,7 +5,7 @@ from libc.math cimport NAN, isnan
 from libc.string cimport memcpy
 
 from stages cimport add_stage, new_work
-from tables cimport ceil_div, import_f32, import_f64, range_end
+from tables cimport ceil_div, import_f32, import_f64, number_at, range_end, set_number
 
 cdef extern from "kernels/kernels.h" nogil:
     enum:
@@ -264,7 +264,7 @@ cdef void sum_last_column(const void *work, ptrdiff_t index, char *shared, char 
     cdef double sum = 0
     for i in range(c.n):
         sum += number_at(c.wide, i * stride + c.m, c.itemsize)
-    set_number(c.number, sum, c.itemsize)
+    set_number(c.number, 0, sum, c.itemsize)
 
 
 def move_average(
@@ -303,22 +303,9 @@ cdef void move_towards_value(const void *work, ptrdiff_t index, char *shared, ch
     cdef double value = number_at(a.value, 0, a.itemsize), share = max(a.least, 2 / (count + 1))
     if isnan(value):
         return
-    set_number(a.average, before + share * (value - before), a.itemsize)
-    set_number(a.count, count, a.itemsize)
-    set_number(a.value, NAN, a.itemsize)
-
-
-cdef inline double number_at(const char *numbers, ptrdiff_t index, ptrdiff_t itemsize) noexcept nogil:
-    if itemsize == sizeof(float):
-        return (<const float *> numbers)[index]
-    return (<const double *> numbers)[index]
-
-
-cdef inline void set_number(char *number, double value, ptrdiff_t itemsize) noexcept nogil:
-    if itemsize == sizeof(float):
-        (<float *> number)[0] = <float> value
-    else:
-        (<double *> number)[0] = value
+    set_number(a.average, 0, before + share * (value - before), a.itemsize)
+    set_number(a.count, 0, count, a.itemsize)
+    set_number(a.value, 0, NAN, a.itemsize)
 
 
 cdef appended_column *new_column(

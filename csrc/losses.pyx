@@ -4,7 +4,7 @@ from cython cimport floating
 from libc.math cimport M_PI, exp, log, sqrt, tanh
 
 from stages cimport add_stage, new_work
-from tables cimport import_f32, import_f64
+from tables cimport import_f32, import_f64, number_at, set_number
 
 # The loss of a row of outputs, the last two arguments being that row's number and the number of its row of pixels.
 ctypedef double (*row_kernel)(
@@ -334,19 +334,6 @@ cdef void loss_of_shared_scale(const void *work, ptrdiff_t index, char *shared, 
     else:
         spread /= scale * scale if s.power == 2 else scale
         set_number(r.dfirst, last, r.columns * (1 - spread) * slope * weight, s.itemsize)
-
-
-cdef inline double number_at(const void *numbers, ptrdiff_t index, ptrdiff_t itemsize) noexcept nogil:
-    if itemsize == sizeof(float):
-        return (<const float *> numbers)[index]
-    return (<const double *> numbers)[index]
-
-
-cdef inline void set_number(void *numbers, ptrdiff_t index, double value, ptrdiff_t itemsize) noexcept nogil:
-    if itemsize == sizeof(float):
-        (<float *> numbers)[index] = <float> value
-    else:
-        (<double *> numbers)[index] = value
 
 
 # -------------------------------------------------------------------- others

@@ -41,6 +41,20 @@ cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
     return (a + b - 1) // b
 
 
+# A number of an array of floats, or of doubles if itemsize is theirs, as a double.
+cdef inline double number_at(const void *numbers, ptrdiff_t index, ptrdiff_t itemsize) noexcept nogil:
+    if itemsize == sizeof(float):
+        return (<const float *> numbers)[index]
+    return (<const double *> numbers)[index]
+
+
+cdef inline void set_number(void *numbers, ptrdiff_t index, double value, ptrdiff_t itemsize) noexcept nogil:
+    if itemsize == sizeof(float):
+        (<float *> numbers)[index] = <float> value
+    else:
+        (<double *> numbers)[index] = value
+
+
 cdef inline int check_window(const window_shape *s) except -1:
     """ValueError for a stride, dilation or padding with which positions could overflow."""
     if not 1 <= s.stride <= MAX_OFFSET:
