@@ -99,7 +99,8 @@ class Core(Estimator):
         self._rng = make_rng(self.random_state)
         # A separate stream, so that sampling between epochs does not change the training.
         self._sampling_rng = self._rng.spawn(1)[0]
-        self._likelihood, self._objective = likelihood, objective
+        self._likelihood = self._given_likelihood = likelihood
+        self._objective = objective
         self._binarization = Binarization(self.binarize)
         self.encoder_, self.decoder_ = self._joined(encoder), self._joined(decoder)
         self.history_: dict[str, list[float]] = {}
@@ -248,10 +249,10 @@ class Core(Estimator):
         kept = _passes_of_models.of.get(self)
         if kept is None:
             kept = _passes_of_models.of[self] = {}
-        image_shape = self._require_fitted()
         made_from = self.encoder_, self.decoder_, self._given_likelihood, self._objective
         passes = kept.get(training)
         if passes is None or passes.batchsize < batchsize or not passes.is_current(*made_from):
+            image_shape = self._require_fitted()
             passes = None
             kept.pop(training, None)  # free its memory before allocating the new one
             assembly.check_shapes(self.encoder_, self.decoder_, self._likelihood, image_shape, self.T)
