@@ -137,10 +137,7 @@ class ByHand(Sampling):
             passes = self._prepare(images, labels, n if retain_derived else n * codes, training=retain_derived)
             key = self._binarization.new_key(self._rng)
             drawn = standard_normal(self._rng, shape, self.dtype) if given is None else given
-            gather(images, slice(None), passes.images[:n], self._mapping)
-            self._binarization.apply(passes.images[:n], key, training=True)
-            if labels is not None:
-                passes.labels[:n] = labels.numbers()
+            self._load(passes, images, labels, key, slice(0, n), training=True)
             passes.noise[: len(drawn)] = drawn
             X_recon = passes.forward(n, codes)
         if retain_derived:

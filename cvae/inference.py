@@ -37,10 +37,19 @@ class Inference(Core):
             self._load(passes, images, labels, key, part)
             yield part, n, passes
 
-    def _load(self, passes: Passes, images: Array, labels: Labels | None, key: np.uint64, part: slice) -> None:
+    def _load(
+        self,
+        passes: Passes,
+        images: Array,
+        labels: Labels | None,
+        key: np.uint64,
+        part: slice,
+        *,
+        training: bool = False,
+    ) -> None:
         """Write a part of the images, and of their labels if there are any, to where passes read them."""
         n = part.stop - part.start
-        self._binarization.apply(gather(images, part, passes.images[:n], self._mapping), key)
+        self._binarization.apply(gather(images, part, passes.images[:n], self._mapping), key, training=training)
         if labels is not None:
             passes.labels[:n] = labels.numbers(part)
 
