@@ -23,7 +23,7 @@ class _Setting(NamedTuple):
     alias: str | None = None
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """A parser that reports errors in one line."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -82,20 +82,20 @@ def _range(text: str) -> tuple[float, ...] | str:
     return low, high
 
 
-_COUNT = _int_from(1)
-_SEED = _int_from(0)
+COUNT = _int_from(1)
+SEED = _int_from(0)
 DEFAULT_SEED = 2  # makes each run of a command train the same model
 
 _NETWORKS = ", ".join(ARCHITECTURES)
 
 _SETTINGS = {
-    "T": _Setting("--T", "N", _COUNT, "size of the latent code", alias="--latent"),
-    "latent_dim": _Setting("--latent-dim", "N", _COUNT, "width of the hidden dense layers"),
+    "T": _Setting("--T", "N", COUNT, "size of the latent code", alias="--latent"),
+    "latent_dim": _Setting("--latent-dim", "N", COUNT, "width of the hidden dense layers"),
     "optimizer": _Setting("--optimizer", "CALL", str, "optimizer with its arguments"),
     "init": _Setting("--init", "NAME", str, "initialization of the weights"),
     "binarize": _Setting("--binarize", "HOW", _number_or_word, "pixels to 0 and 1: dynamic, fixed or a threshold"),
-    "n_epochs": _Setting("--epochs", "N", _COUNT, "passes over the images"),
-    "batchsize": _Setting("--batchsize", "N", _COUNT, "images per batch"),
+    "n_epochs": _Setting("--epochs", "N", COUNT, "passes over the images"),
+    "batchsize": _Setting("--batchsize", "N", COUNT, "images per batch"),
     "beta": _Setting("--beta", "X", float, "weight of the KL divergence"),
     "image_shape": _Setting("--image-shape", "RxC[xCH]", _ints, "shape of the images"),
     "value_range": _Setting(
@@ -104,7 +104,7 @@ _SETTINGS = {
     "condition": _Setting("--condition", "KIND", str, "train a model of images given their labels: classes or values"),
     "algorithm": _Setting("--algorithm", "NAME", str, "convolution algorithm: auto, direct or winograd"),
     "dtype": _Setting("--dtype", "TYPE", str, "float32 or float64"),
-    "random_state": _Setting("--seed", "N", _SEED, f"seed of the random numbers (default: {DEFAULT_SEED})"),
+    "random_state": _Setting("--seed", "N", SEED, f"seed of the random numbers (default: {DEFAULT_SEED})"),
 }
 # Any of these makes a `cvae.VAE`, whose other arguments have that class's defaults.
 _NETWORK_SETTINGS = {
@@ -115,8 +115,8 @@ _NETWORK_SETTINGS = {
 }
 _LAYER_SETTINGS = {  # --enc-conv1-pad, ...
     "pad": ("PAD", _pad, "zero padding of {}: N, RxC, TxBxLxR, same or valid"),
-    "out_ch": ("N", _COUNT, "output channels of {}"),
-    "stride": ("N", _COUNT, "stride of {}"),
+    "out_ch": ("N", COUNT, "output channels of {}"),
+    "stride": ("N", COUNT, "stride of {}"),
     "kernel_shape": ("RxC", _int_or_ints, "kernel shape of {}"),
 }
 
@@ -133,7 +133,7 @@ def settings() -> dict[str, _Setting]:
     return found
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
+def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each setting; one that is not given is absent from the parsed arguments."""
     parameters = {**inspect.signature(cvae.VAE).parameters, **inspect.signature(cvae.BernoulliVAE).parameters}
     for name, setting in settings().items():
@@ -150,73 +150,14 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of all subcommands."""
-    parser = _Parser(prog="cvae", description="Convolutional variational autoencoders on the CPU.")
-    parser.add_argument("--version", action="version", version=f"cvae {cvae.__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    def command(name: str, help: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
-        added.set_defaults(command=name)
-        added.add_argument("--threads", type=_COUNT, metavar="N", help="number of threads")
-        return added
-
-    demo = command("demo", "train on the built-in digits and write a model, its history and pictures")
-    demo.add_argument("--out", metavar="DIR", default="cvae-demo", help="default: %(default)s")
-    demo.add_argument("--epochs", type=_COUNT, metavar="N", default=25, help="default: %(default)s")
-    demo.add_argument("--seed", type=_SEED, metavar="N", default=DEFAULT_SEED, help="default: %(default)s")
-
-    train = command("train", "train a model; Ctrl-C stops the training and saves the model")
-    _add_data(train)
-    _add_output(train, "MODEL", "file to write, .safetensors")
-    train.add_argument("--history", metavar="FILE", help="also write the history, .csv")
-    train.add_argument("--resume", metavar="MODEL", help="continue training this model")
-    train.add_argument("--config", metavar="FILE", help="arguments of the model by name, .toml; flags override them")
-    train.add_argument("--quiet", action="store_true", help="do not show progress")
-    _add_settings(train)
-
-    evaluate = command("evaluate", "print the ELBO of the test images, or of all images if there are none")
-    _add_model(evaluate)
-    _add_data(evaluate)
-    evaluate.add_argument(
-        "--log-likelihood", type=_COUNT, metavar="N", help="also estimate log p(x) from N samples of each code"
-    )
-    evaluate.add_argument("--json", action="store_true", help="print JSON")
-
-    sample = command("sample", "draw new images")
-    _add_model(sample)
-    _add_output(sample, "PICTURE", "picture to write, .png")
-    sample.add_argument("-n", type=_COUNT, metavar="N", default=64, help="default: %(default)s")
-    sample.add_argument(
-        "--label", metavar="LABEL", help="of a conditional model: a class (default: all), or values joined by commas"
-    )
-    sample.add_argument("--seed", type=_SEED, metavar="N", help="seed of the random numbers (default: none)")
-
-    reconstruct = command("reconstruct", "draw the first test images above their reconstructions")
-    _add_model(reconstruct)
-    _add_data(reconstruct)
-    _add_output(reconstruct, "PICTURE", "picture to write, .png")
-    reconstruct.add_argument("-n", type=_COUNT, metavar="N", default=40, help="default: %(default)s")
-
-    encode = command("encode", "write the latent means of the images, test images excluded, as .npy")
-    _add_model(encode)
-    _add_data(encode)
-    _add_output(encode, "FILE", "array to write, (n, T), .npy")
-
-    info = command("info", "print versions, instruction sets, threads, and a model's settings and layers")
-    info.add_argument("model", metavar="MODEL", nargs="?", help="a model file")
-    return parser
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
+def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a model file")
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
+def add_data(parser: argparse.ArgumentParser) -> None:
     known = ", ".join(cvae.datasets.names())
     parser.add_argument("data", metavar="DATA", help=f"images: {known}, a file or a folder")
 
 
-def _add_output(parser: argparse.ArgumentParser, metavar: str, help: str) -> None:
+def add_output(parser: argparse.ArgumentParser, metavar: str, help: str) -> None:
     parser.add_argument("-o", "--output", metavar=metavar, required=True, help=help)

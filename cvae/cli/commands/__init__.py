@@ -1,0 +1,1 @@
+"""The subcommands of `cvae`, a module each: its arguments, and `run`."""

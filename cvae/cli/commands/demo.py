@@ -1,0 +1,63 @@
+"""The subcommand `cvae demo`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import cvae
+from cvae import plotting
+from cvae.cli.arguments import COUNT, DEFAULT_SEED, SEED
+from cvae.cli.inputs import evaluation_data, set_threads
+from cvae.cli.output import check_output, log, print_table, print_written
+from cvae.cli.saving import train_and_save
+from cvae.data.loading import Dataset
+
+_SETTINGS: dict[str, Any] = {"T": 10, "batchsize": 64, "optimizer": "Adam(lr=0.002)"}
+_PICTURES = ("reconstructions.png", "samples.png", "latent.png", "history.png")
+HELP = "train on the built-in digits and write a model, its history and pictures"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", metavar="DIR", default="cvae-demo", help="default: %(default)s")
+    parser.add_argument("--epochs", type=COUNT, metavar="N", default=25, help="default: %(default)s")
+    parser.add_argument("--seed", type=SEED, metavar="N", default=DEFAULT_SEED, help="default: %(default)s")
+
+
+def run(args: argparse.Namespace) -> None:
+    set_threads(args)
+    folder = Path(args.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    model, history, *pictures = (folder / name for name in ("model.safetensors", "history.csv", *_PICTURES))
+    for path in (model, history, *pictures):
+        check_output(path)
+    try:
+        plotting.check_can_plot(pictures[0])
+    except ImportError as error:
+        log(f"no {', '.join(_PICTURES)}: {error}")
+        pictures = []
+    dataset = cvae.datasets.load("mnist-sample")
+    vae = cvae.BernoulliVAE(**_SETTINGS, n_epochs=args.epochs, random_state=args.seed)
+    results = train_and_save(vae, dataset, model, history)
+    if pictures:
+        _draw(vae, dataset, *pictures)
+    print_table(results)
+    print_written(model, history, *pictures)
+
+
+def _draw(
+    vae: cvae.VAE,
+    dataset: Dataset,
+    reconstructions: Path,
+    samples: Path,
+    latent: Path,
+    history: Path,
+) -> None:
+    images, _, which = evaluation_data(vae, dataset)
+    first = images[:40]
+    title = f"Reconstructions of {which}"
+    plotting.reconstructions(first, vae.reconstruct(first), reconstructions, title)
+    plotting.samples(vae.sample(64), samples, "Samples from the prior")
+    plotting.latent(vae.transform(images), dataset.test_labels, latent, f"Latent means of {which}")
+    plotting.history(vae.history_, history)

@@ -1,0 +1,46 @@
+"""The subcommand `cvae evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from cvae.cli.arguments import COUNT, add_data, add_model
+from cvae.cli.inputs import evaluation_data, load
+from cvae.cli.output import NATS, print_table
+
+HELP = "print the ELBO of the test images, or of all images if there are none"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    add_data(parser)
+    parser.add_argument(
+        "--log-likelihood", type=COUNT, metavar="N", help="also estimate log p(x) from N samples of each code"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> None:
+    vae, dataset = load(args)
+    images, labels, which = evaluation_data(vae, dataset)
+    reconstruction, kl = vae.elbo_terms(images, y=labels)
+    results = {
+        "elbo": float(-(reconstruction + kl).mean()),
+        "reconstruction": float(reconstruction.mean()),
+        "kl": float(kl.mean()),
+    }
+    if args.log_likelihood is not None:
+        estimate = vae.log_likelihood(images, n_samples=args.log_likelihood, y=labels)
+        results["log_likelihood"] = float(estimate.mean())
+    if args.json:
+        print(json.dumps({"data": args.data, "images": len(images), **results, "unit": NATS}))
+        return
+    names = {
+        "elbo": "ELBO",
+        "reconstruction": "reconstruction loss",
+        "kl": "KL divergence",
+        "log_likelihood": f"log-likelihood ({args.log_likelihood} samples)",
+    }
+    lines = {names[name]: f"{value:.2f} {NATS}" for name, value in results.items()}
+    print_table({"data": f"{len(images):,} {which}", **lines})

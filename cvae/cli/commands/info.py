@@ -1,0 +1,51 @@
+"""The subcommand `cvae info`."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+
+import numpy as np
+
+import cvae
+from cvae._kernels import dispatch
+from cvae.cli.inputs import set_threads
+from cvae.cli.output import print_table
+from cvae.cli.saving import n_epochs
+
+HELP = "print versions, instruction sets, threads, and a model's settings and layers"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="a model file")
+
+
+def run(args: argparse.Namespace) -> None:
+    set_threads(args)
+    vae = None if args.model is None else cvae.load(args.model)
+    print_table(
+        {
+            "cvae": cvae.__version__,
+            "instruction set": dispatch.instruction_set(),
+            "available": ", ".join(dispatch.available()),
+            "threads": cvae.get_num_threads(),
+            "OpenMP": "yes" if dispatch.has_openmp() else "no",
+            "NumPy": np.__version__,
+            "Python": f"{platform.python_version()}, {platform.system()} {platform.machine()}",
+        }
+    )
+    if vae is not None:
+        layers = vae._layers().values()
+        sizes = [np.size(x) for layer in layers for x in layer.parameters.values() if x is not None]
+        print()
+        print_table(
+            {
+                "model": args.model,
+                "images": "x".join(map(str, vae._require_fitted())),
+                "parameters": f"{sum(sizes):,}",
+                "epochs trained": n_epochs(vae),
+                **vae.get_params(),
+            }
+        )
+        print()
+        print(vae.summary())
