@@ -8,10 +8,12 @@ DENSE = (
     ["Flatten()", "FullyConnected(n_out=200, act_fn='Tanh')", "FullyConnected(n_out=200, act_fn='Tanh')"],
     ["FullyConnected(n_out=200, act_fn='Tanh')", "FullyConnected(n_out=200, act_fn='Tanh')"],
 )
+_BLOCK = "[Conv2D(out_ch={}, kernel_shape=3, pad=1, act_fn='ELU')]"
 DECONVOLUTIONAL = (
     [
-        "Conv2D(out_ch=32, kernel_shape=4, stride=2, pad='same', act_fn='ELU')",
-        "Conv2D(out_ch=64, kernel_shape=4, stride=2, pad='same', act_fn='ELU')",
+        "Conv2D(out_ch=32, kernel_shape=4, stride=2, pad=1, act_fn='ELU')",
+        "Conv2D(out_ch=64, kernel_shape=4, stride=2, pad=1, act_fn='ELU')",
+        f"Residual({_BLOCK.format(64)})",
         "Flatten()",
         "FullyConnected(n_out=256, act_fn='ELU')",
     ],
@@ -19,7 +21,9 @@ DECONVOLUTIONAL = (
         "FullyConnected(n_out=256, act_fn='ELU')",
         "FullyConnected(n_out=3136, act_fn='ELU')",
         "Reshape((7, 7, 64))",
+        f"Residual({_BLOCK.format(64)})",
         "ConvTranspose2D(out_ch=32, kernel_shape=4, stride=2, pad='same', act_fn='ELU')",
+        f"Residual({_BLOCK.format(32)})",
         "ConvTranspose2D(out_ch=16, kernel_shape=4, stride=2, pad='same', act_fn='ELU')",
         "ConvTranspose2D(out_ch=1, kernel_shape=3, pad='same')",
     ],
