@@ -21,6 +21,10 @@ cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 cdef enum:
     FEW_PIECES = 4           # pieces of work that there are if possible
     WHOLE_TILES = 12         # output pixels: whole tiles of the matrix product for all instruction sets
+    # Output pixels up to which packing the weights first costs more than it saves: of all pieces of the forward pass,
+    # and of the only piece of the input gradient.
+    FEW_PIXELS = FEW_PIECES * WHOLE_TILES
+    FEW_PIXELS_AT_ONCE = 2 * WHOLE_TILES
 
 
 def conv2d_forward(
@@ -36,21 +40,24 @@ def conv2d_forward(
     cdef window_shape s = convolution_shape(
         (<object> y).shape, (<object> x).shape, (<object> w).shape, stride, dilation, pad_top, pad_left)
     check_bias((<object> b).shape, &s)
-    cdef ptrdiff_t panels = ceil_div(s.k, table.panel)
+    cdef ptrdiff_t panels = ceil_div(s.k, table.panel), pixels = s.n * s.oh * s.ow
+    cdef bint packs_nothing = pixels <= FEW_PIXELS
     cdef convolution *work = <convolution *> new_work(
-        program, (y, x, w, b), sizeof(convolution), s.r * s.s * s.c * panels * table.panel * sizeof(floating),
-        table.block_scratch * sizeof(floating))
+        program, (y, x, w, b), sizeof(convolution),
+        0 if packs_nothing else s.r * s.s * s.c * panels * table.panel * sizeof(floating),
+        (table.block_scratch + table.dense_scratch) * sizeof(floating))
     work.table, work.s, work.relu = table, s, relu
     work.y, work.x, work.w, work.b = &y[0, 0, 0, 0], &x[0, 0, 0, 0], &w[0, 0, 0, 0], &b[0]
-    cdef ptrdiff_t pixels = s.n * s.oh * s.ow
     work.group = min(BLOCK_ROWS, ceil_div(ceil_div(pixels, FEW_PIECES), WHOLE_TILES) * WHOLE_TILES)
-    add_stage(program, pack_weights, work, panels, is_small(&s))
+    work.packs_nothing = packs_nothing
+    if not packs_nothing:
+        add_stage(program, pack_weights, work, panels, is_small(&s))
     add_stage(program, forward_block, work, ceil_div(pixels, work.group), is_small(&s))
 
 
 cdef void forward_block(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const convolution *c = <const convolution *> work
-    c.table.conv2d_forward(c.y, c.x, shared, c.b, &c.s, c.relu, index * c.group,
+    c.table.conv2d_forward(c.y, c.x, NULL if c.packs_nothing else shared, c.w, c.b, &c.s, c.relu, index * c.group,
                            range_end(index, c.group, c.s.n * c.s.oh * c.s.ow), scratch)
 
 
@@ -85,24 +92,30 @@ cdef convolution *grad_input_work(
     program, tuple others, floating[:, :, :, ::1] dx, const floating[:, :, :, ::1] dy,
     const floating[:, :, :, ::1] w, ptrdiff_t stride, ptrdiff_t dilation, ptrdiff_t pad_top, ptrdiff_t pad_left,
 ) except NULL:
-    """The work of an input gradient, whose weights are packed when its next stage starts; others: arrays to keep."""
+    """The work of an input gradient, whose next stage is the product with the weights; others: arrays to keep."""
     cdef const kernel_table *table = f32 if floating is float else f64
     cdef window_shape s = convolution_shape(
         (<object> dy).shape, (<object> dx).shape, (<object> w).shape, stride, dilation, pad_top, pad_left)
     cdef ptrdiff_t panels = ceil_div(s.r * s.s * s.c, table.panel)
+    # One piece of work packs what it needs itself.
+    cdef bint packs_nothing = s.n == 1 or s.n * s.oh * s.ow <= FEW_PIXELS_AT_ONCE
     cdef convolution *work = <convolution *> new_work(
-        program, (dx, dy, w, *others), sizeof(convolution), s.k * panels * table.panel * sizeof(floating),
+        program, (dx, dy, w, *others), sizeof(convolution),
+        0 if packs_nothing else s.k * panels * table.panel * sizeof(floating),
         table.conv2d_grad_input_scratch(&s) * sizeof(floating))
     work.table, work.s = table, s
-    work.group = max(1, min(BLOCK_ROWS // (s.oh * s.ow), ceil_div(s.n, FEW_PIECES)))
+    work.group = s.n if packs_nothing else max(1, min(BLOCK_ROWS // (s.oh * s.ow), ceil_div(s.n, FEW_PIECES)))
     work.dx, work.dy, work.w = &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &w[0, 0, 0, 0]
-    add_stage(program, pack_transposed_weights, work, panels, is_small(&s))
+    work.packs_nothing = packs_nothing
+    if not packs_nothing:
+        add_stage(program, pack_transposed_weights, work, panels, is_small(&s))
     return work
 
 
 cdef void grad_input_group(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const convolution *c = <const convolution *> work
-    c.table.conv2d_grad_input(c.dx, c.dy, shared, &c.s, index * c.group, range_end(index, c.group, c.s.n), scratch)
+    c.table.conv2d_grad_input(c.dx, c.dy, NULL if c.packs_nothing else shared, c.w, &c.s, index * c.group,
+                              range_end(index, c.group, c.s.n), scratch)
 
 
 cdef void transpose_group(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:

@@ -187,7 +187,7 @@ cdef ptrdiff_t convolve_up_to(
     cdef ptrdiff_t end = g.conv.n * g.conv.oh * g.conv.ow, row = g.conv.ow
     cdef ptrdiff_t count = max(1, 96 // row) * row if row <= BLOCK_ROWS else BLOCK_ROWS
     while done < needed:
-        b.conv.table.conv2d_forward(scratch, g.x, weights, b.conv.b, &g.conv, True, done, min(done + count, end),
+        b.conv.table.conv2d_forward(scratch, g.x, weights, NULL, b.conv.b, &g.conv, True, done, min(done + count, end),
                                     inner_scratch(b, scratch))
         done = min(done + count, end)
     return done
@@ -260,7 +260,7 @@ cdef void accumulate_direct(const void *work, ptrdiff_t index, char *shared, cha
                                      range_end(j, BLOCK_ROWS, pixels), 0, patch, inner)
         if g.dx != NULL:
             for j in range(g.conv.n):
-                table.conv2d_grad_input(g.dx, scratch, shared, &g.conv, j, j + 1, inner)
+                table.conv2d_grad_input(g.dx, scratch, shared, NULL, &g.conv, j, j + 1, inner)
 
 
 cdef void collect_gradients(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:

@@ -9,7 +9,7 @@ from tables cimport FEW_CHANNELS, KERNEL_ROWS, MAX_WINOGRAD_KERNEL, ceil_div, ch
 cdef extern from "kernels/kernels.h" nogil:
     ctypedef struct kernel_table:
         int panel
-        ptrdiff_t block_scratch
+        ptrdiff_t block_scratch, dense_scratch
         void (*pack_panels)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t,
                             ptrdiff_t) noexcept nogil
         void (*column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
@@ -17,10 +17,10 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*add_bias)(void *, const void *, ptrdiff_t, int, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*set_zero)(void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*sum_accumulators)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
-        void (*conv2d_forward)(void *, const void *, const void *, const void *, const window_shape *, int, ptrdiff_t,
-                               ptrdiff_t, void *) noexcept nogil
-        void (*conv2d_grad_input)(void *, const void *, const void *, const window_shape *, ptrdiff_t, ptrdiff_t,
-                                  void *) noexcept nogil
+        void (*conv2d_forward)(void *, const void *, const void *, const void *, const void *, const window_shape *,
+                               int, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
+        void (*conv2d_grad_input)(void *, const void *, const void *, const void *, const window_shape *, ptrdiff_t,
+                                  ptrdiff_t, void *) noexcept nogil
         ptrdiff_t (*conv2d_grad_input_scratch)(const window_shape *) noexcept nogil
         void (*conv2d_grad_weight)(void *, void *, const void *, const void *, const window_shape *, ptrdiff_t,
                                    ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
@@ -72,6 +72,7 @@ cdef struct convolution:
     void *dw
     void *db
     bint relu
+    bint packs_nothing    # the direct algorithm multiplies by the weights as they are
     # The weight gradient: the groups (of images, or blocks of pixels) are divided among accumulators of
     # accumulator_size elements each, the first of them accumulators_at bytes into the shared memory; the rows of an
     # accumulator may be divided into parts.

@@ -210,33 +210,42 @@ static void forward_in_place(real *y, const real *x, const real *packed_w, epilo
     }
 }
 
-static void conv2d_forward(void *y, const void *x, const void *packed_w, const void *bias, const window_shape *s,
-                           int relu, ptrdiff_t first, ptrdiff_t last, void *scratch) {
+static void conv2d_forward(void *y, const void *x, const void *packed_w, const void *w, const void *bias,
+                           const window_shape *s, int relu, ptrdiff_t first, ptrdiff_t last, void *scratch) {
     const ptrdiff_t depth = patch_size(s), chunk = depth_chunk(depth);
-    if (reads_in_place(s)) {
+    if (packed_w && reads_in_place(s)) {
         const epilogue finish = {bias, 0, relu, NULL};
         forward_in_place(y, x, packed_w, finish, s, first, last, scratch);
         return;
     }
+    real *out = (real *)y + first * s->k, *packed_panel = (real *)scratch + SCRATCH_SIZE;
     for (ptrdiff_t q = 0; q < depth; q += chunk) {
         const ptrdiff_t end = smaller(q + chunk, depth);
-        const epilogue finish = {q == 0 ? bias : NULL, q > 0, relu && end == depth, NULL};
+        epilogue finish = {q == 0 ? bias : NULL, q > 0, relu && end == depth, NULL};
         gather_patches(scratch, x, s, first, last, q, end);
-        gemm_block((real *)y + first * s->k, s->k, scratch, ROWS_FIRST, (const real *)packed_w + q * PANEL,
-                   depth * PANEL, last - first, s->k, end - q, finish);
+        if (packed_w) {
+            gemm_block(out, s->k, scratch, ROWS_FIRST, (const real *)packed_w + q * PANEL, depth * PANEL, last - first,
+                       s->k, end - q, finish);
+            continue;
+        }
+        for (ptrdiff_t k = 0; k < s->k; k += PANEL) {
+            gemm_unpacked(out + k, s->k, smaller(s->k - k, PANEL), scratch, SCRATCH_STRIDE,
+                          (const real *)w + q * s->k + k, s->k, 1, last - first, end - q, &finish, packed_panel);
+            if (finish.bias) finish.bias += PANEL;
+        }
     }
 }
 
 static ptrdiff_t conv2d_grad_input_scratch(const window_shape *s) {
     (void)s;
-    return SCRATCH_SIZE + BLOCK_ROWS * GRAD_INPUT_PANELS * PANEL;
+    return SCRATCH_SIZE + BLOCK_ROWS * GRAD_INPUT_PANELS * PANEL + BLOCK_DEPTH * PANEL;
 }
 
-static void conv2d_grad_input(void *dx, const void *dy, const void *packed_wt, const window_shape *s, ptrdiff_t first,
-                              ptrdiff_t last, void *scratch) {
+static void conv2d_grad_input(void *dx, const void *dy, const void *packed_wt, const void *w, const window_shape *s,
+                              ptrdiff_t first, ptrdiff_t last, void *scratch) {
     const ptrdiff_t columns = patch_size(s), pixels = s->oh * s->ow, image_size = s->h * s->w * s->c;
     const ptrdiff_t width = GRAD_INPUT_PANELS * PANEL, chunk = depth_chunk(s->k);
-    real *block = scratch, *patches = block + SCRATCH_SIZE;
+    real *block = scratch, *patches = block + SCRATCH_SIZE, *packed_panel = patches + BLOCK_ROWS * width;
     memset((real *)dx + first * image_size, 0, (size_t)((last - first) * image_size) * sizeof(real));
     for (ptrdiff_t p = first * pixels; p < last * pixels; p += BLOCK_ROWS) {
         const ptrdiff_t end = smaller(p + BLOCK_ROWS, last * pixels);
@@ -246,8 +255,14 @@ static void conv2d_grad_input(void *dx, const void *dy, const void *packed_wt, c
                 const ptrdiff_t depth = smaller(chunk, s->k - k);
                 const epilogue finish = {NULL, k > 0, 0, NULL};
                 if (q == 0 || chunk < s->k) load_block(block, (const real *)dy + p * s->k + k, s->k, end - p, depth);
-                gemm_block(patches, width, block, ROWS_FIRST, (const real *)packed_wt + q * s->k + k * PANEL,
-                           s->k * PANEL, end - p, count, depth, finish);
+                if (packed_wt) {
+                    gemm_block(patches, width, block, ROWS_FIRST, (const real *)packed_wt + q * s->k + k * PANEL,
+                               s->k * PANEL, end - p, count, depth, finish);
+                    continue;
+                }
+                for (ptrdiff_t j = 0; j < count; j += PANEL)
+                    gemm_unpacked(patches + j, width, smaller(count - j, PANEL), block, SCRATCH_STRIDE,
+                                  (const real *)w + (q + j) * s->k + k, 1, s->k, end - p, depth, &finish, packed_panel);
             }
             scatter_patches(dx, patches, width, s, p, end, q, q + count);
         }

@@ -50,19 +50,6 @@ static void dense_row(real *y, const real *x, const real *b, const real *bias, p
     }
 }
 
-/* c (m, columns)[ldc] = a (m, k) times b (k, columns)[row_stride], at most one panel.  A whole panel of b is read in
- * place, which is faster than a copy even if its rows map to the same cache sets.  The last columns are packed first,
- * because tiles read whole vectors. */
-INLINE void dense_panel(real *c, ptrdiff_t ldc, ptrdiff_t columns, const real *a, ptrdiff_t a_stride, const real *b,
-                        ptrdiff_t row_stride, ptrdiff_t m, ptrdiff_t k, const epilogue *end, real *packed) {
-    if (columns == PANEL) {
-        gemm_panel(c, ldc, columns, a, ROWS_FIRST, a_stride, NULL, b, row_stride, m, k, end);
-    } else {
-        pack_panel(packed, b, k, columns, row_stride, 1);
-        gemm_panel(c, ldc, columns, a, ROWS_FIRST, a_stride, NULL, packed, PANEL, m, k, end);
-    }
-}
-
 static void dense_forward(void *y, const void *x, const void *w, const void *bias, ptrdiff_t n, ptrdiff_t k, int relu,
                           ptrdiff_t first_row, ptrdiff_t last_row, ptrdiff_t first, ptrdiff_t last, void *scratch) {
     const ptrdiff_t first_column = first * PANEL, last_column = smaller(last * PANEL, n), chunk = depth_chunk(k);
@@ -83,8 +70,8 @@ static void dense_forward(void *y, const void *x, const void *w, const void *bia
             const upcoming beside = {(const real *)w + j + PANEL, n, j + PANEL < last_column ? depth : 0, &below};
             upcoming rows = p == 0 ? beside : below;
             const epilogue finish = {p == 0 ? (const real *)bias + j : NULL, p > 0, relu && next == k, &rows};
-            dense_panel(out + j, n, smaller(PANEL, n - j), left + p, k, (const real *)w + p * n + j, n,
-                        last_row - first_row, depth, &finish, scratch);
+            gemm_unpacked(out + j, n, smaller(PANEL, n - j), left + p, k, (const real *)w + p * n + j, n, 1,
+                          last_row - first_row, depth, &finish, scratch);
         }
 }
 

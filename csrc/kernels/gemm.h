@@ -259,6 +259,20 @@ static void pack_panels(void *packed, const void *b, ptrdiff_t k, ptrdiff_t n, p
                    smaller(n - panel * PANEL, PANEL), row_stride, column_stride);
 }
 
+/* c (m, columns)[ldc] = a (m, k)[a_stride] times b (k, columns), at most one panel, which is not packed; one of b's
+ * strides is 1.  A whole panel of rows is read in place, which is faster than a copy even if its rows map to the same
+ * cache sets.  Others, which tiles cannot read in whole vectors, are packed first, a panel at a time. */
+INLINE void gemm_unpacked(real *c, ptrdiff_t ldc, ptrdiff_t columns, const real *a, ptrdiff_t a_stride, const real *b,
+                          ptrdiff_t row_stride, ptrdiff_t column_stride, ptrdiff_t m, ptrdiff_t k, const epilogue *end,
+                          real *packed) {
+    if (columns == PANEL && column_stride == 1) {
+        gemm_panel(c, ldc, columns, a, ROWS_FIRST, a_stride, NULL, b, row_stride, m, k, end);
+    } else {
+        pack_panel(packed, b, k, columns, row_stride, column_stride);
+        gemm_panel(c, ldc, columns, a, ROWS_FIRST, a_stride, NULL, packed, PANEL, m, k, end);
+    }
+}
+
 /* Copies x (rows, columns)[stride] to scratch. */
 static void load_block(real *scratch, const real *x, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t columns) {
     for (ptrdiff_t i = 0; i < rows; i++)

@@ -25,15 +25,16 @@ KERNEL(void, add_bias, (void *y, const void *bias, ptrdiff_t n, int relu, ptrdif
 /* ---- Direct convolution (conv2d.h) */
 
 /* Output pixels first <= p < last (at most BLOCK_ROWS) of y (N, OH, OW, K) = conv(x (N, H, W, C), w) + bias (K), with
- * max(., 0) if relu; packed_w: w (R * S * C, K) in panels; scratch: block_scratch elements. */
+ * max(., 0) if relu; packed_w: w (R * S * C, K) in panels, or NULL, which takes dense_scratch elements of scratch more
+ * than block_scratch, and is faster for few pixels. */
 KERNEL(void, conv2d_forward,
-       (void *y, const void *x, const void *packed_w, const void *bias, const window_shape *shape, int relu,
-        ptrdiff_t first, ptrdiff_t last, void *scratch))
+       (void *y, const void *x, const void *packed_w, const void *w, const void *bias, const window_shape *shape,
+        int relu, ptrdiff_t first, ptrdiff_t last, void *scratch))
 /* Images first <= n < last of dx (N, H, W, C) from dy (N, OH, OW, K), either one or at most BLOCK_ROWS output pixels;
- * packed_wt: w transposed, (K, R * S * C), in panels; scratch: conv2d_grad_input_scratch elements. */
+ * packed_wt: w transposed, (K, R * S * C), in panels, or NULL; scratch: conv2d_grad_input_scratch elements. */
 KERNEL(void, conv2d_grad_input,
-       (void *dx, const void *dy, const void *packed_wt, const window_shape *shape, ptrdiff_t first, ptrdiff_t last,
-        void *scratch))
+       (void *dx, const void *dy, const void *packed_wt, const void *w, const window_shape *shape, ptrdiff_t first,
+        ptrdiff_t last, void *scratch))
 KERNEL(ptrdiff_t, conv2d_grad_input_scratch, (const window_shape *shape))
 /* Adds the part of output pixels first <= p < last (at most BLOCK_ROWS) to rows first_row <= q < last_row of
  * dw (R * S * C, K) and, with the first of them, to db (K); scratch: conv2d_grad_weight_scratch elements. */

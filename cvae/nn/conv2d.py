@@ -94,22 +94,22 @@ class Conv2D(ConvolutionBase):
             return ConvPool(self, above)
         return None
 
-    def uses_winograd(self, in_shape: Shape, *, forward: bool) -> bool:
+    def uses_winograd(self, in_shape: Shape, *, forward: bool, training: bool = True) -> bool:
         """Return whether inputs of this shape go through Winograd's algorithm, forward or backward.
 
         Raise ValueError if it was requested but does not apply.
         """
         _, rows, cols, out_ch = self.output_shape(in_shape)
-        return self._chooses_winograd((rows, cols), (in_shape[3], out_ch), forward=forward)
+        return self._chooses_winograd((rows, cols), (in_shape[3], out_ch), forward=forward, training=training)
 
     def padding(self, in_shape: Shape) -> dict[str, int]:
         """Return the rows and columns of zeros before an input of this shape, as arguments of the kernels."""
         top, _, left, _ = self._pad4(in_shape)
         return {"pad_top": top, "pad_left": left}
 
-    def record_affine(self, program: Program, x: Array, z: Array, *, relu: bool) -> None:
+    def record_affine(self, program: Program, x: Array, z: Array, *, relu: bool, training: bool) -> None:
         pad = self.padding(x.shape)
-        if self.uses_winograd(x.shape, forward=True):
+        if self.uses_winograd(x.shape, forward=True, training=training):
             winograd.forward(program, z, x, self.W, self.b, relu=relu, stride=self.stride, **pad)
         else:
             conv2d.conv2d_forward(program, z, x, self.W, self.b, relu=relu, **self._spacing, **pad)

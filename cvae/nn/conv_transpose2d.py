@@ -135,17 +135,18 @@ class ConvTranspose2D(ConvolutionBase):
         *kernel_shape, out_ch, in_ch = W_shape
         return in_ch * math.prod(max(1, taps / self.stride) for taps in kernel_shape), out_ch * math.prod(kernel_shape)
 
-    def _uses_winograd(self, in_shape: Shape, *, forward: bool) -> bool:
+    def _uses_winograd(self, in_shape: Shape, *, forward: bool, training: bool = True) -> bool:
         """Whether the convolution whose transpose this is goes through Winograd's algorithm, forward or backward."""
-        return self._chooses_winograd((in_shape[1], in_shape[2]), (self.out_ch, in_shape[3]), forward=forward)
+        channels = self.out_ch, in_shape[3]
+        return self._chooses_winograd((in_shape[1], in_shape[2]), channels, forward=forward, training=training)
 
     def _pad_before(self) -> dict[str, int]:
         top, _, left, _ = self._crop()
         return {"pad_top": top, "pad_left": left}
 
-    def record_affine(self, program: Program, x: Array, z: Array, *, relu: bool) -> None:
+    def record_affine(self, program: Program, x: Array, z: Array, *, relu: bool, training: bool) -> None:
         pad = self._pad_before()
-        if self._uses_winograd(x.shape, forward=False):
+        if self._uses_winograd(x.shape, forward=False, training=training):
             winograd.transpose(program, z, x, self.W, self.b, relu=relu, stride=self.stride, **pad)
         else:
             conv2d.conv2d_transpose(program, z, x, self.W, self.b, relu=relu, **self._spacing, **pad)

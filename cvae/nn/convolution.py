@@ -93,7 +93,9 @@ class ConvolutionBase(WeightedLayer):
         """Stride and dilation, as arguments of the kernels."""
         return {"stride": self.stride, "dilation": self.dilation}
 
-    def _chooses_winograd(self, out_shape: tuple[int, int], channels: tuple[int, int], *, forward: bool) -> bool:
+    def _chooses_winograd(
+        self, out_shape: tuple[int, int], channels: tuple[int, int], *, forward: bool, training: bool = True
+    ) -> bool:
         """Return whether a convolution of this kernel goes through Winograd's algorithm.
 
         Raise ValueError if it was requested but does not apply.
@@ -106,6 +108,9 @@ class ConvolutionBase(WeightedLayer):
             Of the convolution.
         forward : bool
             Whether the forward pass is meant, or the backward pass.
+        training : bool
+            Otherwise there may be a single image, for which the algorithm must be fast too: results do not depend on
+            the number of images, so the choice must not. One tile is not worth the evaluation of the weights then.
         """
         most = winograd.MAX_KERNEL * self.stride
         possible = self.dilation == 0 and max(self.kernel_shape) <= most
@@ -117,6 +122,7 @@ class ConvolutionBase(WeightedLayer):
         if self.algorithm == "auto":
             if forward and channels[0] <= FEW_CHANNELS:
                 return possible and self.stride == 1 and winograd_rows_are_faster(out_shape, self.kernel_shape)
+            possible = possible and (training or winograd_tiles(out_shape, self.kernel_shape, self.stride) > 1)
             return possible and winograd_is_faster(out_shape, self.kernel_shape, self.stride, *channels)
         return self.algorithm == "winograd"
 
@@ -135,13 +141,18 @@ def winograd_is_faster(
     rounded up to whole vectors of 16.
     """
     rows, cols = kernel_shape
-    outputs = winograd.outputs(math.ceil(max(kernel_shape) / stride))
-    tiles = math.ceil(out_shape[0] / outputs) * math.ceil(out_shape[1] / outputs)
+    tiles = winograd_tiles(out_shape, kernel_shape, stride)
     ins = min(rows, stride) * whole_vectors(min(cols, stride) * in_ch)
     outs = whole_vectors(out_ch)
     direct = math.prod(out_shape) * rows * cols * in_ch * outs * (DIRECT_FEW_CHANNELS if in_ch <= FEW_CHANNELS else 1)
     fast = tiles * 64 * (ins * outs + WINOGRAD_TRANSFORM * (ins + outs))
     return fast * (WINOGRAD_UNCACHED if ins * outs > CACHED_WEIGHTS else 1) < direct
+
+
+def winograd_tiles(out_shape: tuple[int, int], kernel_shape: tuple[int, int], stride: int) -> int:
+    """Return the number of tiles that an image's output is computed in."""
+    outputs = winograd.outputs(math.ceil(max(kernel_shape) / stride))
+    return math.ceil(out_shape[0] / outputs) * math.ceil(out_shape[1] / outputs)
 
 
 def whole_vectors(channels: int) -> int:

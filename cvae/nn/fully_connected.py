@@ -85,7 +85,7 @@ class FullyConnected(WeightedLayer):
             raise ValueError(f"W must have {self.n_in} rows, got {W_shape[0]}")
         self.n_in, self.n_out = W_shape
 
-    def record_affine(self, program: Program, x: Array, z: Array, *, relu: bool) -> None:
+    def record_affine(self, program: Program, x: Array, z: Array, *, relu: bool, training: bool) -> None:
         dense.dense_forward(program, z, x, self.W, self.b, relu=relu)
 
     def record_affine_backward(

@@ -46,7 +46,7 @@ class WeightedLayer(ActivatedLayer):
         return b.reshape(-1)
 
     @abstractmethod
-    def record_affine(self, program: Program, x: Array, z: Array, *, relu: bool) -> None:
+    def record_affine(self, program: Program, x: Array, z: Array, *, relu: bool, training: bool) -> None:
         """Record z = the affine function of x, or its maximum with 0 if `relu`."""
 
     @abstractmethod
@@ -88,7 +88,7 @@ class WeightedLayer(ActivatedLayer):
     def record_preactivation(
         self, program: Program, x: Array, z: Array, saved: Arrays, *, relu: bool, training: bool
     ) -> None:
-        self.record_affine(program, x, z, relu=relu)
+        self.record_affine(program, x, z, relu=relu, training=training)
 
     def record_preactivation_backward(
         self, program: Program, dx: Array | None, dz: Array, x: Array, saved: Arrays, grads: Arrays | None
@@ -123,5 +123,5 @@ class WeightedLayer(ActivatedLayer):
         Z = retained.saved.get("Z")
         if Z is None:  # cannot be recovered from the output of ReLU
             Z = np.empty_like(retained.Y)
-            run(self.record_affine, retained.X, Z, relu=False)
+            run(self.record_affine, retained.X, Z, relu=False, training=True)
         return {"Z": Z}

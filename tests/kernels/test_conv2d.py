@@ -227,15 +227,31 @@ def test_gradients_are_the_adjoints_of_the_forward_pass(dtype):
     assert abs((dy * y).sum() - (dw * w).sum()) < tolerance
 
 
+ALONE_AND_TOGETHER = {  # of few pixels, weights are not packed
+    "63 pixels": Case(40, 9, 7, 3, 37, 3, 3, 1, 0, (1, 1, 1, 1)),
+    "4 pixels, 540 patch columns": Case(40, 4, 4, 60, 37, 3, 3),
+    "1 pixel, 300 output channels": Case(40, 3, 2, 70, 300, 3, 2),
+}
+
+
 @each_dtype
-def test_an_image_gives_the_same_bits_in_any_batch(dtype):
-    case = Case(40, 9, 7, 3, 37, 3, 3, 1, 0, (1, 1, 1, 1))
+@pytest.mark.parametrize("case", ALONE_AND_TOGETHER.values(), ids=ALONE_AND_TOGETHER.keys())
+def test_an_image_gives_the_same_bits_in_any_batch(case, dtype):
     rng = np.random.default_rng(6)
     x, w, b = normal(rng, case.x_shape, dtype), normal(rng, case.w_shape, dtype), normal(rng, (case.k,), dtype)
-    together = forward(case, x, w, b)
-    for first, last in ((0, 1), (1, 2), (7, 12), (39, 40)):
-        alone = forward(case._replace(n=last - first), x[first:last], w, b)
-        np.testing.assert_array_equal(alone, together[first:last])
+    dy = normal(rng, case.y_shape, dtype)
+
+    def both(first, last):
+        part = case._replace(n=last - first)
+        dx = output(part.x_shape, dtype)
+        run(conv2d.conv2d_grad_input, dx, dy[first:last], w, **part.kernel_arguments())
+        return forward(part, x[first:last], w, b), dx
+
+    y, dx = both(0, 40)
+    for first, last in ((0, 1), (1, 2), (7, 12), (2, 22), (39, 40)):
+        part_of_y, part_of_dx = both(first, last)
+        np.testing.assert_array_equal(part_of_y, y[first:last])
+        np.testing.assert_array_equal(part_of_dx, dx[first:last])
 
 
 @each_dtype

@@ -170,7 +170,7 @@ def test_a_call_may_use_the_same_workspace_and_more_of_it():
             self.memories = (*self.memories, aligned_empty(nbytes))
             return self.memories[-1]
 
-    large = [np.ones(shape, np.float32) for shape in ((1, 1, 1, 512), (1, 5, 5, 64), (5, 5, 64, 512), (512,))]
+    large = [np.ones(shape, np.float32) for shape in ((1, 8, 8, 512), (1, 12, 12, 64), (5, 5, 64, 512), (512,))]
     inner, renewed = record([(conv2d.conv2d_forward, large, CONV | {"relu": False})]), Renewed()
     steps, alone, program = training_step(seed=4)[:3], training_step(seed=4)[:3], Program()
     for kernel, arrays, options in steps:

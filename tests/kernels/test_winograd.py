@@ -232,6 +232,10 @@ def test_auto_takes_what_is_faster():
             assert not Conv2D(64, kernel_shape, stride=2).uses_winograd((8, 29, 29, 1), forward=forward)
         assert not Conv2D(256, 4, stride=2).uses_winograd((8, 6, 6, 128), forward=forward)  # one tile for 2x2 outputs
         assert not Conv2D(64, 2, stride=2).uses_winograd((8, 28, 28, 32), forward=forward)
+        # One tile does not repay the evaluation of the weights for a single image, which encoding must be fast for.
+        assert Conv2D(128, 4, stride=2).uses_winograd((8, 14, 14, 64), forward=forward)
+    assert not Conv2D(128, 4, stride=2).uses_winograd((8, 14, 14, 64), forward=True, training=False)
+    assert Conv2D(64, 4, stride=2).uses_winograd((8, 31, 31, 32), forward=True, training=False)
     assert Conv2D(32, 6, stride=2).uses_winograd((8, 64, 64, 3), forward=False)
     assert not winograd_is_faster((8, 8), (1, 1), 1, 64, 64)
     for kernel_shape in ((1, 1), (1, 5), (2, 2)):

@@ -241,8 +241,8 @@ def test_a_model_of_such_parts_is_saved_and_goes_on_with_the_same_bits(tmp_path)
 class Shifted(FullyConnected):
     """A subclass that overrides what the protocol documents."""
 
-    def record_affine(self, program, x, z, *, relu):
-        super().record_affine(program, x, z, relu=False)
+    def record_affine(self, program, x, z, *, relu, training):
+        super().record_affine(program, x, z, relu=False, training=training)
         program.call(lambda: np.add(z, 10, out=z))
 
 
