@@ -14,7 +14,7 @@ from cvae.core import Array, Core
 from cvae.data.images import gather
 from cvae.parsing import check_number, check_size
 from cvae.passes import Passes
-from cvae.random import make_rng, standard_normal
+from cvae.random import ImageNoise, make_rng
 from cvae.runtime.threads import limit_threads
 
 BATCH = 128  # images per pass through the network; with finite weights results do not depend on it
@@ -154,11 +154,10 @@ class Inference(Core):
     def _elbo_terms(self, images: Array, labels: Labels | None, rng: np.random.Generator) -> tuple[Array, Array]:
         """Return `elbo_terms` of checked images."""
         reconstruction, kl = np.empty(len(images)), np.empty(len(images))
-        key = self._binarization.new_key(rng)
+        key, noise = self._binarization.new_key(rng), ImageNoise(rng, self.T, self.dtype)
         with limit_threads(self.n_threads):
             for part, n, passes in self._batches(images, labels, key):
-                noise = standard_normal(rng, (n, self.T), self.dtype)
-                reconstruction[part], kl[part] = passes.terms(noise)
+                reconstruction[part], kl[part] = passes.terms(noise.draw(passes.images[:n]))
         return reconstruction, kl
 
     def elbo(self, X: npt.ArrayLike, random_state: Any = 0, *, y: Any = None) -> Array:
@@ -168,7 +167,8 @@ class Inference(Core):
         ----------
         X : array, shape (n, rows, cols, channels)
         random_state : int or numpy.random.Generator
-            Source of the one draw of each code; the default makes results repeatable.
+            Source of the one draw of each code, which also depends on the image: a score is the same whatever other
+            images there are. The default makes results repeatable.
         y : array or label
             Of a conditional model: the label of each image, or one for all.
 
@@ -223,7 +223,7 @@ class Inference(Core):
         n_samples : int
             Number of codes drawn for each image.
         random_state : int or numpy.random.Generator
-            Source of the codes; the default makes results repeatable.
+            Source of the codes, as in `elbo`.
         y : array or label
             Of a conditional model: the label of each image, or one for all.
 
@@ -238,6 +238,7 @@ class Inference(Core):
         check_size(n_samples, "n_samples")
         images, rng = self._as_images(X), make_rng(random_state)
         labels, key = self._as_labels(y, len(images)), self._binarization.new_key(rng)
+        noise = ImageNoise(rng, self.T, self.dtype)
         means, log_vars = self._encode(images, labels, key)
         result = np.empty(len(images))
         bar = tqdm(total=len(images), desc="log_likelihood", unit=" images", disable=not self.verbose, delay=PATIENCE)
@@ -251,8 +252,8 @@ class Inference(Core):
                 log_weights = np.empty((n, n_samples))
                 for start in range(0, n_samples, BATCH):
                     drawn = slice(start, min(start + BATCH, n_samples))
-                    noise = standard_normal(rng, (n * (drawn.stop - start), self.T), self.dtype)
-                    found = passes.log_weights(means[part], log_vars[part], noise)
+                    of_images = noise.draw(passes.images[:n], drawn.stop - start, start)
+                    found = passes.log_weights(means[part], log_vars[part], of_images)
                     log_weights[:, drawn] = found.reshape(n, -1)
                 result[part] = [_log_mean_exp(of_image) for of_image in log_weights]
                 bar.update(n)

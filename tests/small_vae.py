@@ -6,6 +6,7 @@ import sys
 import numpy as np
 
 from cvae import BernoulliVAE, minibatch
+from cvae.random import ImageNoise
 
 IMAGE_SHAPE = (9, 8, 1)
 
@@ -114,6 +115,13 @@ def mean_is_enough(vae):
     W[:, vae.T :] = 0
     set_parameters(vae, {"encoder/FC5/W": W, "encoder/FC5/b": b})
     return vae
+
+
+def noise_of(vae, X, random_state=0, codes=1):
+    """Return the noise that the methods with a `random_state` draw for images, (n, codes, T) in float64."""
+    images = np.ascontiguousarray(X, vae.dtype)
+    noise = ImageNoise(np.random.default_rng(random_state), vae.T, vae.dtype).draw(images, codes)
+    return noise.astype(np.float64).reshape(len(images), codes, vae.T)
 
 
 def subprocess_environment():
