@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.core import Array, ImageShape
-from cvae.data.images import gather
+from cvae.data.gathering import gather
 from cvae.derived import Derived, derived_names, output_gradients, run_one_by_one
 from cvae.nn.sequence import Layers
 from cvae.optim.updates import Updates

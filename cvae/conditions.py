@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from cvae.data.images import Gatherer
+from cvae.data.gathering import Gatherer
 
 Array = npt.NDArray[Any]
 

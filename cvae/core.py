@@ -26,7 +26,7 @@ from cvae.parsing import check_size
 from cvae.passes import Passes
 from cvae.random import make_rng
 from cvae.runtime.threads import check_num_threads, limit_threads
-from cvae.scaling import check_pixels, in_given_units, learn_mapping, resolve_value_range
+from cvae.scaling import checked_pixels, in_given_units, learn_mapping, resolve_value_range
 from cvae.undo import undone_on_error
 
 Array = npt.NDArray[Any]
@@ -216,12 +216,11 @@ class Core(Estimator):
         image_shape: Sequence[int] | None = None,
         mapping: PixelMapping | None = None,
     ) -> Array:
-        """Return X checked, as a view (n, rows, cols, channels) of its own dtype; see `cvae.data.images`."""
+        """Return X checked, (n, rows, cols, channels) in its own dtype, a view if possible; see `cvae.data.images`."""
         images = as_images(X, image_shape or self._image_shape or self.image_shape, name=name)
         with limit_threads(self.n_threads):
             known, binarized = mapping or self._mapping, self._binarization.how is not None
-            check_pixels(images, name, self._likelihood, self._value_range, known, binarized=binarized)
-        return images
+            return checked_pixels(images, name, self._likelihood, self._value_range, known, binarized=binarized)
 
     def _as_labels(self, y: Any, n: int, name: str = "y", kind: conditions.LabelKind | None = None) -> Labels | None:
         """Return the labels y of n images or codes, checked; None for a model without condition, which takes none.

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from cvae.conditions import Labels
 from cvae.core import Array, Core
-from cvae.data.images import gather
+from cvae.data.gathering import gather
+from cvae.data.intake import as_numbers
 from cvae.parsing import check_number, check_size
 from cvae.passes import Passes
 from cvae.random import ImageNoise, make_rng
@@ -119,9 +120,7 @@ class Inference(Core):
 
     def _as_codes(self, Z: npt.ArrayLike, name: str = "Z") -> Array:
         """Return codes checked, in the model's dtype."""
-        codes = np.asarray(Z)
-        if codes.dtype.kind not in "buif":
-            raise TypeError(f"{name} must be an array of real numbers, got dtype {codes.dtype}")
+        codes = as_numbers(Z, name)
         if codes.dtype != self.dtype:
             with np.errstate(over="ignore"):  # reported below
                 codes = codes.astype(self.dtype)

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvae.data.images import as_images, check_range
+from cvae.data.checks import check_range, clipped
+from cvae.data.images import as_images
 from cvae.io.files import replaced_file
 
 _DPI = 128  # a power of two, so that the conversion of pixels to inches is exact
@@ -297,7 +298,7 @@ def _add_legend(axes: Any, classes: np.ndarray, colors: list[str]) -> None:
 
 def _as_rgb(images: npt.ArrayLike, name: str) -> np.ndarray:
     """Convert images to (n, rows, cols, 3) uint8."""
-    pixels = as_images(images, name=name)
+    pixels = clipped(as_images(images, name=name))
     check_range(pixels, name=name)
     if pixels.dtype != np.uint8:
         pixels = np.rint(np.multiply(pixels, 255.0)).astype(np.uint8)

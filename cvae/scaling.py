@@ -11,7 +11,7 @@ import numpy.typing as npt
 from cvae._kernels import losses, pixelwise
 from cvae._kernels.program import Program
 from cvae.data import mapping
-from cvae.data.images import check_finite, check_range
+from cvae.data.checks import check_finite, check_range, clipped
 from cvae.data.mapping import PixelMapping
 from cvae.likelihoods import Likelihood
 from cvae.nn.activations import ActivationBase
@@ -52,7 +52,7 @@ def resolve_value_range(value_range: Any, likelihood: Likelihood) -> ValueRange:
     return float(low), float(high)
 
 
-def check_pixels(
+def checked_pixels(
     images: Array,
     name: str,
     likelihood: Likelihood,
@@ -60,39 +60,59 @@ def check_pixels(
     known: PixelMapping | None,
     *,
     binarized: bool,
-) -> None:
-    """Raise ValueError unless the images hold values that the model takes.
+) -> Array:
+    """Return images with values that the model takes: the given ones, or a copy if some miss the range by rounding.
 
-    `known` is its mapping, once it has one; pixels that are `binarized` must be mapped to [0, 1].
+    `known` is the model's mapping, once it has one; pixels that are `binarized` must be mapped to [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If a value is another one.
     """
-    if value_range is None:
-        if binarized and known is not None and not known.is_identity:
-            raise ValueError("binarize must be None for a model that has learnt to standardize its pixels")
-        try:
+
+    def check(images: Array) -> None:
+        if ends is not None:
+            check_range(images, name=name, value_range=ends)
+        elif value_range is not None:
+            check_finite(images, name=name)
+        else:
             likelihood.check(images, name)
             if binarized:
                 check_range(images, name=name)
-        except ValueError as error:
-            raise ValueError(f"{error}{_hint(images) if likelihood.pixels == 'unit' else ''}") from None
-    elif likelihood.pixels != "unit" and not binarized:
-        check_finite(images, name=name)
-    elif not isinstance(value_range, str):
-        check_range(images, name=name, value_range=value_range)
-    elif known is not None:
-        check_range(images, name=name, value_range=known.ends)
-    else:
-        check_finite(images, name=name)
 
-
-def _hint(images: Array) -> str:
-    """Return how a model takes images of other values than those in [0, 1], if these are finite."""
+    ends: tuple[float, float] | None = None
+    if value_range is None:
+        if binarized and known is not None and not known.is_identity:
+            raise ValueError("binarize must be None for a model that has learnt to standardize its pixels")
+    elif likelihood.pixels == "unit" or binarized:
+        learnt = None if known is None else known.ends
+        ends = learnt if isinstance(value_range, str) else value_range
     try:
-        check_finite(images)
-    except ValueError:
+        check(images)
+        return images
+    except ValueError as error:
+        within = clipped(images, ends or (0.0, 1.0))
+        if within is images:
+            is_about_unit = value_range is None and (likelihood.pixels == "unit" or binarized)
+            raise ValueError(f"{error}{_hint(images, name) if is_about_unit else ''}") from None
+    check(within)
+    return within
+
+
+def _hint(images: Array, name: str) -> str:
+    """Return how a model takes images of other values than those in [0, 1], if these are finite."""
+    low, high = (float(end.reshape(-1)[0]) for end in mapping.extremes(images[..., np.newaxis]))
+    if not np.isfinite([low, high]).all():
         return ""
     ends = f"(0, {np.iinfo(images.dtype).max})" if images.dtype.kind == "u" else "(low, high)"
+    is_like_bytes, remedy = low >= 0 and 1 < high <= 255 and images.dtype.itemsize > 1, ""
+    if is_like_bytes and images.dtype.kind in "iu":
+        ends, remedy = "(0, 255)", f"; if they mean 0..255, pass {name}.astype('uint8')"
+    elif is_like_bytes and high > 100:
+        ends, remedy = "(0, 255)", "; if they mean 0..255, divide by 255 first"
     any_range = "likelihood=\"Gaussian('optimal')\""
-    return f"; cvae.VAE maps others with value_range='data' or {ends}, and takes any with {any_range}"
+    return f"{remedy}; cvae.VAE maps others with value_range='data' or {ends}, and takes any with {any_range}"
 
 
 def learn_mapping(

@@ -17,7 +17,7 @@ from cvae._kernels.program import Program
 from cvae.by_hand import ByHand
 from cvae.conditions import LabelGatherer, Labels
 from cvae.core import Array
-from cvae.data.images import Gatherer
+from cvae.data.gathering import Gatherer
 from cvae.data.minibatches import minibatch
 from cvae.random import make_rng, standard_normal
 from cvae.runtime.threads import get_num_threads, limit_threads

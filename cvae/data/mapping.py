@@ -83,7 +83,7 @@ def of_all(images: Array, name: str) -> PixelMapping:
     ValueError
         If all pixels are the same; `name` is that of the images.
     """
-    low, high = (float(extreme(ends)) for extreme, ends in zip((np.min, np.max), _extremes(images), strict=True))
+    low, high = (float(extreme(ends)) for extreme, ends in zip((np.min, np.max), extremes(images), strict=True))
     if low == high:
         raise ValueError(f"{name} must hold different values for value_range='data', got only {low}")
     return of_range(low, high, images.shape[-1])
@@ -94,7 +94,7 @@ def standardization(images: Array, *, one_scale: bool) -> PixelMapping:
 
     With `one_scale` all channels are divided by the same number, the root of their mean variance.
     """
-    low, high = _extremes(images)
+    low, high = extremes(images)
     width = np.where(high > low, high - low, 1.0)
     sums, squares = np.zeros_like(low), np.zeros_like(low)
     for block in _blocks(images):
@@ -113,7 +113,7 @@ def standardization(images: Array, *, one_scale: bool) -> PixelMapping:
     return PixelMapping((low + width * mean) / unit, scale, ends, divides_bytes=True)
 
 
-def _extremes(images: Array) -> tuple[Array, Array]:
+def extremes(images: Array) -> tuple[Array, Array]:
     """Return the smallest and the largest pixel of each channel, float64."""
     low = np.full(images.shape[-1], np.inf)
     high = -low

@@ -419,9 +419,9 @@ def test_wrong_images_are_refused(trained, method):
         (0.0, ValueError, r"Z must have the shape \(n, 2\), got \(\)"),
         ([[np.nan, 0]], ValueError, "Z must be finite in float.., got infinite values or NaN"),
         ([[0, -np.inf]], ValueError, "Z must be finite"),
-        ([["a", "b"]], TypeError, "Z must be an array of real numbers, got dtype <U1"),
-        ([[1j, 0]], TypeError, "Z must be an array of real numbers, got dtype complex128"),
-        ([[None, 0]], TypeError, "Z must be an array of real numbers, got dtype object"),
+        ([["a", "b"]], TypeError, "Z must be an array of bool, int or float, got dtype <U1"),
+        ([[1j, 0]], ValueError, "Z must hold real numbers, got dtype complex128"),
+        ([[None, 0]], ValueError, "Z must not have missing values"),
     ],
     ids=str,
 )

@@ -97,7 +97,7 @@ def with_value(value, n=4):
 
 
 WRONG_IMAGES = {
-    "NaN": (with_value(np.nan), ValueError, r"must hold values in \[0, 1\].*got nan in image 2 at row 3, column 4"),
+    "NaN": (with_value(np.nan), ValueError, r"must hold values in \[0, 1\].*got NaN in image 2 at row 3, column 4"),
     "infinity": (with_value(np.inf), ValueError, "got inf in image 2"),
     "more than 1": (with_value(1.5), ValueError, "only uint8 means 0..255"),
     "less than 0": (with_value(-0.25), ValueError, "got -0.25 in image 2"),
@@ -108,8 +108,9 @@ WRONG_IMAGES = {
     "five dimensions": (np.zeros((1, 1, 9, 8, 1)), ValueError, "must have the shape"),
     "too many features": (np.zeros((4, 73)), ValueError, "image_shape"),
     "text": (np.full((4, 9, 8, 1), "0"), TypeError, "must be an array of bool, int or float"),
-    "objects": (np.full((4, 9, 8, 1), None), TypeError, "must be an array of bool, int or float"),
-    "complex": (np.zeros((4, 9, 8, 1), complex), TypeError, "must be an array of bool, int or float"),
+    "objects": (np.full((4, 9, 8, 1), {}), TypeError, "must be an array of bool, int or float"),
+    "missing": (np.full((4, 9, 8, 1), None), ValueError, "must not have missing values"),
+    "complex": (np.zeros((4, 9, 8, 1), complex), ValueError, "must hold real numbers"),
     "ragged": ([[[1.0]], [[1.0, 0.0]]], ValueError, "must be an array of images"),
 }
 

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from small_vae import assert_same_bits, by_path
 
 import cvae
 from cvae import passes
-from cvae.data import images
+from cvae.data import gathering
 from cvae.estimator import NotFittedError
 from cvae.io import serialization
 from cvae.io.files import replaced_file
@@ -99,7 +100,8 @@ def test_values_outside_the_range_are_refused(likelihood):
         for value in (91, -31, np.nan, np.inf):
             wrong = X.copy()
             wrong[3, 1, 2, 0] = value
-            message = rf"X must hold values in the value_range from -30.0 to 90.0, got {value}.* in image 3 at row 1"
+            got = "NaN" if np.isnan(value) else value
+            message = rf"X must hold values in the value_range from -30.0 to 90.0, got {got}.* in image 3 at row 1"
             with pytest.raises(ValueError, match=message):
                 vae.fit(wrong)
         with pytest.raises(ValueError, match="validation_data must hold values in the value_range"):
@@ -162,8 +164,14 @@ def test_errors_say_how_other_images_are_taken():
         ValueError, match=r"got 300 in image 0 .*; cvae.VAE maps others with value_range='data' or \(0, 65535\), and"
     ):
         model().fit(np.full((2, *IMAGE_SHAPE), 300, np.uint16))
-    with pytest.raises(ValueError, match=r"got nan in image 0 at row 0, column 0, channel 0$"):
+    with pytest.raises(ValueError, match=r"got NaN in image 0 at row 0, column 0, channel 0$"):
         model().fit(np.full((2, *IMAGE_SHAPE), np.nan))
+    for bytes_, remedy in (
+        (np.full((2, *IMAGE_SHAPE), 200.0), "; if they mean 0..255, divide by 255 first; cvae.VAE maps"),
+        (np.full((2, *IMAGE_SHAPE), 200), "; if they mean 0..255, pass X.astype('uint8'); cvae.VAE maps"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(remedy) + r".* value_range='data' or \(0, 255\), and takes any"):
+            model().fit(bytes_)
     with pytest.raises(ValueError, match=r"X must hold different values for value_range='data', got only 300.0"):
         model(value_range="data").fit(np.full((2, *IMAGE_SHAPE), 300.0))
 
@@ -350,7 +358,7 @@ def test_a_training_step_runs_no_python_within_its_programs(likelihood, value_ra
         seen.append(program)
         execute(program, n_threads)
 
-    for module in (passes, images):
+    for module in (passes, gathering):
         monkeypatch.setattr(module, "execute", note)
     model(likelihood, value_range=value_range).fit(levels(dtype))
     assert len(seen) == 2 * 3 * 3  # epochs, batches; gathering, up and down

@@ -1,0 +1,186 @@
+"""Checks of the values of images, block by block: no temporary has the size of a set, which may be a memory map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cvae._kernels import pixelwise
+from cvae.runtime.programs import run
+
+_BLOCK_VALUES = 1 << 16  # values checked at a time, so that they stay in cache
+_ROUNDING = 4  # units in the last place by which values may miss a range
+
+
+def check_range(X: np.ndarray, *, name: str = "X", value_range: tuple[float, float] | None = None) -> None:
+    """Check that all values of a set of images lie in [0, 1], or in another range.
+
+    Arrays of bool and of ``uint8`` (0..255) are valid by their dtype and are not read. All others are read
+    once, in blocks of constant size.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, rows, cols, channels)
+        Images as returned by `as_images`.
+    name : str
+        The name of the array in the error message.
+    value_range : (low, high), optional
+        The range, in which uint8 counts as the numbers from 0 to 255. Default: [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If a value is outside the range or NaN; the message gives the first one and its position. See `clipped`.
+
+    Examples
+    --------
+    >>> check_range(np.full((2, 3, 3, 1), 0.5))
+    >>> check_range(np.full((2, 3, 3, 1), 128.0))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    ValueError: X must hold values in [0, 1] (only uint8 means 0..255), got 128.0 in image 0 at ...
+    """
+    if value_range is None:
+        if X.dtype in (np.bool_, np.uint8):
+            return
+        if _is_plain(X):
+            outside = np.empty(1, np.uint8)
+            run(pixelwise.is_in_unit_range, outside, X.reshape(-1))
+            if not outside[0]:
+                return
+        value_range = 0.0, 1.0
+        expected = f"{name} must hold values in [0, 1] (only uint8 means 0..255)"
+    else:
+        expected = "{} must hold values in the value_range from {} to {}".format(name, *map(float, value_range))
+    low, high = _ends(X.dtype, value_range)
+
+    def is_valid(block: np.ndarray) -> np.ndarray:
+        values = block.astype(np.float64)
+        found: np.ndarray = (values >= low) & (values <= high)
+        return found
+
+    _check_blocks(X, is_valid, expected)
+
+
+def clipped(X: np.ndarray, value_range: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
+    """Return images whose values miss a range by rounding alone, as scikit-learn's scalers leave them, within it.
+
+    Floats may be outside by a few units in the last place of the range's larger end: of float32, as data of that
+    precision are often stored in float64, or of float16. If others are further outside, or NaN, and if all are
+    within, the images themselves are returned, otherwise a copy.
+
+    Examples
+    --------
+    >>> clipped(np.array([-1e-17, 0.5, 1.0000000000000002]))
+    array([0. , 0.5, 1. ])
+    >>> clipped(np.array([-0.1, 0.5, 1.0000000000000002]))[2]
+    np.float64(1.0000000000000002)
+    """
+    if X.dtype.kind != "f":
+        return X
+    low, high = _ends(X.dtype, value_range)
+    ulp = max(np.finfo(X.dtype).eps, np.finfo(np.float32).eps) * max(abs(low), abs(high))
+    smallest, largest = X.min(), X.max()
+    misses = max(low - smallest, largest - high)
+    return np.clip(X, low, high).astype(X.dtype, copy=False) if 0 < misses <= _ROUNDING * ulp else X
+
+
+def _ends(dtype: np.dtype, value_range: tuple[float, float]) -> tuple[float, float]:
+    """Return the ends of a range with those that an array's type has in their place: in float32, 0.1 is larger."""
+    low, high = map(float, value_range)
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            low, high = min(low, float(dtype.type(low))), max(high, float(dtype.type(high)))
+    return low, high
+
+
+def check_finite(X: np.ndarray, *, name: str = "X") -> None:
+    """Check that all values of a set of images are finite as float32, the smallest dtype of a model.
+
+    Integers other than ``uint8`` (0..255, scaled to [0, 1]) count as the numbers that they are.
+
+    Parameters
+    ----------
+    X, name
+        As in `check_range`.
+
+    Raises
+    ------
+    ValueError
+        If a value is NaN or larger than 3.4e38; the message gives the first one and its position.
+
+    Examples
+    --------
+    >>> check_finite(np.full((2, 3, 3, 1), -128.0))
+    >>> check_finite(np.full((2, 3, 3, 1), np.nan))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    ValueError: X must hold finite values, at most 3.4e+38 in size, got NaN in image 0 at ...
+    """
+    if X.dtype.kind == "f":
+        largest = np.finfo(np.float32).max
+        expected = f"{name} must hold finite values, at most 3.4e+38 in size"
+        _check_blocks(X, lambda block: np.abs(block) <= largest, expected)
+
+
+def check_bytes(X: np.ndarray, *, name: str = "X") -> None:
+    """Check that all values of a set of images are 0/255, 1/255, ... or 255/255, up to rounding.
+
+    Parameters
+    ----------
+    X, name
+        As in `check_range`; arrays of bool and of ``uint8`` are valid by their dtype.
+
+    Raises
+    ------
+    ValueError
+        If a value is another one; the message gives the first one and its position.
+
+    Examples
+    --------
+    >>> check_bytes(np.arange(0, 256).reshape(1, 16, 16, 1) / 255)
+    >>> check_bytes(np.full((2, 3, 3, 1), 0.5))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    ValueError: X must hold multiples of 1/255, as uint8 divided by 255 gives, got 0.5 in image 0 at ...
+    """
+    check_range(X, name=name)
+    if X.dtype.kind == "f":
+        # Rounding errors of values near 1, of float16 or computed in float32.
+        error = 255 * max(np.finfo(X.dtype).eps, 4 * np.finfo(np.float32).eps)
+        expected = f"{name} must hold multiples of 1/255, as uint8 divided by 255 gives"
+        _check_blocks(X, lambda block: _distance_from_integers(block * block.dtype.type(255)) <= error, expected)
+
+
+def _distance_from_integers(x: np.ndarray) -> np.ndarray:
+    distance: np.ndarray = np.abs(x - np.rint(x))
+    return distance
+
+
+def _check_blocks(X: np.ndarray, is_valid: Callable[[np.ndarray], np.ndarray], expected: str) -> None:
+    """Raise ValueError for the first value for which `is_valid`, called with blocks of values, is not true."""
+    # A buffered iterator yields small native blocks of any array, strided and byte-swapped ones included.
+    blocks = np.nditer(
+        X,
+        flags=["external_loop", "buffered"],
+        op_dtypes=[X.dtype.newbyteorder("=")],
+        casting="equiv",
+        order="C",
+        buffersize=_BLOCK_VALUES,
+    )
+    n_checked = 0
+    for chunk in blocks:
+        block = np.asarray(chunk)
+        valid = is_valid(block)
+        if not valid.all():
+            first = int(np.argmin(valid))
+            image, row, col, channel = np.unravel_index(n_checked + first, X.shape)
+            value = "NaN" if block[first] != block[first] else block[first]
+            raise ValueError(f"{expected}, got {value} in image {image} at row {row}, column {col}, channel {channel}")
+        n_checked += block.size
+
+
+def _is_plain(X: np.ndarray) -> bool:
+    """Return whether the kernels can read an array without conversion."""
+    return X.dtype in (np.float32, np.float64) and X.dtype.isnative and X.flags.c_contiguous and X.flags.aligned

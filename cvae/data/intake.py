@@ -1,0 +1,211 @@
+"""Arrays from what users have: data frames, tensors, pictures, lists of arrays.
+
+An object that cannot be taken gets an error that says what to pass in its place. No library is imported for it:
+objects are known by what they can do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+_NUMBERS = "buif"  # kinds of dtypes
+
+
+def as_numbers(X: Any, name: str) -> np.ndarray:
+    """Return an array of bool, int or float, a view of X where that is possible.
+
+    Parameters
+    ----------
+    X : array_like
+        An array; a data frame of pandas (nullable and Arrow types too) or polars; a tensor on the CPU, with or without
+        gradients; anything else with ``__array__`` or ``__dlpack__``; a list of such arrays or of pictures, of equal
+        shapes; nested lists of numbers; an array of Python objects that are numbers.
+    name : str
+        Of X, for error messages.
+
+    Raises
+    ------
+    TypeError
+        If X is none of these, or of another dtype.
+    ValueError
+        If X has masked or missing elements, complex numbers, or unequal shapes in it.
+    """
+    array = as_array(X, name)
+    if array.dtype.kind == "O":
+        array = _of_objects(array, name)
+    if array.dtype.kind == "c":
+        raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}. Complex data not supported")
+    if array.dtype.kind not in _NUMBERS:
+        raise TypeError(f"{name} must be an array of bool, int or float, got dtype {array.dtype}")
+    return array
+
+
+def as_array(X: Any, name: str) -> np.ndarray:
+    """Return an array of any dtype, otherwise as `as_numbers` does."""
+    if type(X) in (np.ndarray, np.memmap):
+        array: np.ndarray = X
+        return array
+    remedy = _remedy(X, name)
+    if remedy:
+        raise TypeError(f"{name} must be an array, got {_kind(X)}: {remedy}")
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise ValueError(
+            f"{name} must not have masked elements, got {np.count_nonzero(np.ma.getmaskarray(X))}: pass "
+            f"{name}.filled(value), or only the images without them"
+        )
+    if _is_tensor(X):
+        X = X.detach()  # which is what `numpy()` asks for
+    if _has(X, "iloc", "to_numpy", "dtypes"):
+        return _of_frame(X, name)
+    if _is_sequence(X):
+        return _of_sequence(X, name)
+    if not _has(X, "__array__") and _has(X, "__dlpack__"):
+        return _converted(np.from_dlpack, X, name)
+    return _converted(np.asarray, X, name)
+
+
+def _has(X: Any, *attributes: str) -> bool:
+    return all(hasattr(X, attribute) for attribute in attributes)
+
+
+def _kind(X: Any) -> str:
+    return f"an object of type {type(X).__name__}"
+
+
+def _is_array(X: Any) -> bool:
+    """Return whether X is an array of some library, a tensor or a picture, rather than a number or a list."""
+    is_known = _has(X, "__array__") or _has(X, "__array_interface__") or _has(X, "__dlpack__")
+    return is_known and not isinstance(X, np.generic)
+
+
+def _is_tensor(X: Any) -> bool:
+    return _has(X, "detach", "cpu", "device")
+
+
+def _is_sequence(X: Any) -> bool:
+    """Return whether X is a list, or as good as one, but no array and nothing with a buffer."""
+    has_buffer = isinstance(X, (bytes, bytearray, memoryview)) or _has(X, "typecode")
+    return _has(X, "__len__", "__getitem__") and not has_buffer and not _is_array(X)
+
+
+def _remedy(X: Any, name: str) -> str:
+    """Return what to pass in the place of an object that cannot be taken; an empty string if it may be taken."""
+    if isinstance(X, (str, os.PathLike)):
+        return f"pass cvae.datasets.load({name}).images"
+    if _has(X, "toarray", "nnz"):
+        return f"{name} is sparse: use {name}.toarray()"
+    if _is_tensor(X) and X.device.type != "cpu":
+        return f"{name} is on the device {X.device}: pass {name}.cpu()"
+    if _has(X, "collect", "lazy"):
+        return f"pass {name}.collect()"
+    if _is_array(X):
+        return f"it is one picture: pass [{name}]" if _is_picture(X) else ""
+    return _remedy_of_set(X, name)
+
+
+def _is_picture(X: Any) -> bool:
+    return _has(X, "getbands", "mode", "convert")
+
+
+def _remedy_of_set(X: Any, name: str) -> str:
+    """Return what to pass in the place of a data set, mapping or iterator."""
+    if isinstance(X, Mapping):
+        key = next((key for key in ("images", "image", "data") if key in X), None)
+        return f"pass {name}[{key!r}]" if key else f"pass one of its values, {_listed(X)}"
+    if _has(X, "column_names", "features"):
+        column = "image" if "image" in X.column_names else "column"
+        return f"pass {name}[{column!r}] of its columns {_listed(X.column_names)}"
+    if _has(X, "images"):
+        return f"pass {name}.images"
+    if _has(X, "__iter__") and not _has(X, "__getitem__"):
+        return "pass an array of all images, or call partial_fit with each batch"
+    return ""
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(map(repr, list(names)[:10]))
+
+
+def _converted(convert: Callable[[Any], np.ndarray], X: Any, name: str) -> np.ndarray:
+    """Return ``convert(X)``, whose errors name X."""
+    try:
+        return convert(X)
+    except (TypeError, RuntimeError, BufferError) as error:  # of a tensor of a type unknown to NumPy, for example
+        raise TypeError(f"{name} must be convertible to a NumPy array, got {_kind(X)}: {error}") from None
+    except ValueError as error:  # nested lists of unequal lengths, missing values
+        raise ValueError(f"{name} must be an array of images: {error}") from None
+
+
+def _of_frame(frame: Any, name: str) -> np.ndarray:
+    """Return the values of a data frame or a column of pandas, whose own types NumPy takes for objects."""
+    dtypes = frame.dtypes if frame.ndim == 2 else [frame.dtype]
+    plain = [getattr(dtype, "numpy_dtype", dtype) for dtype in dtypes]
+    if not plain or not all(isinstance(dtype, np.dtype) and dtype.kind in _NUMBERS for dtype in plain):
+        return _converted(np.asarray, frame, name)
+    wanted = np.result_type(*plain)
+    return _converted(lambda frame: frame.to_numpy(dtype=wanted), frame, name)
+
+
+def _of_sequence(items: Sequence[Any], name: str) -> np.ndarray:
+    """Return a list of images, or of anything that is a sequence, as one array."""
+    first = items[0] if len(items) else None
+    if isinstance(first, (tuple, list)) and first and _is_array(first[0]):
+        others = [item for item in first[1:] if _is_array(item) and np.ndim(item) == np.ndim(first[0])]
+        if not others and np.ndim(first[0]) >= 2:
+            labels = f", and the labels as y=[item[1] for item in {name}]" if len(first) > 1 else ""
+            raise TypeError(
+                f"{name} must be an array of images, got a sequence of {type(first).__name__}s that start with one: "
+                f"pass [item[0] for item in {name}]{labels}"
+            )
+    if isinstance(first, Mapping):
+        raise TypeError(
+            f"{name} must be an array of images, got a sequence of mappings: pass [item[key] for item in {name}] with "
+            f"one of the keys {_listed(first)}"
+        )
+    if not _is_array(first):
+        return _converted(np.asarray, items if isinstance(items, (list, tuple)) else list(items), name)
+    return _stacked([_item(items[i], f"{name}[{i}]") for i in range(len(items))], name)
+
+
+def _item(item: Any, name: str) -> np.ndarray:
+    """Return one image of a list as an array."""
+    if not _is_picture(item):
+        return as_numbers(item, name)
+    if item.mode in ("P", "PA"):
+        raise ValueError(f"{name} must hold pixels, got a picture with a palette: pass {name}.convert('RGB')")
+    return _converted(np.asarray, item, name)
+
+
+def _stacked(images: list[np.ndarray], name: str) -> np.ndarray:
+    """Return arrays as one, with one dimension more."""
+    for what in ("shape", "dtype"):
+        first = getattr(images[0], what)
+        for i, image in enumerate(images):
+            other = getattr(image, what)
+            # Bytes mean 0..255 and other numbers do not, so that both must not become numbers of one type.
+            if other != first and (what == "shape" or np.uint8 in (first, other)):
+                raise ValueError(f"{name} must hold images of one {what}, got {first} for image 0 and {other} for {i}")
+    return np.stack(images)
+
+
+def _of_objects(array: np.ndarray, name: str) -> np.ndarray:
+    """Return an array of Python objects, numbers or arrays of equal shape, as one of numbers."""
+    if array.ndim == 0:
+        raise TypeError(f"{name} must be an array of bool, int or float, got {_kind(array.item())}")
+    values = array.ravel().tolist()
+    if values and array.ndim == 1 and _is_array(values[0]):
+        return _of_sequence(values, name)
+    texts = {type(value).__name__ for value in values if isinstance(value, (str, bytes))}
+    if texts:
+        raise TypeError(f"{name} must be an array of bool, int or float, got objects of type {min(texts)}")
+    if any(value is None or type(value).__name__ == "NAType" for value in values):
+        raise ValueError(f"{name} must not have missing values (NaN), got None or NA")
+    numbers = np.array(values)
+    try:
+        return (numbers if numbers.dtype.kind in _NUMBERS else array.astype(np.float64)).reshape(array.shape)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be an array of bool, int or float, got other objects: {error}") from None
