@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.data.gathering import Gatherer
+from cvae.data.intake import as_array
 
 Array = npt.NDArray[Any]
 
@@ -214,12 +215,19 @@ def _as_classes(y: Any, name: str) -> Array:
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim > 1:
-        raise ValueError(f"{name} must be a label or have the shape (n,), got {labels.shape}")
+        one_hot = f"; classes are those of {name}.argmax(axis=1)" if _is_one_hot(labels) else ""
+        raise ValueError(f"{name} must be a label or have the shape (n,), got {labels.shape}{one_hot}")
     if labels.dtype.kind not in "buifU":
         raise TypeError(f"{name} must hold ints, strings, bools or floats as labels, got dtype {labels.dtype}")
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError(f"{name} must hold labels, got infinite values or NaN")
     return labels
+
+
+def _is_one_hot(labels: Array) -> bool:
+    """Return whether each row of an array is 0 but for a single 1."""
+    is_table = labels.ndim == 2 and labels.dtype.kind in "buif"
+    return is_table and bool(((labels == 1).sum(1) == 1).all() and np.isin(labels, (0, 1)).all())
 
 
 def _as_numbers(y: Any, name: str) -> Array:
@@ -234,15 +242,16 @@ def _as_numbers(y: Any, name: str) -> Array:
 
 def _as_array(y: Any, name: str) -> Array:
     """Return an array of y, of bool, int, float or fixed-width str where objects are all of one such kind."""
-    try:
-        array = np.asarray(y)
-    except ValueError as error:  # nested lists of unequal lengths
-        raise ValueError(f"{name} must be an array of labels: {error}") from None
+    array = np.asarray(y) if isinstance(y, str) else as_array(y, name)
     if array.dtype.kind == "U" and isinstance(y, (list, tuple)):  # in which numbers have become text beside strings
         array = np.asarray(y, object)
     if array.dtype.kind not in "OT":
         return array
     values = array.ravel().tolist()
+    # NaN, pandas' NA and None, of which the first differs from itself and the second has no truth.
+    missing = [value for value in values if value is None or type(value).__name__ == "NAType" or value != value]
+    if missing:
+        raise ValueError(f"{name} must not have missing labels, got {len(missing)}, the first of them {missing[0]}")
     if not any(all(isinstance(value, kind) for value in values) for kind in (str, numbers.Real)):
         found = sorted({type(value).__name__ for value in values})
         raise TypeError(f"{name} must hold labels of one kind, strings or numbers, got {' and '.join(found)}")

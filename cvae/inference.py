@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,24 @@ from cvae.runtime.threads import limit_threads
 BATCH = 128  # images per pass through the network; with finite weights results do not depend on it
 ENCODING_KEY = np.uint64(0)  # the draws of black and white pixels are always the same where nobody asks for randomness
 PATIENCE = 2.0  # seconds before a progress bar appears
+
+
+def warn_unless_finite(values: Array, what: str) -> None:
+    """Warn if some of the values (n, ...), which belong to n images or codes, are infinite or NaN.
+
+    `what` names them, such as "the bounds of {} images".
+    """
+    is_finite = np.isfinite(values)
+    if is_finite.all():
+        return
+    wrong = np.flatnonzero(~is_finite.reshape(len(values), -1).all(1))
+    of_some = what.format(f"{len(wrong)} of {len(values)}")
+    warnings.warn(
+        f"{of_some} are infinite or NaN, the first at index {wrong[0]}: the training has diverged, or these are far "
+        "from what the model was trained on",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 class Inference(Core):
@@ -86,6 +105,7 @@ class Inference(Core):
         with limit_threads(self.n_threads):
             for part, n, passes in self._batches(images, labels, key):
                 means[part], log_vars[part] = passes.encode(n)
+        warn_unless_finite(means, "the codes of {} images")
         return means, log_vars
 
     def transform(self, X: npt.ArrayLike, y: Any = None) -> Array:
@@ -140,6 +160,7 @@ class Inference(Core):
             for start in range(0, len(codes), BATCH):
                 part = slice(start, start + BATCH)
                 flat[part] = passes.decode(codes[part], None if labels is None else labels.numbers(part))
+        warn_unless_finite(images, "the images of {} codes")
         return images
 
     def inverse_transform(self, Z: npt.ArrayLike, y: Any = None) -> Array:
@@ -197,7 +218,9 @@ class Inference(Core):
         """
         self._require_fitted()
         images = self._as_images(X)
-        return self._elbo_terms(images, self._as_labels(y, len(images)), make_rng(random_state))
+        reconstruction, kl = self._elbo_terms(images, self._as_labels(y, len(images)), make_rng(random_state))
+        warn_unless_finite(reconstruction + kl, "the bounds of {} images")
+        return reconstruction, kl
 
     def score_samples(self, X: npt.ArrayLike, y: Any = None) -> Array:
         """Do the same as `elbo`, under scikit-learn's name."""
@@ -256,6 +279,7 @@ class Inference(Core):
                     log_weights[:, drawn] = found.reshape(n, -1)
                 result[part] = [_log_mean_exp(of_image) for of_image in log_weights]
                 bar.update(n)
+        warn_unless_finite(result, "the log likelihoods of {} images")
         return result
 
     def active_units(self, X: npt.ArrayLike, threshold: float = 0.01, *, y: Any = None) -> npt.NDArray[np.bool_]:

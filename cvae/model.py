@@ -16,6 +16,7 @@ from cvae.by_hand import ByHand
 from cvae.conditions import Classes, Labels
 from cvae.core import Array, ImageShape
 from cvae.data.images import resolve_image_shape
+from cvae.data.intake import images_and_labels
 from cvae.data.mapping import PixelMapping
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase
@@ -201,8 +202,8 @@ class VAE(ByHand):
             classes, or of as many values. Other models ignore them.
         n_epochs, batchsize, verbose : optional
             Override those of the constructor.
-        validation_data : array, or tuple that starts with one, optional
-            Images whose loss is computed after each epoch. For a conditional model (images, labels).
+        validation_data : array, or tuple or list (images, labels), optional
+            Images whose loss is computed after each epoch. Models without condition do not need the labels.
         callbacks : sequence of callables
             Called after each epoch as ``callback(vae, epoch, entry)``, with the epoch number, counted from 1, and its
             history entry; if one returns True, training ends. Arguments, layers, optimizers and the number of threads
@@ -249,8 +250,8 @@ class VAE(ByHand):
         self, data: Any, image_shape: Sequence[int], labels: Labels | None, mapping: PixelMapping
     ) -> Labelled:
         """Return validation images and, for a conditional model, labels out of those of the training images."""
-        first, y = (*data, None, None)[:2] if isinstance(data, tuple) else (data, None)
-        images = self._as_images(() if first is None else first, "validation_data", image_shape, mapping)
+        X, y = images_and_labels(data, "validation_data")
+        images = self._as_images(X, "validation_data", image_shape, mapping)
         kind = None if labels is None else labels.kind
         return images, self._as_labels(self._if_conditional(y), len(images), "the labels of validation_data", kind)
 

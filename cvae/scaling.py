@@ -11,7 +11,7 @@ import numpy.typing as npt
 from cvae._kernels import losses, pixelwise
 from cvae._kernels.program import Program
 from cvae.data import mapping
-from cvae.data.checks import check_finite, check_range, clipped
+from cvae.data.checks import check_finite, check_range, clipped, warn_of_ones, warn_of_transposed
 from cvae.data.mapping import PixelMapping
 from cvae.likelihoods import Likelihood
 from cvae.nn.activations import ActivationBase
@@ -85,6 +85,7 @@ def checked_pixels(
     if value_range is None:
         if binarized and known is not None and not known.is_identity:
             raise ValueError("binarize must be None for a model that has learnt to standardize its pixels")
+        warn_of_ones(images, name=name)
     elif likelihood.pixels == "unit" or binarized:
         learnt = None if known is None else known.ends
         ends = learnt if isinstance(value_range, str) else value_range
@@ -120,6 +121,7 @@ def learn_mapping(
 ) -> PixelMapping:
     """Return the mapping of pixels to those that the likelihood sees, learnt from checked images where needed."""
     channels = images.shape[-1]
+    warn_of_transposed(images, name=name)
     if value_range is None:
         if binarized or not likelihood.standardizes:
             return mapping.identity(channels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -151,6 +152,38 @@ def check_bytes(X: np.ndarray, *, name: str = "X") -> None:
         error = 255 * max(np.finfo(X.dtype).eps, 4 * np.finfo(np.float32).eps)
         expected = f"{name} must hold multiples of 1/255, as uint8 divided by 255 gives"
         _check_blocks(X, lambda block: _distance_from_integers(block * block.dtype.type(255)) <= error, expected)
+
+
+def warn_of_ones(images: np.ndarray, *, name: str = "X") -> None:
+    """Warn of uint8 images of 0 and 1, which mean 0 and 1/255, where black and white is probably meant."""
+    if images.dtype == np.uint8 and _is_at_most_one(images):
+        warnings.warn(
+            f"{name} has dtype uint8 and holds only 0 and 1, which mean 0 and 1/255: pass {name}.astype(bool) for "
+            "black and white",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def warn_of_transposed(images: np.ndarray, *, name: str = "X") -> None:
+    """Warn of images whose channels probably come first."""
+    rows, cols, channels = images.shape[1:]
+    if rows in (1, 3, 4) and min(cols, channels) >= 8:
+        warnings.warn(
+            f"{name} holds images of {rows}x{cols} pixels with {channels} channels: channels come last, so if these "
+            f"are {cols}x{channels} pixels with {rows}, pass {name}.transpose(0, 2, 3, 1)",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _is_at_most_one(images: np.ndarray) -> bool:
+    """Return whether bytes are 0 and 1, and there is a 1."""
+    if images[0].max() > 1:  # as most are
+        return False
+    step = max(1, _BLOCK_VALUES // images[0].size)
+    blocks = [images[start : start + step] for start in range(0, len(images), step)]
+    return all(int(block.max()) <= 1 for block in blocks) and any(block.any() for block in blocks)
 
 
 def _distance_from_integers(x: np.ndarray) -> np.ndarray:

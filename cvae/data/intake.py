@@ -68,6 +68,37 @@ def as_array(X: Any, name: str) -> np.ndarray:
     return _converted(np.asarray, X, name)
 
 
+def images_and_labels(data: Any, name: str) -> tuple[Any, Any]:
+    """Return images and labels, None if there are none, from either images or a tuple or list of one or both.
+
+    A list of two arrays of as many dimensions is a list of two images.
+
+    Raises
+    ------
+    ValueError
+        If there are more than two in a tuple, or none.
+    """
+    if isinstance(data, tuple) and len(data) not in (1, 2):
+        raise ValueError(f"{name} must be images or a pair (images, labels), got a tuple of {len(data)}")
+    if isinstance(data, tuple) or (isinstance(data, list) and _is_pair(data)):
+        images, labels = (*data, None)[:2]
+        return images, labels
+    return data, None
+
+
+def _is_pair(items: list[Any]) -> bool:
+    """Return whether a list holds images and their labels, or images alone, rather than being a list of images."""
+    dimensions = [_dimensions(item) for item in items[:3]]
+    return dimensions == [4] or (len(items) == 2 and dimensions[0] > max(dimensions[1], 1))
+
+
+def _dimensions(items: Any) -> int:
+    """Return the number of dimensions of an array or of nested lists."""
+    if isinstance(items, (list, tuple)):
+        return 1 + (_dimensions(items[0]) if items else 0)
+    return len(getattr(items, "shape", ()))
+
+
 def _has(X: Any, *attributes: str) -> bool:
     return all(hasattr(X, attribute) for attribute in attributes)
 
@@ -121,8 +152,8 @@ def _remedy_of_set(X: Any, name: str) -> str:
         return f"pass {name}[{column!r}] of its columns {_listed(X.column_names)}"
     if _has(X, "images"):
         return f"pass {name}.images"
-    if _has(X, "__iter__") and not _has(X, "__getitem__"):
-        return "pass an array of all images, or call partial_fit with each batch"
+    if _has(X, "__iter__") and not _has(X, "__getitem__", "__len__"):
+        return "pass one array of all, or call partial_fit with each batch"
     return ""
 
 
@@ -137,7 +168,7 @@ def _converted(convert: Callable[[Any], np.ndarray], X: Any, name: str) -> np.nd
     except (TypeError, RuntimeError, BufferError) as error:  # of a tensor of a type unknown to NumPy, for example
         raise TypeError(f"{name} must be convertible to a NumPy array, got {_kind(X)}: {error}") from None
     except ValueError as error:  # nested lists of unequal lengths, missing values
-        raise ValueError(f"{name} must be an array of images: {error}") from None
+        raise ValueError(f"{name} must be an array: {error}") from None
 
 
 def _of_frame(frame: Any, name: str) -> np.ndarray:
@@ -146,6 +177,8 @@ def _of_frame(frame: Any, name: str) -> np.ndarray:
     plain = [getattr(dtype, "numpy_dtype", dtype) for dtype in dtypes]
     if not plain or not all(isinstance(dtype, np.dtype) and dtype.kind in _NUMBERS for dtype in plain):
         return _converted(np.asarray, frame, name)
+    if any(dtype is not own for dtype, own in zip(plain, dtypes, strict=True)) and np.any(frame.isna()):
+        raise ValueError(f"{name} must not have missing values (NaN), got {int(np.sum(frame.isna().to_numpy()))}")
     wanted = np.result_type(*plain)
     return _converted(lambda frame: frame.to_numpy(dtype=wanted), frame, name)
 
@@ -158,12 +191,14 @@ def _of_sequence(items: Sequence[Any], name: str) -> np.ndarray:
         if not others and np.ndim(first[0]) >= 2:
             labels = f", and the labels as y=[item[1] for item in {name}]" if len(first) > 1 else ""
             raise TypeError(
-                f"{name} must be an array of images, got a sequence of {type(first).__name__}s that start with one: "
+                f"{name} must be an array, got a sequence of {type(first).__name__}s that start with one: "
                 f"pass [item[0] for item in {name}]{labels}"
             )
+    if isinstance(first, os.PathLike):
+        raise TypeError(f"{name} must be an array, got a sequence of paths: cvae.datasets.load reads files and folders")
     if isinstance(first, Mapping):
         raise TypeError(
-            f"{name} must be an array of images, got a sequence of mappings: pass [item[key] for item in {name}] with "
+            f"{name} must be an array, got a sequence of mappings: pass [item[key] for item in {name}] with "
             f"one of the keys {_listed(first)}"
         )
     if not _is_array(first):

@@ -142,5 +142,5 @@ def test_image_shape_that_does_not_match(shape, image_shape, message):
 
 
 def test_ragged_lists():
-    with pytest.raises(ValueError, match=r"^X must be an array of images: "):
+    with pytest.raises(ValueError, match=r"^X must be an array: "):
         as_images([[[0, 1], [1]]])

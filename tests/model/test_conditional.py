@@ -5,8 +5,10 @@ import pickle
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from oracles import bce_with_logits, kl_divergence
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
@@ -403,9 +405,13 @@ WRONG = {
     "strings": (list("25052205505"), ValueError, r"must hold labels of the first fit, 0, 2, 5, got '0', '2', '5'"),
     "too few": (CLASSES[:5], ValueError, "must be one label, or one for each of 11, got 5 labels"),
     "mixed": (["a", *CLASSES[1:].tolist()], TypeError, "must hold labels of one kind, strings or numbers, got int and"),
-    "missing": ([*CLASSES[:10], None], TypeError, "must hold labels of one kind, strings or numbers, got NoneType and"),
+    "missing": ([*CLASSES[:10], None], ValueError, "must not have missing labels, got 1, the first of them None"),
+    "missing text": ([*"a" * 10, np.nan], ValueError, "must not have missing labels, got 1, the first of them nan"),
+    "NA": (pd.Series([*CLASSES[:9], None, None], dtype="Int64"), ValueError, r"not have missing values \(NaN\), got 2"),
     "NaN": ([*CLASSES[:10], np.nan], ValueError, "must hold labels, got infinite values or NaN"),
     "table": (VALUES, ValueError, r"must be a label or have the shape \(n,\), got \(11, 2\)"),
+    "one-hot": (np.eye(3)[CLASSES % 3], ValueError, r"got \(11, 3\); classes are those of .*\.argmax\(axis=1\)"),
+    "sparse": (sparse.csr_matrix(np.eye(11)), TypeError, r"is sparse: use .*\.toarray\(\)"),
     "complex": (CLASSES * 1j, TypeError, "must hold ints, strings, bools or floats as labels, got dtype complex128"),
 }
 
@@ -443,7 +449,7 @@ WRONG_VALUES = {
     "large": (VALUES * 1e200, ValueError, "y must be finite in float32, got infinite"),
     "text": (np.full((11, 2), "a"), TypeError, "y must hold real numbers, got dtype <U1"),
     "deep": (np.zeros((11, 2, 1)), ValueError, r"y must have the shape \(n,\) or \(n, numbers of a label\), got"),
-    "ragged": ([[1.0, 2.0], [3.0]], ValueError, "y must be an array of labels"),
+    "ragged": ([[1.0, 2.0], [3.0]], ValueError, "y must be an array: "),
 }
 
 

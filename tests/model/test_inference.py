@@ -457,3 +457,33 @@ def test_no_code_gives_no_image(trained):
 def test_wrong_arguments_are_refused_by_name(trained, call, error, message):
     with pytest.raises(error, match=message):
         call(trained)
+
+
+# ------------------------------------------------------ numbers that go wrong
+
+
+def test_results_that_are_not_finite_warn():
+    X = random_images(6)
+    vae = small_vae().fit(X)
+    code, output = vae.encoder["FC5"].parameters, vae.decoder["FC2"].parameters
+    code["W"][...] = 0
+    code["b"][:, 2:] = 200  # whose exponential is beyond float32
+    for call in (vae.elbo, vae.elbo_terms, vae.score, vae.score_samples):
+        with pytest.warns(RuntimeWarning, match="^the bounds of 6 of 6 images are infinite or NaN, the first at"):
+            call(X)
+    with pytest.warns(RuntimeWarning, match="^the log likelihoods of 6 of 6 images are infinite or NaN"):
+        vae.log_likelihood(X, 3)
+    code["b"][...] = np.inf
+    with pytest.warns(RuntimeWarning, match="^the codes of 6 of 6 images are infinite or NaN"):
+        vae.transform(X)
+    output["b"][...] = np.nan
+    with pytest.warns(RuntimeWarning, match="^the images of 2 of 2 codes are infinite or NaN"):
+        vae.decode(np.zeros((2, 2)))
+
+
+def test_large_sums_are_finite():
+    images = np.full((3, 4, 4, 1), 3e38, np.float32)
+    inference.warn_unless_finite(images, "the images of {} codes")
+    images[1, 2] = np.inf
+    with pytest.warns(RuntimeWarning, match="^the images of 1 of 3 codes are infinite or NaN, the first at index 1"):
+        inference.warn_unless_finite(images, "the images of {} codes")

@@ -1,7 +1,10 @@
 """The inputs of fit: images in all storage formats, and errors that name what is wrong."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
 from small_vae import (
     assert_same_bits,
     assert_same_model,
@@ -10,6 +13,7 @@ from small_vae import (
     small_vae,
 )
 
+import cvae
 from cvae import NotFittedError
 
 
@@ -111,7 +115,7 @@ WRONG_IMAGES = {
     "objects": (np.full((4, 9, 8, 1), {}), TypeError, "must be an array of bool, int or float"),
     "missing": (np.full((4, 9, 8, 1), None), ValueError, "must not have missing values"),
     "complex": (np.zeros((4, 9, 8, 1), complex), ValueError, "must hold real numbers"),
-    "ragged": ([[[1.0]], [[1.0, 0.0]]], ValueError, "must be an array of images"),
+    "ragged": ([[[1.0]], [[1.0, 0.0]]], ValueError, "must be an array: "),
 }
 
 
@@ -148,3 +152,76 @@ def test_wrong_arguments_of_fit_are_refused_by_name(arguments, error):
     assert vae.history_ == {}
     with pytest.raises(NotFittedError):
         vae.encode(random_images())
+
+
+def test_validation_data_with_labels_that_the_model_does_not_need():
+    X, y = random_images(6), np.arange(6)
+    losses = {
+        tuple(small_vae().fit(X, validation_data=data).history_["val_loss"]) for data in (X, (X,), [X], (X, y), [X, y])
+    }
+    assert len(losses) == 1
+
+
+def test_a_data_frame_trains_as_its_array_does():
+    X = np.random.default_rng(0).integers(0, 256, (10, 72), np.uint8)
+    plain = small_vae(image_shape=(9, 8)).fit(X)
+    for frame in (pd.DataFrame(X), pd.DataFrame(X).astype("UInt8")):
+        assert_same_bits(parameters(small_vae(image_shape=(9, 8)).fit(frame)), parameters(plain))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_values_beyond_the_range_by_rounding_are_clipped(dtype):
+    X = random_images(dtype=dtype)
+    X[0, 0, 0], X[1, 0, 0] = 1, 0
+    rounded = X.copy()
+    rounded[0, 0, 0], rounded[1, 0, 0] = 1 + 2e-7, -1e-17
+    before = rounded.copy()
+    vae, plain = small_vae().fit(rounded), small_vae().fit(X)
+    assert_same_bits(parameters(vae), parameters(plain))
+    np.testing.assert_array_equal(vae.elbo(rounded), plain.elbo(X))
+    np.testing.assert_array_equal(rounded, before)
+    for value_range in ("data", (0, 1)):
+        ranged = cvae.VAE("mlp", T=2, value_range=value_range, verbose=False, random_state=0).fit(X, n_epochs=1)
+        np.testing.assert_array_equal(ranged.elbo(rounded), ranged.elbo(X))
+
+
+def test_what_scikit_learns_scalers_leave_is_taken():
+    X = np.random.default_rng(0).normal(size=(500, 64))
+    scaled = MinMaxScaler().fit_transform(X)
+    assert scaled.max() > 1
+    vae = cvae.VAE("mlp", T=2, image_shape=(8, 8), verbose=False, random_state=0)
+    pipeline = make_pipeline(MinMaxScaler(), vae.set_params(n_epochs=1)).fit(X)
+    assert np.isfinite(pipeline.score(X))
+    np.testing.assert_array_equal(pipeline.transform(X[:9]), pipeline[-1].transform(np.clip(scaled[:9], 0, 1)))
+
+
+def test_bytes_that_are_only_0_and_1_warn():
+    X = random_images() > 0.5
+    ones = X.astype(np.uint8)
+    vae = small_vae()
+    with pytest.warns(UserWarning, match=r"^X has dtype uint8 and holds only 0 and 1, .* pass X.astype\(bool\)"):
+        vae.fit(ones)
+    with pytest.warns(UserWarning, match="^validation_data has dtype uint8"):
+        vae.fit(X, validation_data=ones)
+    with pytest.warns(UserWarning, match="^X has dtype uint8"):
+        vae.transform(ones)
+    ones[-1, -1, -1] = 2
+    vae.fit(ones).transform(np.zeros_like(ones))  # black images are black
+    cvae.VAE("mlp", T=2, value_range=(0, 1), verbose=False).fit(X.astype(np.uint8), n_epochs=1)
+
+
+def test_channels_that_come_first_are_noticed():
+    vae = cvae.VAE("mlp", T=2, verbose=False)
+    with pytest.warns(UserWarning, match=r"^X holds images of 3x8 pixels with 9 channels: .* pass X.transpose\(0, 2"):
+        vae.fit(random_images(4, (3, 8, 9)), n_epochs=1)
+    vae = cvae.VAE("mlp", T=2, verbose=False).fit(random_images(4, (8, 9, 3)), n_epochs=1)
+    with pytest.raises(ValueError, match=r"got \(3, 8, 9\): channels come last, as in X.transpose\(0, 2, 3, 1\)"):
+        vae.transform(random_images(4, (3, 8, 9)))
+
+
+def test_one_image_in_the_place_of_a_set():
+    vae, X = small_vae().fit(random_images()), random_images()
+    for one in (X[0], X[0, ..., 0]):
+        with pytest.raises(ValueError, match=r"pass X\[np.newaxis\] for one image$"):
+            vae.transform(one)
+        assert vae.transform(one[np.newaxis]).shape == (1, 2)
