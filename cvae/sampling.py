@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from cvae.conditions import Labels
 from cvae.core import Array
+from cvae.data.intake import as_numbers
 from cvae.inference import ENCODING_KEY, Inference
 from cvae.mixture import Mixture
 from cvae.parsing import check_number, check_size
@@ -144,14 +145,15 @@ class Sampling(Inference):
 
     def _code_of(self, x: npt.ArrayLike, name: str, labels: Labels | None, i: int) -> Array:
         """Return the code of an image or code x, float64, where label i is that of x."""
-        shape, image_shape = np.shape(x), self._require_fitted()
+        of_one, image_shape = as_numbers([x], name), self._require_fitted()
+        shape = of_one.shape[1:]
         if shape == (self.T,):
-            given = self._as_codes(np.asarray(x)[np.newaxis], name)
+            given = self._as_codes(of_one, name)
             return given.astype(np.float64).reshape(-1)
         rows, cols, channels = image_shape
         if shape not in (image_shape, image_shape[: 2 if channels == 1 else 3], (rows * cols * channels,)):
             raise ValueError(f"{name} must be an image {image_shape} or a code ({self.T},), got the shape {shape}")
-        image = self._as_images(np.asarray(x)[np.newaxis], name)
+        image = self._as_images(of_one, name)
         mean, _ = self._encode(image, None if labels is None else labels.part(slice(i, i + 1)), ENCODING_KEY)
         return mean.astype(np.float64).reshape(-1)
 

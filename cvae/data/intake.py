@@ -46,9 +46,8 @@ def as_numbers(X: Any, name: str) -> np.ndarray:
 
 def as_array(X: Any, name: str) -> np.ndarray:
     """Return an array of any dtype, otherwise as `as_numbers` does."""
-    if type(X) in (np.ndarray, np.memmap):
-        array: np.ndarray = X
-        return array
+    if type(X) is np.ndarray:
+        return X
     remedy = _remedy(X, name)
     if remedy:
         raise TypeError(f"{name} must be an array, got {_kind(X)}: {remedy}")
@@ -96,7 +95,7 @@ def _dimensions(items: Any) -> int:
     """Return the number of dimensions of an array or of nested lists."""
     if isinstance(items, (list, tuple)):
         return 1 + (_dimensions(items[0]) if items else 0)
-    return len(getattr(items, "shape", ()))
+    return 2 if _is_picture(items) else len(getattr(items, "shape", ()))
 
 
 def _has(X: Any, *attributes: str) -> bool:
@@ -185,7 +184,10 @@ def _of_frame(frame: Any, name: str) -> np.ndarray:
 
 def _of_sequence(items: Sequence[Any], name: str) -> np.ndarray:
     """Return a list of images, or of anything that is a sequence, as one array."""
-    first = items[0] if len(items) else None
+    try:
+        first = items[0] if len(items) else None
+    except (LookupError, TypeError, NotImplementedError):  # of a collection that has no order
+        raise TypeError(f"{name} must be an array, got {_kind(items)}") from None
     if isinstance(first, (tuple, list)) and first and _is_array(first[0]):
         others = [item for item in first[1:] if _is_array(item) and np.ndim(item) == np.ndim(first[0])]
         if not others and np.ndim(first[0]) >= 2:

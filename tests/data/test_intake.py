@@ -72,6 +72,16 @@ class Examples:
         return self.examples[i]
 
 
+class SimpleCollection:
+    """What groups of arrays in files do: a length, and an item for each name."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, name):
+        raise KeyError(name)
+
+
 def with_column(array, dtype):
     frame = pd.DataFrame(array)
     return frame.astype({0: dtype})
@@ -148,6 +158,7 @@ REFUSED = {
     "data set of mappings": (Examples({"image": FLOATS, "label": 1}), TypeError, "keys 'image', 'label'"),
     "mapping": ({"x_train": FLOATS}, TypeError, "pass one of its values, 'x_train'"),
     "bunch": (load_digits(), TypeError, "an object of type Bunch: pass X['images']"),
+    "collection without order": (SimpleCollection(), TypeError, "must be an array, got an object of type SimpleColl"),
     "data set of cvae": (cvae.datasets.load("mnist-sample"), TypeError, "of type Dataset: pass X.images"),
     "table": (SimpleNamespace(column_names=["image", "label"], features={}), TypeError, "pass X['image'] of its col"),
     "generator": ((image for image in [FLOATS]), TypeError, "or call partial_fit with each batch"),
@@ -188,6 +199,20 @@ def test_images_without_labels(data):
     images, labels = images_and_labels(data, "data")
     assert images is data
     assert labels is None
+
+
+def test_a_list_of_pictures_and_their_labels():
+    images, labels = images_and_labels([[PICTURE, PICTURE], [1, 0]], "data")
+    assert images == [PICTURE, PICTURE]
+    assert labels == [1, 0]
+
+
+def test_memory_maps_become_plain_views(tmp_path):
+    np.save(tmp_path / "x.npy", FLOATS)
+    X = np.load(tmp_path / "x.npy", mmap_mode="r")
+    found = as_numbers(X, "X")
+    assert type(found) is np.ndarray
+    assert np.shares_memory(found, X)
 
 
 def test_images_alone_in_a_tuple_or_list():
