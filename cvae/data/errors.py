@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from pathlib import Path
+
+# What OSErrors have that tell of a file's content: none, or that of a jump to where no file goes.
+_OF_CONTENT = (None, errno.EINVAL, errno.EOVERFLOW)
 
 
 class Refused(ValueError):
@@ -22,11 +26,13 @@ def named_errors(path: Path, expected: str) -> Iterator[None]:
     except ImportError:
         raise
     except MemoryError as error:
+        if str(error).startswith(f"{path}: "):
+            raise
         raise MemoryError(f"{path}: does not fit in memory{f': {error}' if str(error) else ''}") from None
     except Refused as error:
         raise ValueError(f"{path}: {error}") from None
     except Exception as error:
-        if str(error).startswith(f"{path}: ") or (isinstance(error, OSError) and error.errno is not None):
+        if str(error).startswith(f"{path}: ") or (isinstance(error, OSError) and error.errno not in _OF_CONTENT):
             raise
         message = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path}: not a valid {expected}: {message}") from None

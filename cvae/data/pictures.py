@@ -7,7 +7,9 @@ pictures.
 from __future__ import annotations
 
 import contextlib
+import io
 import operator
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -68,6 +70,13 @@ class Image(NamedTuple):
         return self.kind == _CONVERTED
 
 
+class _BoundedReader(io.BufferedReader):
+    """A file of which no more is asked for at a time than it holds, whatever lengths are in it."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size and min(size, os.fstat(self.fileno()).st_size))
+
+
 class Picture:
     """A picture file, open for reading.
 
@@ -92,7 +101,11 @@ class Picture:
     @contextlib.contextmanager
     def _opened(self) -> Iterator[Any]:
         check_regular(self.path)
-        with self.path.open("rb") as stream, named_errors(self.path, "picture"), warnings.catch_warnings():
+        with (
+            _BoundedReader(io.FileIO(self.path)) as stream,
+            named_errors(self.path, "picture"),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")  # about EXIF and other things that no pixel depends on
             warnings.simplefilter("error", self._module.DecompressionBombWarning)
             known = [name for name in _FORMATS if name in self._module.OPEN]
