@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from cvae.data.errors import named_errors
+from cvae.data.errors import Refused, named_errors
 from cvae.data.naming import Header, check_headers, choose
 
 Array = npt.NDArray[Any]
@@ -60,6 +60,9 @@ def read_npz(path: Path, wanted: str | None = None) -> dict[str, Any]:
             if name.endswith(".npy"):
                 with _member(archive, name) as stream:
                     headers[name[:-4]] = _read_header(stream)[0]
+        if not headers:
+            members = ", ".join(archive.namelist()[:3]) or "nothing"
+            raise Refused(f"must hold arrays, as numpy.savez writes them, got a ZIP archive of {members}; unpack it")
         choice = choose(path, headers, wanted)
         used = {field: headers[name] for field, name in choice.fields.items()}
         check_headers(path, used, path.stat().st_size)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 PARTS = ("", "val_", "test_")  # prefixes of the fields for training, validation and test
-_RANGE_IMAGES = 1000  # images, at most, that a repr reads for the range of values
+_RANGE_IMAGES, _RANGE_VALUES = 1000, 1 << 24  # what a repr reads, at most, for the range of values
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,7 +96,8 @@ def check_labels(name: str, images: np.ndarray | None, labels: np.ndarray | None
 
 def _described(images: np.ndarray) -> str:
     """Return shape, dtype and the range of values, that of every k-th image of a large set."""
-    some = images[:: max(1, len(images) // _RANGE_IMAGES)]
+    n_read = max(1, min(_RANGE_IMAGES, _RANGE_VALUES // images[0].size))
+    some = images[:: -(-len(images) // n_read)]
     low, high = some.min(), some.max()
     return f"{'x'.join(map(str, images.shape))} {images.dtype} from {low:.4g} to {high:.4g}"
 

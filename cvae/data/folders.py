@@ -163,4 +163,8 @@ def _nothing(unread: list[Path]) -> str:
     if unread:
         message += f", got {unread[0].name}, {kind(unread[0]).name}" if unread[0].is_file() else ""
         message += f", and {len(unread) - 1} more" * (len(unread) > 1)
+        if unread[0].suffix.lower() == ".npy":
+            message += "; put arrays of an image each into one file by numpy.stack and numpy.save"
+        elif unread[0].is_file() and kind(unread[0]).reader:
+            message += "; load such a file itself"
     return message

@@ -192,10 +192,13 @@ def _read(
         reader = suffix[1:]
     else:
         reader = kind(path).reader
-        if Path(path.name.removesuffix(".gz")).suffix.lower() in tables.SUFFIXES and reader in ("", "gzip"):
+        name = path.name.lower()
+        if Path(name.removesuffix(".gz")).suffix in tables.SUFFIXES and reader in ("", "gzip"):
             reader = "table"
+        elif name.removesuffix(".gz").endswith("-ubyte"):
+            reader = "idx"  # MNIST's, even if it is damaged
         elif reader == "zip":
-            reader = "zarr" if ".zarr" in path.name.lower() else "npz"
+            reader = "zarr" if ".zarr" in name else "npz"
     takes_key: dict[str, Callable[[Path, str | None], dict[str, Any]]] = {
         "npz": arrays.read_npz, "hdf5": containers.read_hdf5, "zarr": containers.read_zarr
     }  # fmt: skip
@@ -211,8 +214,8 @@ def _read(
     if reader == "npy":
         return {"images": arrays.read_npy(path)}
     if reader == "table":
-        return tables.read_table(path, image_shape)
-    if reader in ("idx", "gzip") or path.name.endswith("-ubyte"):
+        return tables.read_table(path, image_shape, is_hint=not changes.changes_nothing)
+    if reader in ("idx", "gzip"):
         images = idx.read_idx(path)
         if images.ndim == 1:
             raise ValueError(f"{path}: holds labels (1 dimension), not images (3 or 4 dimensions)")
@@ -259,7 +262,8 @@ def _finished(
         if fields.get(key) is None:
             continue
         try:
-            shape = image_shape if changes.changes_nothing or np.ndim(fields[key]) == 2 else None
+            is_flat = np.ndim(fields[key]) == 2  # the shape is then that of the rows, before any change
+            shape = image_shape if changes.changes_nothing or is_flat else None
             images = as_images(fields[key], shape, name=f"{name}: {key}")
         except TypeError as error:  # the file has the wrong dtype, not the caller's argument
             raise ValueError(str(error)) from None
@@ -267,7 +271,7 @@ def _finished(
             raise ValueError(f"{error}{_remedy(fields[key], image_shape)}") from None
         if not is_adjusted:
             images = changes.apply_to_all(images, f"{name}: {key}")
-        if image_shape is not None and images.shape[1:] != image_shape:
+        if image_shape is not None and images.shape[1:] != image_shape and not is_flat:
             message = f"{name}: {key} must hold images of shape {image_shape}, got {images.shape[1:]}"
             raise ValueError(message + _remedy(images, image_shape))
         fields[key] = images

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import stat
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +19,7 @@ class Kind(NamedTuple):
 
 
 _PICTURE, _UNREAD = "picture", ""
+_PICKLE = "a pickle, which could run any code; save its array by numpy.save"
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (  # offset, bytes; the first that fits counts
     (0, b"\x89PNG\r\n\x1a\n", Kind(_PICTURE, "a PNG picture")),
     (0, b"\xff\xd8\xff", Kind(_PICTURE, "a JPEG picture")),
@@ -56,27 +59,26 @@ _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (  # offset, bytes; the first that
     (0, b"\xd0\xcf\x11\xe0", Kind(_UNREAD, "an old Office file; save its table as .csv")),
     (4, b"ftyp", Kind(_UNREAD, "a film; save its frames as pictures")),
     (0, b"RIFF", Kind(_UNREAD, "a film or sound; save frames as pictures")),
-    (0, b"\0\0\x08", Kind("idx", "an IDX file")),
-    (0, b"\0\0\x09", Kind("idx", "an IDX file")),
-    (0, b"\0\0\x0b", Kind("idx", "an IDX file")),
-    (0, b"\0\0\x0c", Kind("idx", "an IDX file")),
-    (0, b"\0\0\x0d", Kind("idx", "an IDX file")),
-    (0, b"\0\0\x0e", Kind("idx", "an IDX file")),
-    *(
-        (
-            0,
-            b"\x80" + bytes([protocol]),
-            Kind(_UNREAD, "a pickle, which could run any code; save its array by numpy.save"),
-        )
-        for protocol in range(2, 6)
-    ),
+    *((0, bytes([0, 0, code]), Kind("idx", "an IDX file")) for code in (0x08, 0x09, 0x0B, 0x0C, 0x0D, 0x0E)),
+    *((0, bytes([0x80, protocol]), Kind(_UNREAD, _PICKLE)) for protocol in range(2, 6)),
 )
 
 
 def kind(path: Path) -> Kind:
-    """Return what a file is, by its content."""
+    """Return what a file is, by its content, or by what is in it for a gzip file of something else than IDX."""
     with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
+        found = _kind_of(file.read(_HEAD_BYTES))
+        if found.reader != "gzip":
+            return found
+        file.seek(0)
+        try:
+            inner = _kind_of(gzip.GzipFile(fileobj=file).read(_HEAD_BYTES))
+        except (OSError, EOFError, zlib.error):
+            return found
+    return inner if inner.reader == "idx" else Kind(_UNREAD, f"a gzip file, to be unpacked, of {inner.name}")
+
+
+def _kind_of(head: bytes) -> Kind:
     for offset, magic, found in _MAGIC:
         if head[offset : offset + len(magic)] == magic:
             return found
@@ -88,7 +90,7 @@ def kind(path: Path) -> Kind:
         text = head.decode("utf-8-sig" if len(head) < _HEAD_BYTES else "latin-1")
     except UnicodeDecodeError:
         text = "\0"
-    if text.isprintable() or all(character.isprintable() or character in "\t\r\n" for character in text):
+    if all(character.isprintable() or character in "\t\r\n" for character in text):
         start = " ".join(text[:40].split())
         return Kind(_UNREAD, f"text that starts with {start!r}")
     return Kind(_UNREAD, f"a file that starts with the bytes {head[:8].hex(' ')}")

@@ -34,7 +34,7 @@ class _Layout(NamedTuple):
     image_shape: tuple[int, int, int]
 
 
-def read_table(path: Path, image_shape: Sequence[int] | None) -> dict[str, Any]:
+def read_table(path: Path, image_shape: Sequence[int] | None, *, is_hint: bool = False) -> dict[str, Any]:
     """Read images, and labels if there are any, from lines of numbers.
 
     Pixels that are all integers from 0 to 255 become uint8, others float64.
@@ -45,6 +45,8 @@ def read_table(path: Path, image_shape: Sequence[int] | None) -> dict[str, Any]:
         Possibly compressed by gzip.
     image_shape : sequence of 3 ints, optional
         (rows, cols, channels). Default: square images of one channel.
+    is_hint : bool
+        Whether rows of other lengths may still be square images.
 
     Returns
     -------
@@ -58,7 +60,7 @@ def read_table(path: Path, image_shape: Sequence[int] | None) -> dict[str, Any]:
     """
     with named_errors(path, "table of pixels"), _opened(path) as lines:
         first, second = lines.readline(_LINE_CHARACTERS), lines.readline(_LINE_CHARACTERS)
-        layout = _layout(first, second, image_shape)
+        layout = _layout(first, second, image_shape, is_hint)
         head = [second] if layout.has_names else [first, second]
         pixels, labels = _read_rows(itertools.chain(head, lines), layout)
         fields = {"images": pixels.reshape(-1, *layout.image_shape)}
@@ -71,7 +73,7 @@ def _opened(path: Path) -> IO[str]:
     return (gzip.open if is_gzip else open)(path, "rt", encoding="utf-8-sig")
 
 
-def _layout(first: str, second: str, image_shape: Sequence[int] | None) -> _Layout:
+def _layout(first: str, second: str, image_shape: Sequence[int] | None, is_hint: bool) -> _Layout:
     if not first.strip():
         raise ValueError("its first line is empty")
     delimiter = next((mark for mark in "\t;," if mark in first), None)
@@ -86,9 +88,10 @@ def _layout(first: str, second: str, image_shape: Sequence[int] | None) -> _Layo
         shape = image_shape[0], image_shape[1], image_shape[2]
         if label is None and not has_names and n == math.prod(shape) + 1:
             return _Layout(delimiter, has_names, 0, shape)
-        if n != math.prod(shape):
+        if n == math.prod(shape):
+            return _Layout(delimiter, has_names, label, shape)
+        if not is_hint:
             raise Refused(f"its rows must have {math.prod(shape)} pixels to match image_shape {shape}, got {n}")
-        return _Layout(delimiter, has_names, label, shape)
     if label is None and not has_names and not _root(n) and _root(n - 1):
         label, n = 0, n - 1
     if not _root(n):

@@ -99,7 +99,7 @@ def test_flat_npz_needs_image_shape(tmp_path):
         ({"images": IMAGES, "arr_0": IMAGES}, ["one array of images, got images and arr_0", "colon, x.npz:arr_0"]),
         ({"labels": LABELS}, ["x_train", "got labels (3,) uint8"]),
         ({"test_images": IMAGES}, ["x_train", "got test_images (3, 4, 5) uint8"]),
-        ({}, ["got no arrays"]),
+        ({}, ["must hold arrays, as numpy.savez writes them, got a ZIP archive of nothing"]),
         ({"images": IMAGES, "labels": LABELS[:2]}, ["each of the 3 images", "(2,)"]),
         ({"images": IMAGES, "labels": LABELS[:2, None]}, ["each of the 3 images", "(2, 1)"]),
         ({"images": IMAGES, "test_labels": LABELS}, ["labels but no images"]),
@@ -130,7 +130,7 @@ def test_damaged_npz_files(tmp_path):
     assert_refused(path, "not a valid .npz file")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("images", "no array")
-    assert_refused(path, "got no arrays")
+    assert_refused(path, "got a ZIP archive of images; unpack it")
 
 
 def test_the_only_images_need_no_known_name_and_other_arrays_are_told_of(tmp_path):

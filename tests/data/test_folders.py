@@ -87,7 +87,9 @@ def test_pictures_beside_subfolders(tmp_path):
 def test_folders_without_pictures(tmp_path):
     assert_refused(tmp_path, "holds no pictures (png jpg")
     write(tmp_path / "a.npy", b"\x93NUMPY")
-    assert_refused(tmp_path, "holds no pictures", "got a.npy, a .npy file")
+    assert_refused(tmp_path, "holds no pictures", "got a.npy, a .npy file; put arrays of an image each into one file")
+    write(tmp_path / "a.h5", b"\x89HDF\r\n\x1a\n")
+    assert_refused(tmp_path, "got a.h5, an HDF5 file, and 1 more; load such a file itself")
     pictures(tmp_path, "cat/a.png")
     (tmp_path / "dog" / "folder.png").mkdir(parents=True)
     assert_refused(tmp_path, "holds no pictures: it is empty", file=tmp_path / "dog")

@@ -60,6 +60,15 @@ def test_a_shape_that_is_no_square(tmp_path):
         load(path, image_shape=(5, 3))
 
 
+def test_a_shape_for_what_comes_of_resizing(tmp_path):
+    path = table(tmp_path / "x.csv", LABELS[:9], PIXELS[:9])
+    assert load(path, image_shape=(2, 2), resize=2).images.shape == (9, 2, 2, 1)
+    with pytest.raises(ValueError, match=r"must hold images of shape \(2, 2, 1\), got \(3, 3, 1\)"):
+        load(path, image_shape=(2, 2), resize=3)
+    np.save(tmp_path / "x.npy", PIXELS)
+    assert load(tmp_path / "x.npy", image_shape=(2, 8), resize=3).images.shape == (3000, 3, 3, 1)
+
+
 @pytest.mark.parametrize("row", [0, 2999])
 @pytest.mark.parametrize("value", [0.5, -1, 256])
 def test_other_numbers_become_float64(tmp_path, value, row):
