@@ -73,8 +73,12 @@ class Image(NamedTuple):
 class _BoundedReader(io.BufferedReader):
     """A file of which no more is asked for at a time than it holds, whatever lengths are in it."""
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = os.fstat(self.fileno()).st_size
+
     def read(self, size: int | None = -1, /) -> bytes:
-        return super().read(size and min(size, os.fstat(self.fileno()).st_size))
+        return super().read(size and min(size, self._size))
 
 
 class Picture:
@@ -102,7 +106,7 @@ class Picture:
     def _opened(self) -> Iterator[Any]:
         check_regular(self.path)
         with (
-            _BoundedReader(io.FileIO(self.path)) as stream,
+            _BoundedReader(self.path) as stream,
             named_errors(self.path, "picture"),
             warnings.catch_warnings(),
         ):
@@ -183,9 +187,16 @@ class Picture:
         if found < 0:
             raise Refused(f"its pixels are of the kind {mode}, which is not read; convert it to RGB")
         cols, rows = picture.size
-        if picture.format != "TIFF" and _orientation(picture) > 4:  # Pillow has turned a TIFF's size already
+        # Pillow has turned a TIFF's size already, and would decode a PNG to look for EXIF behind its pixels.
+        is_upright = picture.format == "TIFF" or (picture.format == "PNG" and not self._has_metadata())
+        if not is_upright and _orientation(picture) > 4:
             rows, cols = cols, rows
         return Image(frame, rows, cols, dtype, found)
+
+    def _has_metadata(self) -> bool:
+        """Return whether a PNG may hold EXIF, of its own or as other programs add it."""
+        content = self.path.read_bytes()
+        return any(mark in content for mark in (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp"))
 
     def _decode(self, picture: Any, image: Image) -> Array:
         """Return the pixels (rows, cols[, channels]), turned upright, with a last channel for what is not opaque."""

@@ -81,6 +81,18 @@ def test_pictures_are_turned_upright(tmp_path, orientation, suffix):
     np.testing.assert_array_equal(load(path).images[0], upright)
 
 
+def test_pngs_with_exif_behind_their_pixels_are_turned(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    content = save_picture(tmp_path / "a.png", RGB[0], exif=exif).read_bytes()
+    start = content.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    behind = content[:start] + content[end:-12] + content[start:end] + content[-12:]
+    assert behind.index(b"eXIf") > behind.index(b"IDAT")
+    path = write(tmp_path / "b.png", behind)
+    np.testing.assert_array_equal(load(path).images[0], np.rot90(RGB[0], -1))
+
+
 def test_damaged_exif_is_no_reason_to_refuse_a_picture(tmp_path):
     path = save_picture(tmp_path / "a.jpg", RGB[0], exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     assert load(path).images.shape == (1, 6, 5, 3)
