@@ -93,7 +93,7 @@ def check_headers(path: Path, headers: Mapping[str, Header], stored: int) -> Non
         The size of the file in bytes.
     """
     for field, header in headers.items():
-        if header.dtype.kind not in "buif":
+        if header.dtype.kind not in ("buifUS" if field.endswith("labels") else "buif"):
             kind = "Python objects, whose reading could run any code" if header.dtype.kind == "O" else header.dtype
             raise ValueError(f"{path}: {field} must be an array of bool, int or float, got {kind}")
         n_bytes = header.dtype.itemsize * math.prod(int(size) for size in header.shape)

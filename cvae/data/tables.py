@@ -32,6 +32,7 @@ class _Layout(NamedTuple):
     has_names: bool
     label: int | None
     image_shape: tuple[int, int, int]
+    has_text_labels: bool
 
 
 def read_table(path: Path, image_shape: Sequence[int] | None, *, is_hint: bool = False) -> dict[str, Any]:
@@ -83,13 +84,14 @@ def _layout(first: str, second: str, image_shape: Sequence[int] | None, is_hint:
     if has_names and len(row) != len(names):
         raise ValueError(f"its line of names has {len(names)} columns and the next one {len(row)}")
     label = next((i for i, name in enumerate(names) if name.lower() in _LABELS), None) if has_names else None
+    is_text = label is not None and not _is_number(row[label])
     n = len(names) - (label is not None)
     if image_shape is not None:
         shape = image_shape[0], image_shape[1], image_shape[2]
         if label is None and not has_names and n == math.prod(shape) + 1:
-            return _Layout(delimiter, has_names, 0, shape)
+            return _Layout(delimiter, has_names, 0, shape, False)
         if n == math.prod(shape):
-            return _Layout(delimiter, has_names, label, shape)
+            return _Layout(delimiter, has_names, label, shape, is_text)
         if not is_hint:
             raise Refused(f"its rows must have {math.prod(shape)} pixels to match image_shape {shape}, got {n}")
     if label is None and not has_names and not _root(n) and _root(n - 1):
@@ -99,7 +101,7 @@ def _layout(first: str, second: str, image_shape: Sequence[int] | None, is_hint:
             f"its rows hold {n} pixels, which make no square image; pass image_shape=(rows, cols) or "
             "(rows, cols, channels) (--image-shape on the command line)"
         )
-    return _Layout(delimiter, has_names, label, (_root(n), _root(n), 1))
+    return _Layout(delimiter, has_names, label, (_root(n), _root(n), 1), is_text)
 
 
 def _read_rows(lines: Any, layout: _Layout) -> tuple[Array, Array]:
@@ -107,12 +109,15 @@ def _read_rows(lines: Any, layout: _Layout) -> tuple[Array, Array]:
     dtype: np.dtype[Any] = np.dtype(np.uint8)
     buffer, labels = bytearray(), []
     n_features = math.prod(layout.image_shape)
+    codes: dict[str, int] = {}  # of labels that are words
+    converters = {layout.label: lambda word: codes.setdefault(word, len(codes))} if layout.has_text_labels else None
+    options: Any = {"comments": None, "delimiter": layout.delimiter, "quotechar": '"', "converters": converters}
     for n_before in itertools.count(1 + layout.has_names, _ROWS_AT_A_TIME):
         some = [line for line in itertools.islice(lines, _ROWS_AT_A_TIME) if line.strip()]
         if not some:
             break
         try:
-            rows = np.loadtxt(some, np.float64, comments=None, delimiter=layout.delimiter, ndmin=2, quotechar='"')
+            rows = np.loadtxt(some, np.float64, ndmin=2, **options)
         except ValueError as error:
             message = re.sub(r"; use `usecols`.*", "", str(error))
             raise ValueError(f"in the rows from line {n_before}: {message}") from None
@@ -128,7 +133,8 @@ def _read_rows(lines: Any, layout: _Layout) -> tuple[Array, Array]:
             buffer = bytearray(np.frombuffer(buffer, np.uint8).astype(dtype).tobytes())
         buffer += rows.astype(dtype).tobytes()
     pixels = np.frombuffer(buffer, dtype).reshape(-1, n_features)
-    return pixels, _as_labels(np.concatenate(labels) if labels else np.empty(0))
+    numbers = _as_labels(np.concatenate(labels) if labels else np.empty(0))
+    return pixels, np.array(list(codes))[numbers] if codes else numbers
 
 
 def _as_labels(labels: Array) -> Array:

@@ -139,6 +139,8 @@ def test_the_only_images_need_no_known_name_and_other_arrays_are_told_of(tmp_pat
     with pytest.warns(UserWarning, match=r"x\.npz: 2 in it not read, as no images: latents, notes"):
         dataset = load(path)
     np.testing.assert_array_equal(dataset.images[..., 0], IMAGES)
+    np.savez(path, X=IMAGES, Y=LABELS.astype(str))
+    assert load(path).labels.tolist() == ["7", "0", "9"]
     np.savez(path, X=IMAGES, Y=LABELS)
     assert_is_same(load(path), IMAGES, LABELS)
 

@@ -38,6 +38,16 @@ def test_labels_anywhere_under_a_name(tmp_path):
     assert_is_table(load(table(tmp_path / "x.csv", PIXELS, LABELS, names=names)))
 
 
+def test_labels_that_are_words(tmp_path):
+    words = np.array(["a cat", "dog", "'s"])[LABELS % 3]
+    rows = np.column_stack([words, PIXELS])
+    names = ["label", *(f"pixel{i}" for i in range(16))]
+    path = table(tmp_path / "x.csv", [f'"{word}"' for word in words], PIXELS, names=names)
+    assert load(path).labels.tolist() == words.tolist()
+    np.testing.assert_array_equal(load(path).images.reshape(3000, 16), PIXELS)
+    assert load(table(tmp_path / "y.csv", rows[:4], names=names)).labels.tolist() == words[:4].tolist()
+
+
 @pytest.mark.parametrize(("delimiter", "end"), [(",", "\n"), (";", "\n"), ("\t", "\r\n"), (" ", "\n"), (", ", "\n\n")])
 def test_rows_without_names(tmp_path, delimiter, end):
     assert_is_table(load(table(tmp_path / "a.csv", LABELS, PIXELS, delimiter=delimiter, end=end)))
