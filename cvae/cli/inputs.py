@@ -25,15 +25,15 @@ def load(args: argparse.Namespace) -> tuple[cvae.VAE, Dataset]:
     """Load the model and the data; flat images get the image shape of the model."""
     set_threads(args)
     vae = cvae.load(args.model)
-    return vae, load_data(args, vae._require_fitted())
+    return vae, load_data(args.data, args, vae._require_fitted())
 
 
-def load_data(args: argparse.Namespace, image_shape: Sequence[int] | None) -> Dataset:
-    """Load the data as the flags of `add_data` say; what was not read becomes a line on standard error."""
+def load_data(source: str, args: argparse.Namespace, image_shape: Sequence[int] | None) -> Dataset:
+    """Load data as the flags of `add_data` say; what was not read becomes a line on standard error."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         dataset = cvae.datasets.load(
-            args.data,
+            source,
             image_shape=image_shape,
             crop=args.crop,
             resize=args.resize,

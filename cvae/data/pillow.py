@@ -11,5 +11,6 @@ def image_module(purpose: str) -> ModuleType:
         from PIL import Image
     except ImportError as error:
         raise ImportError(f"{purpose} needs Pillow: pip install pillow") from error
+    module: ModuleType = Image
     Image.init()
-    return Image
+    return module

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -210,6 +211,19 @@ def test_cameras_held_upright_and_sideways(tmp_path):
     save_picture(tmp_path / "a.jpg", RGB[0])
     save_picture(tmp_path / "b.jpg", np.rot90(RGB[0]), exif=exif)
     assert load(tmp_path).images.shape == (2, 6, 5, 3)
+
+
+def test_pictures_are_decoded_into_place(tmp_path):
+    for i in range(20):
+        save_picture(tmp_path / f"{i}.png", np.full((200, 300, 3), i, np.uint8))
+    tracemalloc.start()
+    try:
+        images = load(tmp_path).images
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(images[:, 0, 0, 0], np.arange(20))
+    assert peak < images.nbytes * 1.4
 
 
 def test_progress_is_shown_on_terminals_alone_and_needs_none(tmp_path, monkeypatch, capsys):

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError("--config must be left out with --resume")
         vae = cvae.load(args.resume).set_params(**given)
         shape = vae._require_fitted()
-    dataset = load_data(args, shape)
+    dataset = load_data(args.data, args, shape)
     if args.resume is None and not args.quiet and any(isinstance(part, str) for part in (vae.encoder, vae.decoder)):
         labels = labels_for(vae, dataset.labels, dataset)
         log(f"the model\n{vae.summary(dataset.images.shape[1:], y=labels)}")
