@@ -166,7 +166,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     reading = parser.add_argument_group("how images are read")
     reading.add_argument("--crop", metavar="RxC", type=_crop, help="keep the middle; fit: all that fits --resize")
     reading.add_argument("--resize", metavar="RxC", type=_int_or_ints, help="scale to this many rows and columns")
-    reading.add_argument("--grey", action=argparse.BooleanOptionalAction, help="make all grey, or all RGB")
+    reading.add_argument("--grey", "--gray", action=argparse.BooleanOptionalAction, help="make all grey, or all RGB")
     reading.add_argument("--background", metavar="COLOUR", help="of transparent pictures, such as white or #336699")
 
 

@@ -76,7 +76,7 @@ def load(
     Parameters
     ----------
     source : str or path
-        A built-in name takes precedence over a file of that name; write "./mnist" for the file.
+        A built-in name takes precedence over a file of that name; write "./mnist" for the file. ``~`` is the home.
     image_shape : sequence of 2 or 3 ints, optional
         (rows, cols) or (rows, cols, channels). Required for flat images ``(n, features)`` in a .npy, .npz or
         IDX file; otherwise the images must match it, as they are after the changes below.
@@ -142,6 +142,9 @@ def _split(source: str | os.PathLike[str]) -> tuple[Path, str | None]:
     name = os.fspath(source)
     if "\0" not in name and name:
         path = Path(source)
+        if not os.path.lexists(path) and name.startswith("~"):
+            name = os.path.expanduser(name)
+            path = Path(name)
         if os.path.lexists(path):
             check_regular(path)
             return path, None

@@ -13,12 +13,12 @@ from cvae.data.dataset import check_labels
 
 # By field; compared in lower case, with _ for /.
 _KNOWN = {
-    "images": ("images", "x_train", "train_images", "train_x", "x", "imgs", "data", "arr_0"),
-    "labels": ("labels", "y_train", "train_labels", "train_y", "y", "targets"),
+    "images": ("images", "x_train", "train_images", "train_x", "train_data", "x", "imgs", "data", "arr_0"),
+    "labels": ("labels", "y_train", "train_labels", "train_y", "train_target", "y", "target", "targets"),
     "val_images": ("val_images", "x_val", "val_x", "x_valid", "valid_images"),
     "val_labels": ("val_labels", "y_val", "val_y", "y_valid", "valid_labels"),
-    "test_images": ("test_images", "x_test", "test_x"),
-    "test_labels": ("test_labels", "y_test", "test_y"),
+    "test_images": ("test_images", "x_test", "test_x", "test_data"),
+    "test_labels": ("test_labels", "y_test", "test_y", "test_target"),
 }
 # Beyond the size of what was compressed: deflate's upper bound, 258 bytes from 2 bits.
 MAX_RATIO = 1032

@@ -10,6 +10,7 @@ import contextlib
 import io
 import operator
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ _KINDS = {
     "RGB": _COLOUR, "RGBX": _COLOUR, "RGBA": _COLOUR, "RGBa": _COLOUR,
     "CMYK": _CONVERTED, "YCbCr": _CONVERTED, "LAB": _CONVERTED, "HSV": _CONVERTED,
 }  # fmt: skip
-_ORIENTATION, _SUBFILE_TYPE, _BITS, _SAMPLE_FORMAT = 274, 254, 258, 339  # tags of TIFF and EXIF
+_ORIENTATION, _SUBFILE_TYPE, _BITS, _DESCRIPTION, _SAMPLE_FORMAT = 274, 254, 258, 270, 339  # tags of TIFF and EXIF
 
 
 class Image(NamedTuple):
@@ -127,6 +128,7 @@ class Picture:
         with self._opened() as picture:
             n_frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
             self._check_pixels(picture, n_frames)
+            _check_stack(picture, n_frames)
             found = []
             for frame in range(n_frames):
                 if frame:
@@ -219,6 +221,15 @@ class Picture:
             low = _pixels(again)
         colours: Array = high << np.uint16(8) | low
         return colours
+
+
+def _check_stack(picture: Any, n_frames: int) -> None:
+    """Refuse large stacks of ImageJ, whose images follow a page for the first one without pages of their own."""
+    if picture.format == "TIFF":
+        description = str(picture.tag_v2.get(_DESCRIPTION, ""))
+        match = re.match(r"ImageJ=.*?^images=([0-9]{1,9})", description, re.DOTALL | re.MULTILINE)
+        if match and int(match[1]) > n_frames:
+            raise Refused(f"is an ImageJ stack of {match[1]} images, of which Pillow sees {n_frames}; save it as .npy")
 
 
 def _bomb(pixels: str, path: Path) -> str:

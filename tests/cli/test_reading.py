@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
             shape = (14 + i, 15, 3)[: 2 + i % 2]
             Image.fromarray(RNG.integers(0, 256, shape, np.uint8)).save(folder / "photos" / part / f"{i}.png")
     command = ["train", str(folder / "photos"), "-o", str(folder / "m"), "--quiet", *TINY]
-    assert main([*command, "--resize", "12", "--crop", "fit", "--grey"]) == 0
+    assert main([*command, "--resize", "12", "--crop", "fit", "--gray"]) == 0
     return folder
 
 

@@ -54,6 +54,11 @@ def test_the_only_images_and_names_after_a_colon(tmp_path, write_to, suffix):
         np.testing.assert_array_equal(load(f"{path}:{name}").images[..., 0], IMAGES + 1)
 
 
+def test_names_in_groups(tmp_path):
+    arrays = {"train/data": IMAGES, "train/target": LABELS, "test/data": IMAGES[:2] + 1, "test/target": LABELS[:2]}
+    assert_is_mnist(load(write_hdf5(tmp_path / "x.h5", arrays)))
+
+
 def test_a_single_array_of_zarr(tmp_path):
     zarr.save_array(str(tmp_path / "x.zarr"), IMAGES)
     np.testing.assert_array_equal(load(tmp_path / "x.zarr").images[..., 0], IMAGES)

@@ -122,6 +122,13 @@ def test_a_path_may_be_a_string_or_a_path(tmp_path):
         assert dataset.name == str(path)
 
 
+def test_the_home_folder(tmp_path, monkeypatch):
+    write(tmp_path / "images", idx_bytes(IMAGES))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert len(load("~/images").images) == 3
+
+
 def test_a_file_called_like_a_built_in_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "mnist-sample", idx_bytes(IMAGES))

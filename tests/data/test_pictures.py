@@ -173,6 +173,13 @@ def test_smaller_copies_within_a_tiff_are_no_images(tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "a.tif").images, GREY[:1, ..., np.newaxis])
 
 
+def test_stacks_without_pages_are_refused(tmp_path):
+    path = save_picture(tmp_path / "a.tif", GREY[0], tiffinfo={270: "ImageJ=1.53\nimages=4\nslices=4\n"})
+    assert_refused(path, "ImageJ stack of 4 images, of which Pillow sees 1")
+    path = save_picture(tmp_path / "b.tif", GREY[0], tiffinfo={270: "ImageJ=1.53\nimages=1\n"})
+    assert len(load(path).images) == 1
+
+
 # transparency and other kinds of colour
 
 
