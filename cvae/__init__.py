@@ -35,7 +35,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Imported on first use (PEP 562): what it needs of the standard library takes as long as everything else.
     if name == "datasets":
-        return importlib.import_module("cvae.data.loading")
+        return importlib.import_module("cvae.datasets")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

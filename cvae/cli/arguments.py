@@ -57,6 +57,10 @@ def _int_or_ints(text: str) -> int | tuple[int, ...]:
     return ints if len(ints) > 1 else ints[0]
 
 
+def _crop(text: str) -> str | int | tuple[int, ...]:
+    return text if text == "fit" else _int_or_ints(text)
+
+
 def _pad(text: str) -> str | int | tuple[int, ...]:
     # The constructor checks words such as "same".
     return text if text.isalpha() else _int_or_ints(text)
@@ -156,7 +160,18 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     known = ", ".join(cvae.datasets.names())
-    parser.add_argument("data", metavar="DATA", help=f"images: {known}, a file or a folder")
+    parser.add_argument(
+        "data", metavar="DATA", help=f"images: {known}, a file (file.h5:NAME for one of its arrays) or a folder"
+    )
+    reading = parser.add_argument_group("how images are read")
+    reading.add_argument("--crop", metavar="RxC", type=_crop, help="keep the middle; fit: all that fits --resize")
+    reading.add_argument("--resize", metavar="RxC", type=_int_or_ints, help="scale to this many rows and columns")
+    reading.add_argument("--grey", "--gray", action=argparse.BooleanOptionalAction, help="make all grey, or all RGB")
+    reading.add_argument("--background", metavar="COLOUR", help="of transparent pictures, such as white or #336699")
+
+
+def add_part(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--part", choices=("train", "val", "test"), help=f"part of the data (default: {default})")
 
 
 def add_output(parser: argparse.ArgumentParser, metavar: str, help: str) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import cvae
-from cvae.data.loading import Dataset
+from cvae.cli.output import log
+from cvae.data.dataset import Dataset
 from cvae.runtime.threads import check_num_threads
 
 
@@ -22,15 +25,55 @@ def load(args: argparse.Namespace) -> tuple[cvae.VAE, Dataset]:
     """Load the model and the data; flat images get the image shape of the model."""
     set_threads(args)
     vae = cvae.load(args.model)
-    return vae, cvae.datasets.load(args.data, image_shape=vae._require_fitted())
+    return vae, load_data(args.data, args, vae._require_fitted())
 
 
-def evaluation_data(vae: cvae.VAE, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None, str]:
-    """Return the test images if there are any, otherwise all images, the labels if needed, and a description."""
-    name = Path(dataset.name).name
-    if dataset.test_images is not None:
-        return dataset.test_images, labels_for(vae, dataset.test_labels, dataset), f"test images of {name}"
-    return dataset.images, labels_for(vae, dataset.labels, dataset), f"images of {name}"
+def load_data(source: str, args: argparse.Namespace, image_shape: Sequence[int] | None) -> Dataset:
+    """Load data as the flags of `add_data` say; what was not read becomes a line on standard error."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        dataset = cvae.datasets.load(
+            source,
+            image_shape=image_shape,
+            crop=args.crop,
+            resize=args.resize,
+            grey=args.grey,
+            background=args.background,
+        )
+    for warning in caught:
+        log(f"warning: {warning.message}")
+    return dataset
+
+
+def evaluation_data(
+    vae: cvae.VAE, dataset: Dataset, part: str | None = None
+) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """Return images of a part, the labels if needed, and a description.
+
+    Without a part, that is the test images if there are any, or the validation images, or all.
+    """
+    images, labels, _, which = part_of(dataset, part)
+    return images, labels_for(vae, labels, dataset), f"{which} of {Path(dataset.name).name}"
+
+
+def part_of(dataset: Dataset, part: str | None) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None, str]:
+    """Return images, labels and filenames of a part (train, val, test; None for the last that there is), and its name.
+
+    Raises
+    ------
+    ValueError
+        If the data have no such part.
+    """
+    parts = {
+        "test": (dataset.test_images, dataset.test_labels, dataset.test_filenames, "test images"),
+        "val": (dataset.val_images, dataset.val_labels, dataset.val_filenames, "validation images"),
+        "train": (dataset.images, dataset.labels, dataset.filenames, "images"),
+    }
+    present = [name for name, (images, *_) in parts.items() if images is not None]
+    images, labels, filenames, which = parts[part or present[0]]
+    if images is None:
+        raise ValueError(f"--part must be one of {', '.join(present)} for {dataset.name}, got {part}")
+    return images, labels, filenames, which
 
 
 def labels_for(vae: cvae.VAE, labels: np.ndarray | None, dataset: Dataset) -> np.ndarray | None:

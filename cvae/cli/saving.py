@@ -12,7 +12,7 @@ from pathlib import Path
 import cvae
 from cvae.cli.inputs import labels_for
 from cvae.cli.output import NATS, log
-from cvae.data.loading import Dataset
+from cvae.data.dataset import Dataset
 from cvae.io.files import replaced_file
 
 

@@ -13,9 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
+from cvae.data.dataset import check_labels
+from cvae.data.naming import MAX_RATIO
+
+_FILES = {  # images and labels, by prefix of Dataset's fields
+    "": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test_": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _CHUNK_BYTES = 1 << 20
-_DEFLATE_MAX_RATIO = 1032  # deflate's upper bound on compression: 258 bytes from 2 bits
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -41,12 +47,51 @@ def read_idx(path: Path) -> np.ndarray:
     with path.open("rb") as file:
         is_gzip = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        max_bytes = path.stat().st_size * (_DEFLATE_MAX_RATIO if is_gzip else 1)
+        max_bytes = path.stat().st_size * (MAX_RATIO if is_gzip else 1)
         try:
             with gzip.GzipFile(fileobj=file) if is_gzip else file as stream:
                 return _parse_idx(stream, max_bytes)
         except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(f"{path}: not a valid IDX file: {error}") from None
+
+
+def idx_folder(folder: Path) -> Path | None:
+    """Return the folder of MNIST's files, which is `folder` or where torchvision keeps them in it, or None."""
+    names = [name for split in _FILES.values() for name in split]
+    for place in (folder, folder / "raw", folder / "MNIST" / "raw", folder / "FashionMNIST" / "raw"):
+        if any(find_idx(place, name) for name in names):
+            return place
+    return None
+
+
+def find_idx(folder: Path, name: str) -> Path | None:
+    """Return the path of an IDX file, gzipped or not, spelled like train-images.idx3-ubyte, in a folder of its name."""
+    for spelling in (name, name.replace("-idx", ".idx")):
+        for path in (folder / spelling, folder / f"{spelling}.gz", folder / spelling / spelling):
+            if path.is_file():
+                return path
+    return None
+
+
+def read_idx_folder(folder: Path) -> dict[str, np.ndarray]:
+    """Read the files of MNIST's names in a folder into fields of Dataset.
+
+    Raises
+    ------
+    ValueError
+        If a file is damaged, images are missing beside others, or the numbers of labels and images differ.
+    """
+    parts = {}
+    for prefix, (images_name, labels_name) in _FILES.items():
+        images_path, labels_path = find_idx(folder, images_name), find_idx(folder, labels_name)
+        if images_path:
+            parts[f"{prefix}images"] = read_idx(images_path)
+        elif labels_path or not prefix:
+            raise ValueError(f"{folder}: {images_name} is missing beside the other IDX files")
+        if labels_path:
+            parts[f"{prefix}labels"] = read_idx(labels_path)
+            check_labels(str(labels_path), parts[f"{prefix}images"], parts[f"{prefix}labels"])
+    return parts
 
 
 def _parse_idx(stream: io.BufferedReader | gzip.GzipFile, max_bytes: int) -> np.ndarray:

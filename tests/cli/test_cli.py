@@ -407,7 +407,7 @@ def test_version(folder):
         ("train flat.npy -o x", "needs image_shape"),
         ("train large.npy -o x", "must hold values in [0, 1]"),
         ("train missing.npy -o x", "'missing.npy', which does not exist"),
-        ("train damaged.safetensors -o x", "damaged.safetensors: not a valid IDX file"),
+        ("train damaged.safetensors -o x", "got text that starts with 'no model'"),
         ("train folder -o x", "folder: holds no pictures"),
         ("train grey.npy -o missing/x", "cannot write to the folder"),
         ("train grey.npy -o x --history missing/x", "cannot write to the folder"),

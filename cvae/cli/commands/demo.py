@@ -12,7 +12,7 @@ from cvae.cli.arguments import COUNT, DEFAULT_SEED, SEED
 from cvae.cli.inputs import evaluation_data, set_threads
 from cvae.cli.output import check_output, log, print_table, print_written
 from cvae.cli.saving import train_and_save
-from cvae.data.loading import Dataset
+from cvae.data.dataset import Dataset
 
 _SETTINGS: dict[str, Any] = {"T": 10, "batchsize": 64, "optimizer": "Adam(lr=0.002)"}
 _PICTURES = ("reconstructions.png", "samples.png", "latent.png", "history.png")

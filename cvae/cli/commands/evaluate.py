@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from cvae.cli.arguments import COUNT, add_data, add_model
+from cvae.cli.arguments import COUNT, add_data, add_model, add_part
 from cvae.cli.inputs import evaluation_data, load
 from cvae.cli.output import NATS, print_table
 
@@ -15,6 +15,7 @@ HELP = "print the ELBO of the test images, or of all images if there are none"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_data(parser)
+    add_part(parser, "test, or what there is")
     parser.add_argument(
         "--log-likelihood", type=COUNT, metavar="N", help="also estimate log p(x) from N samples of each code"
     )
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     vae, dataset = load(args)
-    images, labels, which = evaluation_data(vae, dataset)
+    images, labels, which = evaluation_data(vae, dataset, args.part)
     reconstruction, kl = vae.elbo_terms(images, y=labels)
     results = {
         "elbo": float(-(reconstruction + kl).mean()),

@@ -6,7 +6,7 @@ import argparse
 
 import cvae
 from cvae.cli.arguments import add_data, add_output, add_settings, settings
-from cvae.cli.inputs import labels_for, set_threads
+from cvae.cli.inputs import labels_for, load_data, set_threads
 from cvae.cli.models import new_model
 from cvae.cli.output import check_output, log, print_table, print_written
 from cvae.cli.saving import train_and_save
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError("--config must be left out with --resume")
         vae = cvae.load(args.resume).set_params(**given)
         shape = vae._require_fitted()
-    dataset = cvae.datasets.load(args.data, image_shape=shape)
+    dataset = load_data(args.data, args, shape)
     if args.resume is None and not args.quiet and any(isinstance(part, str) for part in (vae.encoder, vae.decoder)):
         labels = labels_for(vae, dataset.labels, dataset)
         log(f"the model\n{vae.summary(dataset.images.shape[1:], y=labels)}")

@@ -1,0 +1,134 @@
+"""Readers of HDF5 and Zarr, where h5py and zarr are installed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae.data.errors import named_errors
+from cvae.data.naming import Header, check_headers, choose
+
+Array = npt.NDArray[Any]
+
+# Others may run code, as numcodecs' "pickle" does.
+_SAFE_CODECS = {
+    "adler32", "bitround", "blosc", "bytes", "bz2", "crc32", "crc32c", "delta", "fixedscaleoffset", "fletcher32",
+    "gzip", "jenkins_lookup3", "lz4", "lzma", "packbits", "quantize", "sharding_indexed", "shuffle", "transpose",
+    "zlib", "zstd",
+}  # fmt: skip
+_ARRAYS_AT_MOST = 1000
+
+
+def is_zarr(path: Path) -> bool:
+    """Return whether a folder is a Zarr array or group."""
+    return any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup"))
+
+
+def read_hdf5(path: Path, wanted: str | None = None) -> dict[str, Any]:
+    """Read the datasets of an HDF5 file that Dataset has fields for; `wanted` names the images.
+
+    What is neither chunked nor compressed is mapped to memory. Data outside of the file are not followed.
+
+    Returns
+    -------
+    dict
+        Arrays by field of Dataset, and under "unread" the names of all others.
+
+    Raises
+    ------
+    ImportError
+        If h5py is missing.
+    ValueError
+        If the file is damaged or it is not clear what the images are.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError("reading HDF5 files needs h5py: pip install h5py") from error
+    with named_errors(path, "HDF5 file"), h5py.File(path, "r") as file:
+        found: dict[str, Any] = {}
+
+        def note(name: str, item: Any) -> Any:
+            if isinstance(item, h5py.Dataset) and item.shape:
+                found[name] = item
+            return True if len(found) >= _ARRAYS_AT_MOST else None
+
+        file.visititems(note)
+        choice, used = _chosen(path, found, wanted, path.stat().st_size)
+        for name, dataset in used.items():
+            if dataset.is_virtual or dataset.external:
+                raise ValueError(f"{name} lies in other files, which are not followed")
+        return {
+            **{field: _hdf5_array(path, used[name]) for field, name in choice.items()},
+            "unread": [name for name in found if name not in used and wanted is None],
+        }
+
+
+def _hdf5_array(path: Path, dataset: Any) -> Array:
+    offset = dataset.id.get_offset() if dataset.chunks is None else None
+    if offset is not None:
+        return np.memmap(path, dataset.dtype, "r", offset, dataset.shape)
+    array = np.empty(dataset.shape, dataset.dtype)
+    if array.size:
+        dataset.read_direct(array)
+    return array
+
+
+def read_zarr(path: Path, wanted: str | None = None) -> dict[str, Any]:
+    """Read the arrays of a Zarr folder or ZIP file as `read_hdf5` does; raises ImportError if zarr is missing."""
+    try:
+        import zarr
+    except ImportError as error:
+        raise ImportError("reading Zarr needs zarr: pip install zarr") from error
+    with named_errors(path, "Zarr store"):
+        store = zarr.open(str(path) if path.is_dir() else zarr.storage.ZipStore(path, mode="r"), mode="r")
+        found = {"array": store} if isinstance(store, zarr.Array) else _zarr_arrays(zarr, store, "")
+        choice, used = _chosen(path, found, wanted, _stored_bytes(path))
+        for name, array in used.items():
+            _check_codecs(name, array.metadata.to_dict())
+        fields = {field: np.asarray(used[name][...]) for field, name in choice.items()}
+        return {**fields, "unread": [name for name in found if name not in used and wanted is None]}
+
+
+def _zarr_arrays(zarr: ModuleType, group: Any, prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, member in sorted(group.members()):
+        if isinstance(member, zarr.Array):
+            found[f"{prefix}{name}"] = member
+        elif len(found) < _ARRAYS_AT_MOST and prefix.count("/") < 8:
+            found |= _zarr_arrays(zarr, member, f"{prefix}{name}/")
+    return found
+
+
+def _chosen(
+    path: Path, found: dict[str, Any], wanted: str | None, stored: int
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the names of the arrays to read by field, and these arrays by name."""
+    headers = {name: Header(tuple(array.shape), np.dtype(array.dtype)) for name, array in found.items()}
+    choice = choose(path, headers, None if wanted is None else wanted.strip("/"))
+    used = {name: found[name] for name in choice.fields.values()}
+    check_headers(path, {field: headers[name] for field, name in choice.fields.items()}, stored)
+    return choice.fields, used
+
+
+def _check_codecs(name: str, metadata: Any) -> None:
+    """Raise ValueError for codecs, anywhere in an array's metadata, that are not known to be harmless."""
+    codecs = [metadata.get("compressor"), *(metadata.get("filters") or ()), *(metadata.get("codecs") or ())]
+    for codec in filter(None, codecs):
+        kind = codec.get("id") or codec.get("name") or "?" if isinstance(codec, dict) else "?"
+        if str(kind).removeprefix("numcodecs.") not in _SAFE_CODECS:
+            raise ValueError(f"{name} is encoded by {kind}, which is not read")
+        inner = codec.get("configuration") if isinstance(codec, dict) else None
+        if isinstance(inner, dict):
+            _check_codecs(name, {"codecs": [*inner.get("codecs", ()), *inner.get("index_codecs", ())]})
+
+
+def _stored_bytes(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(path) for name in names)

@@ -1,0 +1,109 @@
+"""The flags for reading images, in each subcommand that takes data, and the parts of data."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cvae
+from cvae.cli.main import main
+
+RNG = np.random.default_rng(0)
+TINY = (
+    "--latent-dim",
+    "4",
+    "--enc-conv1-kernel-shape",
+    "3",
+    "--enc-conv2-kernel-shape",
+    "3",
+    "--T",
+    "2",
+    "--epochs",
+    "1",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Parts of pictures of unequal sizes, some grey, and a model of 12x12x1 trained on them."""
+    folder = tmp_path_factory.mktemp("reading")
+    for part, n in (("train", 5), ("val", 3), ("test", 2)):
+        (folder / "photos" / part).mkdir(parents=True)
+        for i in range(n):
+            shape = (14 + i, 15, 3)[: 2 + i % 2]
+            Image.fromarray(RNG.integers(0, 256, shape, np.uint8)).save(folder / "photos" / part / f"{i}.png")
+    command = ["train", str(folder / "photos"), "-o", str(folder / "m"), "--quiet", *TINY]
+    assert main([*command, "--resize", "12", "--crop", "fit", "--gray"]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def in_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+def test_a_model_has_the_shape_that_was_asked_for(folder):
+    assert cvae.load("m")._require_fitted() == (12, 12, 1)
+
+
+@pytest.mark.parametrize("subcommand", ["evaluate", "encode", "reconstruct"])
+def test_every_subcommand_with_data_takes_the_flags(subcommand, capsys):
+    flags = ["--resize", "12x12", "--crop", "fit", "--grey", "--background", "white"]
+    output = [] if subcommand == "evaluate" else ["-o", {"encode": "z.npy", "reconstruct": "r.png"}[subcommand]]
+    assert main([subcommand, "m", "photos", *flags, *output]) == 0
+    assert main([subcommand, "m", "photos", *output]) == 2
+    assert "--no-grey" in capsys.readouterr().err
+
+
+def test_parts_are_chosen_by_name(capsys):
+    flags = ["--resize", "12", "--crop", "fit", "--grey"]
+    for part, n in (("train", 5), ("val", 3), ("test", 2), (None, 2)):
+        chosen = [] if part is None else ["--part", part]
+        assert main(["evaluate", "m", "photos", *flags, *chosen, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["images"] == n
+    for part, n in ((None, 5), ("val", 3)):
+        chosen = [] if part is None else ["--part", part]
+        assert main(["encode", "m", "photos", *flags, *chosen, "-o", "z.npy"]) == 0
+        assert np.load("z.npy").shape == (n, 2)
+    assert main(["evaluate", "m", "photos/test", *flags, "--part", "val"]) == 2
+    assert "--part must be one of train for photos/test, got val" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--resize", "12xx"], "--resize: must be ints joined by x"),
+        (["--resize", "0"], "resize must be rows, cols, or one int for squares"),
+        (["--crop", "middle"], "--crop: must be ints joined by x"),
+        (["--crop", "fit"], "crop='fit' needs resize"),
+        (["--crop", "99", "--grey"], "crop must fit into images of 14x15"),
+        (["--background", "nope"], "background must be a colour"),
+        (["--grey"], "pass resize=(14, 15) or another size to scale all of them (--resize 14x15 on the command line)"),
+        (["--resize", "12"], "grey=False makes all RGB (--no-grey on the command line)"),
+    ],
+)
+def test_mistakes_are_one_line(flags, message, capsys):
+    try:
+        code = main(["evaluate", "m", "photos", *flags])
+    except SystemExit as stopped:
+        code = stopped.code
+    err = capsys.readouterr().err
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_what_was_not_read_is_one_line(folder, capsys):
+    (folder / "some").mkdir()
+    Image.fromarray(np.zeros((12, 12), np.uint8)).save(folder / "some" / "a.png")
+    (folder / "some" / "notes.txt").write_text("not a picture")
+    assert main(["evaluate", "m", "some"]) == 0
+    assert capsys.readouterr().err == "cvae: warning: some: 1 in it not read, as no images: notes.txt\n"
+
+
+def test_reading_pictures_needs_pillow_alone(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert main(["evaluate", "m", "photos"]) == 2
+    assert capsys.readouterr().err == "cvae: error: reading pictures needs Pillow: pip install pillow\n"

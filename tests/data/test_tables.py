@@ -1,0 +1,118 @@
+"""Tables of pixels in text, with and without names and labels."""
+
+import gzip
+
+import numpy as np
+import pytest
+from data_files import assert_refused, write
+
+from cvae.datasets import load
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (3000, 16))
+LABELS = np.arange(3000) % 10
+
+
+def table(path, *columns, names=(), delimiter=",", end="\n"):
+    rows = np.column_stack(columns)
+    lines = [delimiter.join(names)] * bool(names) + [delimiter.join(map(str, row)) for row in rows.tolist()]
+    return write(path, end.join([*lines, ""]).encode())
+
+
+def assert_is_table(dataset, *, labelled=True):
+    assert dataset.images.dtype == np.uint8
+    np.testing.assert_array_equal(dataset.images, PIXELS.reshape(-1, 4, 4, 1))
+    if labelled:
+        np.testing.assert_array_equal(dataset.labels, LABELS)
+    else:
+        assert dataset.labels is None
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.CSV", "x.txt", "x.csv.gz"])
+def test_labels_first_and_a_line_of_names(tmp_path, name):
+    names = ["label", *(f"pixel{i}" for i in range(16))]
+    assert_is_table(load(table(tmp_path / name, LABELS, PIXELS, names=names)))
+
+
+def test_labels_anywhere_under_a_name(tmp_path):
+    names = [*(f"{i // 4}x{i % 4}" for i in range(16)), '"Class"']
+    assert_is_table(load(table(tmp_path / "x.csv", PIXELS, LABELS, names=names)))
+
+
+def test_labels_that_are_words(tmp_path):
+    words = np.array(["a cat", "dog", "'s"])[LABELS % 3]
+    rows = np.column_stack([words, PIXELS])
+    names = ["label", *(f"pixel{i}" for i in range(16))]
+    path = table(tmp_path / "x.csv", [f'"{word}"' for word in words], PIXELS, names=names)
+    assert load(path).labels.tolist() == words.tolist()
+    np.testing.assert_array_equal(load(path).images.reshape(3000, 16), PIXELS)
+    assert load(table(tmp_path / "y.csv", rows[:4], names=names)).labels.tolist() == words[:4].tolist()
+
+
+@pytest.mark.parametrize(("delimiter", "end"), [(",", "\n"), (";", "\n"), ("\t", "\r\n"), (" ", "\n"), (", ", "\n\n")])
+def test_rows_without_names(tmp_path, delimiter, end):
+    assert_is_table(load(table(tmp_path / "a.csv", LABELS, PIXELS, delimiter=delimiter, end=end)))
+    assert_is_table(load(table(tmp_path / "b.csv", PIXELS, delimiter=delimiter, end=end)), labelled=False)
+
+
+def test_names_without_labels(tmp_path):
+    path = table(tmp_path / "x.csv", PIXELS, names=[f"pixel{i}" for i in range(16)])
+    assert_is_table(load(path), labelled=False)
+
+
+def test_a_shape_that_is_no_square(tmp_path):
+    path = table(tmp_path / "x.csv", LABELS, PIXELS[:, :12])
+    assert_refused(path, "13 pixels, which make no square image; pass image_shape", "--image-shape")
+    for shape in ((3, 4), (2, 2, 3)):
+        dataset = load(path, image_shape=shape)
+        np.testing.assert_array_equal(dataset.images, PIXELS[:, :12].reshape(-1, *shape, *[1] * (3 - len(shape))))
+        np.testing.assert_array_equal(dataset.labels, LABELS)
+    with pytest.raises(ValueError, match=r"must have 15 pixels to match image_shape \(5, 3, 1\), got 13"):
+        load(path, image_shape=(5, 3))
+
+
+def test_a_shape_for_what_comes_of_resizing(tmp_path):
+    path = table(tmp_path / "x.csv", LABELS[:9], PIXELS[:9])
+    assert load(path, image_shape=(2, 2), resize=2).images.shape == (9, 2, 2, 1)
+    with pytest.raises(ValueError, match=r"must hold images of shape \(2, 2, 1\), got \(3, 3, 1\)"):
+        load(path, image_shape=(2, 2), resize=3)
+    np.save(tmp_path / "x.npy", PIXELS)
+    assert load(tmp_path / "x.npy", image_shape=(2, 8), resize=3).images.shape == (3000, 3, 3, 1)
+
+
+@pytest.mark.parametrize("row", [0, 2999])
+@pytest.mark.parametrize("value", [0.5, -1, 256])
+def test_other_numbers_become_float64(tmp_path, value, row):
+    pixels = PIXELS.astype(object)
+    pixels[row, 3] = value
+    images = load(table(tmp_path / "x.csv", pixels)).images
+    assert images.dtype == np.float64
+    np.testing.assert_array_equal(images, pixels.astype(float).reshape(-1, 4, 4, 1))
+
+
+def test_a_byte_order_mark_is_no_name(tmp_path):
+    path = table(tmp_path / "x.csv", LABELS, PIXELS)
+    assert_is_table(load(write(path, b"\xef\xbb\xbf" + path.read_bytes())))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", ["first line is empty"]),
+        (b"label,a,b,c,d\n", ["line of names has 5 columns and the next one 1"]),
+        (b"1,2,3,4\n1,2,3\n", ["from line 1: the number of columns changed from 4 to 3"]),
+        (b"1,2,3,4\n1,2,x,4\n", ["from line 1: could not convert string 'x'"]),
+        (b"1,2,3,4\n1,,3,4\n", ["could not convert string ''"]),
+        (b"1,2,3,4\n" * 1024 + b"1,2,3\n", ["line 1025 has 3 pixels, not 4"]),
+        (b"label,a,b,c,d\n" + b"1,1,2,3,4\n" * 1024 + b"1,2,3\n", ["line 1026 has 3 columns, not 5"]),
+        (b"1,2,3,4\n\xff\n", ["not a valid table of pixels"]),
+        (b"\0" * 100, ["not a valid table of pixels"]),
+    ],
+)
+def test_damaged_tables(tmp_path, content, words):
+    assert_refused(write(tmp_path / "x.csv", content), *words)
+
+
+def test_damaged_compressed_tables(tmp_path):
+    path = tmp_path / "x.csv.gz"
+    path.write_bytes(gzip.compress(b"1,2,3,4\n" * 100)[:-9])
+    assert_refused(path, "not a valid table of pixels")
