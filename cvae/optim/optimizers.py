@@ -10,7 +10,7 @@ Sources: Duchi et al. 2011 (AdaGrad), Tieleman and Hinton 2012 (RMSProp), Kingma
 from typing import Any
 
 from cvae.optim.base import OptimizerBase, SchedulerLike
-from cvae.parsing import check_number
+from cvae.parsing import check_number, subclasses_by_name
 
 
 class SGD(OptimizerBase):
@@ -168,3 +168,8 @@ class Adam(OptimizerBase):
 
 
 OPTIMIZERS: dict[str, type[OptimizerBase]] = {cls.__name__: cls for cls in (SGD, AdaGrad, RMSProp, Adam)}
+
+
+def known_optimizers() -> dict[str, type[OptimizerBase]]:
+    """Return the optimizers by name: those of the library, and subclasses defined elsewhere."""
+    return {**OPTIMIZERS, **(subclasses_by_name(OptimizerBase) | OPTIMIZERS)}

@@ -12,6 +12,7 @@ import cvae
 from cvae import (
     BernoulliVAE,
     activations,
+    callbacks,
     initializers,
     layers,
     likelihoods,
@@ -24,7 +25,12 @@ from cvae.parsing import subclasses_by_name
 
 PUBLIC = {
     cvae: [
-        "VAE", "BernoulliVAE", "NotFittedError", "datasets", "get_num_threads", "load", "minibatch", "set_num_threads",
+        "VAE", "BernoulliVAE", "NotFittedError", "callbacks", "datasets", "get_num_threads", "load", "minibatch",
+        "set_num_threads",
+    ],
+    callbacks: [
+        "Callback", "CSVLogger", "EarlyStopping", "LambdaCallback", "MLflow", "ModelCheckpoint", "ReduceLROnPlateau",
+        "TensorBoard",
     ],
     layers: [
         "Condition", "Conv2D", "ConvTranspose2D", "Pool2D", "Upsample2D", "Flatten", "Reshape", "FullyConnected",
@@ -87,7 +93,8 @@ def test_the_model_has_no_other_public_methods_or_attributes():
 
 
 SIGNATURES = {
-    "fit": "(self, X, y=None, *, n_epochs=None, batchsize=None, verbose=None, validation_data=None, callbacks=())",
+    "fit": "(self, X, y=None, *, n_epochs=None, batchsize=None, verbose=None, validation_data=None, "
+    "validation_fraction=None, callbacks=())",
     "partial_fit": "(self, X, y=None)",
     "encode": "(self, X, y=None)",
     "transform": "(self, X, y=None)",
@@ -103,7 +110,7 @@ SIGNATURES = {
     "log_likelihood": "(self, X, n_samples=100, random_state=0, *, y=None)",
     "active_units": "(self, X, threshold=0.01, *, y=None)",
     "summary": "(self, image_shape=None, *, y=None)",
-    "save": "(self, path)",
+    "save": "(self, path, *, optimizer_state=True)",
     "forward": "(self, X_train, retain_derived=True, noise=None, y=None)",
     "backward": "(self, X_train, X_recon)",
     "update": "(self, cur_loss=None)",
