@@ -282,6 +282,8 @@ class VAE(ByHand):
     def summary(self, image_shape: Sequence[int] | None = None, *, y: Any = None) -> Summary:
         """Return the layers with their output shapes, parameters and multiplications; printing it shows a table.
 
+        It also estimates the memory of training and the size of the model's file, and makes nothing of that size.
+
         Parameters
         ----------
         image_shape : (rows, cols) or (rows, cols, channels), optional
@@ -317,8 +319,8 @@ class VAE(ByHand):
         n_labels = 0 if kind is None else kind.n_labels
         encoder = self.encoder_ or self._new_encoder(given)
         decoder = self.decoder_ or self._new_decoder(given, self._likelihood)
-        encoder, decoder = assembly.initialized_copies(encoder, decoder, self._likelihood, given, self.T, n_labels)
-        return Summary.of(encoder, decoder, given, self.T)
+        encoder, decoder = assembly.sized_copies(encoder, decoder, self._likelihood, given, self.T, n_labels)
+        return Summary.of(encoder, decoder, given, self.T, self.batchsize, self._objective.codes)
 
     def save(self, path: str | os.PathLike[str], *, optimizer_state: bool = True) -> None:
         """Write the complete state (parameters, optimizers, random generators, history) to a safetensors file.

@@ -179,7 +179,7 @@ class _Training:
         self._validation, self._callbacks = validation, callbacks
         self._progress, self._interrupt = progress, interrupt
         self._fingerprint = [len(rows), batchsize, checksum(data[0], rows)]
-        self._first_loss: float | None = None
+        self._scale: float | None = None  # of losses: the first one, or that of a nat for each pixel if that is larger
         # Most callbacks leave these methods as they are, and a batch of a small model takes little time.
         self._batch_begin = [each.on_batch_begin for each in callbacks if _has_own(each, "on_batch_begin")]
         self._batch_end = [each.on_batch_end for each in callbacks if _has_own(each, "on_batch_end")]
@@ -249,7 +249,8 @@ class _Training:
                 model._position = position
                 seen += len(indices)
                 self._progress.update(len(indices), objective.loss(sums) / seen)
-                self._check_spike(steps.loss, f"{label}, batch {number}/{n_batches}")
+                if self._scale is None:
+                    self._scale = max(abs(steps.loss), math.prod(self._data[0].shape[1:]))
                 if self._batch_end:
                     position.generator = model._rng.bit_generator.state
                     for end in self._batch_end:
@@ -264,19 +265,18 @@ class _Training:
             "seconds": seconds,
             "images_per_second": (seen - before) / seconds,
         }
+        self._check_spike(entry["loss"], label)
         if self._validation is not None:
             entry |= self._validate(label)
         self._progress.end_epoch(entry)
         return entry
 
     def _check_spike(self, loss: float, where: str) -> None:
-        """Warn, once, of a loss far above the first one, from which training may not recover."""
-        if self._first_loss is None:
-            self._first_loss = max(abs(loss), math.prod(self._data[0].shape[1:]))
-        elif loss > _SPIKE * self._first_loss:
-            self._first_loss = math.inf
+        """Warn, once, of an epoch with losses far above the first one, from which training may not recover."""
+        if self._scale is not None and loss > _SPIKE * self._scale:
+            self._scale = math.inf
             warnings.warn(
-                f"the loss rose to {loss:.3g} in {where}; a smaller learning rate or clip_norm may help",
+                f"the mean loss rose to {loss:.3g} in {where}; a smaller learning rate or clip_norm may help",
                 RuntimeWarning,
                 stacklevel=2,
             )

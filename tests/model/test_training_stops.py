@@ -215,7 +215,7 @@ def test_a_step_that_overflows_at_the_end_of_an_epoch_is_found(n_epochs):
     assert len(vae.history_.get("loss", [])) == n_epochs - 1
 
 
-@pytest.mark.filterwarnings("ignore:the loss rose")
+@pytest.mark.filterwarnings("ignore:the mean loss rose")
 @pytest.mark.parametrize("optimizer", ["SGD", "SGD(momentum=0.9)", "AdaGrad", "RMSProp", "Adam"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_parameters_stay_finite_however_large_the_rate(optimizer, dtype):
