@@ -267,13 +267,16 @@ class ModelCheckpoint(Callback):
             names = ", ".join(("epoch", *self.columns))
             raise ValueError(f"path must have fields out of {names}, got {self.path!r}: {error!r}") from None
 
+    def is_due(self) -> bool:
+        """Return whether so many batches or minutes have passed since the last time."""
+        if self.every_batches is not None and self._batches >= self.every_batches:
+            return True
+        return self.every_minutes is not None and time.monotonic() - self._time >= 60 * self.every_minutes
+
     def on_batch_end(self, vae: Any, batch: int, loss: float) -> None:
         """Save the model if that is due."""
         self._batches += 1
-        is_due = self.every_batches is not None and self._batches >= self.every_batches
-        if self.every_minutes is not None:
-            is_due = is_due or time.monotonic() - self._time >= 60 * self.every_minutes
-        if is_due:
+        if self.is_due():
             epoch = len(vae.history_.get("loss", ())) + 1
             self.save(vae, self._path(epoch, dict.fromkeys(self.columns, loss)))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"  # the losses first, for narrow windows
@@ -30,18 +32,21 @@ class Progress:
         self._epoch = label
         if self._shown and self._bar is None:
             options = {"desc": label, "bar_format": _FORMAT, "dynamic_ncols": True}
-            self._bar = _bar_class()(total=self._n_images, initial=done, **options)
+            with self._unless_gone():
+                self._bar = _bar_class()(total=self._n_images, initial=done, **options)
 
     def update(self, n_images: int, loss: float) -> None:
         """Show that a batch is done, and the mean loss of the epoch so far."""
         if self._bar is not None:
-            self._show(refresh=False, loss=loss)
-            self._bar.update(n_images)
+            with self._unless_gone():
+                self._show(refresh=False, loss=loss)
+                self._bar.update(n_images)
 
     def end_epoch(self, entry: dict[str, float]) -> None:
         """Show the losses of an epoch."""
         if self._bar is not None:
-            self._show(refresh=True, **{name: entry[name] for name in self._losses if name in entry})
+            with self._unless_gone():
+                self._show(refresh=True, **{name: entry[name] for name in self._losses if name in entry})
 
     def _show(self, refresh: bool, **losses: float) -> None:
         for name, loss in losses.items():
@@ -51,7 +56,18 @@ class Progress:
     def close(self) -> None:
         """Leave the line as it is."""
         if self._bar is not None:
-            self._bar.close()
+            with self._unless_gone():
+                self._bar.close()
+
+    @contextlib.contextmanager
+    def _unless_gone(self) -> Iterator[None]:
+        """Go on without a line when it can no longer be written, as after the end of a terminal."""
+        try:
+            yield
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            if self._bar is not None:
+                self._bar.disable = True
+            self._bar, self._shown = None, False
 
 
 def _bar_class() -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -15,6 +16,9 @@ from types import ModuleType
 import cvae
 from cvae.cli.arguments import COUNT, Parser
 from cvae.cli.commands import demo, encode, evaluate, info, reconstruct, sample, train
+from cvae.cli.output import log
+from cvae.cli.streams import discard_output, logged_warnings, open_missing_streams
+from cvae.interruption import stopped_by_signals
 
 _COMMANDS: dict[str, ModuleType] = {
     "demo": demo,
@@ -28,7 +32,7 @@ _COMMANDS: dict[str, ModuleType] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
+    """Run the command; without arguments it prints its help.
 
     Parameters
     ----------
@@ -38,36 +42,52 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0 for success, 2 for an error, 130 after Ctrl-C, 141 for a broken pipe.
+        The exit code: 0 for success, 2 for an error, 128 and the signal's number after a signal (130 after Ctrl-C, 143
+        after SIGTERM), 141 for a broken pipe.
 
     Raises
     ------
     SystemExit
         With code 0 after --help and --version, with code 2 for invalid arguments.
     """
+    open_missing_streams()
+    with stopped_by_signals(), logged_warnings():
+        code = _exit_code(sys.argv[1:] if argv is None else argv)
+    if code not in (0, 2):
+        discard_output()
+    return code
+
+
+def _exit_code(argv: Sequence[str]) -> int:
     try:
         try:
-            args = make_parser().parse_args(argv)
-            _COMMANDS[args.command].run(args)
+            _run(argv)
         finally:
             print(end="", flush=True)
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as error:
+        return 128 + getattr(error, "signal", signal.SIGINT)
     except BrokenPipeError:
-        # The interpreter flushes standard output again at exit, which would raise another BrokenPipeError.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, OSError, FloatingPointError, MemoryError, ImportError) as error:
         if isinstance(error, ImportError) and error.name is not None:
             raise  # a failed import of our own, not the message about a missing extra
-        print(f"cvae: error: {_one_line(error)}", file=sys.stderr)
+        log(f"error: {_one_line(error)}")
         return 2
     return 0
 
 
+def _run(argv: Sequence[str]) -> None:
+    parser = make_parser()
+    if not argv:
+        parser.print_help()
+        return
+    args = parser.parse_args(argv)
+    _COMMANDS[args.command].run(args)
+
+
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
 
 
