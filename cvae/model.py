@@ -279,7 +279,9 @@ class VAE(ByHand):
         """Fit the model with the keyword arguments of `fit` and return `transform` of the same images."""
         return self.fit(X, y, **fit_params).transform(X, self._if_conditional(y))
 
-    def summary(self, image_shape: Sequence[int] | None = None, *, y: Any = None) -> Summary:
+    def summary(
+        self, image_shape: Sequence[int] | None = None, *, y: Any = None, batchsize: int | None = None
+    ) -> Summary:
         """Return the layers with their output shapes, parameters and multiplications; printing it shows a table.
 
         It also estimates the memory of training and the size of the model's file, and makes nothing of that size.
@@ -291,6 +293,8 @@ class VAE(ByHand):
             `image_shape`. The model itself does not change.
         y : array, optional
             Labels as for `fit`, which a conditional model needs here as long as it has no parameters.
+        batchsize : int, optional
+            Images per batch, on which the memory of training depends; None means the model's own.
 
         Raises
         ------
@@ -305,6 +309,7 @@ class VAE(ByHand):
         88420
         """
         self._sync()
+        batchsize = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
         known = self._image_shape or (None if self.image_shape is None else resolve_image_shape(self.image_shape))
         given = known if image_shape is None else resolve_image_shape(image_shape)
         if given is None:
@@ -320,7 +325,7 @@ class VAE(ByHand):
         encoder = self.encoder_ or self._new_encoder(given)
         decoder = self.decoder_ or self._new_decoder(given, self._likelihood)
         encoder, decoder = assembly.sized_copies(encoder, decoder, self._likelihood, given, self.T, n_labels)
-        return Summary.of(encoder, decoder, given, self.T, self.batchsize, self._objective.codes)
+        return Summary.of(encoder, decoder, given, self.T, batchsize, self._objective.codes)
 
     def save(self, path: str | os.PathLike[str], *, optimizer_state: bool = True) -> None:
         """Write the complete state (parameters, optimizers, random generators, history) to a safetensors file.

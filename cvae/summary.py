@@ -41,7 +41,7 @@ class Summary:
         By weights, for encoding and decoding an image, as the layers are defined: algorithms such as Winograd's need
         fewer, training about three times as many.
     training_bytes : int
-        About how much memory training takes, with the model's batch size and without the images.
+        About how much memory training takes, without the images.
     file_bytes : int
         About the size of the file that `save` writes.
     """

@@ -7,58 +7,21 @@ import os
 import pty
 import re
 import signal
-import subprocess
 import sys
 import termios
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import ENVIRONMENT, SMALL, refuse, run, start, wait_for_epoch_1
 from PIL import Image
 from small_vae import without_times
 
 import cvae
 from cvae.cli import main as cli
 
-# One thread, so that threads of processes that share the cores do not wait for each other.
-ENVIRONMENT = {
-    **os.environ,
-    "OMP_NUM_THREADS": "1",
-    "PYTHONPATH": str(Path(cvae.__file__).parents[1]),
-}
-SMALL = (  # settings of a model that trains within moments
-    *("--latent-dim", "16", "--enc-conv1-out-ch", "4", "--enc-conv2-out-ch", "4"),
-    *("--enc-conv1-kernel-shape", "3x3", "--enc-conv2-kernel-shape", "3", "--seed", "1"),
-)
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (48, 12, 10), dtype=np.uint8)
-
-
-def start(*arguments, cwd, **options):
-    command = [sys.executable, "-m", "cvae", *map(str, arguments)]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": ENVIRONMENT} | options
-    return subprocess.Popen(command, cwd=cwd, text=True, **options)
-
-
-def run(*arguments, cwd, **options):
-    """Run a command that must succeed and return its standard output and standard error."""
-    process = start(*arguments, cwd=cwd, **options)
-    out, err = process.communicate(timeout=100)
-    assert process.returncode == 0, err
-    assert "Traceback" not in err
-    return out, err
-
-
-def refuse(*arguments, cwd, **options):
-    """Run a command that must fail and return its error message."""
-    process = start(*arguments, cwd=cwd, **options)
-    out, err = process.communicate(timeout=100)
-    assert process.returncode == 2, (out, err)
-    assert out == ""
-    assert err.startswith("cvae: error: ")
-    assert err.endswith("\n")
-    assert err.count("\n") == 1, err
-    return err.removeprefix("cvae: error: ").strip()
 
 
 def table(out):
@@ -487,11 +450,6 @@ def test_interrupt_elsewhere_is_quiet(monkeypatch, capsys):
     monkeypatch.setattr(cvae, "load", raiser(KeyboardInterrupt()))
     assert cli.main(["evaluate", "model", "mnist-sample"]) == 130
     assert capsys.readouterr().err == ""
-
-
-def wait_for_epoch_1(process):
-    while not (line := process.stderr.readline()).startswith("cvae: epoch 1: "):
-        assert line.startswith("cvae: "), line
 
 
 @pytest.mark.parametrize("command", ["train", "demo"])

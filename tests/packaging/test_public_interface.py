@@ -109,7 +109,7 @@ SIGNATURES = {
     "score": "(self, X, y=None)",
     "log_likelihood": "(self, X, n_samples=100, random_state=0, *, y=None)",
     "active_units": "(self, X, threshold=0.01, *, y=None)",
-    "summary": "(self, image_shape=None, *, y=None)",
+    "summary": "(self, image_shape=None, *, y=None, batchsize=None)",
     "save": "(self, path, *, optimizer_state=True)",
     "forward": "(self, X_train, retain_derived=True, noise=None, y=None)",
     "backward": "(self, X_train, X_recon)",

@@ -137,7 +137,7 @@ def _announce(vae: cvae.VAE, dataset: Dataset, validation: Any, args: argparse.N
     labels = labels_for(vae, dataset.labels, dataset)
     if validation is None and args.val_split is None and dataset.test_images is not None:
         labels_for(vae, dataset.test_labels, dataset)
-    summary = vae.summary(dataset.images.shape[1:], y=labels)
+    summary = vae.summary(dataset.images.shape[1:], y=labels, batchsize=min(vae.batchsize, len(dataset.images)))
     if not args.quiet:
         log(f"{shown(args.data)}: {_described(dataset.images)}")
         if validation is not None:
