@@ -18,6 +18,7 @@ from cvae.callbacks import ModelCheckpoint
 from cvae.cli.inputs import labels_for
 from cvae.cli.output import NATS, log, shown
 from cvae.data.dataset import Dataset
+from cvae.interruption import deferred_interrupt
 from cvae.io.files import replaced_file
 from cvae.training import AnyCallback
 
@@ -54,12 +55,14 @@ class Outputs:
         """Write model and history, and return whether that was done; `n_before` epochs were trained before."""
         if self._is_other and n_epochs(vae) == n_before:
             return False
-        vae.save(self.model, optimizer_state=self.optimizer_state or not is_complete)
-        if self.history is not None:
-            with replaced_file(self.history) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
-                writer = csv.writer(text)
-                writer.writerow(["epoch", *vae.history_])
-                writer.writerows(zip(range(1, n_epochs(vae) + 1), *vae.history_.values(), strict=True))
+        with deferred_interrupt() as interrupt:  # a signal that comes now waits for the files
+            vae.save(self.model, optimizer_state=self.optimizer_state or not is_complete)
+            if self.history is not None:
+                with replaced_file(self.history) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
+                    writer = csv.writer(text)
+                    writer.writerow(["epoch", *vae.history_])
+                    writer.writerows(zip(range(1, n_epochs(vae) + 1), *vae.history_.values(), strict=True))
+        interrupt.check()
         return True
 
 
@@ -115,7 +118,11 @@ def train_and_save(
             callbacks=callbacks,
         )
     except KeyboardInterrupt:
-        _save_interrupted(vae, outputs, n_before)
+        if n_epochs(vae) - n_before == (vae.n_epochs if n_more is None else n_more):  # it came after the last epoch
+            outputs.write(vae, n_before, is_complete=True)
+            log(f"interrupted after all {n_epochs(vae)} epochs; the model was saved to {shown(outputs.model)}")
+        else:
+            _save_interrupted(vae, outputs, n_before)
         raise
     except Exception:
         # Worth more than an older file if it was trained for an epoch.
