@@ -20,6 +20,7 @@ from cvae.cli.output import log
 from cvae.cli.streams import discard_output, logged_warnings, open_missing_streams
 from cvae.interruption import stopped_by_signals
 
+_BROKEN_PIPE = 141  # the exit code, as of a program that SIGPIPE ends
 _COMMANDS: dict[str, ModuleType] = {
     "demo": demo,
     "train": train,
@@ -52,28 +53,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     open_missing_streams()
     with stopped_by_signals(), logged_warnings():
-        code = _exit_code(sys.argv[1:] if argv is None else argv)
-    if code not in (0, 2):
-        discard_output()
-    return code
+        try:
+            code = _exit_code(sys.argv[1:] if argv is None else argv)
+        except SystemExit:  # after --help, or for invalid arguments
+            if failure := _flush(0):
+                return failure
+            raise
+        return _flush(code)
 
 
 def _exit_code(argv: Sequence[str]) -> int:
     try:
-        try:
-            _run(argv)
-        finally:
-            print(end="", flush=True)
+        _run(argv)
     except KeyboardInterrupt as error:
         return 128 + getattr(error, "signal", signal.SIGINT)
     except BrokenPipeError:
-        return 141
+        return _BROKEN_PIPE
     except (ValueError, OSError, FloatingPointError, MemoryError, ImportError) as error:
         if isinstance(error, ImportError) and error.name is not None:
             raise  # a failed import of our own, not the message about a missing extra
         log(f"error: {_one_line(error)}")
         return 2
     return 0
+
+
+def _flush(code: int) -> int:
+    """Write what is left of the output, and return the exit code, which is that of a failure if that is impossible."""
+    try:
+        print(end="", flush=True)
+    except OSError as error:
+        discard_output()
+        if code == 0 and not isinstance(error, BrokenPipeError):
+            log(f"error: {_one_line(error)}")
+            return 2
+        return code or _BROKEN_PIPE
+    if code == _BROKEN_PIPE:
+        discard_output()
+    return code
 
 
 def _run(argv: Sequence[str]) -> None:
