@@ -43,7 +43,7 @@ PUBLIC = {
     losses: ["VAELoss"],
     likelihoods: ["Bernoulli", "Likelihood"],
     objectives: ["ELBO", "Objective"],
-    optimizers: ["SGD", "AdaGrad", "RMSProp", "Adam"],
+    optimizers: ["SGD", "AdaGrad", "RMSProp", "Adam", "AdamW"],
     schedulers: ["ConstantScheduler", "CosineScheduler", "ExponentialScheduler", "NoamScheduler", "KingScheduler"],
     initializers: ["WeightInitializer", "ActivationInitializer", "OptimizerInitializer", "SchedulerInitializer"],
 }  # fmt: skip
