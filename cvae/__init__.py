@@ -24,18 +24,20 @@ except ImportError as error:
     raise
 
 if TYPE_CHECKING:
-    from cvae import datasets
+    from cvae import callbacks, datasets
+
+_LAZY = {"callbacks": "cvae.callbacks", "datasets": "cvae.datasets"}
 
 __all__ = [
-    "VAE", "BernoulliVAE", "NotFittedError", "__version__", "datasets", "get_num_threads", "load", "minibatch",
-    "set_num_threads",
+    "VAE", "BernoulliVAE", "NotFittedError", "__version__", "callbacks", "datasets", "get_num_threads", "load",
+    "minibatch", "set_num_threads",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on first use (PEP 562): what it needs of the standard library takes as long as everything else.
-    if name == "datasets":
-        return importlib.import_module("cvae.datasets")
+    # Imported on first use (PEP 562): what they need of the standard library takes as long as everything else.
+    if name in _LAZY:
+        return importlib.import_module(_LAZY[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

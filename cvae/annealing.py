@@ -22,6 +22,10 @@ class Annealing(Constant, ABC):
     def __call__(self, step: int) -> float:
         """Return the weight, at least 0, at a step."""
 
+    def is_settled(self, step: int) -> bool:
+        """Return whether the weight is `end` from this step on."""
+        return self(step) == self.end
+
 
 class Linear(Annealing):
     """From `start` to `end` within so many steps, and `end` from then on.
@@ -89,6 +93,10 @@ class Cyclical(Annealing):
         cycle, within = divmod(step, self.steps)
         progress = within / (self.ratio * self.steps) if cycle < self.cycles else 1.0
         return _between(self.start, self.end, progress)
+
+    def is_settled(self, step: int) -> bool:
+        """Return whether all cycles are over."""
+        return step >= self.cycles * self.steps
 
 
 def _between(start: float, end: float, progress: float) -> float:

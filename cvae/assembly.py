@@ -108,6 +108,14 @@ def initialize(
     MemoryError
         If there is not enough memory.
     """
+    _set_sizes(encoder, decoder, likelihood, image_shape, T, n_labels)
+    initialize_through(encoder, (1, *image_shape))
+    initialize_through(decoder, (1, T))
+
+
+def _set_sizes(
+    encoder: Layers, decoder: Layers, likelihood: Likelihood, image_shape: tuple[int, int, int], T: int, n_labels: int
+) -> None:
     if n_labels:
         for layer in (*encoder.values(), *decoder.values()):
             layer.expect_labels(n_labels)
@@ -115,11 +123,9 @@ def initialize(
     if isinstance(last, FullyConnected) and last.n_out is None:
         last.n_out = likelihood.n_outputs(image_shape)
     check_shapes(encoder, decoder, likelihood, image_shape, T)
-    initialize_through(encoder, (1, *image_shape))
-    initialize_through(decoder, (1, T))
 
 
-def initialized_copies(
+def sized_copies(
     encoder: Layers,
     decoder: Layers,
     likelihood: Likelihood,
@@ -127,10 +133,10 @@ def initialized_copies(
     T: int,
     n_labels: int = 0,
 ) -> tuple[Layers, Layers]:
-    """Return the same layers with parameters, as `initialize` makes them, or copies if they have none yet."""
+    """Return the same layers if they have parameters, otherwise copies of the sizes that `initialize` gives them."""
     if not all(layer.is_initialized for layer in (*encoder.values(), *decoder.values())):
         encoder, decoder = copy.deepcopy((encoder, decoder))
-        initialize(encoder, decoder, likelihood, image_shape, T, n_labels)
+        _set_sizes(encoder, decoder, likelihood, image_shape, T, n_labels)
     return encoder, decoder
 
 

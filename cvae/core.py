@@ -104,6 +104,7 @@ class Core(Estimator):
         self._binarization = Binarization(self.binarize)
         self.encoder_, self.decoder_ = self._joined(encoder), self._joined(decoder)
         self.history_: dict[str, list[float]] = {}
+        self._position: Any = None  # within an epoch that was interrupted, see `cvae.training`
         self._image_shape: ImageShape | None = None
         self._label_kind: conditions.LabelKind | None = None
         self._value_range = value_range

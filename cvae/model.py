@@ -23,9 +23,10 @@ from cvae.nn.base import LayerBase
 from cvae.nn.sequence import Layers
 from cvae.objectives import Objective
 from cvae.optim.base import OptimizerBase
-from cvae.parsing import check_size, made
+from cvae.parsing import check_number, check_size, made
+from cvae.position import split
 from cvae.summary import Summary
-from cvae.training import Callback, Labelled, train
+from cvae.training import AnyCallback, Labelled, check_callbacks, train
 
 
 class VAE(ByHand):
@@ -188,7 +189,8 @@ class VAE(ByHand):
         batchsize: int | None = None,
         verbose: bool | None = None,
         validation_data: Any = None,
-        callbacks: Sequence[Callback] = (),
+        validation_fraction: float | None = None,
+        callbacks: Sequence[AnyCallback] = (),
     ) -> Self:
         """Train on images; another call continues where the last one ended.
 
@@ -204,10 +206,14 @@ class VAE(ByHand):
             Override those of the constructor.
         validation_data : array, or tuple or list (images, labels), optional
             Images whose loss is computed after each epoch. Models without condition do not need the labels.
-        callbacks : sequence of callables
-            Called after each epoch as ``callback(vae, epoch, entry)``, with the epoch number, counted from 1, and its
-            history entry; if one returns True, training ends. Arguments, layers, optimizers and the number of threads
-            may be changed here, but not within an epoch.
+        validation_fraction : float, optional
+            Share of X, in (0, 1), to use as `validation_data` instead of training on it. The images are drawn by
+            `random_state` if that is an int, and otherwise always the same way: further calls with the same X use the
+            same ones. They are copied.
+        callbacks : sequence of cvae.callbacks.Callback or callables
+            A callable is called after each epoch as ``callback(vae, epoch, entry)``, with the epoch number, counted
+            from 1, and its history entry; if one returns True, training ends. Arguments, layers, optimizers and the
+            number of threads may be changed here, but not within an epoch. See `cvae.callbacks`.
 
         Returns
         -------
@@ -220,24 +226,34 @@ class VAE(ByHand):
         FloatingPointError
             If the loss is no longer finite; the parameters from before that batch are kept.
         KeyboardInterrupt
-            After Ctrl-C, once the current batch is finished; the model can be used and saved.
+            After Ctrl-C, once the current batch is finished; the model can be used and saved. Another call with the
+            same images and batch size finishes the epoch first, as the first of its `n_epochs`, with the bits of a run
+            that was not interrupted.
         """
         self._sync()
         n_epochs = check_size(self.n_epochs if n_epochs is None else n_epochs, "n_epochs")
         batchsize = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
-        if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
-            raise TypeError(f"callbacks must be a sequence of callables, got {callbacks!r}")
+        check_callbacks(callbacks)
+        if validation_fraction is not None:
+            check_number("validation_fraction", validation_fraction, "(0, 1)")
+            if validation_data is not None:
+                raise ValueError("validation_fraction must be left out with validation_data, got both")
         images = self._as_images(X)
         labels = self._as_labels(self._if_conditional(y), len(images))
-        mapping, validation = self._mapping_of(images), None
+        mapping, validation, rows = self._mapping_of(images), None, None
+        if validation_fraction is not None:
+            rows, others = split(len(images), validation_fraction, self.random_state)
+            validation = images[others], None if labels is None else labels._replace(rows=labels.rows[others])
         if validation_data is not None:
             validation = self._as_validation(validation_data, images.shape[1:], labels, mapping)
-        self._prepare(images, labels, min(batchsize, len(images)), training=True, mapping=mapping)
+        n = len(images) if rows is None else len(rows)
+        self._prepare(images, labels, min(batchsize, n), training=True, mapping=mapping)
         self._mixture = None
         train(
             self,
             images,
             labels,
+            rows=rows,
             n_epochs=n_epochs,
             batchsize=batchsize,
             verbose=bool(self.verbose if verbose is None else verbose),
@@ -263,8 +279,12 @@ class VAE(ByHand):
         """Fit the model with the keyword arguments of `fit` and return `transform` of the same images."""
         return self.fit(X, y, **fit_params).transform(X, self._if_conditional(y))
 
-    def summary(self, image_shape: Sequence[int] | None = None, *, y: Any = None) -> Summary:
+    def summary(
+        self, image_shape: Sequence[int] | None = None, *, y: Any = None, batchsize: int | None = None
+    ) -> Summary:
         """Return the layers with their output shapes, parameters and multiplications; printing it shows a table.
+
+        It also estimates the memory of training and the size of the model's file, and makes nothing of that size.
 
         Parameters
         ----------
@@ -273,6 +293,8 @@ class VAE(ByHand):
             `image_shape`. The model itself does not change.
         y : array, optional
             Labels as for `fit`, which a conditional model needs here as long as it has no parameters.
+        batchsize : int, optional
+            Images per batch, on which the memory of training depends; None means the model's own.
 
         Raises
         ------
@@ -287,6 +309,7 @@ class VAE(ByHand):
         88420
         """
         self._sync()
+        batchsize = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
         known = self._image_shape or (None if self.image_shape is None else resolve_image_shape(self.image_shape))
         given = known if image_shape is None else resolve_image_shape(image_shape)
         if given is None:
@@ -301,20 +324,32 @@ class VAE(ByHand):
         n_labels = 0 if kind is None else kind.n_labels
         encoder = self.encoder_ or self._new_encoder(given)
         decoder = self.decoder_ or self._new_decoder(given, self._likelihood)
-        encoder, decoder = assembly.initialized_copies(encoder, decoder, self._likelihood, given, self.T, n_labels)
-        return Summary.of(encoder, decoder, given, self.T)
+        encoder, decoder = assembly.sized_copies(encoder, decoder, self._likelihood, given, self.T, n_labels)
+        return Summary.of(encoder, decoder, given, self.T, batchsize, self._objective.codes)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, optimizer_state: bool = True) -> None:
         """Write the complete state (parameters, optimizers, random generators, history) to a safetensors file.
+
+        Models of the same bits give files of the same bits: the times in the history are left out. A callback that
+        saves the model within an epoch, or a model whose training was interrupted there, has `fit` go on from there.
+
+        Parameters
+        ----------
+        path : path
+        optimizer_state : bool
+            Whether to write the state of the optimizers, without which the file has a third to a half of the size and
+            training goes on as if it had just begun.
 
         Raises
         ------
         NotFittedError
             If the model has no parameters yet.
+        ValueError
+            If `load` could not restore the model.
         OSError
             If the file cannot be written; an existing file of that name is then left unchanged.
         """
         from cvae.io import checkpoint  # here, for it takes a tenth of the time of `import cvae`
 
         self._require_fitted()
-        checkpoint.save(self, path)
+        checkpoint.save(self, path, optimizer_state=optimizer_state)

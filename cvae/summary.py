@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Self
 
+from cvae.memory import n_states, training_bytes
+from cvae.nn.base import LayerBase
 from cvae.nn.protocol import Layer, Shape
 
 _HEADINGS = "layer", "output", "parameters", "multiplications"
@@ -28,6 +30,7 @@ class Summary:
     image_shape : (rows, cols, channels)
     T : int
         Size of the code.
+    training_bytes, file_bytes : int
 
     Attributes
     ----------
@@ -37,20 +40,39 @@ class Summary:
     multiplications : int
         By weights, for encoding and decoding an image, as the layers are defined: algorithms such as Winograd's need
         fewer, training about three times as many.
+    training_bytes : int
+        About how much memory training takes, without the images.
+    file_bytes : int
+        About the size of the file that `save` writes.
     """
 
-    def __init__(self, rows: list[Row], image_shape: tuple[int, int, int], T: int) -> None:
+    def __init__(
+        self, rows: list[Row], image_shape: tuple[int, int, int], T: int, training_bytes: int, file_bytes: int
+    ) -> None:
         self.rows, self.image_shape, self.T = rows, image_shape, T
+        self.training_bytes, self.file_bytes = training_bytes, file_bytes
         self.parameters = sum(row.parameters for row in rows)
         self.multiplications = sum(row.multiplications for row in rows)
 
     @classmethod
     def of(
-        cls, encoder: Mapping[str, Layer], decoder: Mapping[str, Layer], image_shape: tuple[int, int, int], T: int
+        cls,
+        encoder: Mapping[str, LayerBase],
+        decoder: Mapping[str, LayerBase],
+        image_shape: tuple[int, int, int],
+        T: int,
+        batchsize: int,
+        codes: int,
     ) -> Self:
-        """Return the summary of networks whose layers have parameters."""
+        """Return the summary of networks of known sizes, trained in batches with so many codes for each image."""
         rows = [*_rows("encoder", encoder, (1, *image_shape)), *_rows("decoder", decoder, (1, T))]
-        return cls(rows, image_shape, T)
+        layers, counts = [*encoder.values(), *decoder.values()], [row.parameters for row in rows]
+        batch, batch_codes = (batchsize, *image_shape), (batchsize * codes, T)
+        training = training_bytes(layers, counts, len(encoder), batch, batch_codes)
+        file = sum(
+            count * layer.dtype.itemsize * (1 + n_states(layer)) for layer, count in zip(layers, counts, strict=True)
+        )
+        return cls(rows, image_shape, T, training, file)
 
     def __str__(self) -> str:
         cells = [
@@ -69,10 +91,9 @@ class Summary:
 def _rows(part: str, layers: Mapping[str, Layer], shape: Shape) -> list[Row]:
     rows = []
     for name, layer in layers.items():
-        sizes = (array.size for array in layer.parameters.values() if array is not None)
-        work = layer.multiplications(shape)
+        size, work = layer.n_parameters(shape), layer.multiplications(shape)
         shape = layer.output_shape(shape)
-        rows.append(Row(f"{part}/{name}", shape[1:], sum(sizes), work))
+        rows.append(Row(f"{part}/{name}", shape[1:], size, work))
     return rows
 
 

@@ -554,7 +554,11 @@ def adam(param, grad, state, lr=0.001, decay1=0.9, decay2=0.999, eps=1e-7, clip_
     return param - lr * mean / (np.sqrt(var) + eps)
 
 
-OPTIMIZERS = {"SGD": sgd, "AdaGrad": adagrad, "RMSProp": rmsprop, "Adam": adam}
+def adamw(param, grad, state, lr=0.001, weight_decay=0.01, **others):
+    return adam(param, grad, state, lr, **others) - lr * weight_decay * param
+
+
+OPTIMIZERS = {"SGD": sgd, "AdaGrad": adagrad, "RMSProp": rmsprop, "Adam": adam, "AdamW": adamw}
 
 
 class Updates:

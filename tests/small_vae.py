@@ -127,3 +127,8 @@ def noise_of(vae, X, random_state=0, codes=1):
 def subprocess_environment():
     """Return an environment in which a subprocess imports cvae and the tests' modules from the same paths."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def without_times(history):
+    """Return what is saved of a history."""
+    return {name: values for name, values in history.items() if name not in ("seconds", "images_per_second")}

@@ -1,5 +1,6 @@
 /* Optimizer updates on flat arrays, in place.  The formulas are those of the papers, as in numpy-ml: Duchi et al.
- * (2011) for AdaGrad, Tieleman & Hinton (2012) for RMSProp, Kingma & Ba (2015) for Adam; eps is added to the root.
+ * (2011) for AdaGrad, Tieleman & Hinton (2012) for RMSProp, Kingma & Ba (2015) for Adam, Loshchilov & Hutter (2019) for
+ * AdamW; eps is added to the root.
  *
  * To add an optimizer, write its function and add a line to UPDATE_RULES.  s[0] is the learning rate, s[1] the factor
  * of the gradient; the other scalars are described at each rule. */
@@ -58,12 +59,28 @@ static void adam(void *param, void *const *states, const void *grad, const doubl
     }
 }
 
+/* s[2] to s[6]: as for Adam; s[7]: weight decay. */
+static void adamw(void *param, void *const *states, const void *grad, const double *s, ptrdiff_t count) {
+    real *RESTRICT p = param, *RESTRICT mean = states[0], *RESTRICT variance = states[1];
+    const real *RESTRICT g = grad;
+    const real keep1 = (real)s[2], add1 = (real)(1 - s[2]), keep2 = (real)s[3], add2 = (real)(1 - s[3]);
+    const real rate = (real)(s[0] / s[5]), unbias = (real)(1 / s[6]), eps = (real)s[4], factor = (real)s[1];
+    const real shrink = (real)(s[0] * s[7]);
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const real scaled = g[i] * factor;
+        mean[i] = keep1 * mean[i] + add1 * scaled;
+        variance[i] = keep2 * variance[i] + add2 * (scaled * scaled);
+        p[i] -= shrink * p[i] + rate * mean[i] / (real_sqrt(variance[i] * unbias) + eps);
+    }
+}
+
 /* name, number of states, number of scalars, function */
 static const update_rule UPDATE_RULES[] = {
     {"sgd", 1, 3, sgd},
     {"adagrad", 1, 3, adagrad},
     {"rmsprop", 1, 4, rmsprop},
     {"adam", 2, 7, adam},
+    {"adamw", 2, 8, adamw},
     {NULL, 0, 0, NULL},
 };
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import cvae
-from cvae.cli.output import log
+from cvae.cli.output import log, shown
 from cvae.data.dataset import Dataset
 from cvae.runtime.threads import check_num_threads
 
@@ -53,7 +53,7 @@ def evaluation_data(
     Without a part, that is the test images if there are any, or the validation images, or all.
     """
     images, labels, _, which = part_of(dataset, part)
-    return images, labels_for(vae, labels, dataset), f"{which} of {Path(dataset.name).name}"
+    return images, labels_for(vae, labels, dataset), f"{which} of {shown(Path(dataset.name).name)}"
 
 
 def part_of(dataset: Dataset, part: str | None) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -15,7 +16,11 @@ from types import ModuleType
 import cvae
 from cvae.cli.arguments import COUNT, Parser
 from cvae.cli.commands import demo, encode, evaluate, info, reconstruct, sample, train
+from cvae.cli.output import log
+from cvae.cli.streams import discard_output, logged_warnings, open_missing_streams
+from cvae.interruption import stopped_by_signals
 
+_BROKEN_PIPE = 141  # the exit code, as of a program that SIGPIPE ends
 _COMMANDS: dict[str, ModuleType] = {
     "demo": demo,
     "train": train,
@@ -28,7 +33,7 @@ _COMMANDS: dict[str, ModuleType] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
+    """Run the command; without arguments it prints its help.
 
     Parameters
     ----------
@@ -38,36 +43,67 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0 for success, 2 for an error, 130 after Ctrl-C, 141 for a broken pipe.
+        The exit code: 0 for success, 2 for an error, 128 and the signal's number after a signal (130 after Ctrl-C, 143
+        after SIGTERM), 141 for a broken pipe.
 
     Raises
     ------
     SystemExit
         With code 0 after --help and --version, with code 2 for invalid arguments.
     """
-    try:
+    open_missing_streams()
+    with stopped_by_signals(), logged_warnings():
         try:
-            args = make_parser().parse_args(argv)
-            _COMMANDS[args.command].run(args)
-        finally:
-            print(end="", flush=True)
-    except KeyboardInterrupt:
-        return 130
+            code = _exit_code(sys.argv[1:] if argv is None else argv)
+        except SystemExit:  # after --help, or for invalid arguments
+            if failure := _flush(0):
+                return failure
+            raise
+        return _flush(code)
+
+
+def _exit_code(argv: Sequence[str]) -> int:
+    try:
+        _run(argv)
+    except KeyboardInterrupt as error:
+        return 128 + getattr(error, "signal", signal.SIGINT)
     except BrokenPipeError:
-        # The interpreter flushes standard output again at exit, which would raise another BrokenPipeError.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return _BROKEN_PIPE
     except (ValueError, OSError, FloatingPointError, MemoryError, ImportError) as error:
         if isinstance(error, ImportError) and error.name is not None:
             raise  # a failed import of our own, not the message about a missing extra
-        print(f"cvae: error: {_one_line(error)}", file=sys.stderr)
+        log(f"error: {_one_line(error)}")
         return 2
     return 0
 
 
+def _flush(code: int) -> int:
+    """Write what is left of the output, and return the exit code, which is that of a failure if that is impossible."""
+    try:
+        print(end="", flush=True)
+    except OSError as error:
+        discard_output()
+        if code == 0 and not isinstance(error, BrokenPipeError):
+            log(f"error: {_one_line(error)}")
+            return 2
+        return code or _BROKEN_PIPE
+    if code == _BROKEN_PIPE:
+        discard_output()
+    return code
+
+
+def _run(argv: Sequence[str]) -> None:
+    parser = make_parser()
+    if not argv:
+        parser.print_help()
+        return
+    args = parser.parse_args(argv)
+    _COMMANDS[args.command].run(args)
+
+
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
 
 

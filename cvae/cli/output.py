@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -11,35 +14,104 @@ from pathlib import Path
 from typing import Any
 
 from cvae import plotting
+from cvae.io.files import check_writable
 
 NATS = "nats per image"
+_OWN = (".safetensors",)  # what may lie in a folder of data and be replaced there
 
 
 def check_output(path: str | Path, inputs: Sequence[str | None] = (), picture: bool = False) -> None:
-    """Check, before any long work, that an output can be written and would not overwrite an input."""
+    """Check, before any long work, that an output can be written and would not overwrite an input.
+
+    Inputs may be folders of pictures: no output takes the place of a file in them, and no picture is added to them.
+    """
+    name = os.fspath(path)
+    if not name:
+        raise ValueError("the output must be the name of a file, got ''")
     if picture:
         plotting.check_can_plot(path)
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise ValueError(f"the output must be a regular file, got {os.fspath(path)!r}")
+    if name.endswith(os.sep) or (os.path.exists(path) and not os.path.isfile(path)):
+        raise ValueError(f"the output must be a regular file, got {name!r}")
     for other in inputs:
-        if other is not None and os.path.realpath(other) == os.path.realpath(path):
-            raise ValueError(f"inputs and outputs must be different files, got {os.fspath(path)!r} twice")
+        if other is not None:
+            _check_different(name, other, picture)
     folder = os.path.dirname(os.path.realpath(path))
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise OSError(f"cannot write to the folder {folder}: {error.strerror}") from None
+    check_writable(path)
+
+
+def _check_different(output: str, other: str, picture: bool) -> None:
+    """Raise ValueError if an output is an input, or a file of a folder that is one."""
+    target = os.path.realpath(output)
+    both_exist = os.path.exists(output) and os.path.exists(other)
+    if target == os.path.realpath(other) or (both_exist and os.path.samefile(output, other)):
+        raise ValueError(f"inputs and outputs must be different files, got {output!r} twice")
+    if not os.path.isdir(other):
+        return
+    is_within = Path(os.path.realpath(other)) in Path(target).parents
+    if is_within and picture:
+        raise ValueError(f"the output must not be a picture in the folder of the data, got {output!r}")
+    if os.path.exists(output) and not output.endswith(_OWN) and not is_history(output) and _holds(other, output):
+        raise ValueError(f"inputs and outputs must be different files, got {output!r}, which is in {other!r}")
+
+
+def _holds(folder: str, path: str) -> bool:
+    """Return whether a file is in a folder or below, also under another name or through a link."""
+    wanted = os.stat(path)
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.stat(os.path.join(parent, name)), wanted):
+                    return True
+    return False
+
+
+def is_history(path: str | Path) -> bool:
+    """Return whether a file is a history that the command has written."""
+    with open(path, "rb") as file:
+        return file.read(6) == b"epoch,"
+
+
+def check_space(path: str | Path, size: int) -> None:
+    """Raise OSError unless there is room for a file of so many bytes beside the one it replaces."""
+    free = shutil.disk_usage(os.path.dirname(os.path.realpath(path))).free
+    if size > free:
+        raise OSError(f"{shown(path)}: the model needs {amount(size)}, but only {amount(free)} are free")
+
+
+def amount(n_bytes: int) -> str:
+    """Return a number of bytes for people."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:.3g} {unit}"
+    return f"{n_bytes} bytes"
+
+
+def shown(path: str | Path) -> str:
+    """Return a file's name as text that can be printed and drawn, whatever its bytes are."""
+    text = os.fsencode(path).decode("utf-8", "replace")
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def log(message: str) -> None:
-    with contextlib.suppress(BrokenPipeError):  # a closed log is no reason to stop training
-        print(f"cvae: {message}", file=sys.stderr)
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):  # a closed log is no reason to stop training
+            print(f"cvae: {message}", file=sys.stderr, flush=True)
 
 
 def print_table(rows: Mapping[str, Any]) -> None:
     width = max(map(len, rows)) + 2
     for name, value in rows.items():
         print(f"{name:{width}}{value}")
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """Print an object of JSON, in which numbers that are not finite are null."""
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+    print(json.dumps(finite, allow_nan=False))
 
 
 def print_written(*paths: str | Path) -> None:

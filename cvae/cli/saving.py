@@ -2,83 +2,175 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
+import os
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cvae
+from cvae.callbacks import ModelCheckpoint
 from cvae.cli.inputs import labels_for
-from cvae.cli.output import NATS, log
+from cvae.cli.output import NATS, log, shown
 from cvae.data.dataset import Dataset
+from cvae.interruption import deferred_interrupt
 from cvae.io.files import replaced_file
+from cvae.training import AnyCallback
+
+
+@dataclass
+class Outputs:
+    """Where a training writes its model and its history, and when.
+
+    Attributes
+    ----------
+    model : path
+    history : path or None
+    resumed : path, optional
+        The file that the model comes from.
+    optimizer_state : bool
+        Whether the complete model is saved with the state of its optimizers; one that was interrupted always is.
+    checkpoint : dict
+        When to save within the training: `every_batches` or `every_minutes` of `ModelCheckpoint`.
+    """
+
+    model: str | Path
+    history: str | Path | None
+    resumed: str | Path | None = None
+    optimizer_state: bool = True
+    checkpoint: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Find out whether there is another model, worth more than one that was never trained for an epoch."""
+        exists = os.path.exists(self.model)
+        is_own = exists and self.resumed is not None and os.path.samefile(self.resumed, self.model)
+        self._is_other = exists and not is_own
+
+    def write(self, vae: cvae.VAE, n_before: int, *, is_complete: bool) -> bool:
+        """Write model and history, and return whether that was done; `n_before` epochs were trained before."""
+        if self._is_other and n_epochs(vae) == n_before:
+            return False
+        with deferred_interrupt() as interrupt:  # a signal that comes now waits for the files
+            vae.save(self.model, optimizer_state=self.optimizer_state or not is_complete)
+            if self.history is not None:
+                with replaced_file(self.history) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
+                    writer = csv.writer(text)
+                    writer.writerow(["epoch", *vae.history_])
+                    writer.writerows(zip(range(1, n_epochs(vae) + 1), *vae.history_.values(), strict=True))
+        interrupt.check()
+        return True
+
+
+class _Checkpoint(ModelCheckpoint):
+    """Writes the outputs whenever that is due."""
+
+    def __init__(self, outputs: Outputs, n_before: int) -> None:
+        super().__init__(outputs.model, **outputs.checkpoint)  # type: ignore[arg-type]
+        self._outputs, self._n_before = outputs, n_before
+
+    def _path(self, epoch: int, entry: dict[str, float]) -> str:
+        return self.path  # braces in it are no fields
+
+    def on_epoch_end(self, vae: Any, epoch: int, entry: dict[str, float]) -> None:
+        if self.is_due():
+            self.save(vae, self.path)
+
+    def save(self, vae: Any, path: str) -> None:
+        self._outputs.write(vae, self._n_before, is_complete=False)
+        self._note()
 
 
 def train_and_save(
     vae: cvae.VAE,
     dataset: Dataset,
-    model: str | Path,
-    history: str | Path | None,
+    outputs: Outputs,
+    *,
+    validation: Any = None,
+    validation_fraction: float | None = None,
+    n_more: int | None = None,
     quiet: bool = False,
 ) -> dict[str, str]:
-    """Train, write the model and its history, also after Ctrl-C, and return the results to print."""
+    """Train, write the model and its history, also after Ctrl-C, and return the results to print.
+
+    The test images, if there are any, are those to validate with unless others are given.
+    """
     n_before = n_epochs(vae)
-    labels, validation = labels_for(vae, dataset.labels, dataset), None
-    if dataset.test_images is not None:
-        validation = dataset.test_images, labels_for(vae, dataset.test_labels, dataset)
+    labels, name = labels_for(vae, dataset.labels, dataset), "validation"
+    if validation is None and validation_fraction is None and dataset.test_images is not None:
+        validation, name = (dataset.test_images, labels_for(vae, dataset.test_labels, dataset)), "test"
     is_terminal = sys.stderr.isatty()  # show a progress bar there, elsewhere log a line per epoch
+    callbacks: list[AnyCallback] = [_Checkpoint(outputs, n_before)]
+    if not is_terminal and not quiet:
+        callbacks.append(_log_epoch(name))
     try:
         vae.fit(
             dataset.images,
             labels,
+            n_epochs=n_more,
             validation_data=validation,
+            validation_fraction=validation_fraction,
             verbose=is_terminal and not quiet,
-            callbacks=() if is_terminal or quiet else (_log_epoch,),
+            callbacks=callbacks,
         )
-        _write_model(vae, model, history)
     except KeyboardInterrupt:
-        if vae.__sklearn_is_fitted__():
-            _write_model(vae, model, history)
-            log(f"interrupted after {n_epochs(vae)} complete epochs; the model was saved to {model}")
+        if n_epochs(vae) - n_before == (vae.n_epochs if n_more is None else n_more):  # it came after the last epoch
+            outputs.write(vae, n_before, is_complete=True)
+            log(f"interrupted after all {n_epochs(vae)} epochs; the model was saved to {shown(outputs.model)}")
+        else:
+            _save_interrupted(vae, outputs, n_before)
         raise
-    except FloatingPointError:
-        if n_epochs(vae) > n_before:  # an older file is worth more than a model that never trained
-            _write_model(vae, model, history)
-            log(f"training failed after {n_epochs(vae)} complete epochs; the model was saved to {model}")
+    except Exception:
+        # Worth more than an older file if it was trained for an epoch.
+        if n_epochs(vae) > n_before:
+            with contextlib.suppress(OSError, ValueError):
+                outputs.write(vae, n_before, is_complete=False)
+                log(f"training failed after {n_epochs(vae)} complete epochs; the model was saved to {outputs.model}")
         raise
+    outputs.write(vae, n_before, is_complete=True)
     seconds = vae.history_["seconds"][n_before:]
-    elbos = _negative_elbos({name: values[-1] for name, values in vae.history_.items()})
+    speeds = vae.history_["images_per_second"][n_before:]
+    n_images = sum(time * speed for time, speed in zip(seconds, speeds, strict=True))
+    elbos = _negative_elbos({name: values[-1] for name, values in vae.history_.items()}, name)
     return {
         **{f"{name} negative ELBO": f"{value:.2f} {NATS}" for name, value in elbos.items()},
-        "training speed": f"{len(seconds) * len(dataset.images) / sum(seconds):,.0f} images/s",
+        "training speed": f"{n_images / sum(seconds):,.0f} images/s",
     }
 
 
-def _log_epoch(vae: cvae.VAE, epoch: int, entry: Mapping[str, float]) -> None:
-    elbos = ", ".join(f"{name} {value:.2f}" for name, value in _negative_elbos(entry).items())
-    speed = f"{entry['images_per_second']:,.0f} images/s"
-    log(f"epoch {epoch}: negative ELBO {elbos} {NATS}, {speed}")
+def _save_interrupted(vae: cvae.VAE, outputs: Outputs, n_before: int) -> None:
+    """Save a model whose training was interrupted between two batches, and say so."""
+    position, n = vae._position, n_epochs(vae)
+    if position is None or (n == n_before and position.batches == 0):  # within a batch, or before the first
+        log(f"interrupted after {n} complete epochs; nothing was saved")
+    elif outputs.write(vae, n_before, is_complete=False):
+        rest = "" if n == position.until else f"; --resume goes on to {position.until}"
+        log(f"interrupted after {n} complete epochs{rest}; the model was saved to {shown(outputs.model)}")
+    else:
+        log(f"interrupted after {n} complete epochs; {shown(outputs.model)} was left as it was")
 
 
-def _negative_elbos(entry: Mapping[str, float]) -> dict[str, float]:
+def _log_epoch(name: str) -> AnyCallback:
+    def callback(vae: cvae.VAE, epoch: int, entry: Mapping[str, float]) -> None:
+        elbos = ", ".join(f"{which} {value:.2f}" for which, value in _negative_elbos(entry, name).items())
+        speed = f"{entry['images_per_second']:,.0f} images/s"
+        log(f"epoch {epoch}: negative ELBO {elbos} {NATS}, {speed}")
+
+    return callback
+
+
+def _negative_elbos(entry: Mapping[str, float], validation: str) -> dict[str, float]:
     """Return the negative ELBOs of an epoch; unlike the loss they do not depend on `beta`."""
     elbos = {}
-    for name, prefix in (("training", ""), ("test", "val_")):
+    for name, prefix in (("training", ""), (validation, "val_")):
         value = entry.get(f"{prefix}reconstruction", math.nan) + entry.get(f"{prefix}kl", math.nan)
         if not math.isnan(value):  # NaN if there were no test images
             elbos[name] = value
     return elbos
-
-
-def _write_model(vae: cvae.VAE, model: str | Path, history: str | Path | None) -> None:
-    vae.save(model)
-    if history is not None:
-        with replaced_file(history) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
-            writer = csv.writer(text)
-            writer.writerow(["epoch", *vae.history_])
-            writer.writerows(zip(range(1, n_epochs(vae) + 1), *vae.history_.values(), strict=True))
 
 
 def n_epochs(vae: cvae.VAE) -> int:

@@ -88,7 +88,8 @@ class Network:
         self._training = training
         self._nodes: list[Node] = []
         shape = in_shape
-        for layer in _fused(layers, in_shape):
+        _initialize(layers, in_shape)
+        for layer in fused(layers, in_shape):
             self._nodes.append(Node(layer, shape))
             shape = layer.output_shape(shape)
         self._last = [node for node in self._nodes if not node.layer.is_view][-1]
@@ -201,19 +202,23 @@ def allocate_gradients(networks: Sequence[Network]) -> None:
             node.dy = places[i % 2][: node.y.nbytes].view(node.y.dtype).reshape(node.y.shape)
 
 
-def _fused(layers: Sequence[Layer], in_shape: Shape) -> list[Layer]:
-    """Return the layers, fused where possible, and the last one without its activation."""
+def _initialize(layers: Sequence[Layer], in_shape: Shape) -> None:
+    """Initialize layers in a row; usually they are already, and then this checks that the parameters fit."""
     shape = in_shape
-    for layer in layers:  # usually initialized already; then this checks that the parameters fit
+    for layer in layers:
         layer.initialize(shape)
         shape = layer.output_shape(shape)
+
+
+def fused(layers: Sequence[Layer], in_shape: Shape) -> list[Layer]:
+    """Return the layers, fused where possible, and the last one without its activation."""
     left, result, shape = list(layers), [], in_shape
     left[-1] = left[-1].without_activation() or left[-1]
     while left:
         layer = left.pop(0)
-        fused = layer.fuse(left[0], shape) if left else None
-        if fused is not None:
-            layer = fused
+        both = layer.fuse(left[0], shape) if left else None
+        if both is not None:
+            layer = both
             left.pop(0)
         shape = layer.output_shape(shape)
         result.append(layer)

@@ -4,6 +4,7 @@ A loaded model continues training with the same bits as the saved one.
 """
 
 import inspect
+import json
 import os
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -21,28 +22,47 @@ from cvae.nn.fully_connected import FullyConnected
 from cvae.nn.initializers import OptimizerInitializer
 from cvae.optim.base import OptimizerBase
 from cvae.parsing import Parsable
+from cvae.position import TIMES, Position
 from cvae.sampling import Sampling
 
 Array = npt.NDArray[Any]
 AnyModel = TypeVar("AnyModel", bound=Sampling)
+_HISTORY = "history/"  # what the names of the history's columns among the arrays begin with
 
 
-def save(model: Sampling, path: str | os.PathLike[str]) -> None:
+def save(model: Sampling, path: str | os.PathLike[str], *, optimizer_state: bool = True) -> None:
     """Write a model with parameters to a file; see `cvae.VAE.save`."""
+    arrays, description = _contents(model, optimizer_state)
+    serialization.write(path, arrays, description)
+
+
+def check_can_be_saved(model: Sampling) -> None:
+    """Raise what `save` would raise of a model without parameters, such as ValueError for what `load` cannot restore.
+
+    Also for a model without parameters yet; `fit` can be refused with this before it starts.
+    """
+    for layer in model._layers().values():
+        OptimizerInitializer(str(layer.optimizer))()
+    saved_class = _saved_class(model)
+    saved_class(**_arguments(model, saved_class))
+
+
+def _contents(model: Sampling, optimizer_state: bool) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Return the arrays and the description of a model's file; raise ValueError for what `load` could not restore."""
     image_shape = model._require_fitted()
     arrays: dict[str, Array] = {}
     optimizers: dict[str, Any] = {}
     for name, layer in _with_parameters(model).items():
         arrays |= {f"{name}/{key}": value for key, value in layer.parameters.items() if value is not None}
-        optimizers[name] = _optimizer_state(layer.optimizer, f"optimizer/{name}", arrays)
+        optimizers[name] = {"call": str(layer.optimizer), "step": 0, "counts": {}, "scheduler": {}}
+        if optimizer_state:
+            optimizers[name] |= _optimizer_state(layer.optimizer, f"optimizer/{name}", arrays)
     if model._mixture is not None:
         arrays |= {f"prior/{name}": array for name, array in model._mixture._asdict().items()}
-    # Of a subclass what the class of this package, which `load` knows, makes of it.
-    saved_class = next(each for each in type(model).__mro__ if each.__module__.startswith("cvae."))
-    names = [*inspect.signature(saved_class).parameters]
-    arguments = {name: _as_text(name, getattr(model, name)) for name in names}
+    arrays |= _history_arrays(model.history_)
+    saved_class = _saved_class(model)
+    arguments = _arguments(model, saved_class)
     named = _layers_of_named(model, arguments)
-    _check_can_be_read(model, saved_class, arguments | named, optimizers)
     description = {
         "model": saved_class.__name__,
         "arguments": arguments,
@@ -52,12 +72,36 @@ def save(model: Sampling, path: str | os.PathLike[str]) -> None:
         "frozen": [name for name, layer in model._layers().items() if not layer.trainable],
         "optimizers": optimizers,
         "rng": [rng.bit_generator.state for rng in (model._rng, model._sampling_rng)],
-        "history": model.history_,
+        "history": [name for name in model.history_ if name not in TIMES],
         **({"named": named} if named else {}),  # which files of models from lists of layers do not have
     }
     if model._label_kind is not None:
         description["labels"] = model._label_kind.state()
-    serialization.write(path, arrays, description)
+    if model._position is not None and optimizer_state:
+        description["position"] = model._position.state()
+    _check_can_be_read(saved_class, description)
+    return arrays, description
+
+
+def _saved_class(model: Sampling) -> type[Any]:
+    """Return of a subclass the class of this package, which `load` knows."""
+    return next(each for each in type(model).__mro__ if each.__module__.startswith("cvae."))
+
+
+def _arguments(model: Sampling, saved_class: type[Any]) -> dict[str, Any]:
+    return {name: _as_text(name, getattr(model, name)) for name in inspect.signature(saved_class).parameters}
+
+
+def _history_arrays(history: Mapping[str, list[float]]) -> dict[str, Array]:
+    """Return a history's columns, without times, so that equal runs give equal files."""
+    columns = {name: values for name, values in history.items() if name not in TIMES}
+    for name, values in columns.items():
+        if not all(isinstance(value, (int, float)) for value in values):
+            raise ValueError(f"history_ must hold lists of numbers to be saved, got {values!r} under {name!r}")
+    if len({len(values) for values in columns.values()}) > 1:
+        lengths = {name: len(values) for name, values in columns.items()}
+        raise ValueError(f"history_ must hold lists of one length to be saved, got {lengths}")
+    return {f"{_HISTORY}{name}": np.array(values, np.float64) for name, values in columns.items()}
 
 
 def _as_text(name: str, value: Any) -> Any:
@@ -81,20 +125,10 @@ def _layers_of_named(model: Core, arguments: dict[str, Any]) -> dict[str, list[s
     }
 
 
-def _check_can_be_read(
-    model: Core, saved_class: type[Any], arguments: dict[str, Any], optimizers: dict[str, Any]
-) -> None:
-    """Raise ValueError for what `load` could not restore, such as a scheduler of a user-defined class."""
-    for state in optimizers.values():
-        OptimizerInitializer(state["call"])()
-    made, layers = saved_class(**arguments)._layers(), model._layers()
-    if made.keys() != layers.keys():
-        raise ValueError(f"layers must be those of the constructor to be saved, {[*made]}, got {[*layers]}")
-    for name, layer in layers.items():
-        made[name].set_params({"hyperparameters": _hyperparameters(layer)})
-    for name, values in model.history_.items():
-        if not all(isinstance(value, (int, float)) for value in values):
-            raise ValueError(f"history_ must hold lists of numbers to be saved, got {values!r} under {name!r}")
+def _check_can_be_read(saved_class: type[Any], description: dict[str, Any]) -> None:
+    """Raise ValueError or TypeError for what `load` could not restore."""
+    written = json.loads(serialization.as_text(description))
+    _made({saved_class.__name__: saved_class}, written)
 
 
 def load(classes: Mapping[str, type[AnyModel]], path: str | os.PathLike[str]) -> AnyModel:
@@ -102,6 +136,8 @@ def load(classes: Mapping[str, type[AnyModel]], path: str | os.PathLike[str]) ->
 
     Raises
     ------
+    TypeError
+        If `path` is not a str or path.
     OSError
         If the file cannot be read.
     ValueError
@@ -109,36 +145,59 @@ def load(classes: Mapping[str, type[AnyModel]], path: str | os.PathLike[str]) ->
     """
     arrays, description = serialization.read(path)
     try:
-        if description["format"] == 1:  # knew only one class
-            description["model"] = "BernoulliVAE"
-        rows, cols, channels = description["image_shape"]
-        if description["format"] < 3:
-            description["pixels"] = _pixels(identity(channels))  # which were taken as they were
-        named = description.get("named", {})
-        arguments = _with_tuples(description["arguments"] | named, "encoder", "decoder")
-        model = classes[description["model"]](**arguments)
-        layers = model._layers()
-        for name, hyperparameters in description["layers"].items():
-            layers[name].set_params({"hyperparameters": _with_tuples(hyperparameters)})
-        kind = None if model.condition is None else conditions.restored(model.condition, description["labels"])
-        model._initialize((rows, cols, channels), _restored_mapping(description["pixels"], channels), kind)
-        if description["format"] < 3 and assembly.numbers_per_pixel(model._likelihood) == 2:
-            _put_side_by_side(model, arrays)
-        if "prior/weights" in arrays:
-            model._mixture = Mixture(*(arrays[f"prior/{name}"] for name in Mixture._fields))
-        for name, layer in _with_parameters(model).items():
-            layer.set_params({"parameters": {key: arrays[f"{name}/{key}"] for key in layer.parameters}})
-            layer.optimizer = _restored_optimizer(description["optimizers"][name], f"optimizer/{name}", arrays)
-        for name in description["frozen"]:
-            layers[name].freeze()
-        model._rng, model._sampling_rng = (_restored_rng(state) for state in description["rng"])
-        for part in named:  # of which the arguments are still the names
-            setattr(model, part, description["arguments"][part])
-        model._remember_arguments()
-        model.history_ = {name: [float(value) for value in values] for name, values in description["history"].items()}
+        model = _made(classes, description)
+        _fill(model, arrays, description)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"{os.fspath(path)} is not a complete model file of cvae: {error}") from None
     return model
+
+
+def _made(classes: Mapping[str, type[AnyModel]], description: dict[str, Any]) -> AnyModel:
+    """Return a model without parameters from the description of its file, in which older formats are brought up."""
+    if description["format"] == 1:  # knew only one class
+        description["model"] = "BernoulliVAE"
+    if description["format"] < 3:
+        _, _, channels = description["image_shape"]
+        description["pixels"] = _pixels(identity(channels))  # which were taken as they were
+    arguments = _with_tuples(description["arguments"] | description.get("named", {}), "encoder", "decoder")
+    model = classes[description["model"]](**arguments)
+    layers = model._layers()
+    if [*layers] != [*description["layers"]]:
+        raise ValueError(f"layers must be those of the constructor, {[*layers]}, got {[*description['layers']]}")
+    for name, hyperparameters in description["layers"].items():
+        layers[name].set_params({"hyperparameters": _with_tuples(hyperparameters)})
+    for state in description["optimizers"].values():
+        OptimizerInitializer(state["call"])()
+    for name in description["frozen"]:
+        layers[name].freeze()
+    model._rng, model._sampling_rng = (_restored_rng(state) for state in description["rng"])
+    if "position" in description:
+        model._position = Position.restored(description["position"], model._rng)
+    return model
+
+
+def _fill(model: Sampling, arrays: dict[str, Array], description: dict[str, Any]) -> None:
+    """Give a model its parameters, the state of its optimizers, and its history."""
+    rows, cols, channels = description["image_shape"]
+    kind = None if model.condition is None else conditions.restored(model.condition, description["labels"])
+    rng_states = [rng.bit_generator.state for rng in (model._rng, model._sampling_rng)]
+    model._initialize((rows, cols, channels), _restored_mapping(description["pixels"], channels), kind)
+    model._rng.bit_generator.state, model._sampling_rng.bit_generator.state = rng_states
+    if description["format"] < 3 and assembly.numbers_per_pixel(model._likelihood) == 2:
+        _put_side_by_side(model, arrays)
+    if "prior/weights" in arrays:
+        model._mixture = Mixture(*(arrays[f"prior/{name}"] for name in Mixture._fields))
+    for name, layer in _with_parameters(model).items():
+        layer.set_params({"parameters": {key: arrays[f"{name}/{key}"] for key in layer.parameters}})
+        layer.optimizer = _restored_optimizer(description["optimizers"][name], f"optimizer/{name}", arrays)
+    for part in description.get("named", {}):  # of which the arguments are still the names
+        setattr(model, part, description["arguments"][part])
+    model._remember_arguments()
+    if description["format"] < 4:
+        history = {name: values for name, values in description["history"].items() if name not in TIMES}
+    else:
+        history = {name: arrays[f"{_HISTORY}{name}"] for name in description["history"]}
+    model.history_ = {name: [float(value) for value in values] for name, values in history.items()}
 
 
 def _hyperparameters(layer: LayerBase) -> dict[str, Any]:

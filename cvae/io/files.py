@@ -1,20 +1,75 @@
-"""Atomic writing of files: an existing file is replaced only by a complete new one."""
+"""Atomic writing of files: an existing file is replaced only by a complete new one, which is on the disk by then."""
+
+from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import secrets
 import stat
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+fcntl: Any  # a module that Windows does not have
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
+
+_PREFIX, _SUFFIX = ".cvae-", ".tmp"  # of temporary files; short, so that any name of a file can be written
+_ONLY_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EROFS}  # what `fsync` says on some file systems
+
+
+def as_path(path: str | os.PathLike[str]) -> str:
+    """Return a path as text; raise TypeError for anything else, such as the number of an open file."""
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise TypeError(f"path must be a str or path, got {path!r}")
+    return os.fsdecode(path)
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raise OSError unless `path` is a file that can be read to its end: no folder, fifo or device, which may block."""
+    name = as_path(path)
+    mode = os.stat(name).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "Not a regular file", name)
+
+
+def check_writable(path: str | os.PathLike[str]) -> Path:
+    """Return where a file of this name is written, after links; raise OSError if that is known to be impossible.
+
+    A name that is too long, ends with a slash or is a loop of links is such a case, and so is a folder that is missing
+    or read-only.
+    """
+    name = as_path(path)
+    if not name:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    if name.endswith(tuple(filter(None, (os.sep, os.altsep)))):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+    with contextlib.suppress(FileNotFoundError):
+        check_regular(name)
+    target = Path(os.path.realpath(name))
+    try:
+        os.stat(target)
+    except FileNotFoundError:
+        if not target.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from None
+    except OSError as error:  # of the name at the end of the links
+        raise OSError(error.errno, error.strerror, name) from None
+    return target
 
 
 @contextlib.contextmanager
 def replaced_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a binary file for writing that replaces `path` when the block ends without an exception.
 
-    The new file keeps the permissions of the old one. An exception leaves the old file unchanged.
+    The new file keeps the permissions of the old one where the file system has any. An exception leaves the old file
+    unchanged, and so does the end of the process: what it was writing is removed when the next file is written to the
+    same folder. Errors name `path`.
 
     Parameters
     ----------
@@ -27,23 +82,93 @@ def replaced_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     Raises
     ------
+    TypeError
+        If `path` is neither.
     OSError
         If `path` is a folder or not a regular file, or cannot be written.
     """
-    target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-    if target.exists() and not target.is_file():
-        raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    target = check_writable(path)
+    temporary: Path | None = None
+    descriptor = -1
     try:
-        with open(temporary, "xb") as file:
-            if target.exists():
-                os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+        remove_leftovers(target.parent)
+        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+        temporary, descriptor = _new_file(target.parent, 0o666 if mode is None else mode)
+        if mode is not None:
+            with contextlib.suppress(OSError):  # on a file system without permissions, such as CIFS
+                os.chmod(temporary, mode)
+        with open(descriptor, "wb", closefd=False) as file:
             yield file
+        _sync(descriptor)
+        if os.name == "nt":  # where an open file cannot be renamed; elsewhere it stays locked until it has its name
+            os.close(descriptor)
+            descriptor = -1
         os.replace(temporary, target)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename == os.fspath(temporary):
-            error.filename = os.fspath(path)
-        raise
+        temporary = None
+        _sync_folder(target.parent)
+    except OSError as error:
+        if error.errno is None or (temporary is not None and error.filename not in (None, os.fspath(temporary))):
+            raise
+        raise OSError(error.errno, error.strerror, as_path(path)) from None
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def _new_file(folder: Path, mode: int) -> tuple[Path, int]:
+    """Create a file of a random name, locked as long as it is open, and return its path and descriptor."""
+    while True:
+        path = folder / f"{_PREFIX}{secrets.token_hex(6)}{_SUFFIX}"
+        try:
+            descriptor = os.open(path, _ONLY_NEW, mode)
+        except FileExistsError:
+            continue
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # a file system without locks, where nobody takes it for a leftover
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if path.exists():  # otherwise somebody took it for a leftover before it was locked
+            return path, descriptor
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of processes that ended while writing, which have no lock on them any more."""
+    if fcntl is None:
+        return
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX):
+                with contextlib.suppress(OSError):
+                    _remove_if_unlocked(entry.path)
+
+
+def _remove_if_unlocked(path: str) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError if its process still writes
+            os.unlink(path)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    """Wait until a file's contents are on the disk, so that no crash of the machine leaves an empty file."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the file's new name written to the disk as well, where that is possible."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

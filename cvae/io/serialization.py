@@ -2,18 +2,18 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from cvae.io.files import replaced_file
+from cvae.io.files import as_path, check_regular, replaced_file
 
 KEY = "cvae"  # the description's key in the file's metadata
-FORMAT = 3  # version of the description's format; older versions can be read, newer ones cannot
+FORMAT = 4  # version of the description's format; older versions can be read, newer ones cannot
+_DTYPES = {np.dtype(np.float64): "F64", np.dtype(np.float32): "F32"}  # by the names of the format
 
 Array = npt.NDArray[Any]
 
@@ -21,10 +21,13 @@ Array = npt.NDArray[Any]
 def write(path: str | os.PathLike[str], arrays: Mapping[str, Array], description: Mapping[str, Any]) -> None:
     """Write a model file; an existing file is replaced only by a complete new one.
 
+    Arrays are written one after another, without a copy of them all in memory.
+
     Parameters
     ----------
     path : str or path
     arrays : mapping of str to ndarray
+        Of float32 and float64.
     description : mapping
         Numbers, text, lists and dicts, as JSON can represent them; NumPy values are converted.
 
@@ -33,12 +36,51 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, Array], description
     OSError
         If the file cannot be written.
     TypeError
-        If the description contains anything else.
+        If the description contains anything else, or an array is of another dtype.
     """
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    metadata = {KEY: json.dumps({"format": FORMAT, **description}, default=_plain)}
+    header, names = _header(arrays, as_text(description))
     with replaced_file(path) as file:
-        file.write(save(contiguous, metadata))
+        file.write(header)
+        for name in names:
+            for part in _parts(arrays[name]):
+                file.write(part.data)
+
+
+def as_text(description: Mapping[str, Any]) -> str:
+    """Return a description as it is written, JSON with the version of its format; TypeError as `write`."""
+    return json.dumps({"format": FORMAT, **description}, default=_plain)
+
+
+def _header(arrays: Mapping[str, Array], text: str) -> tuple[bytes, list[str]]:
+    """Return the first bytes of a safetensors file, and the names of its arrays in their order.
+
+    The format: the length of the JSON as 8 bytes, the JSON, and the arrays; https://github.com/huggingface/safetensors.
+    Larger elements come first, so that all are aligned.
+    """
+    names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+    entries: dict[str, Any] = {"__metadata__": {KEY: text}}
+    end = 0
+    for name in names:
+        array, begin = arrays[name], end
+        if array.dtype not in _DTYPES:
+            raise TypeError(f"{name} must be an array of float32 or float64, got {array.dtype}")
+        end += array.nbytes
+        entries[name] = {"dtype": _DTYPES[array.dtype], "shape": array.shape, "data_offsets": (begin, end)}
+    json_text = json.dumps(entries, separators=(",", ":")).encode()
+    json_text += b" " * (-len(json_text) % 8)
+    return len(json_text).to_bytes(8, "little") + json_text, names
+
+
+def _parts(array: Array) -> Iterator[Array]:
+    """Yield an array's elements in the file's order, little-endian and contiguous, without copying them all."""
+    little = array.dtype.newbyteorder("<")
+    if array.flags.c_contiguous and array.dtype == little:
+        yield array.reshape(-1)
+    elif array.ndim == 0:
+        yield array.astype(little).reshape(-1)
+    else:
+        for row in array:
+            yield from _parts(row)
 
 
 def _plain(value: Any) -> Any:
@@ -62,21 +104,25 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]
 
     Raises
     ------
+    TypeError
+        If `path` is neither.
     OSError
         If the file cannot be read.
     ValueError
         If it is not a model file of cvae or has a newer format.
     """
-    with open(path, "rb"):  # raises Python's own errors for a missing or unreadable file
+    name = as_path(path)
+    check_regular(name)  # a fifo would block
+    with open(name, "rb"):  # raises Python's own errors for an unreadable file
         pass
     try:
-        with safe_open(path, framework="numpy") as file:
+        with safe_open(name, framework="numpy") as file:
             metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
         description = json.loads(metadata[KEY])
         version = description["format"]
     except (SafetensorError, KeyError, AttributeError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{os.fspath(path)} is not a model file of cvae: {error}") from None
+        raise ValueError(f"{name} is not a model file of cvae: {error}") from None
     if not isinstance(version, int) or version > FORMAT:
-        raise ValueError(f"{os.fspath(path)} has the model format {version}, but this cvae reads up to {FORMAT}")
+        raise ValueError(f"{name} has the model format {version}, but this cvae reads up to {FORMAT}")
     return arrays, description

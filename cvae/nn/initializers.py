@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cvae.nn.activations import ACTIVATIONS, ActivationBase, Identity, LeakyReLU, ReLU, Tanh
 from cvae.optim.base import OptimizerBase
-from cvae.optim.optimizers import OPTIMIZERS, SGD
+from cvae.optim.optimizers import SGD, known_optimizers
 from cvae.optim.schedulers import SchedulerBase, make_scheduler
 from cvae.parsing import object_from_call, object_from_hyperparameters
 
@@ -125,12 +125,12 @@ class OptimizerInitializer:
         if isinstance(param, OptimizerBase):
             return param.copy()
         if isinstance(param, str):
-            return object_from_call(param, OPTIMIZERS, "optimizer")
+            return object_from_call(param, known_optimizers(), "optimizer")
         if not isinstance(param, Mapping):
             raise TypeError(f"optimizer must be an optimizer, str, dict or None, got {param!r}")
         if "hyperparameters" not in param:
             raise ValueError(f"an optimizer's dict must hold 'hyperparameters', got {param!r}")
-        made = object_from_hyperparameters(param["hyperparameters"], OPTIMIZERS, "optimizer")
+        made = object_from_hyperparameters(param["hyperparameters"], known_optimizers(), "optimizer")
         made.set_params(cache_dict=param.get("cache"))
         made.cur_step = int(param.get("cur_step", 0))
         return made

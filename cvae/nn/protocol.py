@@ -6,6 +6,7 @@ of the layer's dtype, with the examples along the first axis.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Self
@@ -64,6 +65,14 @@ class Layer(Optimized, ABC):
         An algorithm may need fewer.
         """
         return 0
+
+    def n_parameters(self, in_shape: Shape) -> int:
+        """Return how many parameters the layer has for inputs of shape `in_shape`; it need not have them yet."""
+        layer = self
+        if any(array is None for array in self.parameters.values()):
+            layer = copy.deepcopy(self)
+            layer.initialize(in_shape)
+        return sum(array.size for array in layer.parameters.values() if array is not None)
 
     def parts(self) -> list[Layer]:
         """Return the layer itself and all that it contains, whose changes outdate recordings of it."""

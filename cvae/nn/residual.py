@@ -156,6 +156,9 @@ class Residual(ActivatedLayer):
     def multiplications(self, in_shape: Shape) -> int:
         return sum(self._inner[name].multiplications(shape) for name, shape in self._inputs(in_shape))
 
+    def n_parameters(self, in_shape: Shape) -> int:
+        return sum(self._inner[name].n_parameters(shape) for name, shape in self._inputs(in_shape))
+
     def initialize(self, in_shape: Shape) -> None:
         if not self.is_initialized:
             self.output_shape(in_shape)

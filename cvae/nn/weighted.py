@@ -77,6 +77,10 @@ class WeightedLayer(ActivatedLayer):
         # Each weight is used once for each row, or pixel, of the output.
         return math.prod(self._weight_shape(in_shape)) * math.prod(self.output_shape(in_shape)[:-1])
 
+    def n_parameters(self, in_shape: Shape) -> int:
+        shape = self._weight_shape(in_shape)
+        return math.prod(shape) + math.prod(self._bias_shape(shape))
+
     def initialize(self, in_shape: Shape) -> None:
         shape = self._weight_shape(in_shape)
         if not self.is_initialized:

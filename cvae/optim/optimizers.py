@@ -1,16 +1,17 @@
-"""Gradient-descent optimizers: SGD with momentum, AdaGrad, RMSProp and Adam.
+"""Gradient-descent optimizers: SGD with momentum, AdaGrad, RMSProp, Adam and AdamW.
 
 The classes hold the arguments and the state of each parameter; the arithmetic is in the compiled
 kernels. Definitions and names are numpy-ml's: the learning rate is inside SGD's velocity, epsilon
 is added outside the square root, and `clip_norm` applies to each parameter on its own.
 
-Sources: Duchi et al. 2011 (AdaGrad), Tieleman and Hinton 2012 (RMSProp), Kingma and Ba 2015 (Adam).
+Sources: Duchi et al. 2011 (AdaGrad), Tieleman and Hinton 2012 (RMSProp), Kingma and Ba 2015 (Adam),
+Loshchilov and Hutter 2019, "Decoupled weight decay regularization" (AdamW).
 """
 
 from typing import Any
 
 from cvae.optim.base import OptimizerBase, SchedulerLike
-from cvae.parsing import check_number
+from cvae.parsing import check_number, subclasses_by_name
 
 
 class SGD(OptimizerBase):
@@ -167,4 +168,49 @@ class Adam(OptimizerBase):
         return (*decays, self.eps, *(1 - decay**t for decay in decays))
 
 
-OPTIMIZERS: dict[str, type[OptimizerBase]] = {cls.__name__: cls for cls in (SGD, AdaGrad, RMSProp, Adam)}
+class AdamW(Adam):
+    """Adam with decoupled weight decay, which also moves each parameter towards 0 by lr * weight_decay of itself.
+
+    All parameters of a layer decay, biases too.
+
+    Parameters
+    ----------
+    lr, clip_norm, lr_scheduler
+        See `OptimizerBase`.
+    weight_decay : float
+        At least 0; with 0 the optimizer is Adam.
+    decay1, decay2, eps
+        See `Adam`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> AdamW(lr=0.1, weight_decay=0.5).update(np.ones(2), np.array([3.0, -4.0]), "b").round(6)
+    array([0.85, 1.05])
+    """
+
+    rule = "adamw"
+
+    def __init__(
+        self,
+        lr: float = 0.001,
+        weight_decay: float = 0.01,
+        decay1: float = 0.9,
+        decay2: float = 0.999,
+        eps: float = 1e-7,
+        clip_norm: float | None = None,
+        lr_scheduler: SchedulerLike = None,
+    ) -> None:
+        super().__init__(lr, decay1, decay2, eps, clip_norm, lr_scheduler)
+        self.weight_decay = check_number("weight_decay", weight_decay, "[0, inf)")
+
+    def _constants(self, state: Any) -> tuple[float, ...]:
+        return (*super()._constants(state), self.weight_decay)
+
+
+OPTIMIZERS: dict[str, type[OptimizerBase]] = {cls.__name__: cls for cls in (SGD, AdaGrad, RMSProp, Adam, AdamW)}
+
+
+def known_optimizers() -> dict[str, type[OptimizerBase]]:
+    """Return the optimizers by name: those of the library, and subclasses defined elsewhere."""
+    return {**OPTIMIZERS, **(subclasses_by_name(OptimizerBase) | OPTIMIZERS)}

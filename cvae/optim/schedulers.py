@@ -13,7 +13,14 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from cvae.parsing import Configurable, check_bool, check_number, object_from_call, object_from_hyperparameters
+from cvae.parsing import (
+    Configurable,
+    check_bool,
+    check_number,
+    object_from_call,
+    object_from_hyperparameters,
+    subclasses_by_name,
+)
 
 __all__ = [
     "SCHEDULERS", "ConstantScheduler", "CosineScheduler", "ExponentialScheduler", "KingScheduler", "NoamScheduler",
@@ -307,6 +314,11 @@ SCHEDULERS: dict[str, type[SchedulerBase]] = {
 SCHEDULERS |= {name.removesuffix("Scheduler"): cls for name, cls in SCHEDULERS.items()}
 
 
+def _known() -> dict[str, type[SchedulerBase]]:
+    """Return the schedulers by name: those of the library, and subclasses defined elsewhere."""
+    return {**SCHEDULERS, **(subclasses_by_name(SchedulerBase) | SCHEDULERS)}
+
+
 def make_scheduler(param: SchedulerBase | str | Mapping[str, Any] | None, lr: float | None = None) -> SchedulerBase:
     """Return the scheduler that `param` describes.
 
@@ -339,11 +351,11 @@ def make_scheduler(param: SchedulerBase | str | Mapping[str, Any] | None, lr: fl
     if isinstance(param, SchedulerBase):
         return param
     if isinstance(param, str):
-        return object_from_call(param, SCHEDULERS, "scheduler")
+        return object_from_call(param, _known(), "scheduler")
     if isinstance(param, Mapping):
         if "hyperparameters" not in param:
             raise ValueError(f"a scheduler's dict must hold 'hyperparameters', got {param!r}")
-        return object_from_hyperparameters(param["hyperparameters"], SCHEDULERS, "scheduler")
+        return object_from_hyperparameters(param["hyperparameters"], _known(), "scheduler")
     if param is not None:
         raise TypeError(f"lr_scheduler must be a scheduler, str, dict or None, got {param!r}")
     if lr is None:

@@ -1,5 +1,7 @@
 """Models that `cvae train` makes from flags and from files, and the tables that it and `cvae info` print."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -30,8 +32,17 @@ def _in_a_folder(tmp_path, monkeypatch):
 
 
 def train(*arguments, data="data.npy"):
-    assert cli.main(["train", data, "-o", "model", "--epochs", "1", *arguments]) == 0
+    assert cli.main(["train", data, "-o", "model", "--force", "--epochs", "1", *arguments]) == 0
     return cvae.load("model")
+
+
+def without_sizes(err):
+    """Return what `train` prints of the model and the epochs, after what it reads and the sizes of that."""
+    lines = err.splitlines(keepends=True)
+    assert re.fullmatch(r"cvae: [\w.]+: 16 images of 12x10x1, uint8 from 0 to 255\n", lines.pop(0))
+    sizes = re.compile(r"cvae: [\d,]+ parameters; training takes about [\d.]+ .B of memory, the file [\d.]+ .B\n")
+    assert sum(bool(sizes.fullmatch(line)) for line in lines) == 1
+    return "".join(line for line in lines if not sizes.fullmatch(line))
 
 
 def refuse(capsys, *arguments):
@@ -162,19 +173,20 @@ def test_the_output_does_not_take_the_place_of_the_file(capsys, tmp_path):
 def test_train_prints_what_it_made_by_name(capsys):
     vae = train("--encoder", "keras")
     out, err = capsys.readouterr()
-    assert err.startswith(f"cvae: the model\n{vae.summary()}\ncvae: epoch 1: ")
+    assert without_sizes(err).startswith(f"cvae: the model\n{vae.summary()}\ncvae: epoch 1: ")
     assert "Conv2D" not in out
     train("--encoder", "keras", "--quiet")
     assert capsys.readouterr().err == ""
     for arguments in (["--encoder", "Flatten()", "--decoder"], ["--latent-dim", "4", "--enc-conv2-kernel-shape", "1"]):
         train(*arguments)
-        assert capsys.readouterr().err.startswith("cvae: epoch 1: ")
+        assert without_sizes(capsys.readouterr().err).startswith("cvae: epoch 1: ")
 
 
 def test_train_prints_conditional_models_too(capsys):
     np.savez("data.npz", images=IMAGES, labels=list("abca" * 4))
     vae = train("--encoder", "auto", "--condition", "classes", data="data.npz")
-    assert capsys.readouterr().err.startswith(f"cvae: the model\n{vae.summary()}\ncvae: epoch 1: ")
+    shown = without_sizes(capsys.readouterr().err)
+    assert shown.startswith(f"cvae: the model\n{vae.summary()}\ncvae: epoch 1: ")
 
 
 def test_labels_may_be_vectors_of_values(capsys):

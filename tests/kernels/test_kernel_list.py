@@ -96,7 +96,7 @@ REFERENCES = {
     "scale_row": oracles.importance_weighted,
     "latent_sample": oracles.latent_sample,
     "latent_backward": oracles.latent_backward,
-    "update_parameter": (oracles.sgd, oracles.adagrad, oracles.rmsprop, oracles.adam),
+    "update_parameter": (oracles.sgd, oracles.adagrad, oracles.rmsprop, oracles.adam, oracles.adamw),
     "sum_of_squares": oracles.clipped,
 }
 

@@ -24,6 +24,7 @@ KERNELS = {
     "adagrad": (1, {"eps": 1e-7}),
     "rmsprop": (1, {"decay": 0.9, "eps": 1e-7}),
     "adam": (2, {"decay1": 0.9, "decay2": 0.999, "eps": 1e-7}),
+    "adamw": (2, {"decay1": 0.9, "decay2": 0.999, "eps": 1e-7, "weight_decay": 0.1}),
 }
 each_kernel = pytest.mark.parametrize("name", KERNELS)
 
@@ -41,8 +42,9 @@ def update(name, program, param, *rest):
 
 def scalars(name, step, lr, grad_scale, constants):
     """Return the scalars that a kernel reads at this step, counted from 1."""
-    corrections = [1 - constants[key] ** step for key in ("decay1", "decay2")] if name == "adam" else []
-    return np.array([lr, grad_scale, *constants.values(), *corrections])
+    corrections = [1 - constants[key] ** step for key in ("decay1", "decay2")] if name.startswith("adam") else []
+    first, rest = list(constants.values())[:3], list(constants.values())[3:]
+    return np.array([lr, grad_scale, *first, *corrections, *rest])
 
 
 class Run:
@@ -99,6 +101,7 @@ def test_updates_equal_the_reference(name, size, dtype):
         ("rmsprop", {"decay": 0.5, "eps": 1e-3}),
         ("adam", {"decay1": 0.0, "decay2": 0.0}),
         ("adam", {"decay1": 0.5, "decay2": 0.6, "eps": 1e-3}),
+        ("adamw", {"lr": 0.5, "weight_decay": 0.9}),
     ],
 )
 def test_constants_are_used(name, changes, dtype):
@@ -255,9 +258,9 @@ def test_the_arrays_of_clip_are_checked():
 
 def test_rules_are_known_by_name():
     expected = {name: (states, 2 + len(constants)) for name, (states, constants) in KERNELS.items()}
-    assert optimizers.rules() == expected | {"adam": (2, 7)}  # the corrections too
-    with pytest.raises(ValueError, match="rule must be one of sgd, adagrad, rmsprop, adam, got 'adamw'"):
-        run_kernel(optimizers.update, "adamw", np.zeros(1), (np.zeros(1),), np.zeros(1), np.zeros(3))
+    assert optimizers.rules() == expected | {"adam": (2, 7), "adamw": (2, 8)}  # the corrections too
+    with pytest.raises(ValueError, match="rule must be one of sgd, adagrad, rmsprop, adam, adamw, got 'lion'"):
+        run_kernel(optimizers.update, "lion", np.zeros(1), (np.zeros(1),), np.zeros(1), np.zeros(3))
     for name, (states, _) in KERNELS.items():
         param, *rest = arrays(name)
         for wrong in ((), tuple(rest[:states]) * 2):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.base import clone
-from small_vae import IMAGE_SHAPE, SMALL, assert_same_bits, by_path, random_images, small_vae
+from small_vae import IMAGE_SHAPE, SMALL, assert_same_bits, by_path, random_images, small_vae, without_times
 
 import cvae
 from cvae import NotFittedError
@@ -206,7 +206,7 @@ def test_save_and_load(tmp_path, dtype):
     vae.save(path)
     loaded = cvae.load(path)
     assert type(loaded) is cvae.VAE
-    assert loaded.history_ == vae.history_
+    assert loaded.history_ == without_times(vae.history_)
     np.testing.assert_array_equal(loaded.transform(X), vae.transform(X))
     np.testing.assert_array_equal(loaded.sample(3), vae.sample(3))
     assert_same_bits(by_path(loaded.fit(X).parameters), by_path(vae.fit(X).parameters))
@@ -247,6 +247,6 @@ def test_a_model_that_the_arguments_do_not_make_is_not_saved(tmp_path):
     vae = make().fit(random_images())
     vae.decoder_["More"] = FullyConnected(72, random_state=0)
     vae.encode(random_images())
-    with pytest.raises(ValueError, match="layers must be those of the constructor to be saved"):
+    with pytest.raises(ValueError, match="layers must be those of the constructor, "):
         vae.save(tmp_path / "model.safetensors")
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,8 @@
 """fit: history, validation, callbacks, progress, continued training, and learning."""
 
 import math
+import re
+import sys
 
 import numpy as np
 import pytest
@@ -12,10 +14,13 @@ from small_vae import (
     parameters,
     random_images,
     small_vae,
+    without_times,
 )
 
 from cvae import datasets
+from cvae.callbacks import LambdaCallback
 from cvae.layers import FullyConnected
+from cvae.position import split
 
 # -------------------------------------------------------------------- history
 
@@ -220,6 +225,57 @@ def test_callbacks_are_checked_before_the_training(callbacks):
 # ------------------------------------------------------------------- progress
 
 
+def test_a_validation_loss_that_is_not_finite_is_a_warning():
+    def spoil(vae, epoch):
+        if epoch == 2:
+            b = parameters(vae)["decoder/FC2/b"] * np.nan
+            vae.decoder["FC2"].set_params({"parameters": {"b": b}})
+
+    vae, X = small_vae(), random_images()
+    late = LambdaCallback(on_batch_end=lambda vae, batch, loss: spoil(vae, 2) if batch == 3 else None)
+    with pytest.warns(RuntimeWarning, match=r"val_loss is nan in epoch 1/1"), pytest.raises(FloatingPointError):
+        vae.fit(X, n_epochs=1, validation_data=X, callbacks=[late])
+
+
+def test_validation_data_may_be_a_share_of_the_images():
+    X = random_images(20)
+    seen, vae = [], small_vae(batchsize=20)
+    vae.fit(X, validation_fraction=0.25, callbacks=[lambda vae, epoch, entry: seen.append(entry["val_loss"])])
+    train, others = split(20, 0.25, vae.random_state)
+    assert (len(train), len(others)) == (15, 5)
+    assert sorted([*train, *others]) == list(range(20))
+    assert not np.array_equal(others, np.arange(15, 20))
+    expected = small_vae(batchsize=20).fit(X[train], validation_data=X[others])
+    assert without_times(vae.history_) == without_times(expected.history_)
+    assert_same_bits(parameters(vae), parameters(expected))
+    for seed in (1, None):  # other images, or the same in every call
+        assert len(split(20, 0.25, seed)[1]) == 5
+    assert not np.array_equal(split(20, 0.25, 1)[1], others)
+    np.testing.assert_array_equal(split(20, 0.25, None)[1], split(20, 0.25, np.random.default_rng(3))[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"validation_fraction": 0}, r"validation_fraction must be a number in \(0, 1\), got 0"),
+        ({"validation_fraction": 1.0}, r"validation_fraction must be a number in \(0, 1\), got 1.0"),
+        ({"validation_fraction": 0.01}, "validation_fraction must leave images on both sides, got 0.01 of 10 images"),
+        ({"validation_fraction": 0.5, "validation_data": random_images()}, "must be left out with validation_data"),
+    ],
+)
+def test_a_share_that_makes_no_sense_is_refused(arguments, message):
+    vae = small_vae()
+    with pytest.raises(ValueError, match=message):
+        vae.fit(random_images(), **arguments)
+    assert vae.history_ == {}
+
+
+def test_a_silent_fit_needs_no_tqdm(monkeypatch):
+    for name in ("tqdm", "tqdm.auto"):
+        monkeypatch.setitem(sys.modules, name, None)
+    small_vae(verbose=False).fit(random_images())
+
+
 def test_a_silent_fit_prints_nothing(capfd):
     small_vae(verbose=False).fit(random_images(), validation_data=random_images(3))
     small_vae(verbose=True).fit(random_images(), verbose=False)
@@ -228,17 +284,19 @@ def test_a_silent_fit_prints_nothing(capfd):
 
 
 @pytest.mark.parametrize("arguments", [({"verbose": True}, {}), ({"verbose": False}, {"verbose": True})], ids=str)
-def test_a_verbose_fit_shows_a_bar_for_each_epoch(capfd, arguments):
+def test_a_verbose_fit_shows_one_bar_for_all_epochs(capfd, arguments):
     of_constructor, of_fit = arguments
     vae = small_vae(**of_constructor)
     vae.fit(random_images(), validation_data=random_images(3), **of_fit).fit(random_images(), n_epochs=1, **of_fit)
     out, err = capfd.readouterr()
     assert out == ""
-    for epoch in ("epoch 1/2: 100%", "epoch 2/2: 100%", "epoch 3/3: 100%"):
-        assert epoch in err
-    assert "10/10" in err
-    for name in ("loss", "val_loss"):
-        assert f"{name} {vae.history_[name][1]:.2f}" in err
+    for epoch, share in (("1/2", 50), ("2/2", 100), ("3/3", 100)):
+        losses = (vae.history_[name][int(epoch[0]) - 1] for name in ("loss", "val_loss"))
+        shown = ", ".join(f"{name} {x:.2f}" for name, x in zip(("loss", "val_loss"), losses, strict=True) if x == x)
+        line = rf"epoch {epoch}, {shown}: +{share}%\|.*\| \d\d:\d\d<"
+        assert re.search(line, err), err
+    assert err.count("\n") == 2
+    assert all(len(line) <= 80 for line in re.split(r"[\r\n]", err))
 
 
 # --------------------------------------------------------------- going on

@@ -1,5 +1,6 @@
 """Early ends of training: Ctrl-C, and a loss that is not finite."""
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -17,8 +18,11 @@ from small_vae import (
     small_vae,
     steps_by_hand,
     subprocess_environment,
+    without_times,
 )
 
+import cvae
+from cvae.callbacks import LambdaCallback
 from cvae.optimizers import SGD, Adam
 from cvae.schedulers import SchedulerBase
 
@@ -92,6 +96,49 @@ def test_ctrl_c_in_a_callback_ends_the_training():
     with pytest.raises(KeyboardInterrupt):
         vae.fit(random_images(), n_epochs=3, callbacks=[lambda *_: press_ctrl_c()])
     assert_same_model(vae, small_vae().fit(random_images(), n_epochs=1), random_images())
+
+
+@pytest.mark.usefixtures("ctrl_c_raises")
+@pytest.mark.parametrize("step", [1, 3, 4, 6, 9])
+def test_another_fit_goes_on_with_the_same_bits(step, tmp_path):
+    X = random_images()
+    whole = small_vae().fit(X, n_epochs=3, validation_data=X)
+    count = itertools.count(1)
+
+    def interrupt(vae, batch, loss):
+        if next(count) == step:
+            press_ctrl_c()
+
+    vae = small_vae()
+    with pytest.raises(KeyboardInterrupt):
+        vae.fit(X, n_epochs=3, validation_data=X, callbacks=[LambdaCallback(on_batch_end=interrupt)])
+    vae.save(tmp_path / "model")
+    for interrupted in (vae, cvae.load(tmp_path / "model")):
+        n = 3 - len(interrupted.history_.get("loss", ()))
+        if n:
+            interrupted.fit(X, n_epochs=n, validation_data=X)
+        assert interrupted.history_["loss"] == whole.history_["loss"]
+        assert_same_bits(parameters(interrupted), parameters(whole))
+
+
+@pytest.mark.usefixtures("ctrl_c_raises")
+def test_ctrl_c_interrupts_the_validation_at_once(monkeypatch):
+    X, vae = random_images(), small_vae()
+    terms = type(vae)._elbo_terms
+
+    def press_before(*arguments):
+        monkeypatch.undo()
+        press_ctrl_c()
+        pytest.fail("not reached")
+
+    monkeypatch.setattr(type(vae), "_elbo_terms", press_before)
+    with pytest.raises(KeyboardInterrupt):
+        vae.fit(X, n_epochs=2, validation_data=X)
+    assert type(vae)._elbo_terms is terms
+    assert vae.history_ == {}
+    whole = small_vae().fit(X, n_epochs=2, validation_data=X)
+    assert without_times(vae.fit(X, validation_data=X).history_) == without_times(whole.history_)
+    assert_same_model(vae, whole, X)
 
 
 @pytest.mark.usefixtures("ctrl_c_raises")
@@ -215,6 +262,7 @@ def test_a_step_that_overflows_at_the_end_of_an_epoch_is_found(n_epochs):
     assert len(vae.history_.get("loss", [])) == n_epochs - 1
 
 
+@pytest.mark.filterwarnings("ignore:the mean loss rose")
 @pytest.mark.parametrize("optimizer", ["SGD", "SGD(momentum=0.9)", "AdaGrad", "RMSProp", "Adam"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_parameters_stay_finite_however_large_the_rate(optimizer, dtype):

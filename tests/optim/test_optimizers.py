@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from reference_cases import case_id, cases
 
 from cvae._kernels import optimizers as kernels
-from cvae.optimizers import OPTIMIZERS, SGD, AdaGrad, Adam, RMSProp
+from cvae.optimizers import OPTIMIZERS, SGD, AdaGrad, Adam, AdamW, RMSProp
 from cvae.parsing import object_from_call
 from cvae.schedulers import (
     SCHEDULERS,
@@ -21,7 +21,7 @@ from cvae.schedulers import (
     NoamScheduler,
 )
 
-CLASSES = [SGD, AdaGrad, RMSProp, Adam]
+CLASSES = [SGD, AdaGrad, RMSProp, Adam, AdamW]
 DTYPES = [np.float32, np.float64]
 # Arguments that differ from the defaults, except for the learning rate.
 ARGUMENTS = {
@@ -29,6 +29,7 @@ ARGUMENTS = {
     AdaGrad: {"eps": 1e-3},
     RMSProp: {"decay": 0.8, "eps": 1e-3},
     Adam: {"decay1": 0.5, "decay2": 0.9, "eps": 1e-3},
+    AdamW: {"weight_decay": 0.2, "decay1": 0.5, "decay2": 0.9, "eps": 1e-3},
 }
 each_class = pytest.mark.parametrize("cls", CLASSES)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -97,6 +98,7 @@ def torch():
         (AdaGrad(0.1), "Adagrad", {"lr": 0.1, "eps": 1e-7}),
         (RMSProp(0.01, decay=0.8), "RMSprop", {"lr": 0.01, "alpha": 0.8, "eps": 1e-7}),
         (Adam(0.01), "Adam", {"lr": 0.01, "eps": 1e-7}),
+        (AdamW(0.01, weight_decay=0.3), "AdamW", {"lr": 0.01, "eps": 1e-7, "weight_decay": 0.3}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -494,7 +496,8 @@ def test_equality_is_that_of_the_arguments(cls):
         *((cls, {"lr": -1e-9}) for cls in CLASSES),
         *((cls, {"lr": math.nan}) for cls in CLASSES),
         *((cls, {"clip_norm": -0.5}) for cls in CLASSES),
-        *((cls, {"eps": 0}) for cls in (AdaGrad, RMSProp, Adam)),
+        *((cls, {"eps": 0}) for cls in (AdaGrad, RMSProp, Adam, AdamW)),
+        (AdamW, {"weight_decay": -0.1}),
         (SGD, {"momentum": 1}),
         (SGD, {"momentum": -0.1}),
         (RMSProp, {"decay": 1}),
@@ -526,7 +529,7 @@ def test_arguments_of_a_wrong_type_or_name(cls):
     with pytest.raises(ValueError, match=f"{cls.__name__} takes lr, "):
         cls().set_params({"learning_rate": 0.1})
     with pytest.raises(ValueError, match="id must be"):
-        cls().set_params({"id": "AdamW"})
+        cls().set_params({"id": "Lion"})
 
 
 @pytest.mark.parametrize("optimizer", [RMSProp(eps=1e-46), Adam(eps=1e-46), AdaGrad(eps=1e-46)], ids=str)

@@ -12,6 +12,7 @@ import cvae
 from cvae import (
     BernoulliVAE,
     activations,
+    callbacks,
     initializers,
     layers,
     likelihoods,
@@ -24,7 +25,12 @@ from cvae.parsing import subclasses_by_name
 
 PUBLIC = {
     cvae: [
-        "VAE", "BernoulliVAE", "NotFittedError", "datasets", "get_num_threads", "load", "minibatch", "set_num_threads",
+        "VAE", "BernoulliVAE", "NotFittedError", "callbacks", "datasets", "get_num_threads", "load", "minibatch",
+        "set_num_threads",
+    ],
+    callbacks: [
+        "Callback", "CSVLogger", "EarlyStopping", "LambdaCallback", "MLflow", "ModelCheckpoint", "ReduceLROnPlateau",
+        "TensorBoard",
     ],
     layers: [
         "Condition", "Conv2D", "ConvTranspose2D", "Pool2D", "Upsample2D", "Flatten", "Reshape", "FullyConnected",
@@ -37,7 +43,7 @@ PUBLIC = {
     losses: ["VAELoss"],
     likelihoods: ["Bernoulli", "Likelihood"],
     objectives: ["ELBO", "Objective"],
-    optimizers: ["SGD", "AdaGrad", "RMSProp", "Adam"],
+    optimizers: ["SGD", "AdaGrad", "RMSProp", "Adam", "AdamW"],
     schedulers: ["ConstantScheduler", "CosineScheduler", "ExponentialScheduler", "NoamScheduler", "KingScheduler"],
     initializers: ["WeightInitializer", "ActivationInitializer", "OptimizerInitializer", "SchedulerInitializer"],
 }  # fmt: skip
@@ -87,7 +93,8 @@ def test_the_model_has_no_other_public_methods_or_attributes():
 
 
 SIGNATURES = {
-    "fit": "(self, X, y=None, *, n_epochs=None, batchsize=None, verbose=None, validation_data=None, callbacks=())",
+    "fit": "(self, X, y=None, *, n_epochs=None, batchsize=None, verbose=None, validation_data=None, "
+    "validation_fraction=None, callbacks=())",
     "partial_fit": "(self, X, y=None)",
     "encode": "(self, X, y=None)",
     "transform": "(self, X, y=None)",
@@ -102,8 +109,8 @@ SIGNATURES = {
     "score": "(self, X, y=None)",
     "log_likelihood": "(self, X, n_samples=100, random_state=0, *, y=None)",
     "active_units": "(self, X, threshold=0.01, *, y=None)",
-    "summary": "(self, image_shape=None, *, y=None)",
-    "save": "(self, path)",
+    "summary": "(self, image_shape=None, *, y=None, batchsize=None)",
+    "save": "(self, path, *, optimizer_state=True)",
     "forward": "(self, X_train, retain_derived=True, noise=None, y=None)",
     "backward": "(self, X_train, X_recon)",
     "update": "(self, cur_loss=None)",

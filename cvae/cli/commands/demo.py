@@ -11,7 +11,7 @@ from cvae import plotting
 from cvae.cli.arguments import COUNT, DEFAULT_SEED, SEED
 from cvae.cli.inputs import evaluation_data, set_threads
 from cvae.cli.output import check_output, log, print_table, print_written
-from cvae.cli.saving import train_and_save
+from cvae.cli.saving import Outputs, train_and_save
 from cvae.data.dataset import Dataset
 
 _SETTINGS: dict[str, Any] = {"T": 10, "batchsize": 64, "optimizer": "Adam(lr=0.002)"}
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
         pictures = []
     dataset = cvae.datasets.load("mnist-sample")
     vae = cvae.BernoulliVAE(**_SETTINGS, n_epochs=args.epochs, random_state=args.seed)
-    results = train_and_save(vae, dataset, model, history)
+    results = train_and_save(vae, dataset, Outputs(model, history))
     if pictures:
         _draw(vae, dataset, *pictures)
     print_table(results)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from cvae.cli.arguments import COUNT, add_data, add_model, add_part
 from cvae.cli.inputs import evaluation_data, load
-from cvae.cli.output import NATS, print_table
+from cvae.cli.output import NATS, print_json, print_table
 
 HELP = "print the ELBO of the test images, or of all images if there are none"
 
@@ -35,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
         estimate = vae.log_likelihood(images, n_samples=args.log_likelihood, y=labels)
         results["log_likelihood"] = float(estimate.mean())
     if args.json:
-        print(json.dumps({"data": args.data, "images": len(images), **results, "unit": NATS}))
+        print_json({"data": args.data, "images": len(images), **results, "unit": NATS})
         return
     names = {
         "elbo": "ELBO",

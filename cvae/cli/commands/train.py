@@ -3,51 +3,166 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
+from typing import Any
+
+import numpy as np
 
 import cvae
 from cvae.cli.arguments import add_data, add_output, add_settings, settings
-from cvae.cli.inputs import labels_for, load_data, set_threads
+from cvae.cli.inputs import evaluation_data, labels_for, load_data, set_threads
 from cvae.cli.models import new_model
-from cvae.cli.output import check_output, log, print_table, print_written
-from cvae.cli.saving import train_and_save
+from cvae.cli.output import amount, check_output, check_space, is_history, log, print_table, print_written, shown
+from cvae.cli.saving import Outputs, n_epochs, train_and_save
+from cvae.data.dataset import Dataset
+from cvae.memory import available_bytes
 
-HELP = "train a model; Ctrl-C stops the training and saves the model"
+HELP = "train a model; Ctrl-C, SIGTERM and SIGHUP stop the training and save the model"
+_MANY = 10_000  # images that are looked at for their range
+_SCARCE = 0.8  # share of the available memory from which on there is a warning
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     add_output(parser, "MODEL", "file to write, .safetensors")
+    parser.add_argument("--force", action="store_true", help="replace existing files")
     parser.add_argument("--history", metavar="FILE", help="also write the history, .csv")
-    parser.add_argument("--resume", metavar="MODEL", help="continue training this model")
+    parser.add_argument(
+        "--resume", metavar="MODEL", help="continue training this model, to the end of what was interrupted"
+    )
     parser.add_argument("--config", metavar="FILE", help="arguments of the model by name, .toml; flags override them")
+    parser.add_argument("--validation", metavar="DATA", help="images to validate with (default: the test images)")
+    parser.add_argument("--val-split", type=_fraction, metavar="X", help="share of the images to validate with instead")
+    parser.add_argument(
+        "--checkpoint-every",
+        type=_interval,
+        default="10m",
+        metavar="N",
+        help="save the model after so much training, such as 10m, 90s, 1h or 500b, batches, or never (default: 10m)",
+    )
+    parser.add_argument(
+        "--no-optimizer-state", action="store_true", help="write a smaller file, of a model that is not to be resumed"
+    )
     parser.add_argument("--quiet", action="store_true", help="do not show progress")
     add_settings(parser)
 
 
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must be a number in (0, 1), got {text!r}")
+    return value
+
+
+def _interval(text: str) -> dict[str, float]:
+    """Return the arguments of `ModelCheckpoint` for an interval such as 10m."""
+    if text == "never":
+        return {}
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhb])", text)
+    if match is None or float(match[1]) == 0 or (match[2] == "b" and "." in match[1]):
+        raise argparse.ArgumentTypeError(f"must be a number with its unit, such as 10m, 90s, 1h or 500b, got {text!r}")
+    if match[2] == "b":
+        return {"every_batches": int(match[1])}
+    return {"every_minutes": float(match[1]) * {"s": 1 / 60, "m": 1, "h": 60}[match[2]]}
+
+
 def run(args: argparse.Namespace) -> None:
     set_threads(args)
-    outputs = [path for path in (args.output, args.history) if path is not None]
-    for path in outputs:
-        check_output(path, inputs=(args.data, args.config))
+    _check_outputs(args)
+    vae, n_more = _model(args)
+    shape = vae.image_shape if args.resume is None else vae._require_fitted()
+    dataset = load_data(args.data, args, shape)
+    validation = None
+    if args.validation is not None:
+        images, labels, _ = evaluation_data(vae, load_data(args.validation, args, shape))
+        validation = images, labels
+    _announce(vae, dataset, validation, args)
+    outputs = Outputs(
+        args.output, args.history, args.resume, not args.no_optimizer_state, checkpoint=args.checkpoint_every
+    )
+    results = train_and_save(
+        vae,
+        dataset,
+        outputs,
+        validation=validation,
+        validation_fraction=args.val_split,
+        n_more=n_more,
+        quiet=args.quiet,
+    )
+    print_table(results)
+    print_written(*(path for path in (args.output, args.history) if path is not None))
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Raise ValueError or OSError unless the outputs can be written and nothing is lost by that."""
+    if args.validation is not None and args.val_split is not None:
+        raise ValueError("--val-split must be left out with --validation")
+    inputs = (args.data, args.validation, args.config)
+    check_output(args.output, inputs)
     if args.history is not None:
-        check_output(args.history, inputs=(args.output, args.resume))
+        check_output(args.history, (*inputs, args.output, args.resume))
+    resumes = args.resume is not None and os.path.exists(args.resume)
+    for path in (args.output, args.history):
+        if path is None or args.force or not os.path.exists(path):
+            continue
+        goes_on = resumes and (os.path.samefile(path, args.resume) if path == args.output else is_history(path))
+        if not goes_on:
+            hint = "--resume goes on training it, --force replaces it" if path == args.output else "--force replaces it"
+            raise ValueError(f"the file {shown(path)} exists; {hint}")
+
+
+def _model(args: argparse.Namespace) -> tuple[cvae.VAE, int | None]:
+    """Return the model to train, and for how many epochs if its own number does not count."""
     known = settings()
     given = {name: value for name, value in vars(args).items() if name in known}
     if args.resume is None:
-        vae = new_model(given, args.config)
-        shape = vae.image_shape
-    else:
-        fixed = [known[name].flag for name in given if name not in cvae.VAE._keeps_parameters]
-        if fixed:
-            raise ValueError(f"{', '.join(fixed)} cannot be changed with --resume")
-        if args.config is not None:
-            raise ValueError("--config must be left out with --resume")
-        vae = cvae.load(args.resume).set_params(**given)
-        shape = vae._require_fitted()
-    dataset = load_data(args.data, args, shape)
-    if args.resume is None and not args.quiet and any(isinstance(part, str) for part in (vae.encoder, vae.decoder)):
-        labels = labels_for(vae, dataset.labels, dataset)
-        log(f"the model\n{vae.summary(dataset.images.shape[1:], y=labels)}")
-    results = train_and_save(vae, dataset, args.output, args.history, quiet=args.quiet)
-    print_table(results)
-    print_written(*outputs)
+        return new_model(given, args.config), None
+    fixed = [known[name].flag for name in given if name not in cvae.VAE._keeps_parameters]
+    if fixed:
+        raise ValueError(f"{', '.join(fixed)} cannot be changed with --resume")
+    if args.config is not None:
+        raise ValueError("--config must be left out with --resume")
+    vae = cvae.load(args.resume).set_params(**given)
+    left = 0 if vae._position is None or "n_epochs" in given else vae._position.until - n_epochs(vae)
+    return vae, left if left > 0 else None
+
+
+def _announce(vae: cvae.VAE, dataset: Dataset, validation: Any, args: argparse.Namespace) -> None:
+    """Say what is read and what the training takes; raise MemoryError or OSError if there is too little of it."""
+    vae._as_images(dataset.images)
+    labels = labels_for(vae, dataset.labels, dataset)
+    if validation is None and args.val_split is None and dataset.test_images is not None:
+        labels_for(vae, dataset.test_labels, dataset)
+    summary = vae.summary(dataset.images.shape[1:], y=labels, batchsize=min(vae.batchsize, len(dataset.images)))
+    if not args.quiet:
+        log(f"{shown(args.data)}: {_described(dataset.images)}")
+        if validation is not None:
+            log(f"{shown(args.validation)}: {_described(validation[0])}, to validate with")
+        elif args.val_split is not None:
+            log(f"{args.val_split:.0%} of them to validate with")
+        elif dataset.test_images is not None:
+            log(f"{len(dataset.test_images):,} test images to validate with")
+        if args.resume is None and any(isinstance(part, str) for part in (vae.encoder, vae.decoder)):
+            log(f"the model\n{summary}")
+        log(
+            f"{summary.parameters:,} parameters; training takes about {amount(summary.training_bytes)} of memory, "
+            f"the file {amount(summary.file_bytes)}"
+        )
+    available = available_bytes()
+    if available is not None and summary.training_bytes > _SCARCE * available:
+        message = f"training takes about {amount(summary.training_bytes)}, and {amount(available)} are available"
+        if summary.training_bytes > available:
+            raise MemoryError(f"{message}; a smaller --batchsize or smaller layers take less")
+        log(f"warning: {message}")
+    check_space(args.output, summary.file_bytes)
+
+
+def _described(images: np.ndarray) -> str:
+    n, *shape = images.shape
+    some = images if n <= _MANY else images[:: -(-n // _MANY)]
+    size, low, high = "x".join(map(str, shape)), some.min(), some.max()
+    return f"{n:,} images of {size}, {images.dtype} from {low:g} to {high:g}"

@@ -1,0 +1,407 @@
+"""Callbacks for ``fit(callbacks=[...])``: early stopping, checkpoints, smaller rates, and logs of the history.
+
+A callback is an object of a subclass of `Callback`, or a function ``callback(vae, epoch, entry)`` that is called after
+each epoch and ends the training by returning True. All columns of the history that can be monitored are better the
+smaller they are.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae.annealing import Annealing
+from cvae.io.checkpoint import check_can_be_saved
+from cvae.io.files import as_path, check_writable
+from cvae.optim.schedulers import ConstantScheduler
+from cvae.parsing import check_bool, check_number, check_size
+from cvae.training import Callback
+
+__all__ = [
+    "CSVLogger", "Callback", "EarlyStopping", "LambdaCallback", "MLflow", "ModelCheckpoint", "ReduceLROnPlateau",
+    "TensorBoard",
+]  # fmt: skip
+
+
+class LambdaCallback(Callback):
+    """A callback from functions, by the names of the methods of `Callback` and with their arguments.
+
+    Raises
+    ------
+    TypeError
+        If a name is not one of these, or what comes under it cannot be called.
+
+    Examples
+    --------
+    >>> LambdaCallback(on_epoch_end=lambda vae, epoch, entry: entry["loss"] < 100).on_epoch_end(None, 1, {"loss": 99.0})
+    True
+    """
+
+    def __init__(self, **functions: Callable[..., Any]) -> None:
+        known = [name for name in vars(Callback) if name.startswith("on_")]
+        for name, function in functions.items():
+            if name not in known:
+                raise TypeError(f"LambdaCallback takes {', '.join(known)}, got {name!r}")
+            if not callable(function):
+                raise TypeError(f"{name} must be callable, got {function!r}")
+            setattr(self, name, function)
+
+
+class _Best:
+    """The best epoch so far of a monitored column, leaving out those in which the weight of the KL divergence rises.
+
+    While it rises, losses of different epochs are of different objectives.
+    """
+
+    def __init__(self, monitor: str, min_delta: float) -> None:
+        self.monitor, self.min_delta = monitor, min_delta
+        self.value, self.epoch, self.waited = math.inf, 0, 0
+
+    def improves(self, vae: Any, epoch: int, entry: dict[str, float]) -> bool:
+        """Take note of an epoch, and return whether it is the best so far."""
+        if _is_warming_up(vae):
+            return False
+        if entry[self.monitor] < self.value - self.min_delta:  # NaN is no improvement
+            self.value, self.epoch, self.waited = entry[self.monitor], epoch, 0
+            return True
+        self.waited += 1
+        return False
+
+
+def _is_warming_up(vae: Any) -> bool:
+    """Return whether a schedule has not yet led the weight of the KL divergence to its end."""
+    beta = getattr(vae._objective, "beta", None)
+    step = max(layer.optimizer.cur_step for layer in vae._layers().values())
+    return isinstance(beta, Annealing) and not beta.is_settled(step)
+
+
+class EarlyStopping(Callback):
+    """End the training when a loss has not improved for some epochs.
+
+    Epochs in which a schedule such as "Linear(end=1, steps=1000)" still changes the weight of the KL divergence do not
+    count. Each call of `fit` begins anew.
+
+    Parameters
+    ----------
+    monitor : str
+        A column of the history.
+    patience : int
+        Epochs without improvement after which training ends, at least 1.
+    min_delta : float
+        Smallest decrease that is an improvement, nats per image for losses, at least 0.
+    restore_best : bool
+        Whether the model has the parameters of the best epoch afterwards, unless training is interrupted. The history
+        keeps all epochs.
+
+    Attributes
+    ----------
+    best, best_epoch : float, int
+        The smallest value, infinity before the first, and its epoch.
+    stopped_epoch : int or None
+        The epoch after which training was ended, if it was.
+    """
+
+    def __init__(
+        self, monitor: str = "val_loss", patience: int = 10, min_delta: float = 0.0, restore_best: bool = True
+    ) -> None:
+        self.monitor = monitor
+        self.patience = check_size(patience, "patience")
+        self.min_delta = check_number("min_delta", min_delta, "[0, inf)")
+        self.restore_best = check_bool("restore_best", restore_best)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._best = _Best(str(self.monitor), self.min_delta)
+        self._parameters: dict[str, dict[str, npt.NDArray[Any]]] = {}
+        self.stopped_epoch: int | None = None
+
+    @property
+    def best(self) -> float:
+        return self._best.value
+
+    @property
+    def best_epoch(self) -> int:
+        return self._best.epoch
+
+    def on_train_begin(self, vae: Any) -> None:
+        self._reset()
+
+    def on_epoch_end(self, vae: Any, epoch: int, entry: dict[str, float]) -> bool:
+        """Take note of the epoch, and return whether there have been too many without improvement."""
+        if self._best.improves(vae, epoch, entry) and self.restore_best:
+            self._parameters = {
+                path: {name: np.copy(array) for name, array in layer.parameters.items() if array is not None}
+                for path, layer in vae._layers().items()
+            }
+        if self._best.waited < self.patience:
+            return False
+        self.stopped_epoch = epoch
+        return True
+
+    def on_train_end(self, vae: Any, error: BaseException | None) -> None:
+        """Restore the parameters of the best epoch, unless it was the last."""
+        if error is None and len(vae.history_[self._best.monitor]) > self._best.epoch:
+            for path, parameters in self._parameters.items():
+                if parameters:
+                    vae._layers()[path].set_params({"parameters": parameters})
+        self._parameters = {}
+
+
+class ReduceLROnPlateau(Callback):
+    """Lower the learning rate when a loss has not improved for some epochs, without losing the optimizers' state.
+
+    Epochs in which a schedule changes the weight of the KL divergence do not count. The layers' optimizers must have
+    constant rates. The model's argument `optimizer` stays as it is; saved models have the rates of their layers.
+
+    Parameters
+    ----------
+    monitor : str
+        A column of the history.
+    factor : float
+        What the rates are multiplied by, in (0, 1).
+    patience : int
+        Epochs without improvement, after which the rates are lowered and the count starts again, at least 1.
+    min_delta : float
+        Smallest decrease that is an improvement, at least 0.
+    min_lr : float
+        Rates do not fall below it.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.5,
+        patience: int = 5,
+        min_delta: float = 0.0,
+        min_lr: float = 0.0,
+    ) -> None:
+        self.monitor = monitor
+        self.factor = check_number("factor", factor, "(0, 1)")
+        self.patience = check_size(patience, "patience")
+        self.min_delta = check_number("min_delta", min_delta, "[0, inf)")
+        self.min_lr = check_number("min_lr", min_lr, "[0, inf)")
+
+    def on_train_begin(self, vae: Any) -> None:
+        """Raise ValueError unless all rates are constant."""
+        self._best = _Best(str(self.monitor), self.min_delta)
+        for path, layer in vae._layers().items():
+            scheduler = layer.optimizer.lr_scheduler
+            if type(scheduler) is not ConstantScheduler:
+                raise ValueError(f"{path} must have a constant learning rate for ReduceLROnPlateau, got {scheduler}")
+
+    def on_epoch_end(self, vae: Any, epoch: int, entry: dict[str, float]) -> None:
+        """Lower the rates if there have been too many epochs without improvement."""
+        if not self._best.improves(vae, epoch, entry) and self._best.waited >= self.patience:
+            self._best.waited = 0
+            for layer in vae._layers().values():
+                rate = layer.optimizer.lr
+                layer.optimizer.lr = min(rate, max(rate * self.factor, self.min_lr))
+
+
+class ModelCheckpoint(Callback):
+    """Save the model after each epoch, or after the best ones, and within epochs.
+
+    A model that was saved within an epoch, loaded and trained with the same images and batch size finishes the epoch
+    first, and has the bits of a training that was not interrupted.
+
+    Parameters
+    ----------
+    path : str or path
+        The file, which is replaced each time, or a pattern such as "model-{epoch:03d}.safetensors" for several, with
+        the names of the history's columns.
+    monitor : str
+        A column of the history, for `save_best_only`.
+    save_best_only : bool
+        Whether to save only when `monitor` is smaller than ever, in the whole history if the file exists.
+    every_batches : int, optional
+        Save also after so many batches since the last time.
+    every_minutes : float, optional
+        Save also after the batch in which so many minutes have passed since the last time.
+    optimizer_state : bool
+        See `cvae.VAE.save`. Without it training cannot go on with the same bits.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        monitor: str = "val_loss",
+        save_best_only: bool = False,
+        *,
+        every_batches: int | None = None,
+        every_minutes: float | None = None,
+        optimizer_state: bool = True,
+    ) -> None:
+        self.path = as_path(path)
+        self.save_best_only = check_bool("save_best_only", save_best_only)
+        self.monitor = monitor if save_best_only else None
+        self.every_batches = None if every_batches is None else check_size(every_batches, "every_batches")
+        self.every_minutes = None if every_minutes is None else check_number("every_minutes", every_minutes, "[0, inf)")
+        self.optimizer_state = check_bool("optimizer_state", optimizer_state)
+        if save_best_only and (every_batches is not None or every_minutes is not None):
+            raise ValueError("save_best_only must be False with every_batches or every_minutes, got True")
+
+    def on_train_begin(self, vae: Any) -> None:
+        """Raise what would keep the model from being saved."""
+        check_can_be_saved(vae)
+        path = self._path(1, dict.fromkeys(self.columns, 0.0))
+        check_writable(path)
+        known = vae.history_.get(self.monitor, []) if self.monitor is not None and os.path.exists(path) else []
+        self._best = min((value for value in known if not math.isnan(value)), default=math.inf)
+        self._note()
+
+    def _note(self) -> None:
+        self._batches, self._time = 0, time.monotonic()
+
+    def _path(self, epoch: int, entry: dict[str, float]) -> str:
+        try:
+            return self.path.format(epoch=epoch, **entry)
+        except (KeyError, IndexError, ValueError) as error:
+            names = ", ".join(("epoch", *self.columns))
+            raise ValueError(f"path must have fields out of {names}, got {self.path!r}: {error!r}") from None
+
+    def is_due(self) -> bool:
+        """Return whether so many batches or minutes have passed since the last time."""
+        if self.every_batches is not None and self._batches >= self.every_batches:
+            return True
+        return self.every_minutes is not None and time.monotonic() - self._time >= 60 * self.every_minutes
+
+    def on_batch_end(self, vae: Any, batch: int, loss: float) -> None:
+        """Save the model if that is due."""
+        self._batches += 1
+        if self.is_due():
+            epoch = len(vae.history_.get("loss", ())) + 1
+            self.save(vae, self._path(epoch, dict.fromkeys(self.columns, loss)))
+
+    def on_epoch_end(self, vae: Any, epoch: int, entry: dict[str, float]) -> None:
+        """Save the model, or only if it is the best one."""
+        if self.monitor is not None:
+            if not entry[self.monitor] < self._best:
+                return
+            self._best = entry[self.monitor]
+        self.save(vae, self._path(epoch, entry))
+
+    def save(self, vae: Any, path: str) -> None:
+        """Save the model; a subclass may do so in another way."""
+        vae.save(path, optimizer_state=self.optimizer_state)
+        self._note()
+
+
+class CSVLogger(Callback):
+    """Write the history to a CSV file, a row after each epoch.
+
+    Parameters
+    ----------
+    path : str or path
+    append : bool
+        Whether to add rows to an existing file, which must have the same columns, instead of replacing it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], append: bool = True) -> None:
+        self.path, self.append = as_path(path), check_bool("append", append)
+
+    def on_train_begin(self, vae: Any) -> None:
+        """Raise ValueError if an existing file has other columns, OSError if the file cannot be written."""
+        header = ["epoch", *self.columns]
+        target = check_writable(self.path)
+        exists = self.append and target.exists() and target.stat().st_size > 0
+        if exists:
+            with open(target, newline="", encoding="utf-8") as file:
+                found = next(csv.reader(file), [])
+            if found != header:
+                raise ValueError(f"{self.path} must have the columns {', '.join(header)}, got {', '.join(found)}")
+        self._write(header, "a" if exists else "w", skip=exists)
+
+    def on_epoch_end(self, vae: Any, epoch: int, entry: dict[str, float]) -> None:
+        """Write a row."""
+        self._write([epoch, *(entry[name] for name in self.columns)], "a")
+
+    def _write(self, row: list[Any], mode: str, skip: bool = False) -> None:
+        with open(self.path, mode, newline="", encoding="utf-8") as file:
+            if not skip:
+                csv.writer(file).writerow(row)
+
+
+class TensorBoard(Callback):
+    """Write the history to event files for TensorBoard, which needs tensorboardX or PyTorch with tensorboard.
+
+    Parameters
+    ----------
+    folder : str or path
+        Where the files are; created if it does not exist.
+
+    Raises
+    ------
+    ImportError
+        If neither package is installed.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder, self._writer_class = Path(as_path(folder)), _summary_writer()
+        self._writer: Any = None
+
+    def on_train_begin(self, vae: Any) -> None:
+        """Open a new event file."""
+        self._writer = self._writer_class(str(self.folder))
+
+    def on_epoch_end(self, vae: Any, epoch: int, entry: dict[str, float]) -> None:
+        """Write the epoch's numbers."""
+        for name, value in entry.items():
+            self._writer.add_scalar(name, value, epoch)
+        self._writer.flush()
+
+    def on_train_end(self, vae: Any, error: BaseException | None) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _summary_writer() -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise ImportError("TensorBoard needs tensorboardX (pip install tensorboardX)") from None
+    return SummaryWriter
+
+
+class MLflow(Callback):
+    """Log the model's arguments and the history to MLflow, in the active run or a new one.
+
+    Raises
+    ------
+    ImportError
+        If mlflow is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import mlflow
+        except ImportError:
+            raise ImportError("MLflow needs mlflow (pip install mlflow)") from None
+        self._mlflow, self._is_own = mlflow, False
+
+    def on_train_begin(self, vae: Any) -> None:
+        """Start a run unless one is active, and log the arguments unless the run has them."""
+        self._is_own = self._mlflow.active_run() is None
+        run = self._mlflow.start_run() if self._is_own else self._mlflow.active_run()
+        arguments = {name: str(value) for name, value in vae.get_params().items()}
+        self._mlflow.log_params({name: value for name, value in arguments.items() if name not in run.data.params})
+
+    def on_epoch_end(self, vae: Any, epoch: int, entry: dict[str, float]) -> None:
+        """Log the epoch's numbers."""
+        self._mlflow.log_metrics(entry, step=epoch)
+
+    def on_train_end(self, vae: Any, error: BaseException | None) -> None:
+        """End a run that was started here."""
+        if self._is_own:
+            self._mlflow.end_run("FINISHED" if error is None else "FAILED")

@@ -1,0 +1,97 @@
+"""Where training stands within an epoch, so that it can go on from there with the bits of an uninterrupted run."""
+
+from __future__ import annotations
+
+import copy
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+State = Mapping[str, Any]  # of a bit generator of NumPy
+
+TIMES = "seconds", "images_per_second"  # columns of the history that are not saved
+
+
+@dataclass
+class Position:
+    """Where training stands within an epoch.
+
+    Attributes
+    ----------
+    order : dict
+        State of the model's generator before it drew the order of the epoch's images.
+    data : list of int
+        Number of images, batch size, and a checksum of some images.
+    until : int
+        The epoch to which the call of `fit` leads.
+    batches : int
+        How many have been trained on.
+    sums : list of float
+        The objective's terms, summed over their images.
+    generator : dict or None
+        State of the model's generator after these batches; None while training goes on.
+    """
+
+    order: State
+    data: list[int]
+    until: int
+    batches: int = 0
+    sums: list[float] = field(default_factory=list)
+    generator: State | None = None
+
+    def state(self) -> dict[str, Any]:
+        """Return all but the generator's state, which is saved with the model."""
+        return {name: value for name, value in vars(self).items() if name != "generator"}
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any], rng: np.random.Generator) -> Position:
+        """Return the position of a model with this generator; TypeError or ValueError if it is none."""
+        position = cls(**state, generator=rng.bit_generator.state)
+        sizes = [*position.data, position.until, position.batches]
+        if len(position.data) != 3 or not all(type(size) is int and size >= 0 for size in sizes):
+            raise ValueError(f"position must hold numbers of images and batches, got {sizes}")
+        position.sums = [float(total) for total in position.sums]
+        copy.deepcopy(rng).bit_generator.state = position.order
+        return position
+
+    def goes_on(self, rng: np.random.Generator, data: list[int], n_terms: int) -> bool:
+        """Return whether the epoch can be finished with these data, by a generator that drew nothing since."""
+        is_same = self.data == data and len(self.sums) in (0, n_terms)
+        return is_same and is_same_state(self.generator, rng.bit_generator.state)
+
+
+def is_same_state(one: Any, other: Any) -> bool:
+    """Return whether two states of generators, or parts of them, are equal."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(is_same_state(one[key], other[key]) for key in one)
+    return bool(np.array_equal(one, other))
+
+
+def split(n: int, fraction: float, random_state: Any) -> tuple[Array, Array]:
+    """Return the rows of the images to train on, and of those to validate with, both ascending.
+
+    The rows are drawn by `random_state` if that is an int, and otherwise always the same way, so that further calls of
+    `fit` with the same images train on the same ones.
+
+    Raises
+    ------
+    ValueError
+        If one of the two would be empty.
+    """
+    n_validation = round(n * fraction)
+    if not 0 < n_validation < n:
+        raise ValueError(f"validation_fraction must leave images on both sides, got {fraction} of {n} images")
+    seed = int(random_state) if isinstance(random_state, (int, np.integer)) else 0
+    order = np.random.default_rng(seed).permutation(n)
+    return np.sort(order[n_validation:]), np.sort(order[:n_validation])
+
+
+def checksum(images: Array, rows: Array) -> int:
+    """Return a checksum of up to 16 images, to tell other data of the same size."""
+    some = rows[:: max(1, len(rows) // 16)][:16]
+    return zlib.crc32(np.ascontiguousarray(images[some]).tobytes())

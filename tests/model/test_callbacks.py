@@ -1,0 +1,334 @@
+"""Callbacks: when they are called, and what those of the library do."""
+
+import csv
+import math
+import sys
+
+import numpy as np
+import pytest
+from small_vae import assert_same_bits, assert_same_model, layers, parameters, random_images, small_vae
+
+import cvae
+from cvae.callbacks import (
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    LambdaCallback,
+    MLflow,
+    ModelCheckpoint,
+    ReduceLROnPlateau,
+    TensorBoard,
+)
+from cvae.optimizers import Adam
+from cvae.schedulers import SchedulerBase
+
+X = random_images()
+
+
+class Noting(Callback):
+    """Notes its calls."""
+
+    def __init__(self):
+        self.calls = []
+
+    def on_train_begin(self, vae):
+        self.calls.append("train begin")
+
+    def on_epoch_begin(self, vae, epoch):
+        self.calls.append(f"epoch {epoch} begin")
+
+    def on_batch_begin(self, vae, batch):
+        self.calls.append(f"batch {batch} begin")
+
+    def on_batch_end(self, vae, batch, loss):
+        assert math.isfinite(loss)
+        self.calls.append(f"batch {batch} end")
+
+    def on_epoch_end(self, vae, epoch, entry):
+        assert entry["loss"] == vae.history_["loss"][-1]
+        assert set(self.columns) == set(entry)
+        self.calls.append(f"epoch {epoch} end")
+
+    def on_train_end(self, vae, error):
+        self.calls.append(f"train end {error!r}")
+
+
+def test_callbacks_are_called_in_order():
+    noting = Noting()
+    small_vae().fit(X, n_epochs=1, batchsize=5, callbacks=[noting])
+    batches = ["batch 1 begin", "batch 1 end", "batch 2 begin", "batch 2 end"]
+    assert noting.calls == ["train begin", "epoch 1 begin", *batches, "epoch 1 end", "train end None"]
+
+
+def test_the_end_of_a_failed_training_is_told():
+    noting, error = Noting(), LookupError("of the test")
+
+    def fail(vae, epoch, entry):
+        raise error
+
+    with pytest.raises(LookupError):
+        small_vae().fit(X, callbacks=[fail, noting])
+    assert noting.calls[-2:] == ["batch 3 end", f"train end {error!r}"]
+
+
+def test_callbacks_change_no_bits():
+    plain = small_vae().fit(X)
+    assert_same_model(small_vae().fit(X, callbacks=[Noting(), EarlyStopping("loss", patience=9)]), plain, X)
+
+
+def test_functions_by_name():
+    ends = []
+    callback = LambdaCallback(on_batch_end=lambda vae, batch, loss: ends.append(batch), on_epoch_end=lambda *_: True)
+    assert len(small_vae().fit(X, n_epochs=4, callbacks=[callback]).history_["loss"]) == 1
+    assert ends == [1, 2, 3]
+    with pytest.raises(TypeError, match=r"LambdaCallback takes on_train_begin, .*, got 'on_epoch'"):
+        LambdaCallback(on_epoch=print)
+    with pytest.raises(TypeError, match="on_epoch_end must be callable, got 3"):
+        LambdaCallback(on_epoch_end=3)
+
+
+@pytest.mark.parametrize("callback", [EarlyStopping(), ReduceLROnPlateau(), ModelCheckpoint("m", save_best_only=True)])
+def test_what_is_monitored_must_be_there_before_the_training(callback):
+    vae = small_vae()
+    with pytest.raises(ValueError, match=r"monitor must be one of loss, .*, got 'val_loss'; validation_data or"):
+        vae.fit(X, callbacks=[callback])
+    assert vae.history_ == {}
+    with pytest.raises(TypeError, match=r"callbacks must be instances such as EarlyStopping\(\), got the class"):
+        vae.fit(X, callbacks=[EarlyStopping])
+
+
+# -------------------------------------------------------------- early stopping
+
+
+def ended_after(values, **arguments):
+    """Return the epoch after which training ends where these are the values of a monitored column."""
+    stopping = EarlyStopping("loss", **arguments)
+    stopping.on_train_begin(None)
+    vae = small_vae().fit(X, n_epochs=1)
+    for epoch, value in enumerate(values, 1):
+        if stopping.on_epoch_end(vae, epoch, {"loss": value}):
+            return epoch
+    return None
+
+
+def test_patience_counts_epochs_without_improvement():
+    assert ended_after([5, 4, 4, 4, 3], patience=2) == 4
+    assert ended_after([5, 4, 4, 3, 3], patience=2) is None
+    assert ended_after([5, 4.9, 4.8, 4.7], patience=2, min_delta=0.5) == 3
+    assert ended_after([math.nan] * 3, patience=2) == 2
+
+
+def test_the_best_parameters_are_restored():
+    kept = []
+
+    class Jumping(SchedulerBase):
+        """A rate that is huge from the fourth of the epochs of a batch on."""
+
+        def __call__(self, step=None, cur_loss=None):
+            return 0.01 if step <= 3 else 3.0
+
+    vae = small_vae(optimizer=Adam(lr_scheduler=Jumping()))
+    stopping = EarlyStopping(patience=2)
+    note = LambdaCallback(on_epoch_end=lambda vae, *_: kept.append(parameters(vae)))
+    vae.fit(X, n_epochs=9, batchsize=10, validation_data=X, callbacks=[note, stopping])
+    losses = vae.history_["val_loss"]
+    assert (stopping.best_epoch, stopping.best) == (3, min(losses))
+    assert stopping.stopped_epoch == len(losses) == 5
+    assert_same_bits(parameters(vae), kept[2])
+    assert vae.score(X) == pytest.approx(-losses[2])
+    vae.fit(X, n_epochs=1)
+
+
+def test_epochs_of_the_warm_up_do_not_count():
+    objective = "ELBO(beta=Linear(start=0, end=50, steps=24))"  # 8 epochs, in which the loss grows
+
+    def n_epochs(patience, objective):
+        vae = cvae.VAE("mlp", T=2, objective=objective, batchsize=4, random_state=0, verbose=False)
+        vae.fit(X, n_epochs=12, callbacks=[EarlyStopping("loss", patience=patience)])
+        return len(vae.history_["loss"])
+
+    assert n_epochs(1, objective) > 8
+    assert EarlyStopping("loss").best == math.inf
+
+
+def test_an_interrupted_training_keeps_its_last_parameters():
+    vae, stopping = small_vae(), EarlyStopping("loss")
+
+    def interrupt(vae, epoch, entry):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        vae.fit(X, n_epochs=3, callbacks=[stopping, interrupt])
+    assert_same_model(vae, small_vae().fit(X, n_epochs=2), X)
+
+
+# ---------------------------------------------------------------- lower rates
+
+
+def test_rates_fall_on_a_plateau_and_the_state_is_kept():
+    vae = small_vae(optimizer="Adam(lr=0.01)")
+    reduce = ReduceLROnPlateau("loss", factor=0.1, patience=1, min_delta=1000, min_lr=0.0005)
+    vae.fit(X, n_epochs=2, callbacks=[reduce])
+    assert {layer.optimizer.lr for layer in layers(vae).values()} == {0.01 * 0.1}
+    assert {layer.optimizer.cur_step for layer in layers(vae).values()} == {6}
+    vae.fit(X, n_epochs=2, callbacks=[reduce])
+    assert {layer.optimizer.lr for layer in layers(vae).values()} == {0.0005}
+    with pytest.raises(ValueError, match="encoder/Conv1 must have a constant learning rate for ReduceLROnPlateau, got"):
+        small_vae(optimizer="Adam(lr_scheduler=Cosine())").fit(X, callbacks=[reduce])
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def test_the_model_is_saved_after_each_epoch_or_the_best(tmp_path):
+    every = ModelCheckpoint(tmp_path / "m-{epoch:02d}-{loss:.0f}")
+    best = ModelCheckpoint(tmp_path / "best", "loss", save_best_only=True)
+    small_vae().fit(X, n_epochs=3, callbacks=[every, best])
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert [name[:5] for name in names] == ["best", "m-01-", "m-02-", "m-03-"]
+    for epoch, name in enumerate(names[1:], 1):
+        assert len(cvae.load(tmp_path / name).history_["loss"]) == epoch
+    # A loaded model improves on the best of its history before it replaces the file.
+    vae = cvae.load(tmp_path / "best")
+    before = (tmp_path / "best").read_bytes()
+    for layer in layers(vae).values():
+        layer.optimizer.lr = 3.0
+    vae.fit(X, n_epochs=1, callbacks=[ModelCheckpoint(tmp_path / "best", "loss", save_best_only=True)])
+    assert (tmp_path / "best").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "random_state", "binarize"),
+    [
+        ("Adam(lr=0.01)", lambda: 0, None),
+        ("RMSProp", lambda: np.random.Generator(np.random.MT19937(5)), "dynamic"),
+        ("SGD(lr_scheduler=King(patience=5))", lambda: 1, None),
+    ],
+)
+def test_a_checkpoint_within_an_epoch_goes_on_with_the_same_bits(tmp_path, optimizer, random_state, binarize):
+    settings = {"optimizer": optimizer, "binarize": binarize, "batchsize": 3}
+
+    class Copying(ModelCheckpoint):
+        """Keeps the file of each batch."""
+
+        def save(self, vae, path):
+            super().save(vae, tmp_path / f"{len(list(tmp_path.iterdir())):03d}")
+
+    plain = small_vae(random_state=random_state(), **settings).fit(X, n_epochs=3, validation_data=X)
+    vae = small_vae(random_state=random_state(), **settings)
+    vae.fit(X, n_epochs=3, validation_data=X, callbacks=[Copying("m", every_batches=1)])
+    assert_same_bits(parameters(vae), parameters(plain))
+    assert len(list(tmp_path.iterdir())) == 15  # after each of 4 batches and each epoch
+    for number in (1, 5, 7, 8, 12):
+        loaded = cvae.load(tmp_path / f"{number:03d}")
+        epochs = len(loaded.history_.get("loss", []))
+        loaded.fit(X, n_epochs=3 - epochs, validation_data=X)
+        assert loaded.history_["loss"] == plain.history_["loss"]
+        assert_same_bits(parameters(loaded), parameters(plain))
+        loaded.save(tmp_path / "end")
+        plain.save(tmp_path / "expected")
+        assert (tmp_path / "end").read_bytes() == (tmp_path / "expected").read_bytes()
+
+
+def test_with_other_images_or_batches_an_epoch_begins_anew(tmp_path):
+    checkpoint = ModelCheckpoint(tmp_path / "m", every_batches=2)
+    with pytest.raises(LookupError):
+        small_vae().fit(X, n_epochs=2, callbacks=[checkpoint, stop_at(epoch=2, batch=3)])
+    others = {"images": (random_images(seed=7), 4), "number": (X[:9], 4), "batches": (X, 5)}
+    for images, batchsize in others.values():
+        vae = cvae.load(tmp_path / "m").fit(images, n_epochs=1, batchsize=batchsize)
+        assert layers(vae)["encoder/Conv1"].optimizer.cur_step == 3 + 2 + math.ceil(len(images) / batchsize)
+
+
+def stop_at(epoch, batch):
+    """Return a callback that ends training with an error within an epoch, before a batch."""
+
+    def stop(vae, number):
+        if (len(vae.history_.get("loss", ())), number) == (epoch - 1, batch):
+            raise LookupError("of the test")
+
+    return LambdaCallback(on_batch_begin=stop)
+
+
+def test_what_cannot_be_saved_is_known_before_the_training(tmp_path):
+    vae = small_vae()
+    for path, error in ((tmp_path / "no" / "m", FileNotFoundError), (tmp_path, IsADirectoryError)):
+        with pytest.raises(error):
+            vae.fit(X, callbacks=[ModelCheckpoint(path)])
+    with pytest.raises(ValueError, match="path must have fields out of epoch, loss"):
+        vae.fit(X, callbacks=[ModelCheckpoint(tmp_path / "{val_loss}")])
+    assert vae.history_ == {}
+    with pytest.raises(ValueError, match="save_best_only must be False with every_batches"):
+        ModelCheckpoint("m", save_best_only=True, every_batches=3)
+
+
+# ------------------------------------------------------------------------ logs
+
+
+def test_rows_of_the_history_are_written_as_they_come(tmp_path):
+    path = tmp_path / "history.csv"
+    vae = small_vae().fit(X, n_epochs=2, callbacks=[CSVLogger(path)]).fit(X, n_epochs=1, callbacks=[CSVLogger(path)])
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [float(row["loss"]) for row in rows] == vae.history_["loss"]
+    with pytest.raises(ValueError, match=r"history\.csv must have the columns epoch, .*, val_loss"):
+        vae.fit(X, validation_data=X, callbacks=[CSVLogger(path)])
+    vae.fit(X, n_epochs=1, callbacks=[CSVLogger(path, append=False)])
+    assert len(path.read_text().splitlines()) == 2
+
+
+class Recorder:
+    """Takes the place of a writer of event files, or of mlflow."""
+
+    data = type("Data", (), {"params": {}})
+
+    def __init__(self, *arguments):
+        self.calls = [("made", *arguments)]
+
+    def __getattr__(self, name):
+        return lambda *args, **options: self.calls.append((name, *args, *options.values()))
+
+    def active_run(self):
+        return None
+
+    def start_run(self):
+        self.calls.append(("start_run",))
+        return self
+
+
+def test_event_files_get_the_numbers_of_each_epoch(tmp_path, monkeypatch):
+    writers = []
+
+    class Module:
+        @staticmethod
+        def SummaryWriter(folder):
+            writers.append(Recorder(folder))
+            return writers[-1]
+
+    monkeypatch.setitem(sys.modules, "tensorboardX", Module)
+    vae = small_vae().fit(X, n_epochs=2, callbacks=[TensorBoard(tmp_path / "logs")])
+    calls = writers[0].calls
+    assert calls[0] == ("made", str(tmp_path / "logs"))
+    losses = [call[2:] for call in calls if call[:2] == ("add_scalar", "loss")]
+    assert losses == [(loss, epoch) for epoch, loss in enumerate(vae.history_["loss"], 1)]
+    assert calls[-1] == ("close",)
+
+
+def test_a_run_of_mlflow_gets_arguments_and_numbers(monkeypatch):
+    recorder = Recorder()
+    monkeypatch.setitem(sys.modules, "mlflow", recorder)
+    small_vae().fit(X, n_epochs=1, callbacks=[MLflow()])
+    names = [call[0] for call in recorder.calls]
+    assert names == ["made", "start_run", "log_params", "log_metrics", "end_run"]
+    assert recorder.calls[2][1]["T"] == "2"
+
+
+def test_missing_packages_are_named(monkeypatch):
+    for name in ("tensorboardX", "torch", "torch.utils.tensorboard", "mlflow"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match="TensorBoard needs tensorboardX"):
+        TensorBoard("logs")
+    with pytest.raises(ImportError, match="MLflow needs mlflow"):
+        MLflow()
