@@ -76,6 +76,15 @@ def part_of(dataset: Dataset, part: str | None) -> tuple[np.ndarray, np.ndarray 
     return images, labels, filenames, which
 
 
+def held_out(vae: cvae.VAE, dataset: Dataset) -> tuple[tuple[np.ndarray, np.ndarray | None], str] | None:
+    """Return images and labels of the part to validate with, or of the test part in its place, and the part's name."""
+    for prefix, name in (("val_", "validation"), ("test_", "test")):
+        images: np.ndarray | None = getattr(dataset, f"{prefix}images")
+        if images is not None:
+            return (images, labels_for(vae, getattr(dataset, f"{prefix}labels"), dataset)), name
+    return None
+
+
 def labels_for(vae: cvae.VAE, labels: np.ndarray | None, dataset: Dataset) -> np.ndarray | None:
     """Return labels if the model is conditional, otherwise None; raise ValueError if it does not take these."""
     if vae.condition is None:

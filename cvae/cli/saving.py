@@ -15,7 +15,7 @@ from typing import Any
 
 import cvae
 from cvae.callbacks import ModelCheckpoint
-from cvae.cli.inputs import labels_for
+from cvae.cli.inputs import held_out, labels_for
 from cvae.cli.output import NATS, log, shown
 from cvae.data.dataset import Dataset
 from cvae.interruption import deferred_interrupt
@@ -97,12 +97,12 @@ def train_and_save(
 ) -> dict[str, str]:
     """Train, write the model and its history, also after Ctrl-C, and return the results to print.
 
-    The test images, if there are any, are those to validate with unless others are given.
+    The data's own validation images, or test images, are those to validate with unless others are given.
     """
     n_before = n_epochs(vae)
     labels, name = labels_for(vae, dataset.labels, dataset), "validation"
-    if validation is None and validation_fraction is None and dataset.test_images is not None:
-        validation, name = (dataset.test_images, labels_for(vae, dataset.test_labels, dataset)), "test"
+    if validation is None and validation_fraction is None:
+        validation, name = held_out(vae, dataset) or (None, name)
     is_terminal = sys.stderr.isatty()  # show a progress bar there, elsewhere log a line per epoch
     callbacks: list[AnyCallback] = [_Checkpoint(outputs, n_before)]
     if not is_terminal and not quiet:

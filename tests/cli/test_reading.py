@@ -1,6 +1,7 @@
 """The flags for reading images, in each subcommand that takes data, and the parts of data."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -69,6 +70,18 @@ def test_parts_are_chosen_by_name(capsys):
         assert np.load("z.npy").shape == (n, 2)
     assert main(["evaluate", "m", "photos/test", *flags, "--part", "val"]) == 2
     assert "--part must be one of train for photos/test, got val" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("parts", "name", "n"), [(("val", "test"), "validation", 3), (("test",), "test", 2)])
+def test_training_validates_with_the_part_for_it(tmp_path, folder, capsys, parts, name, n):
+    (tmp_path / "photos").mkdir()
+    for part in ("train", *parts):
+        shutil.copytree(folder / "photos" / part, tmp_path / "photos" / part)
+    command = ["train", str(tmp_path / "photos"), "-o", str(tmp_path / "m"), "--resize", "12", "--grey", *TINY]
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    assert f"{n} {name} images to validate with" in captured.err
+    assert f"{name} negative ELBO" in captured.out
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 
 import cvae
 from cvae.cli.arguments import add_data, add_output, add_settings, settings
-from cvae.cli.inputs import evaluation_data, labels_for, load_data, set_threads
+from cvae.cli.inputs import evaluation_data, held_out, labels_for, load_data, set_threads
 from cvae.cli.models import new_model
 from cvae.cli.output import amount, check_output, check_space, is_history, log, print_table, print_written, shown
 from cvae.cli.saving import Outputs, n_epochs, train_and_save
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", metavar="MODEL", help="continue training this model, to the end of what was interrupted"
     )
     parser.add_argument("--config", metavar="FILE", help="arguments of the model by name, .toml; flags override them")
-    parser.add_argument("--validation", metavar="DATA", help="images to validate with (default: the test images)")
+    parser.add_argument("--validation", metavar="DATA", help="images to validate with (default: those of DATA)")
     parser.add_argument("--val-split", type=_fraction, metavar="X", help="share of the images to validate with instead")
     parser.add_argument(
         "--checkpoint-every",
@@ -135,8 +135,7 @@ def _announce(vae: cvae.VAE, dataset: Dataset, validation: Any, args: argparse.N
     """Say what is read and what the training takes; raise MemoryError or OSError if there is too little of it."""
     vae._as_images(dataset.images)
     labels = labels_for(vae, dataset.labels, dataset)
-    if validation is None and args.val_split is None and dataset.test_images is not None:
-        labels_for(vae, dataset.test_labels, dataset)
+    own = held_out(vae, dataset) if validation is None and args.val_split is None else None
     summary = vae.summary(dataset.images.shape[1:], y=labels, batchsize=min(vae.batchsize, len(dataset.images)))
     if not args.quiet:
         log(f"{shown(args.data)}: {_described(dataset.images)}")
@@ -144,8 +143,9 @@ def _announce(vae: cvae.VAE, dataset: Dataset, validation: Any, args: argparse.N
             log(f"{shown(args.validation)}: {_described(validation[0])}, to validate with")
         elif args.val_split is not None:
             log(f"{args.val_split:.0%} of them to validate with")
-        elif dataset.test_images is not None:
-            log(f"{len(dataset.test_images):,} test images to validate with")
+        elif own is not None:
+            (images, _), name = own
+            log(f"{len(images):,} {name} images to validate with")
         if args.resume is None and any(isinstance(part, str) for part in (vae.encoder, vae.decoder)):
             log(f"the model\n{summary}")
         log(
