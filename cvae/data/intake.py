@@ -188,24 +188,26 @@ def _of_sequence(items: Sequence[Any], name: str) -> np.ndarray:
         first = items[0] if len(items) else None
     except (LookupError, TypeError, NotImplementedError):  # of a collection that has no order
         raise TypeError(f"{name} must be an array, got {_kind(items)}") from None
-    if isinstance(first, (tuple, list)) and first and _is_array(first[0]):
-        others = [item for item in first[1:] if _is_array(item) and np.ndim(item) == np.ndim(first[0])]
-        if not others and np.ndim(first[0]) >= 2:
-            labels = f", and the labels as y=[item[1] for item in {name}]" if len(first) > 1 else ""
-            raise TypeError(
-                f"{name} must be an array, got a sequence of {type(first).__name__}s that start with one: "
-                f"pass [item[0] for item in {name}]{labels}"
-            )
-    if isinstance(first, os.PathLike):
-        raise TypeError(f"{name} must be an array, got a sequence of paths: cvae.datasets.load reads files and folders")
-    if isinstance(first, Mapping):
-        raise TypeError(
-            f"{name} must be an array, got a sequence of mappings: pass [item[key] for item in {name}] with "
-            f"one of the keys {_listed(first)}"
-        )
+    remedy = _remedy_of_items(first, name)
+    if remedy:
+        raise TypeError(f"{name} must be an array, got a sequence of {type(first).__name__}s: {remedy}")
     if not _is_array(first):
         return _converted(np.asarray, items if isinstance(items, (list, tuple)) else list(items), name)
     return _stacked([_item(items[i], f"{name}[{i}]") for i in range(len(items))], name)
+
+
+def _remedy_of_items(first: Any, name: str) -> str:
+    """Return what to pass in the place of a sequence that starts so; an empty string if it may be taken."""
+    if isinstance(first, os.PathLike):
+        return "cvae.datasets.load reads files and folders"
+    if isinstance(first, Mapping):
+        return f"pass [item[key] for item in {name}] with one of the keys {_listed(first)}"
+    if not isinstance(first, (tuple, list)) or not first or not _is_array(first[0]) or np.ndim(first[0]) < 2:
+        return ""
+    if any(_is_array(other) and np.ndim(other) == np.ndim(first[0]) for other in first[1:]):
+        return ""  # an image as a list of arrays
+    labels = f", and the labels as y=[item[1] for item in {name}]" if len(first) > 1 else ""
+    return f"pass [item[0] for item in {name}]{labels}"
 
 
 def _item(item: Any, name: str) -> np.ndarray:
