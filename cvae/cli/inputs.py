@@ -6,7 +6,7 @@ import argparse
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,14 @@ import cvae
 from cvae.cli.output import log, shown
 from cvae.data.dataset import Dataset
 from cvae.runtime.threads import check_num_threads
+
+
+class Validation(NamedTuple):
+    """Images to validate with, their labels if the model needs them, and what they are called."""
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray | None
 
 
 def set_threads(args: argparse.Namespace) -> None:
@@ -76,12 +84,14 @@ def part_of(dataset: Dataset, part: str | None) -> tuple[np.ndarray, np.ndarray 
     return images, labels, filenames, which
 
 
-def held_out(vae: cvae.VAE, dataset: Dataset) -> tuple[tuple[np.ndarray, np.ndarray | None], str] | None:
-    """Return images and labels of the part to validate with, or of the test part in its place, and the part's name."""
-    for prefix, name in (("val_", "validation"), ("test_", "test")):
-        images: np.ndarray | None = getattr(dataset, f"{prefix}images")
+def validation_data(vae: cvae.VAE, dataset: Dataset) -> Validation | None:
+    """Return what there is of the data to validate with while training: validation images, or test images."""
+    for name, images, labels in (
+        ("validation", dataset.val_images, dataset.val_labels),
+        ("test", dataset.test_images, dataset.test_labels),
+    ):
         if images is not None:
-            return (images, labels_for(vae, getattr(dataset, f"{prefix}labels"), dataset)), name
+            return Validation(name, images, labels_for(vae, labels, dataset))
     return None
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import cvae
 from cvae.callbacks import ModelCheckpoint
-from cvae.cli.inputs import held_out, labels_for
+from cvae.cli.inputs import Validation, labels_for
 from cvae.cli.output import NATS, log, shown
 from cvae.data.dataset import Dataset
 from cvae.interruption import deferred_interrupt
@@ -90,19 +90,14 @@ def train_and_save(
     dataset: Dataset,
     outputs: Outputs,
     *,
-    validation: Any = None,
+    validation: Validation | None = None,
     validation_fraction: float | None = None,
     n_more: int | None = None,
     quiet: bool = False,
 ) -> dict[str, str]:
-    """Train, write the model and its history, also after Ctrl-C, and return the results to print.
-
-    The data's own validation images, or test images, are those to validate with unless others are given.
-    """
-    n_before = n_epochs(vae)
-    labels, name = labels_for(vae, dataset.labels, dataset), "validation"
-    if validation is None and validation_fraction is None:
-        validation, name = held_out(vae, dataset) or (None, name)
+    """Train, write the model and its history, also after Ctrl-C, and return the results to print."""
+    n_before, labels = n_epochs(vae), labels_for(vae, dataset.labels, dataset)
+    name = "validation" if validation is None else validation.name
     is_terminal = sys.stderr.isatty()  # show a progress bar there, elsewhere log a line per epoch
     callbacks: list[AnyCallback] = [_Checkpoint(outputs, n_before)]
     if not is_terminal and not quiet:
@@ -112,7 +107,7 @@ def train_and_save(
             dataset.images,
             labels,
             n_epochs=n_more,
-            validation_data=validation,
+            validation_data=None if validation is None else (validation.images, validation.labels),
             validation_fraction=validation_fraction,
             verbose=is_terminal and not quiet,
             callbacks=callbacks,

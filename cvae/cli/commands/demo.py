@@ -9,7 +9,7 @@ from typing import Any
 import cvae
 from cvae import plotting
 from cvae.cli.arguments import COUNT, DEFAULT_SEED, SEED
-from cvae.cli.inputs import evaluation_data, set_threads
+from cvae.cli.inputs import evaluation_data, set_threads, validation_data
 from cvae.cli.output import check_output, log, print_table, print_written
 from cvae.cli.saving import Outputs, train_and_save
 from cvae.data.dataset import Dataset
@@ -39,7 +39,8 @@ def run(args: argparse.Namespace) -> None:
         pictures = []
     dataset = cvae.datasets.load("mnist-sample")
     vae = cvae.BernoulliVAE(**_SETTINGS, n_epochs=args.epochs, random_state=args.seed)
-    results = train_and_save(vae, dataset, Outputs(model, history))
+    validation = validation_data(vae, dataset)
+    results = train_and_save(vae, dataset, Outputs(model, history), validation=validation)
     if pictures:
         _draw(vae, dataset, *pictures)
     print_table(results)

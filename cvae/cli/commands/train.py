@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from typing import Any
 
 import numpy as np
 
 import cvae
 from cvae.cli.arguments import add_data, add_output, add_settings, settings
-from cvae.cli.inputs import evaluation_data, held_out, labels_for, load_data, set_threads
+from cvae.cli.inputs import Validation, evaluation_data, labels_for, load_data, set_threads, validation_data
 from cvae.cli.models import new_model
 from cvae.cli.output import amount, check_output, check_space, is_history, log, print_table, print_written, shown
 from cvae.cli.saving import Outputs, n_epochs, train_and_save
@@ -79,7 +78,9 @@ def run(args: argparse.Namespace) -> None:
     validation = None
     if args.validation is not None:
         images, labels, _ = evaluation_data(vae, load_data(args.validation, args, shape))
-        validation = images, labels
+        validation = Validation("validation", images, labels)
+    elif args.val_split is None:
+        validation = validation_data(vae, dataset)
     _announce(vae, dataset, validation, args)
     outputs = Outputs(
         args.output, args.history, args.resume, not args.no_optimizer_state, checkpoint=args.checkpoint_every
@@ -131,21 +132,19 @@ def _model(args: argparse.Namespace) -> tuple[cvae.VAE, int | None]:
     return vae, left if left > 0 else None
 
 
-def _announce(vae: cvae.VAE, dataset: Dataset, validation: Any, args: argparse.Namespace) -> None:
+def _announce(vae: cvae.VAE, dataset: Dataset, validation: Validation | None, args: argparse.Namespace) -> None:
     """Say what is read and what the training takes; raise MemoryError or OSError if there is too little of it."""
     vae._as_images(dataset.images)
     labels = labels_for(vae, dataset.labels, dataset)
-    own = held_out(vae, dataset) if validation is None and args.val_split is None else None
     summary = vae.summary(dataset.images.shape[1:], y=labels, batchsize=min(vae.batchsize, len(dataset.images)))
     if not args.quiet:
         log(f"{shown(args.data)}: {_described(dataset.images)}")
-        if validation is not None:
-            log(f"{shown(args.validation)}: {_described(validation[0])}, to validate with")
+        if args.validation is not None and validation is not None:
+            log(f"{shown(args.validation)}: {_described(validation.images)}, to validate with")
+        elif validation is not None:
+            log(f"{len(validation.images):,} {validation.name} images to validate with")
         elif args.val_split is not None:
             log(f"{args.val_split:.0%} of them to validate with")
-        elif own is not None:
-            (images, _), name = own
-            log(f"{len(images):,} {name} images to validate with")
         if args.resume is None and any(isinstance(part, str) for part in (vae.encoder, vae.decoder)):
             log(f"the model\n{summary}")
         log(
