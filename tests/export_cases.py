@@ -56,6 +56,7 @@ NETWORKS = {
         {
             "encoder": ["Flatten()"],
             "decoder": [
+                "FullyConnected(n_out=4)",
                 "Reshape((1, 2, 2))",
                 "ConvTranspose2D(3, (2, 3), stride=2, output_pad=1, act_fn='ReLU')",
                 "ConvTranspose2D(40, 2, stride=1, dilation=2, act_fn='Tanh')",
@@ -65,7 +66,6 @@ NETWORKS = {
                 "Pool2D(1, stride=5)",
                 "Flatten()",
             ],
-            "T": 4,
         },
         (7, 8, 2),
     ),
