@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import math
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cvae import plotting
 from cvae.io.files import check_writable
@@ -94,6 +96,34 @@ def shown(path: str | Path) -> str:
     """Return a file's name as text that can be printed and drawn, whatever its bytes are."""
     text = os.fsencode(path).decode("utf-8", "replace")
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def check_ending(path: str | Path, endings: Sequence[str], name: str, hint: str = "") -> str:
+    """Return the ending of a file's name in lower case, or raise ValueError unless it is one of these.
+
+    "" among the endings allows names without one.
+    """
+    ending = Path(path).suffix.lower()
+    if ending not in endings:
+        named = [each for each in endings if each]
+        wanted = " or ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
+        rest = " or have no ending" if "" in endings else ""
+        raise ValueError(f"{name} must end with {wanted}{rest}, got {os.fspath(path)!r}{hint}")
+    return ending
+
+
+def check_model_output(path: str | Path, inputs: Sequence[str | None] = ()) -> None:
+    """Do the same as `check_output` for a model file, and check its ending."""
+    check_output(path, inputs)
+    check_ending(path, [".safetensors", ""], "a model file", "; cvae export writes other formats")
+
+
+def write_csv(file: BinaryIO, names: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a table to a binary file, of which a column has each of these names."""
+    with io.TextIOWrapper(file, "utf-8", newline="") as text:
+        writer = csv.writer(text)
+        writer.writerow(names)
+        writer.writerows(rows)
 
 
 def log(message: str) -> None:

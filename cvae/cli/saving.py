@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import math
 import os
 import sys
@@ -16,7 +14,7 @@ from typing import Any
 import cvae
 from cvae.callbacks import ModelCheckpoint
 from cvae.cli.inputs import Validation, labels_for
-from cvae.cli.output import NATS, log, shown
+from cvae.cli.output import NATS, log, shown, write_csv
 from cvae.data.dataset import Dataset
 from cvae.interruption import deferred_interrupt
 from cvae.io.files import replaced_file
@@ -58,10 +56,9 @@ class Outputs:
         with deferred_interrupt() as interrupt:  # a signal that comes now waits for the files
             vae.save(self.model, optimizer_state=self.optimizer_state or not is_complete)
             if self.history is not None:
-                with replaced_file(self.history) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
-                    writer = csv.writer(text)
-                    writer.writerow(["epoch", *vae.history_])
-                    writer.writerows(zip(range(1, n_epochs(vae) + 1), *vae.history_.values(), strict=True))
+                epochs = zip(range(1, n_epochs(vae) + 1), *vae.history_.values(), strict=True)
+                with replaced_file(self.history) as file:
+                    write_csv(file, ["epoch", *vae.history_], epochs)
         interrupt.check()
         return True
 

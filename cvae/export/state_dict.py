@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from safetensors.numpy import save
 
 from cvae.core import Core
 from cvae.export.parts import Step, steps, translation_of
 from cvae.export.weights import OFFSET, SCALE, AnyModel, check_names, initialize, set_weights, weights_of
+from cvae.io.files import replaced_file
 from cvae.nn.appended_number import AppendedNumber
 from cvae.nn.condition import Condition
 from cvae.nn.conv2d import Conv2D
@@ -78,6 +81,21 @@ def to_state_dict(model: Core) -> dict[str, Array]:
         if tensor.path.endswith("running_var"):
             state[f"{tensor.name.removesuffix('running_var')}{COUNTS}"] = np.array(0, np.int64)
     return state | {name: weights[name].copy() for name in (OFFSET, SCALE)}
+
+
+def to_torch_file(model: Core, path: str | os.PathLike[str]) -> None:
+    """Write `to_state_dict` to a safetensors file, which PyTorch reads with ``safetensors.torch.load_file``.
+
+    Raises
+    ------
+    NotFittedError, ValueError
+        As from `to_state_dict`.
+    OSError
+        If the file cannot be written; an existing file is then left unchanged.
+    """
+    data = save(to_state_dict(model))
+    with replaced_file(path) as file:
+        file.write(data)
 
 
 def from_state_dict(model: AnyModel, state: Mapping[str, Any]) -> AnyModel:

@@ -259,12 +259,21 @@ def test_reconstruct_draws_the_test_images(folder, tmp_path):
 
 
 def test_encode_writes_the_means_of_all_images(folder, vae, tmp_path):
-    arguments = ("encode", folder / "model.safetensors", folder / "data.npz", "-o", "codes")
-    out, _ = run(*arguments, cwd=tmp_path)
-    assert out == "wrote codes\n"
-    means = np.load(tmp_path / "codes")
+    arguments = ("encode", folder / "model.safetensors", folder / "data.npz", "-o")
+    out, _ = run(*arguments, "codes.npy", cwd=tmp_path)
+    assert out == "wrote codes.npy\n"
+    means = np.load(tmp_path / "codes.npy")
     assert means.shape == (32, 3)
     np.testing.assert_array_equal(means, vae.transform(IMAGES[:32]))
+    run(*arguments, "codes.CSV", cwd=tmp_path)
+    with open(tmp_path / "codes.CSV", newline="") as file:
+        names, *rows = csv.reader(file)
+    assert names == vae.get_feature_names_out().tolist()
+    np.testing.assert_array_equal(np.array(rows, np.float32), means)
+    run(*arguments, "codes.npz", cwd=tmp_path)
+    with np.load(tmp_path / "codes.npz") as arrays:
+        np.testing.assert_array_equal(arrays["mean"], means)
+        np.testing.assert_array_equal(arrays["log_var"], vae.encode(IMAGES[:32])[1])
 
 
 @pytest.fixture(scope="module")
@@ -330,7 +339,8 @@ def test_samples_of_all_classes_of_one_and_of_values(labelled, tmp_path):
     ids=lambda value: " ".join(value[:4]) if isinstance(value, tuple) else "",
 )
 def test_labels_that_are_missing_or_wrong_are_errors(labelled, tmp_path, arguments, message):
-    assert message in refuse(*arguments, "-o", tmp_path / "out.png", cwd=labelled)
+    output = {"train": "out", "encode": "out.npy", "sample": "out.png"}[arguments[0]]
+    assert message in refuse(*arguments, "-o", tmp_path / output, cwd=labelled)
     assert not (tmp_path / "out.png").exists()
 
 
@@ -402,6 +412,20 @@ def test_version(folder):
         ("sample model.safetensors -o x.png -n 0", "-n: must be an int >= 1, got '0'"),
         ("reconstruct model.safetensors grey.npy -o x", "a picture's name must end in .png"),
         ("encode model.safetensors grey.npy -o folder", "the output must be a regular file"),
+        ("encode model.safetensors grey.npy -o codes", "must end with .npy, .csv or .npz, got 'codes'"),
+        ("encode model.safetensors grey.npy -o x.json", "must end with .npy, .csv or .npz, got 'x.json'"),
+        ("train grey.npy -o m.pt", "must end with .safetensors or have no ending, got 'm.pt'; cvae export writes"),
+        ("export model.safetensors", "one of --onnx, --c, --torch and --npz must be given"),
+        ("export model.safetensors --onnx x.pt", "--onnx must end with .onnx, got 'x.pt'"),
+        ("export model.safetensors --c x.onnx --onnx y.onnx", "--c must end with .c, got 'x.onnx'"),
+        ("export model.safetensors --torch x.pt", "--torch must end with .safetensors, got 'x.pt'"),
+        ("export model.safetensors --torch model.safetensors", "inputs and outputs must be different files"),
+        ("export model.safetensors --npz missing/x.npz", "cannot write to the folder"),
+        ("export model.safetensors --c x.c --prefix 2x", "prefix must be a C identifier, got '2x'"),
+        ("export model.safetensors --c x.c --part decoder", "--part must be left out without --onnx"),
+        ("export model.safetensors --npz x.npz --prefix x", "--prefix must be left out without --c"),
+        ("export model.safetensors --onnx x.onnx --part all", "--part: invalid choice: 'all'"),
+        ("export missing --npz x.npz", "missing: No such file or directory"),
         ("info missing", "missing: No such file or directory"),
         ("demo --out grey.npy", "grey.npy: File exists"),
         ("demo --out /proc/x", "/proc/x: No such file or directory"),

@@ -8,24 +8,31 @@ import numpy as np
 
 from cvae.cli.arguments import add_data, add_model, add_output, add_part
 from cvae.cli.inputs import evaluation_data, load
-from cvae.cli.output import check_output, print_written
+from cvae.cli.output import check_ending, check_output, print_written, write_csv
 from cvae.io.files import replaced_file
 
-HELP = "write the latent means of the images, by default the training images, as .npy"
+_ENDINGS = (".npy", ".csv", ".npz")
+HELP = "write the latent means of the images, by default the training images, as .npy, .csv or .npz"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_data(parser)
     add_part(parser, "train")
-    add_output(parser, "FILE", "array to write, (n, T), .npy")
+    add_output(parser, "FILE", "file to write: the means, (n, T), as .npy or .csv, or mean and log_var as .npz")
 
 
 def run(args: argparse.Namespace) -> None:
     check_output(args.output, (args.model, args.data))
+    ending = check_ending(args.output, _ENDINGS, "the output of encode")
     vae, dataset = load(args)
     images, labels, _ = evaluation_data(vae, dataset, args.part or "train")
-    means = vae.transform(images, labels)
+    mean, log_var = vae.encode(images, labels)
     with replaced_file(args.output) as file:
-        np.save(file, means)
+        if ending == ".npy":
+            np.save(file, mean)
+        elif ending == ".npz":
+            np.savez(file, mean=mean, log_var=log_var)
+        else:
+            write_csv(file, vae.get_feature_names_out(), mean)
     print_written(args.output)

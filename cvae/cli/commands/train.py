@@ -12,7 +12,17 @@ import cvae
 from cvae.cli.arguments import add_data, add_output, add_settings, settings
 from cvae.cli.inputs import Validation, evaluation_data, labels_for, load_data, set_threads, validation_data
 from cvae.cli.models import new_model
-from cvae.cli.output import amount, check_output, check_space, is_history, log, print_table, print_written, shown
+from cvae.cli.output import (
+    amount,
+    check_model_output,
+    check_output,
+    check_space,
+    is_history,
+    log,
+    print_table,
+    print_written,
+    shown,
+)
 from cvae.cli.saving import Outputs, n_epochs, train_and_save
 from cvae.data.dataset import Dataset
 from cvae.memory import available_bytes
@@ -103,7 +113,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
     if args.validation is not None and args.val_split is not None:
         raise ValueError("--val-split must be left out with --validation")
     inputs = (args.data, args.validation, args.config)
-    check_output(args.output, inputs)
+    check_model_output(args.output, inputs)
     if args.history is not None:
         check_output(args.history, (*inputs, args.output, args.resume))
     resumes = args.resume is not None and os.path.exists(args.resume)

@@ -1,0 +1,60 @@
+"""The subcommand `cvae export`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import cvae
+from cvae.cli.arguments import add_model
+from cvae.cli.inputs import set_threads
+from cvae.cli.output import check_ending, check_output, print_written
+from cvae.export import to_c, to_npz, to_onnx, to_torch_file
+from cvae.export.onnx import PARTS, PIXELS, check_can_export
+
+HELP = "write a model for other programs: as ONNX, as C, or its weights for PyTorch or NumPy"
+
+# The ending of each kind of file.
+_ENDINGS = {"onnx": ".onnx", "c": ".c", "torch": ".safetensors", "npz": ".npz"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument("--onnx", metavar="FILE", help="write a part of the model, .onnx")
+    parser.add_argument("--part", choices=PARTS, help="for --onnx (default: encoder)")
+    parser.add_argument("--pixels", choices=PIXELS, help="for --onnx: the dtype of its images (default: float32)")
+    parser.add_argument("--c", metavar="FILE", help="write the whole model as one C99 file without dependencies, .c")
+    parser.add_argument("--prefix", metavar="NAME", help="for --c: of its functions (default: cvae)")
+    parser.add_argument("--torch", metavar="FILE", help="write the weights as a PyTorch state dict, .safetensors")
+    parser.add_argument("--npz", metavar="FILE", help="write the weights in cvae's layout, .npz")
+
+
+def run(args: argparse.Namespace) -> None:
+    paths = {kind: getattr(args, kind) for kind in _ENDINGS if getattr(args, kind) is not None}
+    if not paths:
+        raise ValueError("one of --onnx, --c, --torch and --npz must be given, got none")
+    given = {
+        "onnx": {name: getattr(args, name) for name in ("part", "pixels") if getattr(args, name) is not None},
+        "c": {} if args.prefix is None else {"prefix": args.prefix},
+    }
+    for kind, options in given.items():
+        if options and kind not in paths:
+            raise ValueError(f"--{next(iter(options))} must be left out without --{kind}")
+    _check_outputs(args.model, paths)
+    set_threads(args)
+    vae = cvae.load(args.model)
+    writers: dict[str, Callable[..., None]] = {"onnx": to_onnx, "c": to_c, "torch": to_torch_file, "npz": to_npz}
+    for kind, path in paths.items():
+        writers[kind](vae, path, **given.get(kind, {}))
+        print_written(path)
+
+
+def _check_outputs(model: str, paths: dict[str, str]) -> None:
+    """Raise ValueError or OSError unless all files can be written and are different ones."""
+    others: list[str | None] = [model]
+    for kind, path in paths.items():
+        check_output(path, others)
+        check_ending(path, [_ENDINGS[kind]], f"--{kind}")
+        others.append(path)
+    if "onnx" in paths:
+        check_can_export()
