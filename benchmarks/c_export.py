@@ -1,0 +1,149 @@
+"""Latency of one image: an exported C file against ONNX Runtime with the exported graphs.
+
+    python benchmarks/c_export.py [--model MODEL] [--flags "-O3 -march=native"] [--rounds 40]
+
+Both sides run on one thread, in rounds of `CALLS` calls each, and in turn, so that a drifting machine speed favours
+neither. They are called from Python: the C functions through ctypes, ONNX Runtime with inputs and outputs bound
+beforehand. Before they are timed, their results are compared. The table shows the median and the 99th percentile of all
+calls, in microseconds, and how many times faster the C file is in each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import re
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+import cvae
+from cvae.export import to_c
+from cvae.export.onnx import onnx_model
+
+CALLS, UNTIMED = 200, 20  # of each side in a round; its first calls bring the weights into the caches
+PARTS = {"encode": "encoder", "decode": "decoder", "reconstruct": "reconstruction", "elbo": "score"}
+
+Run = Callable[[], object]
+
+
+def networks() -> dict[str, cvae.VAE]:
+    """Return models of digits, trained for a moment, so that activations are as sparse as usual."""
+    digits = cvae.datasets.load("mnist-sample").images[:2048]
+    common = {"random_state": 0, "verbose": False}
+    models = {
+        "numpy-ml": cvae.BernoulliVAE(optimizer="Adam(lr=0.001)", **common),
+        "auto": cvae.VAE(**common),
+        "mlp": cvae.VAE("mlp", T=50, **common),
+    }
+    return {name: model.fit(digits, n_epochs=1) for name, model in models.items()}
+
+
+def c_functions(vae: cvae.VAE, image: np.ndarray, z: np.ndarray, folder: Path, command: list[str]) -> dict[str, Run]:
+    """Return a call of each function of the exported file; the call returns the first array that it writes."""
+    to_c(vae, folder / "model.c")
+    subprocess.run([*command, "-shared", "-fPIC", folder / "model.c", "-o", folder / "model.so", "-lm"], check=True)
+    library = ctypes.CDLL(str(folder / "model.so"))
+    library.cvae_elbo.restype = ctypes.c_double
+    size = re.search(r"#define CVAE_SCRATCH (\d+)", (folder / "model.c").read_text())
+    assert size is not None
+    scratch, mean, log_var = (np.zeros(int(n), np.float32) for n in (size[1], vae.T, vae.T))
+    decoded, reconstruction = (np.zeros_like(image) for _ in range(2))
+
+    def run(name: str, *arrays: np.ndarray | None, result: np.ndarray | None = None) -> Run:
+        function = getattr(library, f"cvae_{name}")
+        arguments = [None if each is None else ctypes.c_void_p(each.ctypes.data) for each in (*arrays, scratch)]
+
+        def call() -> object:
+            value = function(*arguments)
+            return value if result is None else result
+
+        call.arrays = arrays, scratch  # type: ignore[attr-defined]  # which the pointers do not keep alive
+        return call
+
+    return {
+        "encode": run("encode", image, mean, log_var, result=mean),
+        "decode": run("decode", z, decoded, result=decoded),
+        "reconstruct": run("reconstruct", image, reconstruction, result=reconstruction),
+        "elbo": run("elbo", image, None),
+    }
+
+
+def onnx_functions(vae: cvae.VAE, image: np.ndarray, z: np.ndarray) -> dict[str, Run]:
+    """Return the same with ONNX Runtime."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    runs = {}
+    for name, part in PARTS.items():
+        model = onnx_model(vae, part).SerializeToString()
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        binding = session.io_binding()
+        binding.bind_cpu_input(session.get_inputs()[0].name, z if name == "decode" else image)
+        for output in session.get_outputs():
+            binding.bind_output(output.name)
+
+        def call(session: object = session, binding: object = binding) -> object:
+            session.run_with_iobinding(binding)  # type: ignore[attr-defined]
+            return binding  # type: ignore[return-value]
+
+        runs[name] = call
+    return runs
+
+
+def timed(call: Run) -> list[int]:
+    """Return the nanoseconds of `CALLS` calls."""
+    for _ in range(UNTIMED):
+        call()
+    times = []
+    for _ in range(CALLS):
+        start = time.perf_counter_ns()
+        call()
+        times.append(time.perf_counter_ns() - start)
+    return times
+
+
+def compare(name: str, vae: cvae.VAE, command: list[str], rounds: int) -> None:
+    digits = cvae.datasets.load("mnist-sample").test_images
+    image = np.ascontiguousarray(digits[:1], np.float32) / 255
+    z = vae.transform(image)
+    with tempfile.TemporaryDirectory() as folder:
+        ours = c_functions(vae, image, z, Path(folder), command)
+        theirs = onnx_functions(vae, image, z)
+        for function in PARTS:
+            got, binding = ours[function](), theirs[function]()
+            expected = binding.copy_outputs_to_cpu()[0]  # type: ignore[attr-defined]
+            np.testing.assert_allclose(np.ravel(got), expected.ravel(), rtol=1e-5, atol=1e-5)
+            times: tuple[list[int], list[int]] = [], []
+            for _ in range(rounds):
+                for kept, side in zip(times, (ours, theirs), strict=True):
+                    kept += timed(side[function])
+            c, onnx = (np.percentile(each, [50, 99]) / 1e3 for each in times)
+            print(
+                f"| {name} | {function} | {c[0]:.1f} | {onnx[0]:.1f} | {onnx[0] / c[0]:.1f} "
+                f"| {c[1]:.1f} | {onnx[1]:.1f} | {onnx[1] / c[1]:.1f} |",
+                flush=True,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time an exported C file against ONNX Runtime, one image at a time.")
+    parser.add_argument("--model", metavar="FILE", help="a model of 28x28 images (default: three networks)")
+    parser.add_argument("--flags", default="-O3 -march=native", help="of the compiler (default: %(default)s)")
+    parser.add_argument("--compiler", default="gcc", help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=40, help="default: %(default)s")
+    args = parser.parse_args()
+    models = networks() if args.model is None else {Path(args.model).name: cvae.load(args.model)}
+    print("| model | function | C, us | ONNX Runtime | times faster | C, p99 | ONNX Runtime | times faster |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, vae in models.items():
+        compare(name, vae, [args.compiler, "-std=c99", *shlex.split(args.flags)], args.rounds)
+
+
+if __name__ == "__main__":
+    main()
