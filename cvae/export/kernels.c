@@ -2,7 +2,8 @@
  * sections that it needs; `cvae.export.c_source` copies the sections that a model calls.
  *
  * Sizes are constants wherever these functions are called, and calls are inlined, so that the compiler unrolls the loops
- * over a tile and keeps its sums in registers. Images are (rows, cols, channels); `real` is float or double. */
+ * over a tile and keeps its sums in registers. Images are (rows, cols, channels); `real` is float or double. What is
+ * computed from NaN is NaN. */
 
 /* ---- vectors */
 
@@ -46,7 +47,7 @@ INLINE vec multiply_add(vec sum, vec a, vec b) {
 }
 INLINE vec positive_part(vec v) {
     typedef __typeof__(v > v) mask;
-    return (vec)((mask)v & (v > broadcast(0)));
+    return (vec)((mask)v & ~(v < broadcast(0)));
 }
 #else
 #define INLINE static inline
@@ -78,7 +79,7 @@ INLINE vec multiply_add(vec sum, vec a, vec b) {
 }
 INLINE vec positive_part(vec v) {
     int l;
-    for (l = 0; l < LANES; l++) v.lane[l] = v.lane[l] > 0 ? v.lane[l] : 0;
+    for (l = 0; l < LANES; l++) v.lane[l] = v.lane[l] < 0 ? 0 : v.lane[l];
     return v;
 }
 #endif
@@ -279,7 +280,7 @@ INLINE void dense(real *y, const real *x, const real *w, const real *b, int inpu
         }
     }
     if (relu)
-        for (k = 0; k < blocks * width; k++) y[k] = y[k] > 0 ? y[k] : 0;
+        for (k = 0; k < blocks * width; k++) y[k] = y[k] < 0 ? 0 : y[k];
 }
 
 /* ---- max_pool: vectors */
@@ -296,7 +297,7 @@ INLINE void max_pool(real *y, const real *x, int x_cols, int channels, int rows,
                 UNROLL for (r = 0; r < kernel_rows; r++)
                     UNROLL for (s = 0; s < kernel_cols; s++) {
                         const real value = window[(r * x_cols + s) * channels + c];
-                        largest = largest < value ? value : largest;
+                        largest = value <= largest || largest != largest ? largest : value;
                     }
                 out[c] = largest;
             }
@@ -472,7 +473,7 @@ INLINE void sigmoid_mean(real *mean, const real *logits, int count) {
 
 INLINE void relu(real *x, int count) {
     int i;
-    for (i = 0; i < count; i++) x[i] = x[i] > 0 ? x[i] : 0;
+    for (i = 0; i < count; i++) x[i] = x[i] < 0 ? 0 : x[i];
 }
 
 /* ---- leaky_relu */
@@ -530,7 +531,7 @@ INLINE void exponential(real *x, int count) {
 INLINE void elu(real *x, int count, double limit, double slope) {
     int i;
     for (i = 0; i < count; i++)
-        x[i] = x[i] > 0 ? (real)slope * x[i] : (real)limit * expm1_of_negative(x[i] < 0 ? x[i] : 0);
+        x[i] = x[i] > 0 ? (real)slope * x[i] : (real)limit * expm1_of_negative(x[i] > 0 ? 0 : x[i]);
 }
 
 /* ---- gelu */

@@ -110,6 +110,18 @@ def test_noise_draws_the_code(tmp_path):
     assert_close(got, expected)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_pixel_that_is_no_number_is_not_lost_on_the_way(target, tmp_path):
+    vae, case = trained("numpy-ml"), CASES["numpy-ml"]
+    compiled, image = Compiled(vae, tmp_path, TARGETS[target]), images(case)[0]
+    for row, col in ((0, 0), (4, 4)):
+        broken, codes = image.copy(), np.zeros((2, vae.T), np.float32)
+        broken[row, col] = np.nan
+        compiled("encode", broken, *codes)
+        assert np.isnan(codes).all()
+        assert np.isnan(compiled("elbo", broken, None))
+
+
 def test_the_file_is_its_own_header_also_in_cpp(tmp_path):
     to_c(trained("numpy-ml"), tmp_path / "model.c", prefix="digits")
     (tmp_path / "use.c").write_text(
