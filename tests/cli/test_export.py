@@ -44,12 +44,13 @@ def test_options_are_passed_on(model):
     assert filecmp.cmp("s.c", "own.c", shallow=False)
 
 
+@pytest.mark.filterwarnings("default:the exported network")
 def test_what_the_network_does_not_do_is_said_in_a_line(capsys):
     X = images(CASES["numpy-ml"])
     cvae.VAE("mlp", T=2, binarize="dynamic", random_state=0, verbose=False).fit(X, n_epochs=1).save("drawn")
     assert cli.main(["export", "drawn", "--onnx", "e.onnx"]) == 0
     error = capsys.readouterr().err
-    assert error.startswith("cvae: e.onnx: the exported network takes pixels as they come")
+    assert error.startswith("cvae: warning: the exported network takes pixels as they come")
     assert error.count("\n") == 1
 
 
