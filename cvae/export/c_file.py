@@ -70,12 +70,13 @@ class CFile:
         return "\n\n".join(
             [
                 self._comment(),
+                "#include <stddef.h> /* NULL */",
                 '#ifdef __cplusplus\nextern "C" {\n#endif',
                 self._constants(self._kept + max(scratch for _, scratch in networks)),
                 declarations,
                 "#ifdef __cplusplus\n}\n#endif",
                 f"#ifndef {self._upper}_DECLARATIONS",
-                "#include <math.h>\n#include <stddef.h>\n#include <string.h>",
+                "#include <math.h>\n#include <string.h>",
                 f"#define REAL_IS_FLOAT {int(self._real == 'float')}\ntypedef {self._real} real;",
                 self._source.functions(),
                 self._source.arrays(),

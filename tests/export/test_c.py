@@ -125,7 +125,7 @@ def test_a_pixel_that_is_no_number_is_not_lost_on_the_way(target, tmp_path):
 def test_the_file_is_its_own_header_also_in_cpp(tmp_path):
     to_c(trained("numpy-ml"), tmp_path / "model.c", prefix="digits")
     (tmp_path / "use.c").write_text(
-        '#define DIGITS_DECLARATIONS\n#include "model.c"\n#include <stdio.h>\n'
+        '#define DIGITS_DECLARATIONS\n#include "model.c"\nint printf(const char *, ...);\n'
         "static float image[DIGITS_ROWS * DIGITS_COLS * DIGITS_CHANNELS], scratch[DIGITS_SCRATCH];\n"
         'int main(void) { printf("%.4f", digits_elbo(image, NULL, scratch)); return 0; }\n'
     )
