@@ -64,6 +64,7 @@ class Run:
         if self.vae is None:
             self.vae = new_model(self.row, self.seed, self.progress["epochs"], len(images), self.threads)
         vae, started, saved = self.vae, time.perf_counter(), time.perf_counter()
+        vae.warm_start = True
         points = set(way_points(self.progress["epochs"]))
         while not self.is_done and time.perf_counter() - started < seconds:
             wall, cpu = time.perf_counter(), time.process_time()
@@ -137,6 +138,7 @@ def images_per_second(row: Row, images: Images, threads: int, seconds: float = 5
     """Return how many images a second a new model trains on."""
     vae = new_model(row, 0, 1000, len(images), threads)
     part = images[: 20 * row.batchsize]
+    vae.warm_start = True
     vae.fit(part, n_epochs=1)
     started, n = time.perf_counter(), 0
     while time.perf_counter() - started < seconds:

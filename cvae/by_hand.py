@@ -58,7 +58,8 @@ class ByHand(Sampling):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._forget_forward()
+        if self._is_started:
+            self._forget_forward()
 
     def _components(self, attribute: str) -> dict[str, Any]:
         def values(layers: Layers) -> dict[str, Any]:
@@ -134,7 +135,9 @@ class ByHand(Sampling):
         if self._retained and retain_derived:  # compute what its layers retain before reusing its memory
             self._components("X")
         with limit_threads(self.n_threads):
-            passes = self._prepare(images, labels, n if retain_derived else n * codes, training=retain_derived)
+            passes = self._prepare(
+                images, labels, n if retain_derived else n * codes, training=retain_derived, given=X_train
+            )
             key = self._binarization.new_key(self._rng)
             drawn = standard_normal(self._rng, shape, self.dtype) if given is None else given
             self._load(passes, images, labels, key, slice(0, n), training=True)
@@ -241,6 +244,8 @@ class ByHand(Sampling):
         """
         self._sync()
         trained = [layer for layer in reversed(self._layers().values()) if layer.trainable]
+        for layer in self._parts():
+            layer.own_arrays()
         with limit_threads(self.n_threads):
             Updates().apply(trained, cur_loss)
         self._mixture = None

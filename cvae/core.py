@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import threading
 import weakref
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +16,18 @@ import numpy.typing as npt
 from cvae import assembly, conditions
 from cvae.conditions import Labels
 from cvae.data.binarization import Binarization
+from cvae.data.columns import Columns, shape_of
 from cvae.data.images import as_images, resolve_image_shape
 from cvae.data.mapping import PixelMapping
-from cvae.estimator import Estimator, NotFittedError
+from cvae.estimator import Estimator, not_fitted
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase, check_dtype
 from cvae.nn.initializers import OptimizerInitializer
 from cvae.nn.sequence import Layers
 from cvae.objectives import Objective
-from cvae.parsing import check_size
+from cvae.optim.base import OptimizerBase
+from cvae.optim.schedulers import ConstantScheduler
+from cvae.parsing import check_bool, check_number, check_size
 from cvae.passes import Passes
 from cvae.random import make_rng
 from cvae.runtime.threads import check_num_threads, limit_threads
@@ -31,6 +36,7 @@ from cvae.undo import undone_on_error
 
 Array = npt.NDArray[Any]
 ImageShape = tuple[int, int, int]
+Learnt = TypeVar("Learnt")
 
 
 class _PassesOfModels(threading.local):
@@ -42,13 +48,23 @@ class _PassesOfModels(threading.local):
 
 _passes_of_models = _PassesOfModels()
 
+_MADE_BY_START = frozenset(
+    {
+        "encoder_", "decoder_", "history_", "_rng", "_sampling_rng", "_likelihood", "_given_likelihood", "_objective",
+        "_binarization", "_value_range", "_mixture", "_retained", "_derived",
+    }
+)  # fmt: skip
+
 
 class Core(Estimator):
     """Base of the models, which declare the arguments annotated here among their own and make layers from them."""
 
     _keeps_parameters = frozenset(
-        {"n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "objective", "beta", "binarize"}
-    )
+        {
+            "n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "lr", "objective", "beta", "binarize",
+            "warm_start", "dtype", "random_state", "algorithm",
+        }
+    )  # fmt: skip
     T: int
     n_epochs: int
     batchsize: int
@@ -56,11 +72,20 @@ class Core(Estimator):
     value_range: Sequence[float] | str | None
     condition: str | None
     optimizer: Any
+    lr: float | None
     binarize: float | str | None
+    warm_start: bool
     dtype: npt.DTypeLike
     n_threads: int | None
     random_state: int | np.random.Generator | np.random.RandomState | None
     verbose: bool
+
+    # Of a model that has no parameters yet.
+    _image_shape: ImageShape | None = None
+    _label_kind: conditions.LabelKind | None = None
+    _mapping: PixelMapping | None = None
+    _columns: Columns = Columns()
+    _position: Any = None  # within an epoch that was interrupted, see `cvae.training`
 
     @abstractmethod
     def _make_encoder(self, image_shape: ImageShape | None) -> Layers:
@@ -80,6 +105,7 @@ class Core(Estimator):
         for name in ("T", "n_epochs", "batchsize"):
             check_size(getattr(self, name), name)
         check_dtype(self.dtype)
+        check_bool("warm_start", self.warm_start)
         conditions.check_condition(self.condition)
         if self.n_threads is not None:
             check_num_threads(self.n_threads, "n_threads")
@@ -87,47 +113,106 @@ class Core(Estimator):
             resolve_image_shape(self.image_shape)
         Binarization(self.binarize)
 
+    def __getattr__(self, name: str) -> Any:
+        """Make what the arguments describe when it is first asked for, as the constructor does not."""
+        if name in _MADE_BY_START and not self._is_started:
+            self._start()
+            return vars(self)[name]
+        return super().__getattr__(name)
+
     def _start(self) -> None:
         """Check the arguments and reset the model: layers without parameters, random number generators, history."""
         self._check_arguments()
-        OptimizerInitializer(self.optimizer)()
+        self._new_optimizer()
         likelihood, objective = self._make_likelihood(), self._make_objective()
         value_range = resolve_value_range(self.value_range, likelihood)
         image_shape = None if self.image_shape is None else resolve_image_shape(self.image_shape)
         encoder, decoder = self._new_encoder(image_shape), self._new_decoder(image_shape, likelihood)
         # Nothing below fails, so a generator shared with the caller is not advanced by a failed attempt.
-        self._rng = make_rng(self.random_state)
-        # A separate stream, so that sampling between epochs does not change the training.
-        self._sampling_rng = self._rng.spawn(1)[0]
+        self._take_generator()
         self._likelihood = self._given_likelihood = likelihood
         self._objective = objective
         self._binarization = Binarization(self.binarize)
         self.encoder_, self.decoder_ = self._joined(encoder), self._joined(decoder)
         self.history_: dict[str, list[float]] = {}
-        self._position: Any = None  # within an epoch that was interrupted, see `cvae.training`
-        self._image_shape: ImageShape | None = None
-        self._label_kind: conditions.LabelKind | None = None
+        for name in ("_image_shape", "_label_kind", "_mapping", "_columns", "_position"):
+            vars(self).pop(name, None)
         self._value_range = value_range
-        self._mapping: PixelMapping | None = None
         _passes_of_models.of.pop(self, None)
         self._remember_arguments()
+
+    def _begin_fit(self, *, anew: bool) -> None:
+        """Start anew if the model has parameters and is asked to; else apply arguments that have changed."""
+        if anew and self._image_shape is not None:
+            self._start()
+        else:
+            self._sync()
+
+    def _waits_for_fit(self) -> bool:
+        """Return whether arguments have changed that a model with parameters can only take into account from anew."""
+        return self._image_shape is not None and bool(self._changed_layers(self._changed()))
+
+    def _take_generator(self) -> None:
+        """Make the random number generators from `random_state`."""
+        before, self._rng = vars(self).get("_rng"), make_rng(self.random_state)
+        # A separate stream, so that sampling between epochs does not change the training.
+        self._sampling_rng = self._rng.spawn(1)[0]
+        if before is not None and "encoder_" in vars(self):
+            for layer in self._parts():
+                if layer.rng is before:
+                    layer.rng = self._rng
+
+    def _new_optimizer(self) -> OptimizerBase:
+        """Return a new optimizer, as the arguments `optimizer` and `lr` describe it."""
+        optimizer = OptimizerInitializer(self.optimizer)()
+        if self.lr is not None:
+            check_number("lr", self.lr, "[0, inf)")
+            if not isinstance(optimizer.lr_scheduler, ConstantScheduler):
+                raise ValueError(f"lr must be None for an optimizer with a lr_scheduler, got {self.lr!r}")
+            optimizer.lr = self.lr
+        return optimizer
 
     def _joined(self, layers: Layers) -> Layers:
         """Return new layers after giving them the model's optimizer, dtype and generator."""
         for layer in layers.values():
-            layer.join(optimizer=self.optimizer, dtype=self.dtype, rng=self._rng)
+            layer.join(optimizer=self._new_optimizer(), dtype=self.dtype, rng=self._rng)
         return layers
 
     def _take_effect(self, changed: set[str]) -> None:
-        if not changed <= self._keeps_parameters:
+        if self._image_shape is None and not changed <= self._keeps_parameters:
             self._start()
             return
+        former = self._changed()
+        for name in self._changed_layers(former):
+            raise not_fitted(
+                f"{name} has changed from {former[name]!r} to {getattr(self, name)!r} since this {type(self).__name__} "
+                "was fitted: call fit, which starts anew, or set it back"
+            )
+        optimizer = self._new_optimizer()
         objective = self._make_objective() if changed & {"objective", "beta"} else self._objective
-        if "optimizer" in changed:
-            OptimizerInitializer(self.optimizer)()
-            for layer in self._layers().values():
-                layer.take_optimizer(self.optimizer)
+        with undone_on_error(self._parts()):
+            if changed & {"optimizer", "lr"}:
+                for layer in self._layers().values():
+                    layer.take_optimizer(optimizer)
+            if "dtype" in changed:
+                for layer in self._layers().values():
+                    layer.take_dtype(self.dtype)
+            if "random_state" in changed:
+                self._take_generator()
         self._objective, self._binarization = objective, Binarization(self.binarize)
+
+    def _changed_layers(self, former: dict[str, Any]) -> list[str]:
+        """Return which of these arguments, given with their former values, a trained model cannot change."""
+        changed = [name for name in former if name not in self._keeps_parameters]
+        if "image_shape" in changed:
+            with contextlib.suppress(TypeError, ValueError):  # of an invalid one, which `_check_arguments` reports
+                if self.image_shape is None or resolve_image_shape(self.image_shape) == self._image_shape:
+                    changed.remove("image_shape")
+        return changed
+
+    def _parts(self) -> list[LayerBase]:
+        """Return all layers, and those inside of them."""
+        return [part for layer in self._layers().values() for part in layer.parts()]
 
     def _layers(self) -> dict[str, LayerBase]:
         """Return all layers by path, such as "encoder/Conv1", from the input to the output."""
@@ -169,14 +254,29 @@ class Core(Estimator):
         *,
         training: bool,
         mapping: PixelMapping | None = None,
+        given: Any = None,
     ) -> Passes:
-        """Create parameters and passes for images; after an error, of too little memory say, nothing has changed."""
-        layers = [part for layer in self._layers().values() for part in layer.parts()]
+        """Create parameters and passes for images, `given` as what the user passed.
+
+        After an error, of too little memory say, nothing has changed.
+        """
+        layers = self._parts()
         rngs = {id(rng): rng for rng in (self._rng, *(layer.rng for layer in layers)) if rng is not None}
         rows, cols, channels = images.shape[1:]
         with undone_on_error([self, *layers], rngs.values()):
             kind = None if labels is None else labels.kind
-            self._initialize((rows, cols, channels), mapping or self._mapping_of(images), kind)
+            if self._image_shape is None:
+                self._columns = Columns.of(images if given is None else given)
+            try:
+                self._initialize((rows, cols, channels), mapping or self._mapping_of(images), kind)
+            except ValueError as error:
+                if not self._columns.are_rows or self.image_shape is not None:
+                    raise
+                message = f"{error} (rows of {cols} features are images of 1x{cols} pixels without image_shape)"
+                raise ValueError(message) from None
+            if training:
+                for layer in layers:
+                    layer.own_arrays()
             return self._passes(batchsize, training=training)
 
     def _mapping_of(self, images: Array, name: str = "X") -> PixelMapping:
@@ -191,24 +291,37 @@ class Core(Estimator):
         Zeros and ones unless the model has a `value_range`, or a likelihood that standardizes pixels. Pixels of uint8
         images are divided by 255 before, unless there is a `value_range`.
         """
-        self._require_fitted()
-        assert self._mapping is not None
-        return self._mapping.offset.copy()
+        return self._learnt(self._mapping).offset.copy()
 
     @property
     def pixel_scale_(self) -> npt.NDArray[np.float64]:
         """What divides the pixels of each channel, shape (channels,), after `pixel_offset_` has been subtracted."""
-        self._require_fitted()
-        assert self._mapping is not None
-        return self._mapping.scale.copy()
+        return self._learnt(self._mapping).scale.copy()
+
+    @property
+    def n_features_in_(self) -> int:
+        """The number of pixels of an image, over all channels."""
+        return math.prod(self._learnt(self._image_shape))
+
+    @property
+    def feature_names_in_(self) -> npt.NDArray[np.object_]:
+        """The names of the columns of the data frame that `fit` got, shape (n_features_in_,)."""
+        self._learnt(self._image_shape)
+        if self._columns.names is None:
+            raise AttributeError(f"this {type(self).__name__} was not fitted to columns with names")
+        return np.array(self._columns.names, dtype=object)
 
     def _require_fitted(self) -> ImageShape:
         """Return the image shape, or raise NotFittedError."""
         self._sync()
-        if self._image_shape is None:
+        return self._learnt(self._image_shape)
+
+    def _learnt(self, value: Learnt | None) -> Learnt:
+        """Return what the model has learnt from images, or raise NotFittedError if that is None."""
+        if value is None:
             name = type(self).__name__
-            raise NotFittedError(f"this {name} has no parameters yet: call fit, partial_fit or forward first")
-        return self._image_shape
+            raise not_fitted(f"this {name} has no parameters yet: call fit, partial_fit or forward first")
+        return value
 
     def _as_images(
         self,
@@ -218,7 +331,12 @@ class Core(Estimator):
         mapping: PixelMapping | None = None,
     ) -> Array:
         """Return X checked, (n, rows, cols, channels) in its own dtype, a view if possible; see `cvae.data.images`."""
-        images = as_images(X, image_shape or self._image_shape or self.image_shape, name=name)
+        if self._image_shape is not None:
+            self._columns.check(X, name, type(self).__name__, self._image_shape)
+        shape, axes = image_shape or self._image_shape or self.image_shape, shape_of(X)
+        if shape is None and len(axes) == 2 and axes[1] > 0:
+            shape = (1, axes[1], 1)
+        images = as_images(X, shape, name=name)
         with limit_threads(self.n_threads):
             known, binarized = mapping or self._mapping, self._binarization.how is not None
             return checked_pixels(images, name, self._likelihood, self._value_range, known, binarized=binarized)
@@ -261,5 +379,20 @@ class Core(Estimator):
             kept[training] = passes
         return passes
 
+    def _fitted_text(self) -> str:
+        if self._image_shape is None:
+            return ""
+        n_epochs, shape = len(self.history_.get("loss", ())), "x".join(map(str, self._image_shape))
+        return f"trained for {n_epochs} epoch{'' if n_epochs == 1 else 's'} on images of {shape}"
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        with contextlib.suppress(TypeError, ValueError):  # of invalid arguments, which `fit` reports
+            tags.transformer_tags.preserves_dtype = [check_dtype(self.dtype).name]
+            tags.input_tags.positive_only = self._make_likelihood().pixels != "real" and self.value_range is None
+        tags.input_tags.three_d_array = True
+        tags.target_tags.required = self.condition is not None
+        return tags
+
     def __sklearn_is_fitted__(self) -> bool:
-        return self._image_shape is not None
+        return self._image_shape is not None and not self._waits_for_fit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from abc import ABC, abstractmethod
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae._kernels.program import has_values
+from cvae.scikit_learn import LateBase
 from cvae.undo import undone_on_error
 
 
@@ -17,19 +19,39 @@ class NotFittedError(ValueError, AttributeError):
     """The model has no parameters yet; scikit-learn's error of this name has the same bases."""
 
 
-class Estimator(ABC):
+def not_fitted(message: str) -> NotFittedError:
+    """Return the error, which is also one of scikit-learn's class of this name if that has been imported."""
+    theirs = getattr(sys.modules.get("sklearn.exceptions"), "NotFittedError", None)
+    if theirs is None:
+        return NotFittedError(message)
+    both: type[NotFittedError] = type("NotFittedError", (NotFittedError, theirs), {"__reduce__": _reduced})
+    return both(message)
+
+
+def _reduced(error: NotFittedError) -> tuple[Any, ...]:
+    """Return what pickle makes an equal error from, in worker processes for example."""
+    return not_fitted, error.args
+
+
+class Estimator(LateBase, ABC):
     """Base of the models: each argument of the constructor is an attribute of the same name.
 
-    A change takes effect in the next method call, whether made by `set_params` or by assigning the attribute.
-    `_take_effect` defines what follows from it.
+    The constructor only keeps its arguments; what they describe is made, and they are checked, by the first method that
+    needs it. A later change, whether made by `set_params` or by assigning the attribute, takes effect in the next
+    method call. `_take_effect` defines what follows from it.
     """
 
     T: int
-    _keeps_parameters: frozenset[str]  # arguments whose change leaves the parameters as they are
+    _keeps_parameters: frozenset[str]  # arguments that can change in a trained model
+    _in_effect: tuple[Any, ...]
 
     @classmethod
     def _argument_names(cls) -> tuple[str, ...]:
         return tuple(list(inspect.signature(cls.__init__).parameters)[1:])
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Check the arguments and make what they describe, without parameters."""
 
     @abstractmethod
     def _check_arguments(self) -> None:
@@ -39,6 +61,14 @@ class Estimator(ABC):
     def _take_effect(self, changed: set[str]) -> None:
         """Apply a change of these arguments, all or nothing."""
 
+    def _fitted_text(self) -> str:
+        """Return what training has made of the model, in a few words; nothing if it has no parameters."""
+        return ""
+
+    @property
+    def _is_started(self) -> bool:
+        return "_in_effect" in vars(self)
+
     def _remember_arguments(self) -> None:
         """Record the current arguments as those in effect."""
         constructors = [cls.__init__ for cls in type(self).__mro__ if "__init__" in vars(cls)]  # type: ignore[misc]
@@ -47,25 +77,32 @@ class Estimator(ABC):
         self._in_effect = tuple(map(vars(self).get, self._arguments))
 
     def _sync(self) -> None:
-        """Apply arguments that were assigned; raise TypeError or ValueError if one is invalid."""
-        if has_values(vars(self), self._arguments, self._in_effect):
-            return
+        """Apply arguments that are new or were assigned; raise TypeError or ValueError if one is invalid."""
+        if not self._is_started:
+            self._start()
+        elif not has_values(vars(self), self._arguments, self._in_effect):
+            with undone_on_error([self]):
+                self._check_arguments()
+                self._take_effect(set(self._changed()))
+                self._remember_arguments()
+
+    def _changed(self) -> dict[str, Any]:
+        """Return the former values, by name, of arguments that have been assigned others since they took effect."""
         values = map(vars(self).__getitem__, self._arguments)
         pairs = zip(self._arguments, values, self._in_effect, strict=True)
-        with undone_on_error([self]):
-            self._check_arguments()
-            self._take_effect({name for name, value, before in pairs if not _is_same(value, before)})
-            self._remember_arguments()
+        return {name: before for name, value, before in pairs if not _is_same(value, before)}
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments by name, as scikit-learn's estimators do."""
         return {name: getattr(self, name) for name in self._argument_names()}
 
     def set_params(self, **params: Any) -> Self:
-        """Change constructor arguments.
+        """Change constructor arguments, which are checked and take effect in the next method call.
 
-        Changing how to train (epochs, batch size, threads, optimizer, objective, binarize) keeps the trained
-        parameters; any other change but that of `verbose` creates new, untrained layers.
+        A trained model keeps what it has learnt. How to train (epochs, batch size, threads, optimizer, lr, objective,
+        beta, binarize), dtype, random_state and algorithm change at once. What its layers depend on, such as T, can
+        only change with the next `fit`, which then starts anew; until then other methods raise an error that says so,
+        and go on as before if the argument is set back. Assigning an attribute does the same.
 
         Returns
         -------
@@ -73,8 +110,8 @@ class Estimator(ABC):
 
         Raises
         ------
-        ValueError, TypeError
-            If a name is unknown or a value invalid; nothing is changed in that case.
+        ValueError
+            If a name is unknown; nothing is changed in that case.
         """
         names = self._argument_names()
         for name in params:
@@ -82,28 +119,18 @@ class Estimator(ABC):
                 raise ValueError(f"set_params must get arguments of {type(self).__name__}, got {name!r}")
         current = self.get_params()
         changed = {name: value for name, value in params.items() if not _is_same(value, current[name])}
-        with undone_on_error([self]):
-            if changed.keys() <= self._keeps_parameters:
-                for name, value in changed.items():
-                    setattr(self, name, value)
-                self._sync()
-            else:  # a subclass may derive others from its arguments
+        if changed.keys() <= self._keeps_parameters:
+            vars(self).update(changed)
+        else:  # a subclass may derive others from its arguments
+            with undone_on_error([self]):
                 self.__init__(**current | changed)  # type: ignore[misc]
         return self
 
     def __repr__(self) -> str:
         defaults = inspect.signature(type(self).__init__).parameters
         changed = [f"{k}={v!r}" for k, v in self.get_params().items() if repr(v) != repr(defaults[k].default)]
-        return f"{type(self).__name__}({', '.join(changed)})"
-
-    def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import Tags, TargetTags, TransformerTags  # an optional extra
-
-        return Tags(
-            estimator_type=None,
-            target_tags=TargetTags(required=False),
-            transformer_tags=TransformerTags(preserves_dtype=["float32", "float64"]),
-        )
+        call = f"{type(self).__name__}({', '.join(changed)})"
+        return f"<{call} {fitted}>" if (fitted := self._fitted_text()) else call
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
         """Return names for the columns of `transform`: the class name in lower case followed by the column number."""

@@ -14,6 +14,7 @@ from cvae.conditions import Labels
 from cvae.core import Array, Core
 from cvae.data.gathering import gather
 from cvae.data.intake import as_numbers
+from cvae.data.weights import as_weights
 from cvae.parsing import check_number, check_size
 from cvae.passes import Passes
 from cvae.random import ImageNoise, make_rng
@@ -164,12 +165,13 @@ class Inference(Core):
         return images
 
     def inverse_transform(self, Z: npt.ArrayLike, y: Any = None) -> Array:
-        """Do the same as `decode`, under scikit-learn's name."""
-        return self.decode(Z, y)
+        """Return `decode` of codes, as rows (n, features) if `fit` got rows."""
+        images = self.decode(Z, y)
+        return images.reshape(len(images), self.n_features_in_) if self._columns.are_rows else images
 
     def reconstruct(self, X: npt.ArrayLike, y: Any = None) -> Array:
         """Return the decoded posterior means of the images X, shape (n, rows, cols, channels)."""
-        return self.decode(self.transform(X, y), y)
+        return self.decode(self.encode(X, y)[0], y)
 
     def _elbo_terms(self, images: Array, labels: Labels | None, rng: np.random.Generator) -> tuple[Array, Array]:
         """Return `elbo_terms` of checked images."""
@@ -226,12 +228,14 @@ class Inference(Core):
         """Do the same as `elbo`, under scikit-learn's name."""
         return self.elbo(X, y=y)
 
-    def score(self, X: npt.ArrayLike, y: Any = None) -> float:
+    def score(self, X: npt.ArrayLike, y: Any = None, sample_weight: npt.ArrayLike | None = None) -> float:
         """Return the mean of `elbo` over the images, in nats per image; larger is better.
 
-        A model without condition ignores y, as scikit-learn expects.
+        A model without condition ignores y, as scikit-learn expects. `sample_weight` is as for `fit`.
         """
-        return float(self.elbo(X, y=self._if_conditional(y)).mean())
+        elbo = self.elbo(X, y=self._if_conditional(y))
+        weights = as_weights({"sample_weight": sample_weight}, len(elbo))
+        return float((elbo if weights is None else elbo * weights).mean())
 
     def log_likelihood(self, X: npt.ArrayLike, n_samples: int = 100, random_state: Any = 0, *, y: Any = None) -> Array:
         """Return an importance-weighted estimate of log p(x) of each image, of log p(x | y) in a conditional model.
@@ -303,7 +307,7 @@ class Inference(Core):
             ``active.sum()`` is their number.
         """
         check_number("threshold", threshold, "[0, inf)")
-        means = self.transform(X, y)
+        means, _ = self.encode(X, y)
         if len(means) < 2:
             raise ValueError(f"X must hold at least two images, got {len(means)}")
         active: npt.NDArray[np.bool_] = means.var(0, dtype=np.float64) > threshold

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, Self
+from functools import partial
+from typing import Any, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ from cvae.core import Array, ImageShape
 from cvae.data.images import resolve_image_shape
 from cvae.data.intake import images_and_labels
 from cvae.data.mapping import PixelMapping
+from cvae.data.weights import Weights, as_weights
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase
 from cvae.nn.sequence import Layers
@@ -25,8 +28,10 @@ from cvae.objectives import Objective
 from cvae.optim.base import OptimizerBase
 from cvae.parsing import check_number, check_size, made
 from cvae.position import split
+from cvae.scikit_learn import run_with_callbacks
 from cvae.summary import Summary
 from cvae.training import AnyCallback, Labelled, check_callbacks, train
+from cvae.undo import undone_on_error
 
 
 class VAE(ByHand):
@@ -59,7 +64,8 @@ class VAE(ByHand):
     T : int
         Size of the latent code.
     image_shape : (rows, cols) or (rows, cols, channels), optional
-        Needed only where images come as rows (n, features), as in scikit-learn's pipelines, or to make layers at once.
+        Of images that come as rows (n, features), as in scikit-learn's pipelines, or to make layers at once. Without it
+        rows are images of a single row of pixels, (1, features, 1).
     condition : {"classes", "values"}, optional
         Train a conditional model, of p(x | y), to which `fit` and all that encodes or decodes are given labels y:
         "classes", such as ints or strings, of which the first `fit` must show all; or "values", a number or a vector
@@ -73,6 +79,8 @@ class VAE(ByHand):
         Outputs and densities are those of pixels as they are given. See `pixel_offset_`.
     optimizer : str, dict, optimizer or None
         For example "Adam(lr=0.001)"; each layer without an optimizer gets its own copy. See `cvae.optimizers`.
+    lr : float, optional
+        Learning rate, in the place of the optimizer's own.
     binarize : None, "dynamic", "fixed" or float
         Makes grey images black and white: "dynamic" draws each pixel anew at each use in training, white with the
         probability that its grey value is; "fixed" draws each image once, the same way in all models; a number is a
@@ -82,11 +90,14 @@ class VAE(ByHand):
         Default number of passes over the data in `fit`.
     batchsize : int
         Images per batch.
+    warm_start : bool
+        Whether `fit` goes on with a trained model rather than starting anew; `partial_fit` always goes on.
     dtype : {"float32", "float64"}
     n_threads : int, optional
         None follows `cvae.get_num_threads`. Results do not depend on it.
     random_state : int, numpy.random.Generator or None
-        Source of the starting weights, the order of the images and the noise: the same seed gives the same bits.
+        Source of the starting weights, the order of the images and the noise: the same seed gives the same bits, also
+        when `fit` starts anew, where a generator goes on.
     verbose : bool
         Whether `fit` shows a progress bar.
 
@@ -102,10 +113,15 @@ class VAE(ByHand):
     classes_ : array
         The sorted classes of a model with condition="classes", from its first `fit` on.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is invalid.
+    n_features_in_ : int
+        The number of pixels of an image, over all channels.
+    feature_names_in_ : array of str, shape (n_features_in_,)
+        The names of the columns, if the first images were the rows of a data frame.
+
+    Notes
+    -----
+    Arguments are checked by the first method that needs them, with a TypeError or ValueError, and may change later; see
+    `set_params`.
 
     Examples
     --------
@@ -116,6 +132,14 @@ class VAE(ByHand):
     >>> vae.fit(digits.images[:256], n_epochs=1).transform(digits.test_images[:3]).shape
     (3, 2)
     """
+
+    # Metadata for `fit` that scikit-learn does not find in the signature, where it would expect images that are
+    # weighted and images that are repeated to give equal results, which no training with random batches does.
+    __metadata_request__fit = {"sample_weight": None}  # noqa: RUF012
+    __metadata_request__partial_fit = {"sample_weight": None}  # noqa: RUF012
+    # Labels, with which a conditional model encodes, are a target to scikit-learn otherwise, and Z is the data.
+    __metadata_request__transform = {"y": None}  # noqa: RUF012
+    __metadata_request__inverse_transform = {"y": None, "Z": "$UNUSED$"}  # noqa: RUF012
 
     def __init__(
         self,
@@ -129,9 +153,11 @@ class VAE(ByHand):
         condition: str | None = None,
         value_range: Sequence[float] | str | None = None,
         optimizer: str | dict[str, Any] | OptimizerBase | None = "Adam(lr=0.001)",
+        lr: float | None = None,
         binarize: float | str | None = None,
         n_epochs: int = 20,
         batchsize: int = 128,
+        warm_start: bool = False,
         dtype: npt.DTypeLike = "float32",
         n_threads: int | None = None,
         random_state: int | np.random.Generator | np.random.RandomState | None = None,
@@ -141,11 +167,10 @@ class VAE(ByHand):
         self.likelihood, self.objective = likelihood, objective
         self.T, self.image_shape, self.condition = T, image_shape, condition
         self.value_range = value_range
-        self.optimizer, self.binarize = optimizer, binarize
-        self.n_epochs, self.batchsize = n_epochs, batchsize
+        self.optimizer, self.lr, self.binarize = optimizer, lr, binarize
+        self.n_epochs, self.batchsize, self.warm_start = n_epochs, batchsize, warm_start
         self.dtype, self.n_threads, self.random_state = dtype, n_threads, random_state
         self.verbose = verbose
-        self._start()
 
     def _make_encoder(self, image_shape: ImageShape | None) -> Layers:
         layers, (architecture, _) = self.encoder, architectures_of(self.encoder, self.decoder)
@@ -191,14 +216,16 @@ class VAE(ByHand):
         validation_data: Any = None,
         validation_fraction: float | None = None,
         callbacks: Sequence[AnyCallback] = (),
+        **weights: Unpack[Weights],
     ) -> Self:
-        """Train on images; another call continues where the last one ended.
+        """Train on images, from the start or, with `warm_start`, from where the last training ended.
 
         Parameters
         ----------
-        X : array, shape (n, rows, cols, channels), (n, rows, cols), or (n, features) with `image_shape`
+        X : array, shape (n, rows, cols, channels), (n, rows, cols) or (n, features)
             Images in the range of the likelihood, or of `value_range`. Without it uint8 means 0..255 and is scaled to
-            [0, 1] batch by batch. Store black and white as bool: 0 and 1 in uint8 would mean 0 and 1/255.
+            [0, 1] batch by batch. Store black and white as bool: 0 and 1 in uint8 would mean 0 and 1/255. Rows of
+            features are images of `image_shape` or, without it, of a single row of pixels.
         y : array, shape (n,), or (n, d) for values
             The labels of a conditional model, learnt from those of the first call: later ones must be out of the same
             classes, or of as many values. Other models ignore them.
@@ -214,6 +241,9 @@ class VAE(ByHand):
             A callable is called after each epoch as ``callback(vae, epoch, entry)``, with the epoch number, counted
             from 1, and its history entry; if one returns True, training ends. Arguments, layers, optimizers and the
             number of threads may be changed here, but not within an epoch. See `cvae.callbacks`.
+        sample_weight : array, shape (n,), optional
+            How much each image counts in the loss, at least 0; only the proportions matter. The history has weighted
+            means of the training images, and plain ones of those to validate with.
 
         Returns
         -------
@@ -222,7 +252,8 @@ class VAE(ByHand):
         Raises
         ------
         TypeError, ValueError
-            If an argument is invalid, or the images differ in shape from earlier ones, or a label is a new one.
+            If an argument is invalid, also one of the constructor; or, when going on, if the images differ in shape or
+            columns from earlier ones, or a label is a new one. The model stays as it was.
         FloatingPointError
             If the loss is no longer finite; the parameters from before that batch are kept.
         KeyboardInterrupt
@@ -230,37 +261,81 @@ class VAE(ByHand):
             same images and batch size finishes the epoch first, as the first of its `n_epochs`, with the bits of a run
             that was not interrupted.
         """
-        self._sync()
-        n_epochs = check_size(self.n_epochs if n_epochs is None else n_epochs, "n_epochs")
-        batchsize = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
-        check_callbacks(callbacks)
-        if validation_fraction is not None:
-            check_number("validation_fraction", validation_fraction, "(0, 1)")
+        return self._fit(
+            X,
+            y,
+            weights,
+            anew=not self.warm_start or self._waits_for_fit(),
+            n_epochs=n_epochs,
+            batchsize=batchsize,
+            verbose=verbose,
+            validation_data=validation_data,
+            validation_fraction=validation_fraction,
+            callbacks=callbacks,
+        )
+
+    def partial_fit(self, X: npt.ArrayLike, y: Any = None, **weights: Unpack[Weights]) -> Self:
+        """Go on training, silently and for one pass over the images, and return self.
+
+        The first call must know all classes of y. `sample_weight` is that of `fit`.
+        """
+        return self._fit(X, y, weights, anew=False, n_epochs=1, verbose=False)
+
+    def _fit(
+        self,
+        X: npt.ArrayLike,
+        y: Any,
+        weights: Weights,
+        *,
+        anew: bool,
+        n_epochs: int | None = None,
+        batchsize: int | None = None,
+        verbose: bool | None = None,
+        validation_data: Any = None,
+        validation_fraction: float | None = None,
+        callbacks: Sequence[AnyCallback] = (),
+    ) -> Self:
+        """Check everything and prepare the model, all or nothing; then train it."""
+        with undone_on_error([self]):
+            self._begin_fit(anew=anew)
+            n_epochs = check_size(self.n_epochs if n_epochs is None else n_epochs, "n_epochs")
+            batchsize = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
+            check_callbacks(callbacks)
+            if validation_fraction is not None:
+                check_number("validation_fraction", validation_fraction, "(0, 1)")
+                if validation_data is not None:
+                    raise ValueError("validation_fraction must be left out with validation_data, got both")
+            images = self._as_images(X)
+            labels = self._as_labels(self._if_conditional(y), len(images))
+            mapping, validation, rows = self._mapping_of(images), None, None
+            if validation_fraction is not None:
+                rows, others = split(len(images), validation_fraction, self.random_state)
+                validation = images[others], None if labels is None else labels._replace(rows=labels.rows[others])
+            image_weights = as_weights(weights, len(images), rows)
             if validation_data is not None:
-                raise ValueError("validation_fraction must be left out with validation_data, got both")
-        images = self._as_images(X)
-        labels = self._as_labels(self._if_conditional(y), len(images))
-        mapping, validation, rows = self._mapping_of(images), None, None
-        if validation_fraction is not None:
-            rows, others = split(len(images), validation_fraction, self.random_state)
-            validation = images[others], None if labels is None else labels._replace(rows=labels.rows[others])
-        if validation_data is not None:
-            validation = self._as_validation(validation_data, images.shape[1:], labels, mapping)
-        n = len(images) if rows is None else len(rows)
-        self._prepare(images, labels, min(batchsize, n), training=True, mapping=mapping)
-        self._mixture = None
-        train(
+                validation = self._as_validation(validation_data, images.shape[1:], labels, mapping)
+            n = len(images) if rows is None else len(rows)
+            self._prepare(images, labels, min(batchsize, n), training=True, mapping=mapping, given=X)
+            self._mixture = None
+        run = partial(
+            train,
             self,
             images,
             labels,
+            image_weights,
             rows=rows,
             n_epochs=n_epochs,
             batchsize=batchsize,
             verbose=bool(self.verbose if verbose is None else verbose),
             validation=validation,
-            callbacks=callbacks,
         )
+        data = {"X": X, "y": y, "metadata": weights}
+        run_with_callbacks(self, run, callbacks, n_epochs, self._copied_layers, data)
         return self
+
+    def _copied_layers(self) -> dict[str, Layers]:
+        """Return copies of the layers by the names of their attributes."""
+        return dict(zip(("encoder_", "decoder_"), copy.deepcopy((self.encoder_, self.decoder_)), strict=True))
 
     def _as_validation(
         self, data: Any, image_shape: Sequence[int], labels: Labels | None, mapping: PixelMapping
@@ -270,10 +345,6 @@ class VAE(ByHand):
         images = self._as_images(X, "validation_data", image_shape, mapping)
         kind = None if labels is None else labels.kind
         return images, self._as_labels(self._if_conditional(y), len(images), "the labels of validation_data", kind)
-
-    def partial_fit(self, X: npt.ArrayLike, y: Any = None) -> Self:
-        """Train silently for one pass over the images and return self; the first one must know all classes of y."""
-        return self.fit(X, y, n_epochs=1, verbose=False)
 
     def fit_transform(self, X: npt.ArrayLike, y: Any = None, **fit_params: Any) -> Array:
         """Fit the model with the keyword arguments of `fit` and return `transform` of the same images."""

@@ -8,6 +8,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from cvae._kernels import bounds, latent, losses
 from cvae._kernels.program import Program
 from cvae.annealing import Annealing, make_weight
@@ -45,6 +48,16 @@ class Objective(Constant, ABC):
         `batch.totals`, an element for each of `terms`, and `batch.doutputs`, the gradient of the loss averaged over
         the images.
         """
+
+    def weighted_terms(self, batch: Batch, weights: npt.NDArray[np.float64]) -> list[float]:
+        """Return the terms of a batch that has run, summed over the images with these weights, shape (n,).
+
+        "reconstruction" and "kl" are those of `batch`. Other terms are taken from `batch.totals`, as the weights of the
+        gradients, which include those of the images, have made them.
+        """
+        reconstruction = batch.reconstruction.reshape(len(weights), -1).mean(1)
+        sums = {"reconstruction": weights @ reconstruction, "kl": weights @ batch.kl}
+        return [float(sums.get(name, total)) for name, total in zip(self.terms, batch.totals, strict=True)]
 
     @abstractmethod
     def record_code_gradient(self, program: Program, batch: Batch) -> None:
@@ -186,6 +199,15 @@ class IWAE(Objective):
         losses.total(program, batch.totals[1:2], batch.reconstruction, self.k)
         losses.gaussian_kl(program, batch.kl, None, None, batch.mean, batch.log_var, None)
         losses.total(program, batch.totals[2:], batch.kl)
+
+    def weighted_terms(self, batch: Batch, weights: npt.NDArray[np.float64]) -> list[float]:
+        """Return the weighted sums of all three terms."""
+        z, noise = (np.square(array, dtype=np.float64).sum(1) for array in (batch.z, batch.noise))
+        log_vars = batch.log_var.sum(1, dtype=np.float64).repeat(self.k)
+        # log p(x | z) p(z) / q(z | x), in which the constants of the two normal densities cancel.
+        log_weights = (0.5 * (noise + log_vars - z) - batch.reconstruction).reshape(-1, self.k)
+        bounds_of_images = np.logaddexp.reduce(log_weights, axis=1) - np.log(self.k)
+        return [float(weights @ bounds_of_images), *super().weighted_terms(batch, weights)[1:]]
 
     def record_code_gradient(self, program: Program, batch: Batch) -> None:
         """Record the gradient of the codes, to which the weights have been applied once."""

@@ -162,17 +162,29 @@ class Passes:
         """Make the next `descend` check layers and optimizers for changes; later ones assume that there are none."""
         self._is_prepared = False
 
-    def loss(self, n: int) -> list[float]:
+    def loss(self, n: int, weights: Array | None = None) -> list[float]:
         """Run the forward pass of the first n `images` with their `noise`, and the gradient of the decoder's outputs.
+
+        Parameters
+        ----------
+        n : int
+        weights : array, shape (n,), optional
+            How much each image counts; 1 by default.
 
         Returns
         -------
         list of float
             The objective's terms, summed over the images.
         """
-        self._prepare_objective(self.batch_of(n))
+        batch = self.batch_of(n)
+        self._prepare_objective(batch)
+        if weights is not None:
+            batch.weights *= weights.repeat(self.codes)
+            batch.kl_weights *= weights
         self._run(self._record_loss, n)
-        totals: list[float] = self._batch.totals.tolist()
+        if weights is not None:
+            return self._objective.weighted_terms(batch, weights)
+        totals: list[float] = batch.totals.tolist()
         return totals
 
     def descend(self, n: int, cur_loss: float) -> None:
@@ -249,7 +261,7 @@ class Passes:
     def _prepare_objective(self, batch: Batch) -> None:
         """Have the objective write its weights for the next training step."""
         # The optimizers count the steps, and are saved with the model; a frozen layer's does not count.
-        batch.step = max(layer.optimizer.cur_step for layer in self.layers)
+        batch.step = max(layer.optimizer.cur_step + layer.optimizer.steps_before for layer in self.layers)
         self._objective.prepare(batch)
 
     def batch_of(self, n: int) -> Batch:

@@ -87,6 +87,7 @@ def train(
     model: ByHand,
     images: Array,
     labels: Labels | None,
+    weights: Array | None,
     *,
     rows: Array | None = None,
     n_epochs: int,
@@ -101,6 +102,8 @@ def train(
 
     Parameters
     ----------
+    weights : array, shape (n,), or None
+        Of the images in the loss, with a mean of 1 over those that are trained on.
     rows : array of int, optional
         Which of the images to train on; None means all.
 
@@ -129,7 +132,9 @@ def train(
     progress = Progress(n_epochs * len(rows), verbose)
     try:
         with limit_threads(model.n_threads), deferred_interrupt() as interrupt:
-            training = _Training(model, (images, labels), rows, batchsize, validation, called, progress, interrupt)
+            training = _Training(
+                model, (images, labels), weights, rows, batchsize, validation, called, progress, interrupt
+            )
             for callback in called:
                 callback.columns = tuple(names)
                 begun.append(callback)
@@ -155,6 +160,8 @@ class _Training:
     ----------
     model : VAE
     data : (images, labels)
+    weights : array, shape (n,), or None
+        Of the images in the loss.
     rows : array of int
         Of the images to train on.
     batchsize : int
@@ -168,6 +175,7 @@ class _Training:
         self,
         model: ByHand,
         data: Labelled,
+        weights: Array | None,
         rows: Array,
         batchsize: int,
         validation: Labelled | None,
@@ -175,7 +183,8 @@ class _Training:
         progress: Progress,
         interrupt: Interrupt,
     ) -> None:
-        self._model, self._data, self._rows, self._batchsize = model, data, rows, batchsize
+        self._model, self._data, self._weights = model, data, weights
+        self._rows, self._batchsize = rows, batchsize
         self._validation, self._callbacks = validation, callbacks
         self._progress, self._interrupt = progress, interrupt
         self._fingerprint = [len(rows), batchsize, checksum(data[0], rows)]
@@ -222,7 +231,7 @@ class _Training:
     def _pass(self, position: Position, has_order: bool, label: str) -> dict[str, float]:
         """Pass over the images, or those that are left of them, and return the epoch's entry of the history."""
         model, rows = self._model, self._rows
-        steps = _Steps(model, *self._data, min(self._batchsize, len(rows)))
+        steps = _Steps(model, *self._data, self._weights, min(self._batchsize, len(rows)))
         objective, start = steps.objective, time.perf_counter()
         rng = model._rng
         if has_order:
@@ -319,14 +328,18 @@ class _Steps:
     images : array
         Checked images.
     labels : Labels or None
+    weights : array, shape (n,), or None
+        Of the images in the loss, their mean being 1.
     batchsize : int
         Number of images in the largest batch.
     """
 
     loss = 0.0  # per image, of the last batch
 
-    def __init__(self, model: ByHand, images: Array, labels: Labels | None, batchsize: int) -> None:
-        self.objective = model._objective
+    def __init__(
+        self, model: ByHand, images: Array, labels: Labels | None, weights: Array | None, batchsize: int
+    ) -> None:
+        self.objective, self._weights = model._objective, weights
         self._rng = model._rng
         self._passes = model._passes(batchsize, training=True)
         self._passes.begin_epoch()
@@ -350,7 +363,7 @@ class _Steps:
         for gatherer in self._gatherers:
             gatherer.load(indices)
         passes.noise[:rows] = standard_normal(self._rng, (rows, passes.T), passes.noise.dtype)
-        terms = passes.loss(n)
+        terms = passes.loss(n, None if self._weights is None else self._weights[indices])
         self.loss = self.objective.loss(terms) / n
         if not self.loss < self._limit:
             return None

@@ -50,6 +50,8 @@ class BernoulliVAE(VAE):
         For example "Adam(lr=0.001)"; each layer gets its own copy. See `cvae.optimizers`.
     init : str
         Distribution of the starting weights; see `cvae.initializers.WeightInitializer`.
+    lr : float, optional
+        Learning rate, in the place of the optimizer's own.
     binarize : None, "dynamic", "fixed" or float
         Makes grey images black and white: "dynamic" draws each pixel anew at each use in training, white with the
         probability that its grey value is; "fixed" draws each image once, the same way in all models; a number is a
@@ -58,10 +60,14 @@ class BernoulliVAE(VAE):
         Default number of passes over the data in `fit`.
     batchsize : int
         Images per batch.
+    warm_start : bool
+        Whether `fit` goes on with a trained model, as in numpy-ml, rather than starting anew; `partial_fit` always goes
+        on.
     beta : float
         Weight of the KL divergence, at least 0 (Higgins et al. 2017).
     image_shape : (rows, cols) or (rows, cols, channels), optional
-        Needed only where images come as rows (n, features), as in scikit-learn's pipelines.
+        Of images that come as rows (n, features), as in scikit-learn's pipelines. Without it rows are images of a
+        single row of pixels, (1, features, 1).
     value_range : (low, high) or "data", optional
         Range of the pixels that is mapped to [0, 1] within the model, batch by batch; "data" means that of all pixels
         of the first `fit`. All numbers count as they are, those of uint8 too, and images come back in the same range.
@@ -77,7 +83,8 @@ class BernoulliVAE(VAE):
     n_threads : int, optional
         None follows `cvae.get_num_threads`. Results do not depend on it.
     random_state : int, numpy.random.Generator or None
-        Source of the starting weights, the order of the images and the noise: the same seed gives the same bits.
+        Source of the starting weights, the order of the images and the noise: the same seed gives the same bits, also
+        when `fit` starts anew, where a generator goes on.
     verbose : bool
         Whether `fit` shows a progress bar.
 
@@ -91,10 +98,15 @@ class BernoulliVAE(VAE):
     classes_ : array
         The sorted classes of a model with condition="classes", from its first `fit` on.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is invalid.
+    n_features_in_ : int
+        The number of pixels of an image, over all channels.
+    feature_names_in_ : array of str, shape (n_features_in_,)
+        The names of the columns, if the first images were the rows of a data frame.
+
+    Notes
+    -----
+    Arguments are checked by the first method that needs them, with a TypeError or ValueError, and may change later; see
+    `set_params`.
 
     Examples
     --------
@@ -126,8 +138,10 @@ class BernoulliVAE(VAE):
         optimizer: str | dict[str, Any] | OptimizerBase | None = "RMSProp(lr=0.0001)",
         init: str = "glorot_uniform",
         *,
+        lr: float | None = None,
         n_epochs: int = 20,
         batchsize: int = 128,
+        warm_start: bool = True,
         beta: float = 1.0,
         binarize: float | str | None = None,
         image_shape: Sequence[int] | None = None,
@@ -146,13 +160,12 @@ class BernoulliVAE(VAE):
         self.enc_conv2_stride, self.enc_pool2_stride = enc_conv2_stride, enc_pool2_stride
         self.enc_conv1_kernel_shape, self.enc_pool1_kernel_shape = enc_conv1_kernel_shape, enc_pool1_kernel_shape
         self.enc_conv2_kernel_shape, self.enc_pool2_kernel_shape = enc_conv2_kernel_shape, enc_pool2_kernel_shape
-        self.optimizer, self.init = optimizer, init
-        self.n_epochs, self.batchsize, self.beta = n_epochs, batchsize, beta
+        self.optimizer, self.init, self.lr = optimizer, init, lr
+        self.n_epochs, self.batchsize, self.beta, self.warm_start = n_epochs, batchsize, beta, warm_start
         self.binarize, self.image_shape, self.value_range = binarize, image_shape, value_range
         self.condition, self.algorithm = condition, algorithm
         self.dtype, self.n_threads, self.random_state = dtype, n_threads, random_state
         self.verbose = verbose
-        self._start()
 
     @property
     def encoder(self) -> Layers:  # type: ignore[override]
@@ -174,6 +187,12 @@ class BernoulliVAE(VAE):
                 resolve_kernel_shape(getattr(self, f"{layer}_kernel_shape"), f"{layer}_kernel_shape")
                 resolve_stride(getattr(self, f"{layer}_stride"), f"{layer}_stride")
             resolve_pad(getattr(self, f"enc_conv{i}_pad"), (1, 1), 1, 1, name=f"enc_conv{i}_pad")
+
+    def _take_effect(self, changed: set[str]) -> None:
+        super()._take_effect(changed)
+        if "algorithm" in changed:
+            for name in ("Conv1", "Conv2"):
+                self.encoder_[name].set_params({"algorithm": self.algorithm})
 
     def _arguments_of(self, layer: str) -> dict[str, Any]:
         """Return a layer's arguments: those whose names start with `layer`, by the rest of the name."""
@@ -220,7 +239,7 @@ class BernoulliVAE(VAE):
 
 
 def load(path: str | os.PathLike[str]) -> VAE:
-    """Load a saved model, which continues training where the saved one stopped.
+    """Load a saved model; `partial_fit`, or `fit` with `warm_start`, goes on training where the saved one stopped.
 
     Parameters
     ----------

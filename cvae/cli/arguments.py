@@ -96,6 +96,7 @@ _SETTINGS = {
     "T": _Setting("--T", "N", COUNT, "size of the latent code", alias="--latent"),
     "latent_dim": _Setting("--latent-dim", "N", COUNT, "width of the hidden dense layers"),
     "optimizer": _Setting("--optimizer", "CALL", str, "optimizer with its arguments"),
+    "lr": _Setting("--lr", "X", float, "learning rate, in the place of the optimizer's own"),
     "init": _Setting("--init", "NAME", str, "initialization of the weights"),
     "binarize": _Setting("--binarize", "HOW", _number_or_word, "pixels to 0 and 1: dynamic, fixed or a threshold"),
     "n_epochs": _Setting("--epochs", "N", COUNT, "passes over the images"),

@@ -42,8 +42,10 @@ def new_model(flags: Mapping[str, Any], config: str | None = None) -> cvae.VAE:
         known = settings()
         shown = {name: known[name].flag if name in flags else f"{name} in {config}" for name in (*foreign, *given)}
         raise ValueError(f"{', '.join(shown[name] for name in foreign)} must be left out with {shown[given[0]]}")
+    model = model_class(**arguments)
     try:
-        return model_class(**arguments)
+        model._sync()
+        return model
     except TypeError as error:  # of a value in the file; those of flags are checked by the parser
         raise ValueError(str(error)) from error
 

@@ -100,9 +100,11 @@ def train_and_save(
     if not is_terminal and not quiet:
         callbacks.append(_log_epoch(name))
     try:
-        vae.fit(
+        vae._fit(
             dataset.images,
             labels,
+            {},
+            anew=False,
             n_epochs=n_more,
             validation_data=None if validation is None else (validation.images, validation.labels),
             validation_fraction=validation_fraction,

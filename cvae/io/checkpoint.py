@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from cvae import assembly, conditions
 from cvae.core import Core
+from cvae.data.columns import Columns
 from cvae.data.mapping import PixelMapping, identity
 from cvae.io import serialization
 from cvae.mixture import Mixture
@@ -63,7 +64,7 @@ def _contents(model: Sampling, optimizer_state: bool) -> tuple[dict[str, Array],
     saved_class = _saved_class(model)
     arguments = _arguments(model, saved_class)
     named = _layers_of_named(model, arguments)
-    description = {
+    description: dict[str, Any] = {
         "model": saved_class.__name__,
         "arguments": arguments,
         "image_shape": image_shape,
@@ -75,6 +76,8 @@ def _contents(model: Sampling, optimizer_state: bool) -> tuple[dict[str, Array],
         "history": [name for name in model.history_ if name not in TIMES],
         **({"named": named} if named else {}),  # which files of models from lists of layers do not have
     }
+    if model._columns.are_rows:
+        description["columns"] = model._columns.names
     if model._label_kind is not None:
         description["labels"] = model._label_kind.state()
     if model._position is not None and optimizer_state:
@@ -183,6 +186,9 @@ def _fill(model: Sampling, arrays: dict[str, Array], description: dict[str, Any]
     rng_states = [rng.bit_generator.state for rng in (model._rng, model._sampling_rng)]
     model._initialize((rows, cols, channels), _restored_mapping(description["pixels"], channels), kind)
     model._rng.bit_generator.state, model._sampling_rng.bit_generator.state = rng_states
+    if "columns" in description:
+        names = description["columns"]
+        model._columns = Columns(None if names is None else tuple(map(str, names)), True)
     if description["format"] < 3 and assembly.numbers_per_pixel(model._likelihood) == 2:
         _put_side_by_side(model, arrays)
     if "prior/weights" in arrays:
@@ -255,7 +261,8 @@ def _optimizer_state(optimizer: OptimizerBase, prefix: str, arrays: dict[str, Ar
                 counts.setdefault(name, {})[key] = value
     scheduler = optimizer.lr_scheduler
     state = {name: value for name, value in vars(scheduler).items() if name not in scheduler.arguments}
-    return {"call": str(optimizer), "step": optimizer.cur_step, "counts": counts, "scheduler": state}
+    found = {"call": str(optimizer), "step": optimizer.cur_step, "counts": counts, "scheduler": state}
+    return found | ({"steps_before": optimizer.steps_before} if optimizer.steps_before else {})
 
 
 def _restored_optimizer(state: dict[str, Any], prefix: str, arrays: dict[str, Array]) -> OptimizerBase:
@@ -269,7 +276,7 @@ def _restored_optimizer(state: dict[str, Any], prefix: str, arrays: dict[str, Ar
             else:
                 cache[name] = array
     optimizer.set_params(cache_dict=cache)
-    optimizer.cur_step = int(state["step"])
+    optimizer.cur_step, optimizer.steps_before = int(state["step"]), int(state.get("steps_before", 0))
     for name, value in state["scheduler"].items():
         setattr(optimizer.lr_scheduler, name, value)
     return optimizer

@@ -206,6 +206,7 @@ class LayerBase(Layer, ABC):
 
         All parameters change in place; none changes if an error is raised.
         """
+        self.own_arrays()
         if self.trainable:
             Updates().apply([self], cur_loss)
         self.flush_gradients()
@@ -213,6 +214,7 @@ class LayerBase(Layer, ABC):
     def flush_gradients(self) -> None:
         """Discard the retained inputs and derived values and set the gradients to zero."""
         self._retained, self._recall = [], None
+        self.own_arrays()
         for grad in self.gradients.values():
             grad.fill(0)
 
@@ -282,15 +284,36 @@ class LayerBase(Layer, ABC):
         self.take_optimizer(optimizer)
         if not self._has_own_rng:
             self.rng = rng
+        self.take_dtype(dtype)
+
+    def own_arrays(self) -> None:
+        """Replace parameters, gradients and optimizer state that cannot be written by copies, if there are any.
+
+        Those of a model that joblib has loaded with a `mmap_mode`, for example, are read-only.
+        """
+        known = {name: value for name, value in self.parameters.items() if value is not None}
+        gradients = dict(self.gradients)
+        if not all(array.flags.writeable for array in (*known.values(), *gradients.values())):
+            self._set_parameters(known)
+            for name, gradient in gradients.items():
+                self.gradients[name][...] = gradient
+        self.optimizer.own_arrays()
+
+    def take_dtype(self, dtype: npt.DTypeLike) -> None:
+        """Take a model's dtype, with parameters and optimizer state if there are any."""
         given = {name: value for name, value in self.parameters.items() if value is not None}
         self.dtype = check_dtype(dtype)
         if given:
             self._set_parameters(given)
+        self.optimizer = self.optimizer.as_dtype(self.dtype)
 
     def take_optimizer(self, optimizer: Any) -> None:
-        """Take a copy of a model's optimizer, unless the constructor was given one."""
+        """Take a copy of a model's optimizer, which goes on from the one before, unless the constructor was given one.
+
+        See `OptimizerBase.continuing`.
+        """
         if not self._has_own_optimizer:
-            self.optimizer = OptimizerInitializer(optimizer)()
+            self.optimizer = OptimizerInitializer(optimizer)().continuing(self.optimizer)
 
     def _check_sizes(self) -> None:
         """Raise TypeError or ValueError if the hyperparameters are invalid or do not fit the parameters."""

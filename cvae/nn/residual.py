@@ -276,6 +276,11 @@ class Residual(ActivatedLayer):
             layer.join(optimizer=None, dtype=dtype, rng=own_rng)
         super().join(optimizer=optimizer, dtype=dtype, rng=rng)
 
+    def take_dtype(self, dtype: npt.DTypeLike) -> None:
+        for layer in self._inner.values():
+            layer.take_dtype(dtype)
+        super().take_dtype(dtype)
+
     def _set_dtype(self, dtype: np.dtype[Any]) -> None:
         super()._set_dtype(dtype)
         for layer in self._inner.values():

@@ -76,6 +76,7 @@ class OptimizerBase(Configurable, Revised, ABC):
         self.lr_scheduler = make_scheduler(lr_scheduler, self._lr)
         self.cache: dict[str, Any] = {}
         self._cur_step = 0
+        self.steps_before = 0  # which optimizers took that this one replaces, see `continuing`
 
     @property
     def lr(self) -> float:
@@ -138,6 +139,41 @@ class OptimizerBase(Configurable, Revised, ABC):
         super().set_params(changes)
         self.cache = cache
         return self
+
+    def continuing(self, former: "OptimizerBase") -> Self:
+        """Take over from another optimizer of the same parameters, unless this one has a state already; return self.
+
+        The state of each parameter goes on if the class is the same. The number of the current step goes on unless
+        there is another schedule, which begins with its first step.
+        """
+        if self.cache or self.cur_step:
+            return self
+        if type(self) is type(former):
+            self.cache = former.cache
+        self.steps_before = former.steps_before
+        is_same_schedule = self.lr_scheduler == former.lr_scheduler
+        if is_same_schedule:
+            self.lr_scheduler = former.lr_scheduler  # with its state
+        if is_same_schedule or isinstance(self.lr_scheduler, ConstantScheduler):
+            self._cur_step = former.cur_step
+        else:
+            self.steps_before += former.cur_step
+        return self
+
+    def own_arrays(self) -> None:
+        """Replace the state of the parameters by a copy if an array of it cannot be written."""
+        if not all(array.flags.writeable for name in self.cache for array in self.states(name)):
+            self.cache = {name: self._copied_state(name, state) for name, state in self.cache.items()}
+
+    def as_dtype(self, dtype: npt.DTypeLike) -> Self:
+        """Return the optimizer with the state of all parameters in this dtype, itself if that is so."""
+        if all(array.dtype == dtype for name in self.cache for array in self.states(name)):
+            return self
+        other = self.copy()
+        for name, state in self.cache.items():
+            arrays = {key: copy_of(state[key], dtype) for key in self.state_names}
+            other.cache[name] = state | arrays if self.state_names else copy_of(state, dtype)
+        return other
 
     def update(self, param: Array, grad: Array, name: str, cur_loss: float | None = None) -> Array:
         """Return the parameter after one update; `param` and `grad` are not changed.

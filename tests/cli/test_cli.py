@@ -116,6 +116,7 @@ SETTINGS = {  # by argument of the constructor: the text on the command line, th
     "enc_conv2_kernel_shape": ("2X3", [2, 3]),
     "enc_pool2_kernel_shape": ("1x2", [1, 2]),
     "optimizer": ("SGD(lr=0.001, momentum=0.5)", None),  # compared below
+    "lr": ("0.003", 0.003),
     "init": ("he_normal", "he_normal"),
     "binarize": ("0.25", 0.25),
     "value_range": ("0:255", [0.0, 255.0]),
@@ -127,7 +128,8 @@ SETTINGS = {  # by argument of the constructor: the text on the command line, th
     "dtype": ("float64", "float64"),
     "random_state": ("3", 3),
 }
-NOT_SETTINGS = {"n_threads", "verbose"}  # --threads and --quiet belong to the run, not to the model
+# --threads and --quiet belong to the run, not to the model; the command goes on with a model by --resume.
+NOT_SETTINGS = {"n_threads", "verbose", "warm_start"}
 
 
 def flag(name):
@@ -142,6 +144,7 @@ def test_settings_reach_the_model(folder, tmp_path):
     assert err == ""
     vae = cvae.load(tmp_path / "m")
     assert str(vae.optimizer).startswith("SGD(lr=0.001, momentum=0.5")
+    assert str(vae.encoder["FC4"].optimizer).startswith("SGD(lr=0.003, momentum=0.5")
     found = {name: list(v) if isinstance(v, tuple) else v for name, v in vae.get_params().items()}
     expected = {name: value for name, (_, value) in SETTINGS.items()}
     assert found == {
@@ -149,6 +152,7 @@ def test_settings_reach_the_model(folder, tmp_path):
         "optimizer": found["optimizer"],
         "n_threads": None,
         "verbose": True,
+        "warm_start": True,
     }
 
 

@@ -42,7 +42,9 @@ def test_using_a_model_keeps_its_passes():
 @pytest.mark.parametrize("decoder", ["mlp", ["Residual([Condition(), FullyConnected(2)])"]], ids=["mlp", "block"])
 def test_a_conditional_model_keeps_its_passes(decoder):
     X, y = random_images(), [0, 1] * 5
-    vae = VAE("mlp", decoder, T=2, condition="classes", batchsize=4, n_epochs=2, verbose=False).fit(X, y)
+    vae = VAE("mlp", decoder, T=2, condition="classes", batchsize=4, n_epochs=2, warm_start=True, verbose=False).fit(
+        X, y
+    )
     vae.encode(X, y)
     passes = [vae._passes(1, training=training) for training in (False, True)]
     vae.fit(X, y, validation_data=(X, y)).sample(3, y=1)

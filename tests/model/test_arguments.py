@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from sklearn.model_selection import GridSearchCV
-from small_vae import SMALL, assert_same_bits, initialized, layers, parameters, random_images, small_vae
+from small_vae import SMALL, assert_same_bits, checked, initialized, layers, parameters, random_images, small_vae
 
 import cvae
 from cvae import NotFittedError
@@ -68,9 +68,7 @@ def test_a_callback_may_change_the_weight_from_epoch_to_epoch():
     np.testing.assert_allclose(history["loss"], history["reconstruction"] + [0, 0.5, 1] * history["kl"])
 
 
-@pytest.mark.parametrize(
-    "change", [{"T": 7}, {"latent_dim": 3}, {"dtype": "float64"}, {"enc_conv1_out_ch": 2}], ids=str
-)
+@pytest.mark.parametrize("change", [{"T": 7}, {"latent_dim": 3}, {"enc_conv1_out_ch": 2}], ids=str)
 @pytest.mark.parametrize("fitted", [False, True])
 def test_an_argument_of_the_layers_that_is_assigned_makes_them_anew(change, fitted):
     X, vae = random_images(), small_vae()
@@ -105,7 +103,9 @@ def test_another_optimizer_keeps_what_was_learnt_and_its_own_state(optimizer):
     vae, expected = small_vae(random_state=0).fit(X), small_vae(random_state=0).fit(X)
     vae.set_params(optimizer=optimizer)
     for layer in layers(expected).values():
+        cache = layer.optimizer.cache if optimizer.startswith("Adam") else {}
         layer.set_params({"optimizer": optimizer})
+        layer.optimizer.set_params(cache_dict=cache)
     for _ in range(2):
         assert_same_bits(parameters(vae.fit(X)), parameters(expected.fit(X)))
     assert len(vae.history_["loss"]) == 6
@@ -116,7 +116,7 @@ def test_an_optimizer_takes_effect_once(assign):
     X, vae = random_images(), small_vae().fit(random_images())
     assign(vae, "optimizer", "Adam(lr=0.02)")
     vae.fit(X, n_epochs=1, batchsize=10).fit(X, n_epochs=1, batchsize=10)
-    assert {layer.optimizer.cur_step for layer in layers(vae).values()} == {2}
+    assert {layer.optimizer.cur_step for layer in layers(vae).values()} == {6 + 2}
 
 
 def test_equal_values_change_nothing():
@@ -133,18 +133,18 @@ def test_equal_values_change_nothing():
 
 
 @pytest.mark.parametrize("make", [np.random.default_rng, np.random.RandomState])
-def test_a_failed_set_params_leaves_a_shared_generator_alone(make):
+def test_a_fit_with_wrong_arguments_leaves_a_shared_generator_alone(make):
     rng = make(0)
     vae = small_vae(random_state=rng).fit(random_images())
-    before, state, text = parameters(vae), repr(state_of(rng)), repr(vae)
+    before, state, right = parameters(vae), repr(state_of(rng)), vae.get_params()
     for wrong in (
         {"T": 3, "optimizer": "Lion"}, {"enc_pool1_stride": 0}, {"latent_dim": 4, "init": "zeros"}, {"dtype": "int8"},
         {"T": 3, "n_threads": 0}, {"image_shape": (9, 0)}, {"T": 3, "beta": -1},
     ):  # fmt: skip
         with pytest.raises(ValueError, match="must be"):
-            vae.set_params(**wrong)
+            vae.set_params(**wrong).fit(random_images())
         assert repr(state_of(rng)) == state
-        assert repr(vae) == text
+        vae.set_params(**right)
         assert_same_bits(parameters(vae), before)
 
 
@@ -182,11 +182,11 @@ def test_a_forward_that_is_refused_creates_nothing():
 
 
 @pytest.mark.parametrize(("name", "value"), [("init", "zeros"), ("dtype", "int8"), ("optimizer", "Lion")])
-def test_a_failed_constructor_leaves_a_shared_generator_alone(name, value):
+def test_a_failed_first_use_leaves_a_shared_generator_alone(name, value):
     rng = np.random.default_rng(0)
     before = repr(state_of(rng))
     with pytest.raises(ValueError, match=f"{name} must be"):
-        small_vae(random_state=rng, **{name: value})
+        checked(small_vae(random_state=rng, **{name: value}))
     assert repr(state_of(rng)) == before
 
 
@@ -272,8 +272,8 @@ def test_a_subclass_may_have_a_constructor_of_its_own():
 def test_set_params_of_a_subclass_makes_what_its_constructor_makes(tmp_path):
     X, vae = random_images(), Wide(8).fit(random_images())
     vae.set_params(width=3)
-    assert vae.encoder["FC4"].n_out == 3
     assert_same_bits(parameters(vae.fit(X)), parameters(Wide(3).fit(X)))
+    assert vae.encoder["FC4"].n_out == 3
     scores = GridSearchCV(Shallow(), {"units": [1, 40]}, cv=2).fit(random_images(20)).cv_results_["mean_test_score"]
     assert scores[0] != scores[1]
     vae.save(tmp_path / "model.safetensors")

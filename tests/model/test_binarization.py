@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from small_vae import assert_same_bits, initialized, parameters, random_images, small_vae, steps_by_hand
+from small_vae import assert_same_bits, checked, initialized, parameters, random_images, small_vae, steps_by_hand
 
 import cvae
 from cvae.data.binarization import Binarization
@@ -13,19 +13,21 @@ IMAGES = random_images(24)
 
 def flat_vae(**changes):
     layers = ["Flatten()", "FullyConnected(8, act_fn='ReLU')"], ["FullyConnected(8, act_fn='ReLU')"]
-    return cvae.VAE(*layers, **{"T": 2, "batchsize": 8, "random_state": 0, "verbose": False, **changes})
+    return cvae.VAE(
+        *layers, **{"T": 2, "batchsize": 8, "random_state": 0, "verbose": False, "warm_start": True, **changes}
+    )
 
 
 @pytest.mark.parametrize("how", ["Dynamic", "", 1, 1.0, -0.1, np.nan, np.inf])
 def test_other_values_are_refused(how):
     with pytest.raises(ValueError, match=r"binarize must be None, 'dynamic', 'fixed' or a threshold in \[0, 1\), got"):
-        flat_vae(binarize=how)
+        checked(flat_vae(binarize=how))
 
 
 @pytest.mark.parametrize("how", [True, ["dynamic"], (0.5,)])
 def test_other_types_are_refused(how):
     with pytest.raises(TypeError, match=r"binarize must be None, 'dynamic', 'fixed' or a threshold"):
-        flat_vae(binarize=how)
+        checked(flat_vae(binarize=how))
 
 
 @pytest.mark.parametrize("how", KINDS)

@@ -34,7 +34,7 @@ ARGUMENTS = {"T": 2, "optimizer": "Adam(lr=0.01)", "batchsize": 4, "n_epochs": 2
 
 
 def make(decoder, **changes):
-    return cvae.VAE(ENCODER, decoder, **{**ARGUMENTS, **changes})
+    return cvae.VAE(ENCODER, decoder, **{"warm_start": True, **ARGUMENTS, **changes})
 
 
 def arrays(vae):

@@ -43,7 +43,7 @@ def model(likelihood, dtype="float32", **changes):
     encoder = ["Conv2D(out_ch=3, kernel_shape=2, act_fn='Tanh')", "Flatten()"]
     decoder = ["FullyConnected(n_out=16, act_fn='SoftPlus')"]
     fixed = {"T": 2, "optimizer": "Adam(lr=0.01)", "n_epochs": 2, "batchsize": 4, "random_state": 0, "verbose": False}
-    return cvae.VAE(encoder, decoder, likelihood, dtype=dtype, **{**fixed, **changes})
+    return cvae.VAE(encoder, decoder, likelihood, dtype=dtype, **{"warm_start": True, **fixed, **changes})
 
 
 def structured_images(n=32, dtype=np.uint8):

@@ -36,7 +36,7 @@ ARGUMENTS = {"T": 2, "optimizer": "Adam(lr=0.01)", "batchsize": 4, "n_epochs": 2
 
 
 def make(ends=ENDS["usual"], **changes):
-    return cvae.VAE(*ends, **{**ARGUMENTS, **changes})
+    return cvae.VAE(*ends, **{"warm_start": True, **ARGUMENTS, **changes})
 
 
 def arrays(vae):

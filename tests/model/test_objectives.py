@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 from oracles import kl_divergence
-from small_vae import IMAGE_SHAPE, assert_same_bits, by_path, noise_of, random_images, small_vae
+from small_vae import IMAGE_SHAPE, assert_same_bits, by_path, checked, noise_of, random_images, small_vae
 
 import cvae
 from cvae.annealing import Annealing, Cyclical, Linear
@@ -28,7 +28,13 @@ each_objective = pytest.mark.parametrize("objective", [*OBJECTIVES, DOUBLY])
 def model(objective, **changes):
     encoder = ["Conv2D(out_ch=3, kernel_shape=3, stride=2, act_fn='Tanh')", "Flatten()"]
     fixed = {"T": T, "optimizer": "Adam(lr=0.01)", "n_epochs": 2, "batchsize": 4, "random_state": 0, "verbose": False}
-    return cvae.VAE(encoder, ["FullyConnected(n_out=8, act_fn='Tanh')"], objective=objective, **{**fixed, **changes})
+    fixed["warm_start"] = True
+    return cvae.VAE(
+        encoder,
+        ["FullyConnected(n_out=8, act_fn='Tanh')"],
+        objective=objective,
+        **{**fixed, **changes},
+    )
 
 
 def ready(objective, X, **changes):
@@ -348,7 +354,7 @@ def test_schedules_are_named_by_call_strings():
         (lambda: Cyclical(cycles=0), ValueError, "^cycles must be an int >= 1, got 0"),
         (lambda: Cyclical(start=-1), ValueError, "^start must be a number in"),
         (
-            lambda: small_vae(beta="Linear(steps=5)"),
+            lambda: checked(small_vae(beta="Linear(steps=5)")),
             TypeError,
             r"^beta must be a number in .*, got 'Linear\(steps=5\)'",
         ),

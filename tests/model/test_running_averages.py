@@ -67,7 +67,7 @@ class Centre(LayerBase):
 def make(learns=True, **changes):
     fixed = {"T": 2, "optimizer": "Adam(lr=0.01)", "n_epochs": 2, "batchsize": 4, "random_state": 0, "verbose": False}
     encoder = ["Flatten()", f"Centre(learns={learns})", "FullyConnected(n_out=5, act_fn='Tanh')"]
-    return cvae.VAE(encoder, [f"Centre(learns={learns})"], **{**fixed, **changes})
+    return cvae.VAE(encoder, [f"Centre(learns={learns})"], **{"warm_start": True, **fixed, **changes})
 
 
 def arrays(vae):

@@ -125,7 +125,7 @@ def test_training_drops_the_mixture(with_prior):
         train()
         with pytest.raises(ValueError, match="prior must be 'normal' until fit_prior has been called since the last t"):
             with_prior.sample(prior="mixture")
-    with_prior.fit_prior(X, 2).set_params(T=3)
+    with_prior.fit_prior(X, 2).set_params(T=4).fit(X)
     assert with_prior._mixture is None
 
 

@@ -16,7 +16,7 @@ each_optimal = pytest.mark.parametrize("likelihood", [call for call in CALLS if 
 def model(likelihood, decoder=("FullyConnected(n_out=16, act_fn='SoftPlus')",), **changes):
     encoder = ["Flatten()", "FullyConnected(n_out=8, act_fn='Tanh')"]
     fixed = {"T": 2, "optimizer": "Adam(lr=0.01)", "n_epochs": 2, "batchsize": 4, "random_state": 0, "verbose": False}
-    return cvae.VAE(encoder, list(decoder), likelihood, **{**fixed, **changes})
+    return cvae.VAE(encoder, list(decoder), likelihood, **{"warm_start": True, **fixed, **changes})
 
 
 def signed_images(n=32, seed=0):

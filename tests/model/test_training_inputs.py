@@ -110,7 +110,6 @@ WRONG_IMAGES = {
     "no pixel": (np.zeros((4, 0, 8, 1)), ValueError, "must hold at least one image"),
     "one dimension": (np.zeros(72), ValueError, r"must have the shape \(n, rows, cols, channels\)"),
     "five dimensions": (np.zeros((1, 1, 9, 8, 1)), ValueError, "must have the shape"),
-    "too many features": (np.zeros((4, 73)), ValueError, "image_shape"),
     "text": (np.full((4, 9, 8, 1), "0"), TypeError, "must be an array of bool, int or float"),
     "objects": (np.full((4, 9, 8, 1), {}), TypeError, "must be an array of bool, int or float"),
     "missing": (np.full((4, 9, 8, 1), None), ValueError, "must not have missing values"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 from scipy import stats
-from small_vae import assert_same_bits, by_path
+from small_vae import assert_same_bits, by_path, checked
 
 import cvae
 from cvae import passes
@@ -30,6 +30,7 @@ DTYPES += ["longdouble"]
 def model(likelihood="Bernoulli", dtype="float32", **changes):
     encoder = ["Conv2D(out_ch=3, kernel_shape=2, act_fn='Tanh')", "Flatten()"]
     fixed = {"T": 2, "optimizer": "Adam(lr=0.01)", "n_epochs": 2, "batchsize": 4, "random_state": 0, "verbose": False}
+    fixed["warm_start"] = True
     return cvae.VAE(
         encoder, ["FullyConnected(n_out=16, act_fn='SoftPlus')"], likelihood, dtype=dtype, **fixed | changes
     )
@@ -141,18 +142,18 @@ def test_for_real_pixels_a_range_is_a_unit(likelihood):
 ], ids=str)  # fmt: skip
 def test_wrong_ranges(wrong, error):
     with pytest.raises(error, match="value_range must be"):
-        model(value_range=wrong)
-    vae = model()
+        checked(model(value_range=wrong))
+    vae = model().set_params(value_range=wrong)
     with pytest.raises(error, match="value_range must be"):
-        vae.set_params(value_range=wrong)
-    assert vae.value_range is None
+        vae.fit(unit_images())
+    assert vae.set_params(value_range=None).fit(unit_images()).history_["loss"]
 
 
 def test_bytes_have_no_range():
     with pytest.raises(
         ValueError, match="value_range must be None for DiscretizedLogistic, which takes pixels of 8 bits"
     ):
-        model("DiscretizedLogistic", value_range=(0, 255))
+        checked(model("DiscretizedLogistic", value_range=(0, 255)))
 
 
 def test_errors_say_how_other_images_are_taken():

@@ -15,8 +15,9 @@ PACKAGE = Path(cvae.__file__).parent
 # The walk's stations are the functions of these rooms, apart from the helpers of each.
 ROOMS = {"model", "core", "passes", "training", "objectives", "likelihoods"}
 HELPERS = {
-    "_check_parameters", "_check_spike", "_has_own", "_layers", "_record_codes", "_record_down", "_record_encode",
-    "_require_fitted", "batch_of", "begin_epoch", "loss", "n_outputs", "_prepare_objective", "__init__",
+    "_check_parameters", "_check_spike", "_has_own", "_layers", "_parts", "_record_codes", "_record_down",
+    "_record_encode", "_require_fitted", "_learnt", "batch_of", "begin_epoch", "loss", "n_outputs",
+    "_prepare_objective", "__init__",
 }  # fmt: skip
 
 

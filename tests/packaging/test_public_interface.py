@@ -52,7 +52,7 @@ METHODS = [
     "sample", "fit_prior", "interpolate", "elbo", "elbo_terms", "score_samples", "score", "log_likelihood",
     "active_units", "summary", "save", "get_params", "set_params", "get_feature_names_out", "forward", "backward",
     "update", "flush_gradients", "parameters", "gradients", "hyperparameters", "derived_variables", "classes_",
-    "pixel_offset_", "pixel_scale_",
+    "pixel_offset_", "pixel_scale_", "n_features_in_", "feature_names_in_",
 ]  # fmt: skip
 
 
@@ -85,17 +85,26 @@ def test_the_models_methods_exist_and_are_documented(name):
 
 
 def test_the_model_has_no_other_public_methods_or_attributes():
-    methods = {name for name, _ in inspect.getmembers(BernoulliVAE) if not name.startswith("_")}
-    assert methods == {*METHODS, "loss", "encoder", "decoder"}
+    methods = {name for cls in own_classes() for name in vars(cls) if not name.startswith("_")}
+    methods -= {"set_fit_request", "set_partial_fit_request", "set_transform_request"}  # of scikit-learn
+    methods -= {"set_inverse_transform_request", "set_score_request"}
     arguments = set(inspect.signature(BernoulliVAE).parameters)
-    attributes = {name for name in vars(BernoulliVAE()) if not name.startswith("_")}
-    assert attributes == {*arguments, "encoder_", "decoder_", "history_"}
+    vae = BernoulliVAE()
+    assert methods - arguments == {*METHODS, "loss", "encoder", "decoder"} - arguments
+    assert set(vars(vae)) == arguments
+    assert len(vae.encoder) == 7
+    assert {name for name in vars(vae) if not name.startswith("_")} == {*arguments, "encoder_", "decoder_", "history_"}
+
+
+def own_classes():
+    """Return the classes of this package that the model consists of."""
+    return [cls for cls in BernoulliVAE.__mro__ if cls.__module__.startswith("cvae.")]
 
 
 SIGNATURES = {
     "fit": "(self, X, y=None, *, n_epochs=None, batchsize=None, verbose=None, validation_data=None, "
-    "validation_fraction=None, callbacks=())",
-    "partial_fit": "(self, X, y=None)",
+    "validation_fraction=None, callbacks=(), **weights)",
+    "partial_fit": "(self, X, y=None, **weights)",
     "encode": "(self, X, y=None)",
     "transform": "(self, X, y=None)",
     "decode": "(self, Z, y=None)",
@@ -106,7 +115,7 @@ SIGNATURES = {
     "interpolate": "(self, a, b, n=10, method='linear', *, y=None)",
     "elbo": "(self, X, random_state=0, *, y=None)",
     "score_samples": "(self, X, y=None)",
-    "score": "(self, X, y=None)",
+    "score": "(self, X, y=None, sample_weight=None)",
     "log_likelihood": "(self, X, n_samples=100, random_state=0, *, y=None)",
     "active_units": "(self, X, threshold=0.01, *, y=None)",
     "summary": "(self, image_shape=None, *, y=None, batchsize=None)",

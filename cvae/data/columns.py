@@ -1,0 +1,87 @@
+"""Names and number of the columns of rows of pixels, which must stay those of the first `fit`."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+
+_MOST_SHOWN = 5
+
+
+class Columns(NamedTuple):
+    """What there is to know about the columns of images that come as rows (n, features).
+
+    Attributes
+    ----------
+    names : tuple of str, or None
+        Those of a data frame; None if it has none that are strings, or there is no data frame.
+    are_rows : bool
+        Whether the images are rows; otherwise there are no columns.
+    """
+
+    names: tuple[str, ...] | None = None
+    are_rows: bool = False
+
+    @classmethod
+    def of(cls, X: Any) -> Columns:
+        """Return what a set of images says; raise TypeError if only some of its columns' names are strings."""
+        if len(shape_of(X)) != 2:
+            return cls()
+        names = list(getattr(X, "columns", ()))
+        n_strings = sum(isinstance(name, str) for name in names)
+        if n_strings not in (0, len(names)):
+            kinds = sorted({type(name).__name__ for name in names})
+            raise TypeError(f"X must have strings as names of all columns, or of none, got {' and '.join(kinds)}")
+        return cls(tuple(names) if n_strings else None, True)
+
+    def check(self, X: Any, name: str, model: str, image_shape: tuple[int, int, int]) -> None:
+        """Compare the columns of other images with these, if they are rows; warn if only one of both has names.
+
+        Raises
+        ------
+        ValueError
+            If the names differ, or come in another order, or there is not one for each pixel of an image.
+        """
+        other = Columns.of(X)
+        if not other.are_rows:
+            return
+        if self.names and other.names:
+            if self.names != other.names:
+                raise ValueError(f"{name}: {_difference(self.names, other.names)}")
+        elif self.are_rows and name == "X" and (self.names or other.names):
+            has = "has feature names" if other.names else "does not have valid feature names"
+            was = "without" if other.names else "with"
+            warnings.warn(f"X {has}, but {model} was fitted {was} feature names", UserWarning, stacklevel=5)
+        given, n_features = shape_of(X), math.prod(image_shape)
+        if given[1] != n_features:
+            hint = f": pass {name}[np.newaxis] for one image" if (*given, 1) == image_shape else ""
+            raise ValueError(
+                f"{name} has {given[1]} features, but {model} is expecting {n_features} features as input{hint}"
+            )
+
+
+def shape_of(X: Any) -> tuple[int, ...]:
+    """Return the shape of an array or of nested lists, of which the first elements count."""
+    if hasattr(X, "shape"):
+        return tuple(X.shape)
+    if hasattr(X, "__array__"):
+        return np.asarray(X).shape
+    return (len(X), *shape_of(X[0])) if isinstance(X, (list, tuple)) and X else ()
+
+
+def _difference(known: tuple[str, ...], given: tuple[str, ...]) -> str:
+    """Return how the names of columns differ, in words that those who use scikit-learn know."""
+    parts = ["The feature names should match those that were passed during fit."]
+    for title, names in (
+        ("Feature names unseen at fit time:", sorted({*given} - {*known})),
+        ("Feature names seen at fit time, yet now missing:", sorted({*known} - {*given})),
+    ):
+        if names:
+            shown = names if len(names) <= _MOST_SHOWN else [*names[:_MOST_SHOWN], "..."]
+            parts += [title, *(f"- {name}" for name in shown)]
+    if len(parts) == 1:
+        parts.append("Feature names must be in the same order as they were in fit.")
+    return "\n".join(parts)

@@ -1,0 +1,60 @@
+"""The weights of images in the loss."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+
+class Weights(TypedDict, total=False):
+    """The keyword argument of `fit` and `partial_fit` that has the weights."""
+
+    sample_weight: Any
+
+
+def as_weights(given: Weights, n: int, rows: npt.NDArray[np.intp] | None = None) -> Array | None:
+    """Return the weights of n images, shape (n,), scaled to a mean of 1; None if all images count the same.
+
+    The mean is that of the images in `rows`, if these are given.
+
+    Raises
+    ------
+    TypeError
+        If there is another keyword argument, or weights that are not real numbers.
+    ValueError
+        If there is not one weight, at least 0 and finite, for each image, or all are 0.
+    """
+    unknown = sorted(given.keys() - Weights.__annotations__.keys())
+    if unknown:
+        raise TypeError(f"fit got an unexpected keyword argument {unknown[0]!r}")
+    value = given.get("sample_weight")
+    if value is None:
+        return None
+    try:
+        weights = np.asarray(value)
+    except ValueError as error:  # nested lists of unequal lengths
+        raise ValueError(f"sample_weight must have the shape ({n},): {error}") from None
+    if weights.dtype.kind not in "buif":
+        raise TypeError(f"sample_weight must hold real numbers, got dtype {weights.dtype}")
+    if weights.ndim == 0:
+        weights = np.full(n, weights)
+    if weights.shape != (n,):
+        raise ValueError(f"sample_weight must have the shape ({n},), a weight for each image, got {weights.shape}")
+    weights = weights.astype(np.float64)
+    is_valid = np.isfinite(weights) & (weights >= 0)
+    if not is_valid.all():
+        first = int(np.argmin(is_valid))
+        raise ValueError(f"sample_weight must hold finite numbers >= 0, got {weights[first]} for image {first}")
+    counted = weights if rows is None else weights[rows]
+    if not counted.any():
+        raise ValueError("sample_weight must have a weight above 0, got only zeros")
+    if (counted == counted[0]).all():
+        return None
+    counted = counted / counted.max()  # so that the sum is finite
+    weights = np.zeros(n)
+    weights[slice(None) if rows is None else rows] = counted * (len(counted) / counted.sum())
+    return weights
