@@ -98,7 +98,7 @@ WRONG_ARGUMENTS = [
     ("enc_conv2_stride", (1, 2), ValueError), ("enc_pool2_stride", 0, ValueError),
     ("enc_conv1_kernel_shape", 0, ValueError), ("enc_pool1_kernel_shape", (1, 2, 3), ValueError),
     ("enc_conv2_kernel_shape", (0, 1), ValueError), ("enc_pool2_kernel_shape", -3, ValueError),
-    ("optimizer", "AdamW", ValueError), ("optimizer", 5, TypeError), ("optimizer", {}, ValueError),
+    ("optimizer", "Lion", ValueError), ("optimizer", 5, TypeError), ("optimizer", {}, ValueError),
     ("optimizer", {"hyperparameters": {"id": "Foo"}}, ValueError),
     ("algorithm", "fft", ValueError), ("algorithm", None, ValueError),
     ("init", "zeros", ValueError), ("init", None, ValueError),
