@@ -393,8 +393,8 @@ class VAE(ByHand):
                 raise ValueError("summary of a conditional model needs labels y before the first fit, got None")
             kind = conditions.KINDS[self.condition].learn(y, "y")
         n_labels = 0 if kind is None else kind.n_labels
-        encoder = self.encoder_ or self._new_encoder(given)
-        decoder = self.decoder_ or self._new_decoder(given, self._likelihood)
+        encoder = self.encoder_ or self._joined(self._new_encoder(given))
+        decoder = self.decoder_ or self._joined(self._new_decoder(given, self._likelihood))
         encoder, decoder = assembly.sized_copies(encoder, decoder, self._likelihood, given, self.T, n_labels)
         return Summary.of(encoder, decoder, given, self.T, batchsize, self._objective.codes)
 

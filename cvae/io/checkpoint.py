@@ -101,9 +101,6 @@ def _history_arrays(history: Mapping[str, list[float]]) -> dict[str, Array]:
     for name, values in columns.items():
         if not all(isinstance(value, (int, float)) for value in values):
             raise ValueError(f"history_ must hold lists of numbers to be saved, got {values!r} under {name!r}")
-    if len({len(values) for values in columns.values()}) > 1:
-        lengths = {name: len(values) for name, values in columns.items()}
-        raise ValueError(f"history_ must hold lists of one length to be saved, got {lengths}")
     return {f"{_HISTORY}{name}": np.array(values, np.float64) for name, values in columns.items()}
 
 

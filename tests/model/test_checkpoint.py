@@ -517,7 +517,6 @@ def set_layer(vae, name, value):
 
 UNREADABLE = {
     "history": lambda vae: vae.history_.update(note=["good", "bad"]),
-    "a ragged history": lambda vae: vae.history_["loss"].append(1.0),
     "n_epochs": lambda vae: setattr(vae, "n_epochs", 0),
     "beta": lambda vae: setattr(vae, "beta", math.nan),
     "batchsize": lambda vae: setattr(vae, "batchsize", "many"),
