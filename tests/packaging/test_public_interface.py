@@ -25,8 +25,8 @@ from cvae.parsing import subclasses_by_name
 
 PUBLIC = {
     cvae: [
-        "VAE", "BernoulliVAE", "NotFittedError", "callbacks", "datasets", "get_num_threads", "load", "minibatch",
-        "set_num_threads",
+        "VAE", "BernoulliVAE", "NotFittedError", "VAEOutlierDetector", "callbacks", "datasets", "get_num_threads",
+        "load", "minibatch", "plotting", "set_num_threads",
     ],
     callbacks: [
         "Callback", "CSVLogger", "EarlyStopping", "LambdaCallback", "MLflow", "ModelCheckpoint", "ReduceLROnPlateau",
@@ -138,6 +138,11 @@ def run(code, folder):
     )
     assert finished.returncode == 0, finished.stderr
     return finished.stdout
+
+
+def test_pictures_and_detectors_are_found_without_an_import_of_their_own(tmp_path):
+    code = "import sys, cvae; cvae.plotting.samples; print('matplotlib' in sys.modules); cvae.VAEOutlierDetector"
+    assert run(code, tmp_path) == "False\n"
 
 
 def test_importing_cvae_imports_no_optional_package(tmp_path):
