@@ -24,18 +24,19 @@ except ImportError as error:
     raise
 
 if TYPE_CHECKING:
-    from cvae import callbacks, datasets, plotting
+    from cvae import callbacks, datasets, explorer, plotting
     from cvae.outliers import VAEOutlierDetector
 
 # Imported on first use (PEP 562): what they need takes longer than everything else.
 _LAZY = {
     "callbacks": "cvae.callbacks",
     "datasets": "cvae.datasets",
+    "explorer": "cvae.explorer",
     "plotting": "cvae.plotting",
 }
 
 __all__ = [
-    "VAE", "BernoulliVAE", "NotFittedError", "VAEOutlierDetector", "__version__", "callbacks", "datasets",
+    "VAE", "BernoulliVAE", "NotFittedError", "VAEOutlierDetector", "__version__", "callbacks", "datasets", "explorer",
     "get_num_threads", "load", "minibatch", "plotting", "set_num_threads",
 ]  # fmt: skip
 

@@ -227,7 +227,8 @@ def _in_the_plane(points: np.ndarray, method: str) -> tuple[np.ndarray, list[str
     if points.shape[1] == 2:
         return points, ["latent mean 1", "latent mean 2"]
     if method == "pca":
-        projected, shares = principal_components(points)
+        axes, shares = principal_axes(points)
+        projected = (points - points.mean(axis=0)) @ axes
         return projected, [f"principal component {i + 1} ({shares[i]:.0%} of the variance)" for i in range(2)]
     try:
         import umap
@@ -237,13 +238,13 @@ def _in_the_plane(points: np.ndarray, method: str) -> tuple[np.ndarray, list[str
     return np.asarray(embedded, np.float64), ["UMAP 1", "UMAP 2"]
 
 
-def principal_components(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Project (n, T) onto the two directions of largest variance; return the projections and shares of variance."""
+def principal_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the two directions of largest variance of points (n, T), as (T, 2), and their shares of the variance."""
     centred = points - points.mean(axis=0)
     directions, variances, _ = np.linalg.svd(centred.T @ centred)  # (T, T), (T,)
     largest = np.abs(directions).argmax(axis=0)
     directions *= np.sign(directions[largest, range(len(largest))])  # makes the sign deterministic
-    return centred @ directions[:, :2], variances[:2] / (variances.sum() or 1.0)
+    return directions[:, :2], variances[:2] / (variances.sum() or 1.0)
 
 
 def _draw_histogram(axes: Any, points: np.ndarray, members: np.ndarray, colors: list[str]) -> None:

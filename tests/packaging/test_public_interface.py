@@ -25,8 +25,8 @@ from cvae.parsing import subclasses_by_name
 
 PUBLIC = {
     cvae: [
-        "VAE", "BernoulliVAE", "NotFittedError", "VAEOutlierDetector", "callbacks", "datasets", "get_num_threads",
-        "load", "minibatch", "plotting", "set_num_threads",
+        "VAE", "BernoulliVAE", "NotFittedError", "VAEOutlierDetector", "callbacks", "datasets", "explorer",
+        "get_num_threads", "load", "minibatch", "plotting", "set_num_threads",
     ],
     callbacks: [
         "Callback", "CSVLogger", "EarlyStopping", "LambdaCallback", "MLflow", "ModelCheckpoint", "ReduceLROnPlateau",
