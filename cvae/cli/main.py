@@ -15,7 +15,7 @@ from types import ModuleType
 
 import cvae
 from cvae.cli.arguments import COUNT, Parser
-from cvae.cli.commands import demo, encode, evaluate, info, reconstruct, sample, train
+from cvae.cli.commands import demo, encode, evaluate, explore, info, outliers, plot, reconstruct, sample, train
 from cvae.cli.output import log
 from cvae.cli.streams import discard_output, logged_warnings, open_missing_streams
 from cvae.interruption import stopped_by_signals
@@ -28,6 +28,9 @@ _COMMANDS: dict[str, ModuleType] = {
     "sample": sample,
     "reconstruct": reconstruct,
     "encode": encode,
+    "outliers": outliers,
+    "plot": plot,
+    "explore": explore,
     "info": info,
 }
 

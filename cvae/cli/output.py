@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import math
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cvae import plotting
-from cvae.io.files import check_writable
+from cvae.io.files import check_writable, replaced_file
 
 NATS = "nats per image"
 _OWN = (".safetensors",)  # what may lie in a folder of data and be replaced there
@@ -117,3 +119,11 @@ def print_json(values: Mapping[str, Any]) -> None:
 def print_written(*paths: str | Path) -> None:
     for path in paths:
         print(f"wrote {path}")
+
+
+def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table; names of files that are no valid text keep their bytes."""
+    with replaced_file(path) as file, io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="") as text:
+        writer = csv.writer(text)
+        writer.writerow(header)
+        writer.writerows(rows)
