@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Any
@@ -123,9 +124,10 @@ def latent_plane(
         If an argument is invalid, the model is not trained, or matplotlib is not installed.
     """
     base = _base_code(vae, at, y)
-    across, up = _dimensions(vae, dimensions)[:2] if len(dimensions) == 2 else (0, 0)
-    if across == up:
+    chosen = _dimensions(vae, dimensions)
+    if len(chosen) != 2 or chosen[0] == chosen[1]:
         raise ValueError(f"dimensions must be two different ones of T={vae.T}, got {tuple(dimensions)!r}")
+    across, up = chosen
     size = check_size(n, "n")
     values = np.array([NormalDist().inv_cdf((i + 0.5) / size) for i in range(size)])
     codes = np.tile(base, (size * size, 1))
@@ -216,7 +218,10 @@ def _base_code(vae: VAE, at: npt.ArrayLike | None, y: Any) -> np.ndarray:
 
 def _dimensions(vae: VAE, dimensions: Sequence[int]) -> list[int]:
     """Return indices of dimensions of the code, which may count from the end."""
-    found = [int(dimension) for dimension in dimensions]
+    try:
+        found = [operator.index(dimension) for dimension in dimensions]
+    except TypeError:
+        raise TypeError(f"dimensions must be a sequence of ints, got {dimensions!r}") from None
     if not found or not all(-vae.T <= dimension < vae.T for dimension in found):
         raise ValueError(f"dimensions must be from 0 to {vae.T - 1}, got {tuple(dimensions)!r}")
     return [dimension % vae.T for dimension in found]

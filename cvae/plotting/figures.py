@@ -65,7 +65,10 @@ def _check_matplotlib() -> None:
 
 def new_figure(width: int, height: int, path: str | os.PathLike[str] | None, *, constrained: bool = False) -> Any:
     """Return a white figure of width x height pixels, which is one of pyplot's unless it will be saved to a path."""
-    _check_matplotlib()
+    if path is None:
+        _check_matplotlib()
+    else:
+        check_can_plot(path)
     size: dict[str, Any] = {"figsize": (width / DPI, height / DPI), "dpi": DPI, "facecolor": "white"}
     if path is None:
         from matplotlib import pyplot

@@ -34,8 +34,8 @@ def as_rgb(images: npt.ArrayLike, name: str, value_range: Sequence[float] | None
     pixels = as_images(images, name=name)
     check_finite(pixels, name=name)
     if pixels.dtype != np.uint8 or value_range is not None:
-        low, high = (0.0, 1.0) if value_range is None else map(float, value_range)
-        units = (pixels - low) / ((high - low) or 1)
+        low, high = (0.0, 1.0) if value_range is None else _ends(value_range)
+        units = (pixels - low) / (high - low)
         if value_range is None and not -_EXCESS <= units.min() <= units.max() <= 1 + _EXCESS:
             found = f"from {pixels.min()} to {pixels.max()}"
             raise ValueError(f"{name} must hold values in [0, 1] (uint8: 0..255) without value_range, got {found}")
@@ -43,6 +43,16 @@ def as_rgb(images: npt.ArrayLike, name: str, value_range: Sequence[float] | None
     if pixels.shape[3] not in (1, 3):
         pixels = beside(pixels, _SEPARATOR)
     return np.broadcast_to(pixels, (*pixels.shape[:3], 3))
+
+
+def _ends(value_range: Sequence[float]) -> tuple[float, float]:
+    try:
+        low, high = map(float, value_range)
+    except (TypeError, ValueError):
+        raise TypeError(f"value_range must be two numbers (low, high), got {value_range!r}") from None
+    if not low < high:
+        raise ValueError(f"value_range must be (low, high) with low < high, got {value_range!r}")
+    return low, high
 
 
 def beside(images: np.ndarray, separator: float) -> np.ndarray:

@@ -42,19 +42,26 @@ def history(
 
     Raises
     ------
+    TypeError
+        If `history` is neither a mapping nor a model.
     ValueError
         If there is no epoch to draw, or the suffix of `path` is not that of a supported format.
     ImportError
         If matplotlib is not installed.
     """
     values = history.history_ if isinstance(history, VAE) else history
-    known = {name: np.atleast_1d(np.asarray(numbers, np.float64)) for name, numbers in values.items()}
+    if not isinstance(values, Mapping):
+        raise TypeError(f"history must be a mapping such as history_, or a model, got {type(values).__name__}")
+    terms = {prefix + term for prefix, _, _ in _CURVES for term in ("loss", "reconstruction", "kl")}
+    known = {name: np.asarray(numbers, np.float64) for name, numbers in values.items() if name in terms}
+    if any(numbers.ndim != 1 for numbers in known.values()):
+        raise ValueError(f"history must hold a number for each epoch, got {values!r}")
     panels = [(title, _curves(known, terms)) for title, terms in _PANELS]
     if not panels[0][1]:
         panels = [(title, _curves(known, terms)) for title, terms in (*_OTHERWISE, _PANELS[1])]
     panels = [(title, curves) for title, curves in panels if curves]
     if not panels:
-        raise ValueError(f"history must hold at least one epoch of loss or reconstruction and kl, got {sorted(known)}")
+        raise ValueError(f"history must hold at least one epoch of loss or reconstruction and kl, got {sorted(values)}")
     if figure is None:
         figure = new_figure(WIDTH, 420, path, constrained=True)
     for column, (title, curves) in enumerate(panels, start=1):
