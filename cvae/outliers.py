@@ -184,7 +184,7 @@ def _new(vae: VAE | None) -> VAE:
     if vae is None:
         return VAE(likelihood="Gaussian('optimal')", random_state=0, verbose=False)
     if not isinstance(vae, VAE):
-        raise TypeError(f"vae must be a VAE or BernoulliVAE, got {type(vae).__name__}")
+        raise TypeError(f"vae must be a VAE or BernoulliVAE (trained: with prefit=True), got {type(vae).__name__}")
     new: VAE = _unfitted(vae)
     return new
 

@@ -20,6 +20,8 @@ class Chromium:
     """One page in a browser of its own; `messages` has its errors and the addresses that it asked for."""
 
     def __init__(self):
+        if executable() is None:
+            raise RuntimeError(f"none of {', '.join(COMMANDS)} is installed")
         self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         to_browser, self._out = os.pipe()
         self._in, from_browser = os.pipe()

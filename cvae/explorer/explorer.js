@@ -193,7 +193,7 @@ const limits = [...Array(T).keys()].map((dimension) => {
 // --------------------------------------------------------------------------- map
 
 const plane = data.plane;
-const along = (z, axis) => z.reduce((sum, value, d) => sum + (value - plane.mean[d]) * axis[d], 0);
+const along = (z, axis) => z.reduce((sum, value, d) => sum + value * axis[d], 0);
 const inPlane = (z) => [along(z, plane.axes[0]), T > 1 ? along(z, plane.axes[1]) : 0];
 const points = [];
 let view = null;
@@ -229,13 +229,13 @@ function drawBackdrop() {
   context.scale(ratio, ratio);
   context.strokeStyle = style.getPropertyValue("--ring");
   context.lineWidth = 1;
-  const [zeroX, zeroY] = to(inPlane(new Array(T).fill(0)));
+  const [zeroX, zeroY] = to([0, 0]);
   for (const radius of [1, 2, 3]) { // standard deviations of the prior
     context.beginPath();
-    if (T > 1) context.arc(zeroX, zeroY, Math.abs(to([radius, 0])[0] - to([0, 0])[0]), 0, 2 * Math.PI);
+    if (T > 1) context.arc(zeroX, zeroY, to([radius, 0])[0] - zeroX, 0, 2 * Math.PI);
     else for (const x of [-radius, radius]) {
-      context.moveTo(to([x - plane.mean[0], 0])[0], 8);
-      context.lineTo(to([x - plane.mean[0], 0])[0], height - 8);
+      context.moveTo(to([x, 0])[0], 8);
+      context.lineTo(to([x, 0])[0], height - 8);
     }
     context.stroke();
   }
@@ -319,7 +319,7 @@ function makeMap() {
     event.preventDefault();
     goTo(state.z.map((value, d) => value + step[0] * plane.axes[0][d] + (T > 1 ? step[1] * plane.axes[1][d] : 0)));
   };
-  element("map-hint").textContent = `${plane.text} Rings: 1, 2 and 3 standard deviations of the prior. `
+  element("map-hint").textContent = `${plane.text} `
     + (set ? "Click a point to decode its image, or drag." : "Click or drag.");
   if (set) set.legend.forEach((name, i) => {
     const item = document.createElement("li"), dot = document.createElement("i");

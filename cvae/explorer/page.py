@@ -118,7 +118,8 @@ def _names(chosen: npt.NDArray[Any], y: npt.NDArray[Any] | None, names: Any) -> 
     found = [printable(i if names is None else names[i], 60) for i in chosen.tolist()]
     if y is None or y.ndim != 1:
         return found
-    return [f"{name}: {printable(label, 40)}" for name, label in zip(found, y.tolist(), strict=True)]
+    labels = [f"{label:.4g}" if isinstance(label, float) else printable(label, 40) for label in y.tolist()]
+    return [f"{name}: {label}" for name, label in zip(found, labels, strict=True)]
 
 
 def _far_apart(means: npt.NDArray[Any]) -> list[int]:
@@ -127,12 +128,10 @@ def _far_apart(means: npt.NDArray[Any]) -> list[int]:
 
 
 def _plane(T: int, means: npt.NDArray[Any] | None) -> dict[str, Any]:
-    """Return the plane that the map shows: its origin, its two axes, and a sentence about them."""
-    axes, mean = np.eye(2, T), np.zeros(T)
-    text = f"Across: z1{', up: z2' if T > 1 else ''}."
+    """Return the two axes of the map, through the mean of the prior, and a sentence about it."""
+    axes, text = np.eye(2, T), f"Across: z1{', up: z2' if T > 1 else ''}."
     if means is not None and T > 2:
-        mean = means.mean(0, dtype=np.float64)
         directions, shares = principal_axes(means.astype(np.float64))
-        axes, explained = directions.T, shares.sum()
-        text = f"The first two principal components, {explained:.0%} of the variance."
-    return {"mean": mean.tolist(), "axes": axes.tolist(), "text": text}
+        axes, text = directions.T, f"The first two principal components, {shares.sum():.0%} of the variance."
+    around = "Rings" if T > 1 else "Lines"
+    return {"axes": axes.tolist(), "text": f"{text} {around}: 1, 2 and 3 standard deviations of the prior."}
