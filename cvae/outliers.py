@@ -21,11 +21,18 @@ from cvae.scores import check_contamination, check_score, image_scores, threshol
 
 try:
     from sklearn.base import BaseEstimator, OutlierMixin
+    from sklearn.exceptions import NotFittedError as _NotFittedErrorOfSklearn
 except ImportError:
     from cvae.parameters import Parameters as BaseEstimator
 
     class OutlierMixin:  # type: ignore[no-redef]
         """Takes the place of scikit-learn's mixin where that is not installed."""
+
+    _NotFittedErrorOfSklearn = NotFittedError
+
+
+class _NotFitted(*dict.fromkeys((NotFittedError, _NotFittedErrorOfSklearn))):  # type: ignore[misc]
+    """Both this package's error and scikit-learn's of the same name."""
 
 
 class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
@@ -41,7 +48,7 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         is that percentile of their scores. "auto" makes no assumption about it: an image is an outlier if its score is
         more than 1.5 interquartile ranges below the first quartile of the scores of the images of `fit` (Tukey's
         fence), which outliers among these hardly move. Less than 1 % of normally distributed scores are below it.
-    score : {"elbo", "reconstruction", "likelihood"}
+    score_type : {"elbo", "reconstruction", "likelihood"}
         What tells how normal an image is: the evidence lower bound, log p(x | z) alone, or an importance-weighted
         estimate of log p(x), in nats.
     n_samples : int
@@ -53,6 +60,8 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     vae_ : VAE
         The trained model.
+    n_features_in_, feature_names_in_ : int, array
+        As of the model.
     offset_ : float
         The threshold. ``decision_function(X) = score_samples(X) - offset_``.
 
@@ -78,13 +87,13 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         vae: VAE | None = None,
         *,
         contamination: float | str = "auto",
-        score: str = "elbo",
+        score_type: str = "elbo",
         n_samples: int = 10,
         prefit: bool = False,
     ) -> None:
         self.vae = vae
         self.contamination = contamination
-        self.score = score
+        self.score_type = score_type
         self.n_samples = n_samples
         self.prefit = prefit
 
@@ -110,14 +119,19 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             If the model is said to be trained, but is not.
         """
         check_contamination(self.contamination)
-        check_score(self.score)
+        check_score(self.score_type)
         check_size(self.n_samples, "n_samples")
         if self.prefit and self.vae is None:
             raise ValueError("vae must be a trained model with prefit=True, got None")
         vae = self.vae if self.prefit else _new(self.vae).fit(X, y)
         assert vae is not None
-        offset = threshold(image_scores(vae, X, self.score, self.n_samples, vae._if_conditional(y)), self.contamination)
-        self.vae_, self.offset_ = vae, offset
+        scores = image_scores(vae, X, self.score_type, self.n_samples, vae._if_conditional(y))
+        self.vae_, self.offset_ = vae, threshold(scores, self.contamination)
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(self, name):
+                delattr(self, name)
+            if hasattr(vae, name):
+                setattr(self, name, getattr(vae, name))
         return self
 
     def calibrate(self, X: npt.ArrayLike, contamination: float | str | None = None, *, y: Any = None) -> Self:
@@ -150,7 +164,7 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         y are the labels of a conditional model; others ignore it.
         """
         vae = self._fitted()
-        return image_scores(vae, X, self.score, self.n_samples, vae._if_conditional(y))
+        return image_scores(vae, X, self.score_type, self.n_samples, vae._if_conditional(y))
 
     def decision_function(self, X: npt.ArrayLike, y: Any = None) -> Array:
         """Return how far each image's score is above the threshold, shape (n,), in nats; negative for outliers."""
@@ -175,7 +189,7 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _fitted(self) -> VAE:
         if not self.__sklearn_is_fitted__():
-            raise NotFittedError(f"this {type(self).__name__} has no threshold yet: call fit first")
+            raise _NotFitted(f"this {type(self).__name__} has no threshold yet: call fit first")
         return self.vae_
 
 

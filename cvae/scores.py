@@ -15,7 +15,7 @@ SCORES = ("elbo", "reconstruction", "likelihood")
 _WHISKER = 1.5  # interquartile ranges below the first quartile (Tukey 1977, "Exploratory Data Analysis")
 
 
-def image_scores(vae: VAE, X: npt.ArrayLike, score: str = "elbo", n_samples: int = 10, y: Any = None) -> Array:
+def image_scores(vae: VAE, X: npt.ArrayLike, score_type: str = "elbo", n_samples: int = 10, y: Any = None) -> Array:
     """Return how probable a trained model finds each image, in nats; the larger, the more normal.
 
     Parameters
@@ -23,7 +23,7 @@ def image_scores(vae: VAE, X: npt.ArrayLike, score: str = "elbo", n_samples: int
     vae : VAE
     X : array, shape (n, rows, cols, channels)
         Images as for `VAE.fit`.
-    score : {"elbo", "reconstruction", "likelihood"}
+    score_type : {"elbo", "reconstruction", "likelihood"}
         "elbo": the evidence lower bound, averaged over `n_samples` codes of each image. "reconstruction": its first
         term alone, log p(x | z), which does not see that a code is unusual. "likelihood": the importance-weighted
         estimate of log p(x) from `n_samples` codes.
@@ -41,14 +41,14 @@ def image_scores(vae: VAE, X: npt.ArrayLike, score: str = "elbo", n_samples: int
     TypeError, ValueError
         If an argument is invalid.
     """
-    check_score(score)
+    check_score(score_type)
     check_size(n_samples, "n_samples")
-    if score == "likelihood":
+    if score_type == "likelihood":
         return vae.log_likelihood(X, n_samples, y=y)
     total: Array | float = 0.0
     for seed in range(n_samples):
         reconstruction, kl = vae.elbo_terms(X, seed, y=y)
-        total = total - (reconstruction + kl if score == "elbo" else reconstruction)
+        total = total - (reconstruction + kl if score_type == "elbo" else reconstruction)
     return np.asarray(total / n_samples)
 
 
@@ -70,7 +70,7 @@ def check_contamination(contamination: float | str) -> None:
         check_number("contamination", contamination, "(0, 0.5]")
 
 
-def check_score(score: str) -> None:
+def check_score(score_type: str) -> None:
     """Raise ValueError unless this is the name of a score."""
-    if not isinstance(score, str) or score not in SCORES:
-        raise ValueError(f"score must be 'elbo', 'reconstruction' or 'likelihood', got {score!r}")
+    if not isinstance(score_type, str) or score_type not in SCORES:
+        raise ValueError(f"score_type must be 'elbo', 'reconstruction' or 'likelihood', got {score_type!r}")

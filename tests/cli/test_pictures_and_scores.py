@@ -147,7 +147,7 @@ def test_outliers_are_those_of_the_detector(vae, capsys):
 def test_each_score_and_json(score, vae, capsys):
     run("outliers", "model", "data.npz", "--score", score, "--samples", 2, "--top", 2, "--json")
     found = json.loads(capsys.readouterr().out)
-    detector = cvae.VAEOutlierDetector(vae, prefit=True, score=score, n_samples=2).fit(X)
+    detector = cvae.VAEOutlierDetector(vae, prefit=True, score_type=score, n_samples=2).fit(X)
     assert (found["images"], found["threshold"]) == (24, pytest.approx(detector.offset_))
     worst = int(detector.score_samples(X).argmin())
     expected = {"image": str(worst % 16 if worst < 16 else worst - 16), "part": "train" if worst < 16 else "test"}

@@ -44,7 +44,7 @@ def test_what_the_methods_return(fitted):
 @pytest.mark.parametrize("score", ["elbo", "reconstruction", "likelihood"])
 def test_each_score_is_what_its_name_says(score):
     X, vae = random_images(12), small_vae().fit(random_images(12))
-    found = VAEOutlierDetector(vae, prefit=True, score=score, n_samples=3).fit(X).score_samples(X)
+    found = VAEOutlierDetector(vae, prefit=True, score_type=score, n_samples=3).fit(X).score_samples(X)
     terms = [vae.elbo_terms(X, seed) for seed in range(3)]
     expected = {
         "elbo": -np.mean([reconstruction + kl for reconstruction, kl in terms], axis=0),
@@ -95,7 +95,7 @@ def test_parameters_clones_and_pickles(fitted):
     assert not copied.vae.__sklearn_is_fitted__()
     with pytest.raises(NotFittedError, match="this VAEOutlierDetector has no threshold yet: call fit first"):
         copied.predict(random_images())
-    assert copied.set_params(vae__T=3, score="reconstruction").get_params()["vae__T"] == 3
+    assert copied.set_params(vae__T=3, score_type="reconstruction").get_params()["vae__T"] == 3
     X = random_images(40)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).decision_function(X), fitted.decision_function(X))
     assert repr(VAEOutlierDetector(contamination=0.1)) == "VAEOutlierDetector(contamination=0.1)"
@@ -116,8 +116,8 @@ def test_a_grid_search_scores_by_a_users_function():
         ({"contamination": 0}, ValueError, "contamination must be"),
         ({"contamination": "half"}, ValueError, r"contamination must be 'auto' or a number in \(0, 0.5\], got 'half'"),
         ({"contamination": None}, TypeError, "contamination must be"),
-        ({"score": "mse"}, ValueError, "score must be 'elbo', 'reconstruction' or 'likelihood', got 'mse'"),
-        ({"score": ["elbo"]}, ValueError, "score must be"),
+        ({"score_type": "mse"}, ValueError, "score_type must be 'elbo', 'reconstruction' or 'likelihood', got 'mse'"),
+        ({"score_type": ["elbo"]}, ValueError, "score_type must be"),
         ({"n_samples": 0}, ValueError, "n_samples must be an int >= 1, got 0"),
         ({"vae": "VAE"}, TypeError, "vae must be a VAE or BernoulliVAE .*, got str"),
         ({"vae": None, "prefit": True}, ValueError, "vae must be a trained model with prefit=True, got None"),
@@ -208,7 +208,7 @@ import numpy as np
 import cvae
 X = np.random.default_rng(0).random((20, 9, 8))
 found = cvae.VAEOutlierDetector(cvae.VAE("mlp", T=2, n_epochs=1, verbose=False), contamination=0.1, n_samples=1)
-print((found.fit_predict(X) == -1).sum(), found.set_params(vae__T=3, score="likelihood").vae.T, repr(found)[:34])
+print((found.fit_predict(X) == -1).sum(), found.set_params(vae__T=3, score_type="likelihood").vae.T, repr(found)[:34])
 print(sorted(found.get_params(deep=False)), found.get_params()["vae__T"])
 try:
     found.set_params(depth=3)
@@ -219,6 +219,6 @@ except ValueError as error:
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
         "2 3 VAEOutlierDetector(vae=VAE(encoder",
-        "['contamination', 'n_samples', 'prefit', 'score', 'vae'] 3",
+        "['contamination', 'n_samples', 'prefit', 'score_type', 'vae'] 3",
         "set_params must get arguments of VAEOutlierDetector, got 'depth'",
     ]

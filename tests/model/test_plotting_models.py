@@ -127,7 +127,7 @@ def test_rankings_are_sorted_by_score(vae, ax):
 
 
 def test_a_detector_ranks_by_its_own_score(vae, ax):
-    detector = VAEOutlierDetector(vae, prefit=True, score="reconstruction", n_samples=1).fit(X)
+    detector = VAEOutlierDetector(vae, prefit=True, score_type="reconstruction", n_samples=1).fit(X)
     plotting.outliers(X, detector, n=1, ax=ax)
     assert texts(ax)[-1] == f"{detector.score_samples(X).min():.4g}"
 
