@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cvae.data.images import as_images
 from cvae.model import VAE
 from cvae.parsing import check_size
 from cvae.plotting.figures import WIDTH
@@ -57,12 +58,13 @@ def best_and_worst(
     ValueError, TypeError, ImportError
         As in `reconstructions`, and if there is not one score for each image.
     """
-    found = _scores(images, scores, y)
+    vae = _model(scores)
+    given = as_images(images, name="images") if vae is None else vae._as_images(images)
+    found = _scores(given, scores, y)
     order = np.argsort(-found, kind="stable")
     count = min(check_size(n, "n"), len(order))
     chosen = np.concatenate([order[:count], order[::-1][:count]])
-    vae = _model(scores)
-    shown = np.asarray(images)[chosen] if vae is None else vae._as_pictures(vae._as_images(images)[chosen])
+    shown = given[chosen] if vae is None else vae._as_pictures(given[chosen])
     pixels = as_rgb(shown, "images", value_range)
     cells = enlarge(pixels, max(1, round(_CELL / pixels.shape[2])))
     captions = _captions(found, names, chosen)
@@ -111,8 +113,9 @@ def error_maps(
     vae = _model(errors)
     if vae is not None:
         labels = vae._if_conditional(y)
-        errors = vae.error_map(images, y=labels)
-        images, reconstructions = with_reconstructions(vae, images, labels)
+        given = vae._as_images(images)
+        errors = vae.error_map(given, y=labels)
+        images, reconstructions = with_reconstructions(vae, given, labels)
     parts, rows = [as_rgb(images, "images", value_range)], ["image"]
     if reconstructions is not None:
         parts, rows = [*parts, as_rgb(reconstructions, "reconstructions", value_range)], [*rows, "reconstruction"]
@@ -194,15 +197,15 @@ def _is_detector(thing: Any) -> bool:
     return hasattr(thing, "decision_function") and hasattr(thing, "error_map")  # whose class is slow to import
 
 
-def _scores(images: npt.ArrayLike, scores: Any, y: Any) -> np.ndarray:
+def _scores(images: np.ndarray, scores: Any, y: Any) -> np.ndarray:
     """Return the scores (n,) of images, computed if a model or detector is given."""
     if _is_detector(scores):
         scores = scores.score_samples(images, y)
     elif isinstance(scores, VAE):
         scores = image_scores(scores, images, y=scores._if_conditional(y))
     found = np.asarray(scores, np.float64)
-    if found.shape != (len(np.asarray(images)),):
-        raise ValueError(f"scores must have the shape ({len(np.asarray(images))},), got {found.shape}")
+    if found.shape != (len(images),):
+        raise ValueError(f"scores must have the shape ({len(images)},), got {found.shape}")
     return found
 
 

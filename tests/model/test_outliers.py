@@ -155,6 +155,7 @@ def test_auto_is_tukeys_fence(fitted):
 def test_images_without_differences_are_no_outliers():
     X = np.repeat(random_images(1), 20, axis=0)
     assert (detector().fit_predict(X) == 1).all()
+    assert (detector(contamination=0.5).fit_predict(X) == 1).all()
 
 
 def test_other_images_set_the_threshold(fitted):

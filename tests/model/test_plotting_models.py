@@ -221,6 +221,15 @@ def test_value_range_says_what_is_black_and_white(ax):
         plotting.samples(np.full((1, 2, 2, 1), np.nan))
 
 
+def test_lists_of_pictures_are_images_too(vae, ax):
+    pictures = [Image.fromarray(np.rint(image[..., 0] * 255).astype(np.uint8)) for image in X]
+    expected = drawn(plotting.samples(np.rint(X * 255) / 255, ax=ax))
+    np.testing.assert_array_equal(drawn(plotting.samples(pictures)), expected)
+    for draw in (plotting.reconstructions, plotting.error_maps, plotting.best_and_worst, plotting.outliers):
+        assert drawn(draw(pictures, vae)).size
+    plotting.best_and_worst(pictures, np.arange(20))
+
+
 def test_constant_images_and_none(vae, ax):
     for value in (0.0, 1.0):
         assert (drawn(plotting.samples(np.full((3, 4, 4, 1), value), ax=ax))[0, 0] == 255 * value).all()
