@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ def page(vae: VAE, title: str, images: Any = None, labels: Any = None, names: An
 
 
 def _asset(name: str) -> str:
-    return files("cvae.explorer").joinpath(name).read_text(encoding="utf-8")
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 def _labels_of(vae: VAE) -> dict[str, Any] | None:

@@ -1,21 +1,22 @@
 """The explorer's decoder in JavaScript draws the images of `VAE.decode`: every layer, activation and likelihood."""
 
 import json
-from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
 from py_mini_racer import MiniRacer
 from small_vae import random_images, small_vae
 
-from cvae import VAE
+from cvae import VAE, layers, likelihoods
 from cvae.activations import ActivationBase
+from cvae.explorer import network
 from cvae.explorer.network import base64_of, network_of
 from cvae.layers import BatchNorm1D, FullyConnected
-from cvae.likelihoods import Bernoulli
+from cvae.likelihoods import Bernoulli, Likelihood
 from cvae.nn.activations import ACTIVATIONS
 
-SOURCE = files("cvae.explorer").joinpath("decoder.js").read_text(encoding="utf-8")
+SOURCE = (Path(network.__file__).parent / "decoder.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +37,22 @@ def fitted(X, **arguments):
 
 def assert_draws_the_same(engine, vae, y=None, labels=None):
     """Compare pictures of random codes, from 0 to 1: JavaScript, which gets `labels`, and `decode`, which gets y."""
-    network, weights = network_of(vae)
+    described, weights = network_of(vae)
     codes = np.random.default_rng(1).normal(size=(3, vae.T)).astype(np.float32)
     call = "JSON.stringify({}.map((code) => Array.from(asPicture(network, decode(network, weights, code, {})))))"
-    engine.eval(f"network = {json.dumps(network)}; weights = floatsOf('{weights}'); 0")
+    engine.eval(f"network = {json.dumps(described)}; weights = floatsOf('{weights}'); 0")
     found = np.array(json.loads(engine.eval(call.format(json.dumps(codes.tolist()), json.dumps(labels)))))
     expected = vae._as_pictures(vae.decode(codes, y)).reshape(3, -1)
     assert np.ptp(expected, axis=0).max() > 0  # codes make a difference
     np.testing.assert_allclose(found, expected, atol=1e-3, rtol=0)
     return found
+
+
+def test_no_layer_and_no_likelihood_is_left_out():
+    assert {layer.__name__ for layer in network._STEPS} == {*layers.__all__} - {"LayerBase"}
+    public = {name: thing for name, thing in vars(likelihoods).items() if not name.startswith("_")}
+    own = {thing for thing in public.values() if isinstance(thing, type) and issubclass(thing, Likelihood)}
+    assert set(network._MEANS) == own - {Likelihood}
 
 
 IMAGES = random_images(20, (8, 12, 3))
