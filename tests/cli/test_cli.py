@@ -396,7 +396,7 @@ def test_version(folder):
         ("evaluate model.safetensors missing", "'missing', which does not exist"),
         ("evaluate model.safetensors rgb.npy", "must hold images of shape (12, 10, 1)"),
         ("evaluate model.safetensors grey.npy --log-likelihood 0", "must be an int >= 1, got '0'"),
-        ("sample model.safetensors -o x.npy", "a picture's name must end in .png"),
+        ("sample model.safetensors -o x.txt", "a picture's name must end in .png"),
         ("sample model.safetensors -o missing/x.png", "cannot write to the folder"),
         ("sample missing -o x.png", "missing: No such file or directory"),
         ("sample model.safetensors -o x.png -n 0", "-n: must be an int >= 1, got '0'"),
