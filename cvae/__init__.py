@@ -24,20 +24,28 @@ except ImportError as error:
     raise
 
 if TYPE_CHECKING:
-    from cvae import callbacks, datasets
+    from cvae import callbacks, datasets, explorer, plotting
+    from cvae.outliers import VAEOutlierDetector
 
-_LAZY = {"callbacks": "cvae.callbacks", "datasets": "cvae.datasets"}
+# Imported on first use (PEP 562): what they need takes longer than everything else.
+_LAZY = {
+    "callbacks": "cvae.callbacks",
+    "datasets": "cvae.datasets",
+    "explorer": "cvae.explorer",
+    "plotting": "cvae.plotting",
+}
 
 __all__ = [
-    "VAE", "BernoulliVAE", "NotFittedError", "__version__", "callbacks", "datasets", "get_num_threads", "load",
-    "minibatch", "set_num_threads",
+    "VAE", "BernoulliVAE", "NotFittedError", "VAEOutlierDetector", "__version__", "callbacks", "datasets", "explorer",
+    "get_num_threads", "load", "minibatch", "plotting", "set_num_threads",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on first use (PEP 562): what they need of the standard library takes as long as everything else.
     if name in _LAZY:
         return importlib.import_module(_LAZY[name])
+    if name == "VAEOutlierDetector":
+        return importlib.import_module("cvae.outliers").VAEOutlierDetector
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

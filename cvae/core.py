@@ -355,12 +355,16 @@ class Core(Estimator):
     def _as_pictures(self, images: Array) -> Array:
         """Return images in the units of the model's pixels from 0, black, to 1, white; means may leave that range."""
         assert self._mapping is not None
-        low, high = self._mapping.ends
-        if low >= 0 and high <= 1:
-            low, high = 0, 1
+        low, high = self._picture_ends()
         unit = 255 if images.dtype == np.uint8 and self._mapping.divides_bytes else 1
         # A set of equal pixels is black.
         return np.clip((images / np.float64(unit) - low) / ((high - low) or 1), 0, 1)
+
+    def _picture_ends(self) -> tuple[float, float]:
+        """Return the pixels that pictures show as black and white."""
+        assert self._mapping is not None
+        low, high = self._mapping.ends
+        return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
     def _passes(self, batchsize: int, *, training: bool) -> Passes:
         """Return passes for batches of at least this size, cached for each Python thread."""

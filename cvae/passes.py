@@ -106,12 +106,22 @@ class Passes:
 
         A conditional model needs the codes' labels, (n, n_labels).
         """
+        n = self._take_codes(z, labels)
+        self._run(self._record_decode, n, n_threads=1 if n == 1 else None)
+        return self._means[:n]
+
+    def decoder_outputs(self, z: Array, labels: Array | None = None) -> Array:
+        """Return what the likelihood gets of codes as in `decode`, (n, numbers of an image), until the next pass."""
+        n = self._take_codes(z, labels)
+        self._run(self._record_outputs, n)
+        return self._batch.outputs[:n]
+
+    def _take_codes(self, z: Array, labels: Array | None) -> int:
         n = len(z)
         self._batch.z[:n] = z
         if labels is not None:
             self._row_labels[:n] = labels
-        self._run(self._record_decode, n, n_threads=1 if n == 1 else None)
-        return self._means[:n]
+        return n
 
     def terms(self, noise: Array) -> tuple[Array, Array]:
         """Return the two terms of the negative ELBO of the first len(noise) `images`, in nats.
@@ -285,8 +295,11 @@ class Passes:
     def _record_encode(self, program: Program, n: int) -> None:
         self._encoder.record_forward(program, self.images[:n])
 
-    def _record_decode(self, program: Program, n: int) -> None:
+    def _record_outputs(self, program: Program, n: int) -> None:
         self._decoder.record_forward(program, self._batch.z[:n])
+
+    def _record_decode(self, program: Program, n: int) -> None:
+        self._record_outputs(program, n)
         self._likelihood.record_mean(program, self._means[:n], self._batch.outputs[:n])
 
     def _record_forward(self, program: Program, n: int, rows: int) -> None:

@@ -10,13 +10,14 @@ import numpy.typing as npt
 from cvae.conditions import Labels
 from cvae.core import Array
 from cvae.data.intake import as_numbers
-from cvae.inference import ENCODING_KEY, Inference
+from cvae.inference import ENCODING_KEY
+from cvae.inspection import Inspection
 from cvae.mixture import Mixture
 from cvae.parsing import check_number, check_size
 from cvae.random import make_rng, standard_normal
 
 
-class Sampling(Inference):
+class Sampling(Inspection):
     """`sample`, `fit_prior` and `interpolate` of a model."""
 
     def _start(self) -> None:

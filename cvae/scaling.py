@@ -141,6 +141,11 @@ def in_given_units(
     return _Mapped(likelihood.in_unit(float(known.scale[0])) if value_range is None else likelihood, known, image_shape)
 
 
+def of_mapped_pixels(likelihood: Likelihood) -> Likelihood:
+    """Return the likelihood that sees mapped pixels, from which that of images as they are given is computed."""
+    return likelihood.likelihood if isinstance(likelihood, _Mapped) else likelihood
+
+
 class _Mapped(Likelihood):
     """A likelihood of mapped pixels as that of pixels as they are given: its means, and its density.
 

@@ -159,11 +159,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a model file")
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
+def add_data(parser: argparse.ArgumentParser, name: str = "data", **options: Any) -> None:
+    """Add the data, DATA or a flag, and how they are read."""
     known = ", ".join(cvae.datasets.names())
-    parser.add_argument(
-        "data", metavar="DATA", help=f"images: {known}, a file (file.h5:NAME for one of its arrays) or a folder"
-    )
+    help = f"images: {known}, a file (file.h5:NAME for one of its arrays) or a folder"
+    parser.add_argument(name, metavar="DATA", help=help, **options)
     reading = parser.add_argument_group("how images are read")
     reading.add_argument("--crop", metavar="RxC", type=_crop, help="keep the middle; fit: all that fits --resize")
     reading.add_argument("--resize", metavar="RxC", type=_int_or_ints, help="scale to this many rows and columns")
@@ -172,8 +172,9 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def add_part(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument("--part", choices=("train", "val", "test"), help=f"part of the data (default: {default})")
+    choices = ("train", "val", "test", "all")
+    parser.add_argument("--part", choices=choices, help=f"part of the data (default: {default})")
 
 
-def add_output(parser: argparse.ArgumentParser, metavar: str, help: str) -> None:
-    parser.add_argument("-o", "--output", metavar=metavar, required=True, help=help)
+def add_output(parser: argparse.ArgumentParser, metavar: str, help: str, *, required: bool = True) -> None:
+    parser.add_argument("-o", "--output", metavar=metavar, required=required, help=help)

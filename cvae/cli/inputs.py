@@ -15,6 +15,9 @@ from cvae.cli.output import log, shown
 from cvae.data.dataset import Dataset
 from cvae.runtime.threads import check_num_threads
 
+# Prefixes of the fields of a data set, and what messages call them.
+_PARTS = {"train": ("", "images"), "val": ("val_", "validation images"), "test": ("test_", "test images")}
+
 
 class Validation(NamedTuple):
     """Images to validate with, their labels if the model needs them, and what they are called."""
@@ -60,28 +63,55 @@ def evaluation_data(
 
     Without a part, that is the test images if there are any, or the validation images, or all.
     """
-    images, labels, _, which = part_of(dataset, part)
+    images, labels, which = part_of(dataset, part)
     return images, labels_for(vae, labels, dataset), f"{which} of {shown(Path(dataset.name).name)}"
 
 
-def part_of(dataset: Dataset, part: str | None) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None, str]:
-    """Return images, labels and filenames of a part (train, val, test; None for the last that there is), and its name.
+def part_of(dataset: Dataset, part: str | None) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """Return images and labels of a part (train, val, test or all; None for the last that there is), and its name.
 
     Raises
     ------
     ValueError
         If the data have no such part.
     """
-    parts = {
-        "test": (dataset.test_images, dataset.test_labels, dataset.test_filenames, "test images"),
-        "val": (dataset.val_images, dataset.val_labels, dataset.val_filenames, "validation images"),
-        "train": (dataset.images, dataset.labels, dataset.filenames, "images"),
-    }
-    present = [name for name, (images, *_) in parts.items() if images is not None]
-    images, labels, filenames, which = parts[part or present[0]]
-    if images is None:
+    names = _part_names(dataset, part)
+    images = [getattr(dataset, f"{_PARTS[name][0]}images") for name in names]
+    labels = [getattr(dataset, f"{_PARTS[name][0]}labels") for name in names]
+    which = _PARTS[names[0]][1] if len(names) == 1 else "images"
+    if len(names) == 1:
+        return images[0], labels[0], which
+    return np.concatenate(images), None if any(each is None for each in labels) else np.concatenate(labels), which
+
+
+def image_names(dataset: Dataset, part: str | None) -> list[tuple[str, str]]:
+    """Return the file of each image, or its index where there are no files, and its part, as `part_of` orders them."""
+    found = []
+    for name in _part_names(dataset, part):
+        prefix = _PARTS[name][0]
+        files = getattr(dataset, f"{prefix}filenames") or range(len(getattr(dataset, f"{prefix}images")))
+        found += [(str(file), name) for file in files]
+    return found
+
+
+def class_labels(dataset: Dataset, part: str | None) -> Any:
+    """Return the names, or else the labels, of the classes of images as `part_of` orders them, None without classes."""
+    _, labels, _ = part_of(dataset, part)
+    if labels is None or labels.ndim != 1:
+        return None
+    if dataset.class_names is None or labels.dtype.kind not in "iu":
+        return labels
+    return np.array(dataset.class_names)[labels]
+
+
+def _part_names(dataset: Dataset, part: str | None) -> list[str]:
+    """Return which of train, val and test a part consists of."""
+    present = [name for name, (prefix, _) in _PARTS.items() if getattr(dataset, f"{prefix}images") is not None]
+    if part not in (None, "all", *present):
         raise ValueError(f"--part must be one of {', '.join(present)} for {dataset.name}, got {part}")
-    return images, labels, filenames, which
+    if part == "all":
+        return present
+    return [part or present[-1]]
 
 
 def validation_data(vae: cvae.VAE, dataset: Dataset) -> Validation | None:
@@ -114,13 +144,13 @@ def label(vae: cvae.VAE, text: str | None) -> Any:
         if text is not None:
             raise ValueError(f"--label must be left out for a model without condition, got {text!r}")
         return None
-    if text is None:
-        raise ValueError("--label must be given for a model with values as labels")
     if vae.condition == "classes":
         known = {str(label): label for label in vae.classes_.tolist()}
-        if text not in known:
+        if text is None or text not in known:
             raise ValueError(f"--label must be one of {', '.join(known)}, got {text!r}")
         return known[text]
+    if text is None:
+        raise ValueError("--label must be given for a model with values as labels")
     try:
         return [float(value) for value in text.split(",")]
     except ValueError:

@@ -15,7 +15,19 @@ from types import ModuleType
 
 import cvae
 from cvae.cli.arguments import COUNT, Parser
-from cvae.cli.commands import demo, encode, evaluate, export, info, reconstruct, sample, train
+from cvae.cli.commands import (
+    demo,
+    encode,
+    evaluate,
+    explore,
+    export,
+    info,
+    outliers,
+    plot,
+    reconstruct,
+    sample,
+    train,
+)
 from cvae.cli.output import log
 from cvae.cli.streams import discard_output, logged_warnings, open_missing_streams
 from cvae.interruption import stopped_by_signals
@@ -29,6 +41,9 @@ _COMMANDS: dict[str, ModuleType] = {
     "reconstruct": reconstruct,
     "encode": encode,
     "export": export,
+    "outliers": outliers,
+    "plot": plot,
+    "explore": explore,
     "info": info,
 }
 

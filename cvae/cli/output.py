@@ -13,10 +13,10 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from cvae import plotting
-from cvae.io.files import check_writable
+from cvae.io.files import check_writable, replaced_file
 
 NATS = "nats per image"
 _OWN = (".safetensors",)  # what may lie in a folder of data and be replaced there
@@ -118,14 +118,6 @@ def check_model_output(path: str | Path, inputs: Sequence[str | None] = ()) -> N
     check_ending(path, [".safetensors", ""], "a model file", "; cvae export writes other formats")
 
 
-def write_csv(file: BinaryIO, names: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Write a table to a binary file, of which a column has each of these names."""
-    with io.TextIOWrapper(file, "utf-8", newline="") as text:
-        writer = csv.writer(text)
-        writer.writerow(names)
-        writer.writerows(rows)
-
-
 def log(message: str) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):  # a closed log is no reason to stop training
@@ -147,3 +139,11 @@ def print_json(values: Mapping[str, Any]) -> None:
 def print_written(*paths: str | Path) -> None:
     for path in paths:
         print(f"wrote {path}")
+
+
+def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table; names of files that are no valid text keep their bytes."""
+    with replaced_file(path) as file, io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="") as text:
+        writer = csv.writer(text)
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -17,7 +17,6 @@ from cvae.cli.inputs import Validation, labels_for
 from cvae.cli.output import NATS, log, shown, write_csv
 from cvae.data.dataset import Dataset
 from cvae.interruption import deferred_interrupt
-from cvae.io.files import replaced_file
 from cvae.training import AnyCallback
 
 
@@ -57,8 +56,7 @@ class Outputs:
             vae.save(self.model, optimizer_state=self.optimizer_state or not is_complete)
             if self.history is not None:
                 epochs = zip(range(1, n_epochs(vae) + 1), *vae.history_.values(), strict=True)
-                with replaced_file(self.history) as file:
-                    write_csv(file, ["epoch", *vae.history_], epochs)
+                write_csv(self.history, ["epoch", *vae.history_], epochs)
         interrupt.check()
         return True
 

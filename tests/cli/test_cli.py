@@ -410,7 +410,7 @@ def test_version(folder):
         ("evaluate model.safetensors missing", "'missing', which does not exist"),
         ("evaluate model.safetensors rgb.npy", "must hold images of shape (12, 10, 1)"),
         ("evaluate model.safetensors grey.npy --log-likelihood 0", "must be an int >= 1, got '0'"),
-        ("sample model.safetensors -o x.npy", "a picture's name must end in .png"),
+        ("sample model.safetensors -o x.txt", "a picture's name must end in .png"),
         ("sample model.safetensors -o missing/x.png", "cannot write to the folder"),
         ("sample missing -o x.png", "missing: No such file or directory"),
         ("sample model.safetensors -o x.png -n 0", "-n: must be an int >= 1, got '0'"),
@@ -530,7 +530,7 @@ def test_without_matplotlib_demo_says_so_first_and_writes_the_rest(folder, tmp_p
     env = {**ENVIRONMENT, "PYTHONPATH": path}
     out, err = run("demo", "--epochs", "1", "--out", "out", cwd=tmp_path, env=env)
     first, *others = err.splitlines()
-    hint = 'plotting needs matplotlib: pip install "cvae-cpu[plot]"'
+    hint = "plotting needs matplotlib: pip install matplotlib"
     pictures = "reconstructions.png, samples.png, latent.png, history.png"
     assert first == f"cvae: no {pictures}: {hint}"
     assert all(line.startswith("cvae: epoch ") for line in others)

@@ -185,10 +185,10 @@ def test_latent_takes_names_many_classes_and_few_points(tmp_path):
 def test_history_draws_training_and_test(tmp_path):
     history = {"loss": [3.0, 2.5], "reconstruction": [2.0, 1.0], "kl": [1.0, 1.5]}
     plotting.history(history, tmp_path / "h.svg")
-    assert "test" not in texts(tmp_path / "h.svg")
+    assert "validation" not in texts(tmp_path / "h.svg")
     history |= {"val_reconstruction": [np.nan, 1.2], "val_kl": [np.nan, 1.5]}
     plotting.history(history, tmp_path / "h.svg")
-    assert {"training", "test", "Negative ELBO", "epoch"} <= set(texts(tmp_path / "h.svg"))
+    assert {"training", "validation", "Negative ELBO", "epoch"} <= set(texts(tmp_path / "h.svg"))
     plotting.history(history, tmp_path / "h.png")
     assert has_color(tmp_path / "h.png", BLUE)
     assert has_color(tmp_path / "h.png", RED)
@@ -196,8 +196,6 @@ def test_history_draws_training_and_test(tmp_path):
 
 def test_what_cannot_be_drawn_is_refused(tmp_path):
     path = tmp_path / "x.png"
-    with pytest.raises(ValueError, match=r"1 \(grey\) or 3 \(RGB\) channels to be drawn, got 2"):
-        plotting.samples(np.zeros((3, 4, 4, 2)), path)
     with pytest.raises(ValueError, match=r"images must hold values in \[0, 1\]"):
         plotting.samples(np.full((3, 4, 4, 1), 2.0), path)
     with pytest.raises(ValueError, match="reconstructions must have the shape of images"):
@@ -249,7 +247,7 @@ assert "matplotlib.pyplot" not in sys.modules
 
 def test_without_matplotlib_the_message_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    message = r'^plotting needs matplotlib: pip install "cvae-cpu\[plot\]"$'
+    message = "^plotting needs matplotlib: pip install matplotlib$"
     with pytest.raises(ImportError, match=message):
         plotting.samples(GREY, tmp_path / "s.png")
     with pytest.raises(ImportError, match=message):

@@ -69,6 +69,8 @@ def test_wheel_holds_only_what_runs(built):
     for module in modules:
         assert f"{module.partition('.')[0]}.pyi" in names
     assert {"cvae/py.typed", "cvae/data/mnist_sample.npz", "cvae/data/LICENSE-mnist.txt"} <= set(names)
+    assets = ("page.html", "page.css", "decoder.js", "explorer.js")
+    assert {f"cvae/explorer/{asset}" for asset in assets} <= set(names)
     assert path.stat().st_size < 5_000_000
 
 

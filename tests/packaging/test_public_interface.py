@@ -25,8 +25,8 @@ from cvae.parsing import subclasses_by_name
 
 PUBLIC = {
     cvae: [
-        "VAE", "BernoulliVAE", "NotFittedError", "callbacks", "datasets", "get_num_threads", "load", "minibatch",
-        "set_num_threads",
+        "VAE", "BernoulliVAE", "NotFittedError", "VAEOutlierDetector", "callbacks", "datasets", "explorer",
+        "get_num_threads", "load", "minibatch", "plotting", "set_num_threads",
     ],
     callbacks: [
         "Callback", "CSVLogger", "EarlyStopping", "LambdaCallback", "MLflow", "ModelCheckpoint", "ReduceLROnPlateau",
@@ -50,9 +50,9 @@ PUBLIC = {
 METHODS = [
     "fit", "partial_fit", "fit_transform", "encode", "transform", "decode", "inverse_transform", "reconstruct",
     "sample", "fit_prior", "interpolate", "elbo", "elbo_terms", "score_samples", "score", "log_likelihood",
-    "active_units", "summary", "save", "get_params", "set_params", "get_feature_names_out", "forward", "backward",
-    "update", "flush_gradients", "parameters", "gradients", "hyperparameters", "derived_variables", "classes_",
-    "pixel_offset_", "pixel_scale_", "n_features_in_", "feature_names_in_",
+    "active_units", "error_map", "summary", "save", "get_params", "set_params", "get_feature_names_out", "forward",
+    "backward", "update", "flush_gradients", "parameters", "gradients", "hyperparameters", "derived_variables",
+    "classes_", "pixel_offset_", "pixel_scale_", "n_features_in_", "feature_names_in_",
 ]  # fmt: skip
 
 
@@ -118,6 +118,7 @@ SIGNATURES = {
     "score": "(self, X, y=None, sample_weight=None)",
     "log_likelihood": "(self, X, n_samples=100, random_state=0, *, y=None)",
     "active_units": "(self, X, threshold=0.01, *, y=None)",
+    "error_map": "(self, X, kind='likelihood', *, y=None)",
     "summary": "(self, image_shape=None, *, y=None, batchsize=None)",
     "save": "(self, path, *, optimizer_state=True)",
     "forward": "(self, X_train, retain_derived=True, noise=None, y=None)",
@@ -146,6 +147,11 @@ def run(code, folder):
     )
     assert finished.returncode == 0, finished.stderr
     return finished.stdout
+
+
+def test_pictures_and_detectors_are_found_without_an_import_of_their_own(tmp_path):
+    code = "import sys, cvae; cvae.plotting.samples; print('matplotlib' in sys.modules); cvae.VAEOutlierDetector"
+    assert run(code, tmp_path) == "False\n"
 
 
 def test_importing_cvae_imports_no_optional_package(tmp_path):

@@ -1,0 +1,149 @@
+"""Figures and axes: made with pyplot or without, their texts, and how they are saved.
+
+The class colours are the ten of Petroff, https://arxiv.org/abs/2107.02270, which are accessible to colour-blind
+readers.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cvae.io.files import replaced_file
+
+DPI = 128  # a power of two, so that the conversion of pixels to inches is exact
+WIDTH = 1000  # approximate width of a picture, pixels
+TEXT = "#222222"
+FAINT = "#bbbbbb"
+CLASS_COLORS = (
+    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
+    "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+)  # fmt: skip
+_FORMATS = (".png", ".jpg", ".jpeg", ".pdf", ".svg", ".webp")
+
+
+def check_can_plot(path: str | os.PathLike[str]) -> None:
+    """Check that a picture can be written, for use before any long work.
+
+    Parameters
+    ----------
+    path : str or path
+        File to write; its suffix determines the format.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    ValueError
+        If the suffix is not that of a supported format.
+
+    Examples
+    --------
+    >>> check_can_plot("samples.png")
+    >>> check_can_plot("samples.npy")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    ValueError: a picture's name must end in .png, ... or .webp, got 'samples.npy'
+    """
+    _check_matplotlib()
+    if Path(path).suffix.lower() not in _FORMATS:
+        expected = f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}"
+        raise ValueError(f"a picture's name must end in {expected}, got {os.fspath(path)!r}")
+
+
+def _check_matplotlib() -> None:
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise ImportError("plotting needs matplotlib: pip install matplotlib") from error
+
+
+def new_figure(width: int, height: int, path: str | os.PathLike[str] | None, *, constrained: bool = False) -> Any:
+    """Return a white figure of width x height pixels, which is one of pyplot's unless it will be saved to a path."""
+    if path is None:
+        _check_matplotlib()
+    else:
+        check_can_plot(path)
+    size: dict[str, Any] = {"figsize": (width / DPI, height / DPI), "dpi": DPI, "facecolor": "white"}
+    if path is None:
+        from matplotlib import pyplot
+
+        figure = pyplot.figure(**size)
+    else:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(**size)
+        FigureCanvasAgg(figure)
+    if constrained:
+        figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)  # inches
+    return figure
+
+
+def styled(axes: Any, title: str) -> Any:
+    """Return axes with a title and without the lines at the top and on the right."""
+    axes.set_title(printable(title), size=11, color=TEXT, loc="left", parse_math=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(color=FAINT, labelcolor=TEXT, labelsize=8)
+    return axes
+
+
+def printable(text: Any, limit: int = 120) -> str:
+    """Return a text that any font can be asked to draw: in one line, not too long, and valid Unicode.
+
+    Names of files may hold bytes that are no text, which Python keeps as lone surrogates.
+
+    Examples
+    --------
+    >>> printable("mod\\udce8le\\n1")
+    'mod?le 1'
+    """
+    valid = str(text).encode("utf-8", "replace").decode("utf-8")
+    line = "".join(character if character.isprintable() else " " for character in valid)
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def save(figure: Any, path: str | os.PathLike[str] | None) -> None:
+    """Write a figure, if to a path; an existing file is replaced only by a complete one."""
+    if path is None:
+        return
+    check_can_plot(path)
+    with replaced_file(path) as file, warnings.catch_warnings():
+        # Characters that the font does not have become boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        figure.savefig(file, format=Path(path).suffix[1:].lower(), dpi=DPI, facecolor="white")
+
+
+def class_colors(n: int) -> list[str]:
+    """Return a colour for each of n classes; more than ten get shades from blue to yellow."""
+    if n <= len(CLASS_COLORS):
+        return list(CLASS_COLORS[:n])
+    stops = np.array([[0, 80, 180], [150, 60, 150], [210, 70, 60], [250, 200, 60]])
+    place = np.linspace(0, len(stops) - 1, n)
+    channels = [np.interp(place, range(len(stops)), channel) for channel in stops.T]
+    return [f"#{round(r):02x}{round(g):02x}{round(b):02x}" for r, g, b in zip(*channels, strict=True)]
+
+
+def add_legend(axes: Any, classes: np.ndarray, colors: list[str]) -> None:
+    """Add a legend to the right of the axes, thinned out evenly to at most 40 classes."""
+    every = math.ceil(len(classes) / 40)
+    for name, color in zip(classes[::every], colors[::every], strict=True):
+        axes.scatter([], [], s=40, color=color, label=printable(name, 30) or " ")
+    legend = axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        frameon=False,
+        labelcolor=TEXT,
+        fontsize=9,
+        ncols=math.ceil(len(classes[::every]) / 20),
+        title="class",
+    )
+    legend.get_title().set_color(TEXT)
+    for text in legend.get_texts():
+        text.set_parse_math(False)

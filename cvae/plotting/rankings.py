@@ -1,0 +1,228 @@
+"""Images by how probable a model finds them, and which of their pixels it finds improbable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae.data.images import as_images
+from cvae.model import VAE
+from cvae.parsing import check_size
+from cvae.plotting.figures import WIDTH
+from cvae.plotting.grids import ROW_LABEL_WIDTH, as_rgb, beside, draw_grid, enlarge, stack
+from cvae.plotting.images import Path, with_reconstructions
+from cvae.scores import image_scores
+
+if TYPE_CHECKING:
+    from cvae.outliers import VAEOutlierDetector
+
+_CELL = 84  # approximate width of an image, pixels
+
+
+def best_and_worst(
+    images: npt.ArrayLike,
+    scores: npt.ArrayLike | VAE | VAEOutlierDetector,
+    path: Path = None,
+    title: str = "Most probable images, and least probable ones below",
+    *,
+    n: int = 10,
+    names: Sequence[Any] | None = None,
+    y: Any = None,
+    value_range: Sequence[float] | None = None,
+    ax: Any = None,
+) -> Any:
+    """Draw the images of the highest scores, and below them those of the lowest, with their scores.
+
+    Parameters
+    ----------
+    images : array_like, shape (m, rows, cols[, channels])
+        As in `reconstructions`.
+    scores : array_like, shape (m,), or a trained model or outlier detector
+        The larger, the better. A model computes them as `cvae.scores.image_scores`, a detector as it is set to.
+    path, title, y, value_range, ax
+        As in `reconstructions`.
+    n : int
+        Images in each of the two rows, if there are as many.
+    names : sequence, optional
+        What to write below each of the m images besides its score, such as the name of its file.
+
+    Returns
+    -------
+    matplotlib axes
+
+    Raises
+    ------
+    ValueError, TypeError, ImportError
+        As in `reconstructions`, and if there is not one score for each image.
+    """
+    vae = _model(scores)
+    given = as_images(images, name="images") if vae is None else vae._as_images(images)
+    found = _scores(given, scores, y)
+    order = np.argsort(-found, kind="stable")
+    count = min(check_size(n, "n"), len(order))
+    chosen = np.concatenate([order[:count], order[::-1][:count]])
+    shown = given[chosen] if vae is None else vae._as_pictures(given[chosen])
+    pixels = as_rgb(shown, "images", value_range)
+    cells = enlarge(pixels, max(1, round(_CELL / pixels.shape[2])))
+    captions = _captions(found, names, chosen)
+    return draw_grid(cells, columns=count, gap=8, title=title, path=path, ax=ax, captions=captions)
+
+
+def error_maps(
+    images: npt.ArrayLike,
+    errors: npt.ArrayLike | VAE | VAEOutlierDetector,
+    path: Path = None,
+    title: str = "Where images are improbable",
+    *,
+    reconstructions: npt.ArrayLike | None = None,
+    captions: Sequence[str] = (),
+    y: Any = None,
+    value_range: Sequence[float] | None = None,
+    ax: Any = None,
+) -> Any:
+    """Draw images above their reconstructions and maps of their errors.
+
+    The colours of all maps have the same scale, the square root of what an error exceeds the first percentile by, up to
+    the 99.8th in light yellow, so that images compare. The maps of grey and RGB images are sums over the channels.
+
+    Parameters
+    ----------
+    images : array_like, shape (n, rows, cols[, channels])
+        As in `reconstructions`.
+    errors : array_like of the same shape, or a trained model or outlier detector
+        As from `VAE.error_map`, which is what a model computes, beside the reconstructions.
+    path, title, y, value_range, ax
+        As in `reconstructions`.
+    reconstructions : array_like of the same shape, optional
+        Drawn between images and maps.
+    captions : sequence of str
+        Texts below the images.
+
+    Returns
+    -------
+    matplotlib axes
+
+    Raises
+    ------
+    ValueError, TypeError, ImportError
+        As in `reconstructions`.
+    """
+    vae = _model(errors)
+    if vae is not None:
+        labels = vae._if_conditional(y)
+        given = vae._as_images(images)
+        errors = vae.error_map(given, y=labels)
+        images, reconstructions = with_reconstructions(vae, given, labels)
+    parts, rows = [as_rgb(images, "images", value_range)], ["image"]
+    if reconstructions is not None:
+        parts, rows = [*parts, as_rgb(reconstructions, "reconstructions", value_range)], [*rows, "reconstruction"]
+    maps = np.asarray(errors, np.float64)
+    maps = maps[..., np.newaxis] if maps.ndim == 3 else maps
+    if maps.ndim != 4 or len(maps) != len(parts[0]) or not np.isfinite(maps).all():
+        raise ValueError(f"errors must be finite and of the shape of images, {parts[0].shape}, got {maps.shape}")
+    parts.append(_colored(maps))
+    for name, part in zip((*rows[1:], "errors"), parts[1:], strict=True):
+        if part.shape != parts[0].shape:
+            raise ValueError(f"{name} must have the shape of images, {parts[0].shape}, got {part.shape}")
+    cols = parts[0].shape[2]
+    scale = max(1, round(_CELL / cols))
+    columns = max(1, min(len(maps), 10, round((WIDTH - ROW_LABEL_WIDTH) / (scale * cols))))
+    cells = stack(parts, scale)
+    rows.append("error")
+    return draw_grid(
+        cells, columns=columns, gap=8, title=title, path=path, ax=ax, row_labels=rows, captions=captions
+    )  # fmt: skip
+
+
+def outliers(
+    images: npt.ArrayLike,
+    detector: VAEOutlierDetector | VAE,
+    path: Path = None,
+    title: str = "Least probable images",
+    *,
+    n: int = 20,
+    scores: npt.ArrayLike | None = None,
+    names: Sequence[Any] | None = None,
+    y: Any = None,
+    ax: Any = None,
+) -> Any:
+    """Draw the images of the lowest scores, the lowest first, with their reconstructions and maps of their errors.
+
+    Parameters
+    ----------
+    images : array_like, shape (m, rows, cols[, channels])
+        In the units of the model.
+    detector : fitted outlier detector or trained model
+    path, title, y, ax
+        As in `reconstructions`.
+    n : int
+        Number of images to draw, if there are as many.
+    scores : array_like, shape (m,), optional
+        The larger, the more normal. Default: those of the detector, or of the model as in `best_and_worst`.
+    names : sequence, optional
+        What to write below each of the m images besides its score.
+
+    Returns
+    -------
+    matplotlib axes
+
+    Raises
+    ------
+    ValueError, TypeError, ImportError
+        As in `reconstructions`, and if there is not one score for each image.
+    """
+    vae = _model(detector)
+    if vae is None:
+        raise TypeError(f"detector must be an outlier detector or a model, got {type(detector).__name__}")
+    given = vae._as_images(images)
+    found = _scores(given, detector if scores is None else scores, y)
+    chosen = np.argsort(found, kind="stable")[: check_size(n, "n")]
+    labels = vae._if_conditional(y)
+    labels = labels if np.ndim(labels) == 0 else np.asarray(labels)[chosen]
+    return error_maps(given[chosen], vae, path, title, captions=_captions(found, names, chosen), y=labels, ax=ax)
+
+
+def _model(thing: Any) -> VAE | None:
+    """Return a model, or that of a detector; None for arrays."""
+    if _is_detector(thing):
+        fitted: VAE = thing._fitted()
+        return fitted
+    return thing if isinstance(thing, VAE) else None
+
+
+def _is_detector(thing: Any) -> bool:
+    return hasattr(thing, "decision_function") and hasattr(thing, "error_map")  # whose class is slow to import
+
+
+def _scores(images: np.ndarray, scores: Any, y: Any) -> np.ndarray:
+    """Return the scores (n,) of images, computed if a model or detector is given."""
+    if _is_detector(scores):
+        scores = scores.score_samples(images, y)
+    elif isinstance(scores, VAE):
+        scores = image_scores(scores, images, y=scores._if_conditional(y))
+    found = np.asarray(scores, np.float64)
+    if found.shape != (len(images),):
+        raise ValueError(f"scores must have the shape ({len(images)},), got {found.shape}")
+    return found
+
+
+def _captions(scores: np.ndarray, names: Sequence[Any] | None, chosen: np.ndarray) -> list[str]:
+    if names is not None and len(names) != len(scores):
+        raise ValueError(f"names must be {len(scores)}, one for each image, got {len(names)}")
+    found = [f"{scores[i]:.4g}" for i in chosen]
+    return found if names is None else [f"{names[i]}\n{text}" for i, text in zip(chosen, found, strict=True)]
+
+
+def _colored(maps: np.ndarray) -> np.ndarray:
+    """Return maps (n, rows, cols, channels) as colours (n, rows, cols, 3) of one scale, uint8."""
+    from matplotlib import colormaps  # checked to be there by as much as a figure needs it
+
+    wide = maps.sum(3) if maps.shape[3] in (1, 3) else beside(maps, np.nan)[..., 0]
+    low, high = np.percentile(wide[np.isfinite(wide)], [1, 99.8])
+    units = np.clip((wide - low) / ((high - low) or 1), 0, 1)
+    colors = colormaps["inferno"](np.sqrt(units), bytes=True)[..., :3]
+    colors[np.isnan(wide)] = 255
+    return np.ascontiguousarray(colors)
