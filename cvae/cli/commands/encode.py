@@ -20,10 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     add_part(parser, "train")
     add_output(parser, "FILE", "means, (n, T), as .npy, with the images' names as .csv, or mean and log_var as .npz")
-        parser,
-        "FILE",
-        "file to write: the means, (n, T), as .npy, with the images' names as .csv, or mean and log_var as .npz",
-    )
 
 
 def run(args: argparse.Namespace) -> None:
