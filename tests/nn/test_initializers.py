@@ -182,7 +182,7 @@ def test_optimizer_initializer_restores_the_cache():
 @pytest.mark.parametrize(
     ("param", "message"),
     [
-        ("AdamW(lr=0.1)", "the optimizer must be one of SGD, AdaGrad, RMSProp, Adam, got 'AdamW'"),
+        ("Lion(lr=0.1)", "the optimizer must be one of SGD, AdaGrad, RMSProp, Adam, .*got 'Lion'"),
         ("Nadam", "the optimizer must be one of"),
         ("AdaMax", "the optimizer must be one of"),
         ("", "must look like"),
@@ -191,7 +191,7 @@ def test_optimizer_initializer_restores_the_cache():
         ("SGD(lr_scheduler=foo(1))", "the scheduler must be one of"),
         ({}, "an optimizer's dict must hold 'hyperparameters'"),
         ({"hyperparameters": {"lr": 0.1}}, "must name the optimizer under 'id'"),
-        ({"hyperparameters": {"id": "AdamW"}}, "the optimizer must be one of"),
+        ({"hyperparameters": {"id": "Lion"}}, "the optimizer must be one of"),
     ],
 )
 def test_optimizer_initializer_refuses(param, message):

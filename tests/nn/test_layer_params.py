@@ -204,7 +204,7 @@ def test_set_params_changes_nothing_if_anything_is_wrong(name):
     layer.forward(X)
     before = state(layer)
     for_all = [{"depth": 3}, {"dtype": "int8"}, {"dtype": "float64"} if name in WEIGHTED else {"dtype": None}]
-    for_all += [{"optimizer": "AdamW"}, {"optimizer": {"cache": {"W": 3}, "hyperparameters": {"id": "SGD"}}}]
+    for_all += [{"optimizer": "Lion"}, {"optimizer": {"cache": {"W": 3}, "hyperparameters": {"id": "SGD"}}}]
     for wrong in [*WRONG[name], *for_all]:
         for before_it in ({}, {"optimizer": "Adam"} if "optimizer" not in wrong else {"dtype": "float32"}):
             with pytest.raises((TypeError, ValueError)):

@@ -186,7 +186,7 @@ def test_activations_and_starts_are_checked_at_once(name):
     with pytest.raises(ValueError, match="init must be one of"):
         build(name, init="zeros")
     with pytest.raises(ValueError, match="optimizer must be one of"):
-        build(name, optimizer="AdamW")
+        build(name, optimizer="Lion")
 
 
 def test_flatten():
