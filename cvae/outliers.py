@@ -14,25 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.core import Array
-from cvae.estimator import NotFittedError
+from cvae.estimator import not_fitted
 from cvae.model import VAE
 from cvae.parsing import check_size
 from cvae.scores import check_contamination, check_score, image_scores, threshold
 
 try:
     from sklearn.base import BaseEstimator, OutlierMixin
-    from sklearn.exceptions import NotFittedError as _NotFittedErrorOfSklearn
 except ImportError:
     from cvae.parameters import Parameters as BaseEstimator
 
     class OutlierMixin:  # type: ignore[no-redef]
         """Takes the place of scikit-learn's mixin where that is not installed."""
-
-    _NotFittedErrorOfSklearn = NotFittedError
-
-
-class _NotFitted(*dict.fromkeys((NotFittedError, _NotFittedErrorOfSklearn))):  # type: ignore[misc]
-    """Both this package's error and scikit-learn's of the same name."""
 
 
 class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
@@ -189,7 +182,7 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _fitted(self) -> VAE:
         if not self.__sklearn_is_fitted__():
-            raise _NotFitted(f"this {type(self).__name__} has no threshold yet: call fit first")
+            raise not_fitted(f"this {type(self).__name__} has no threshold yet: call fit first")
         return self.vae_
 
 

@@ -38,6 +38,7 @@ def failures(vae):
         cvae.VAE(likelihood="Gaussian", **OPTIONS),
         cvae.VAE(likelihood="Gaussian", dtype="float64", **OPTIONS),
         cvae.VAE("mlp", likelihood="Laplace", objective="IWAE(k=2)", T=3, lr=0.01, **OPTIONS),
+        cvae.VAEOutlierDetector(n_samples=1),
         cvae.BernoulliVAE(value_range="data", warm_start=False, **ONE_BY_ONE, **OPTIONS),
     ],
     ids=repr,
