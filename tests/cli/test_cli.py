@@ -585,8 +585,8 @@ def test_a_loss_that_diverges_later_keeps_what_was_trained(folder, tmp_path, mon
         trained(vae, *args, **kwargs)
         raise FloatingPointError("the loss became nan")
 
-    trained = cvae.BernoulliVAE.fit
-    monkeypatch.setattr(cvae.BernoulliVAE, "fit", diverge)
+    trained = cvae.BernoulliVAE._fit
+    monkeypatch.setattr(cvae.BernoulliVAE, "_fit", diverge)
     model = tmp_path / "model"
     assert cli.main(["train", str(folder / "grey.npy"), "-o", str(model), "--quiet", *SMALL]) == 2
     assert f"training failed after 20 complete epochs; the model was saved to {model}" in capsys.readouterr().err

@@ -48,7 +48,7 @@ def without_sizes(err):
 
 def refuse(capsys, *arguments):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cvae.VAE, "fit", None)  # not called
+        patch.setattr(cvae.VAE, "_fit", None)  # not called
         try:
             code = cli.main(["train", "data.npy", "-o", "model", *arguments])
         except SystemExit as error:

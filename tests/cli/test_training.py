@@ -287,7 +287,7 @@ def test_a_file_without_optimizer_state_is_smaller(folder):
 
 
 def test_too_little_memory_or_disk_is_known_before_the_training(folder, capsys, monkeypatch):
-    monkeypatch.setattr(cvae.VAE, "fit", None)  # not called
+    monkeypatch.setattr(cvae.VAE, "_fit", None)  # not called
     monkeypatch.setattr(command, "available_bytes", lambda: 1_000_000)
     assert main("train", "data.npz", "-o", "m", "--encoder", "mlp") == 2
     err = capsys.readouterr().err
