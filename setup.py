@@ -1,9 +1,11 @@
 """Build the compiled modules: a Cython module per operation, and the C kernels per dtype and instruction set."""
 
 import os
-import platform
+import re
 import sys
+import sysconfig
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,6 +33,14 @@ X86_FLAGS = {
 }
 
 
+X86_PROBE = """
+#if !defined(__x86_64__) || defined(__ILP32__)
+#error "not x86-64"
+#endif
+"""
+OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+
+
 class BuildExt(build_ext):
     """Compile in parallel, with OpenMP if the compiler supports it, and the kernels once per instruction set."""
 
@@ -40,7 +50,8 @@ class BuildExt(build_ext):
 
     def build_extensions(self) -> None:
         self.gnu = self.compiler.compiler_type != "msvc"
-        x86 = self.gnu and platform.machine().lower() in ("x86_64", "amd64", "x64") and sys.maxsize > 2**32
+        # Asked of the compiler, as it may compile for another machine, or for several.
+        x86 = self.gnu and self.can_build(X86_PROBE)
         self.variants = X86_FLAGS if x86 else {"baseline": []}
         openmp = self.find_openmp()
         for extension in self.extensions:
@@ -73,44 +84,71 @@ class BuildExt(build_ext):
     def find_openmp(self) -> list[str]:
         """Return the compiler's OpenMP flag if a program that uses OpenMP links, otherwise no flag."""
         flags = ["-fopenmp"] if self.gnu else ["/openmp"]
-        with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder, "probe.c")
-            source.write_text("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n")
-            try:
-                objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
-                link_flags = flags if self.gnu else []
-                self.compiler.link_executable(objects, "probe", output_dir=folder, extra_postargs=link_flags)
-            except (CompileError, LinkError):
-                print("cvae: the compiler does not support OpenMP, so the kernels will use one thread", file=sys.stderr)
-                return []
+        if not self.can_build(OPENMP_PROBE, flags, link_flags=flags if self.gnu else []):
+            print("cvae: the compiler does not support OpenMP, so the kernels will use one thread", file=sys.stderr)
+            return []
         return flags
 
+    def can_build(self, text: str, flags: Sequence[str] = (), link_flags: Sequence[str] | None = None) -> bool:
+        """Return whether the compiler takes a program, and can link it unless `link_flags` is None."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.c")
+            source.write_text(text)
+            try:
+                objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=[*flags])
+                if link_flags is not None:
+                    self.compiler.link_executable(objects, "probe", output_dir=folder, extra_postargs=[*link_flags])
+            except (CompileError, LinkError):
+                return False
+        return True
 
-setup(
-    ext_modules=cythonize(
-        [
-            Extension(
-                f"cvae._kernels.{name}",
-                [f"csrc/{name}.pyx"],
-                include_dirs=["csrc"],
-                depends=[*INTERFACE, *KERNELS] if name == "dispatch" else INTERFACE,
-                py_limited_api=True,
-                define_macros=[("Py_LIMITED_API", "0x030B0000")],
-            )
-            for name in MODULES
-        ],
-        build_dir="build/cython",
-        include_path=["csrc"],
-        compiler_directives={
-            "language_level": 3,
-            "boundscheck": False,
-            "wraparound": False,
-            "cdivision": True,
-            "initializedcheck": False,
-            "nonecheck": False,
-            "freethreading_compatible": False,
-        },
-    ),
-    cmdclass={"build_ext": BuildExt},
-    options={"bdist_wheel": {"py_limited_api": "cp311"}},
-)
+
+def has_limited_api() -> bool:
+    """Return whether the interpreter has the limited API, with which one wheel serves all versions."""
+    return not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+
+def extension(name: str, *, limited: bool) -> Extension:
+    """Return the module of an operation."""
+    return Extension(
+        f"cvae._kernels.{name}",
+        [f"csrc/{name}.pyx"],
+        include_dirs=["csrc"],
+        depends=[*INTERFACE, *KERNELS] if name == "dispatch" else INTERFACE,
+        py_limited_api=limited,
+        define_macros=[("Py_LIMITED_API", "0x030B0000")] if limited else [],
+    )
+
+
+def description(readme: str) -> str:
+    """Return the README for a package index, where what it links to by relative paths is not: without these."""
+    without_pictures = re.sub(r"!\[[^\]]*\]\((?!https?:)[^)]*\)\n*", "", readme)
+    return re.sub(r"\[([^\]]*)\]\((?!https?:|#)[^)]*\)", r"\1", without_pictures)
+
+
+def main() -> None:
+    limited = has_limited_api()
+    setup(
+        long_description=description(Path("README.md").read_text(encoding="utf-8")),
+        long_description_content_type="text/markdown",
+        ext_modules=cythonize(
+            [extension(name, limited=limited) for name in MODULES],
+            build_dir="build/cython",
+            include_path=["csrc"],
+            compiler_directives={
+                "language_level": 3,
+                "boundscheck": False,
+                "wraparound": False,
+                "cdivision": True,
+                "initializedcheck": False,
+                "nonecheck": False,
+                "freethreading_compatible": False,
+            },
+        ),
+        cmdclass={"build_ext": BuildExt},
+        options={"bdist_wheel": {"py_limited_api": "cp311"}} if limited else {},
+    )
+
+
+if __name__ == "__main__":
+    main()

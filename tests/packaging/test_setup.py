@@ -1,0 +1,78 @@
+"""setup.py builds for the machine that its compiler builds for, and its description needs nothing beside it."""
+
+import importlib.util
+import re
+import sysconfig
+from pathlib import Path
+
+import pytest
+from setuptools import Distribution  # which brings distutils
+
+from distutils.ccompiler import new_compiler  # isort: skip
+from distutils.sysconfig import customize_compiler  # isort: skip
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def setup(monkeypatch):
+    """The module setup.py, which runs nothing when it is imported."""
+    monkeypatch.chdir(ROOT)
+    spec = importlib.util.spec_from_file_location("setup_of_cvae", ROOT / "setup.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def build(setup):
+    """A build_ext command with the compiler of this machine, and further flags of it."""
+
+    def make(*flags):
+        command = setup.BuildExt(Distribution())
+        command.compiler, command.gnu = new_compiler(), True
+        customize_compiler(command.compiler)
+        command.compiler.set_executable("compiler_so", [*command.compiler.compiler_so, *flags])
+        return command
+
+    return make
+
+
+@pytest.mark.builds
+def test_the_compiler_says_for_which_processor_it_compiles(setup, build):
+    on_x86 = sysconfig.get_platform().endswith(("x86_64", "amd64"))
+    assert build().can_build(setup.X86_PROBE) == on_x86
+    assert not build("-U__x86_64__").can_build(setup.X86_PROBE)  # as a cross compiler, or -arch arm64 -arch x86_64
+    assert not build("-D__x86_64__", "-D__ILP32__").can_build(setup.X86_PROBE)
+
+
+@pytest.mark.builds
+def test_for_another_processor_no_flags_of_x86_are_passed(setup, build, monkeypatch):
+    command = build("-U__x86_64__")
+    command.extensions = [setup.extension("dense", limited=True)]
+    monkeypatch.setattr(setup.build_ext, "build_extensions", lambda self: None)
+    command.build_extensions()
+    (module,) = command.extensions
+    assert command.variants == {"baseline": []}
+    assert not [flag for flag in module.extra_compile_args if flag.startswith("-mavx")]
+    assert "CVAE_X86_VARIANTS" not in dict(module.define_macros)
+
+
+@pytest.mark.parametrize("free_threaded", [0, 1, None])
+def test_a_free_threaded_interpreter_gets_no_limited_api(setup, monkeypatch, free_threaded):
+    monkeypatch.setattr(setup.sysconfig, "get_config_var", {"Py_GIL_DISABLED": free_threaded}.get)
+    module = setup.extension("dense", limited=setup.has_limited_api())
+    assert module.py_limited_api is not bool(free_threaded)
+    assert ("Py_LIMITED_API" in dict(module.define_macros)) is not bool(free_threaded)
+
+
+def test_the_description_for_an_index_needs_nothing_beside_it(setup):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = setup.description(readme)
+    assert "import cvae" in text
+    assert "## Limits" in text
+    assert re.findall(r"\]\((?!https?:|#)", text) == []
+    assert "![" not in text
+    assert setup.description("![a](b.png)\n\nSee [the guide](docs/guide.md), [x](https://y.org).") == (
+        "See the guide, [x](https://y.org)."
+    )
