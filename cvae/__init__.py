@@ -6,11 +6,13 @@
 import importlib
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 try:
     from cvae.data.minibatches import minibatch
     from cvae.estimator import NotFittedError
+    from cvae.installation import REMEDY, has_foreign_files
     from cvae.model import VAE
     from cvae.runtime.threads import get_num_threads, set_num_threads
     from cvae.vae import BernoulliVAE, load
@@ -22,6 +24,9 @@ except ImportError as error:
         print(f"cvae: error: {error}", file=sys.stderr)
         sys.exit(2)
     raise
+
+if has_foreign_files(__path__[0]):
+    warnings.warn(f"files of another project are in {__path__[0]}; {REMEDY}", stacklevel=2)
 
 if TYPE_CHECKING:
     from cvae import callbacks, datasets, explorer, plotting
@@ -50,4 +55,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return [*__all__]

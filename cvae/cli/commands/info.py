@@ -10,8 +10,9 @@ import numpy as np
 import cvae
 from cvae._kernels import dispatch
 from cvae.cli.inputs import set_threads
-from cvae.cli.output import print_table
+from cvae.cli.output import log, print_table
 from cvae.cli.saving import n_epochs
+from cvae.installation import REMEDY, other_projects
 
 HELP = "print versions, instruction sets, threads, and a model's settings and layers"
 
@@ -34,6 +35,8 @@ def run(args: argparse.Namespace) -> None:
             "Python": f"{platform.python_version()}, {platform.system()} {platform.machine()}",
         }
     )
+    if others := other_projects():
+        log(f"warning: {', '.join(others)} also installs a package cvae; {REMEDY}")
     if vae is not None:
         layers = vae._layers().values()
         sizes = [np.size(x) for layer in layers for x in layer.parameters.values() if x is not None]

@@ -1,0 +1,64 @@
+"""Files of another project in the package's folder are noticed, whichever of the two was installed last."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_vae import subprocess_environment
+
+import cvae
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A function that runs Python, which finds a package of links to the files of this one in a folder of its own."""
+    (tmp_path / "cvae").mkdir()
+    for path in Path(cvae.__file__).parent.iterdir():
+        if path.name != "__pycache__":
+            (tmp_path / "cvae" / path.name).symlink_to(path)
+
+    def run(*arguments):
+        environment = subprocess_environment() | {"PYTHONPATH": str(tmp_path)}
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+
+    run.package = tmp_path / "cvae"
+    return run
+
+
+def test_an_installation_of_its_own_is_silent(run):
+    done = run("-W", "error", "-c", "import cvae; print(cvae.__path__)")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert str(run.package) in done.stdout
+
+
+def test_import_warns_of_modules_of_another_project(run):
+    (run.package / "cvae.py").write_text("class CompressionVAE: pass")
+    done = run("-c", "import cvae; print(cvae.VAE.__name__)")
+    assert done.stdout == "VAE\n"
+    assert "UserWarning: files of another project" in done.stderr
+    assert "pip uninstall cvae cvae-cpu" in done.stderr
+
+
+@pytest.mark.parametrize("init", ["", None], ids=["replaced", "uninstalled"])
+def test_the_command_says_so_where_the_other_project_has_taken_the_package(run, init):
+    (run.package / "__init__.py").unlink()
+    if init is not None:
+        (run.package / "__init__.py").write_text(init)
+    done = run("-c", "import sys; from cvae.cli.main import main; sys.exit(main(['info']))")
+    assert done.returncode == 2
+    assert done.stderr.startswith("cvae: error: the package cvae has been replaced")
+    assert done.stderr.count("\n") == 1
+
+
+def test_info_names_the_other_projects(run, tmp_path):
+    for name in ("cvae", "cvae-cpu", "unrelated"):
+        (tmp_path / f"{name}-9.9.dist-info").mkdir()
+        (tmp_path / f"{name}-9.9.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: 9.9")
+        record = "other/cvae/x.py,," if name == "unrelated" else "cvae/__init__.py,,"
+        (tmp_path / f"{name}-9.9.dist-info" / "RECORD").write_text(record)
+    done = run("-m", "cvae", "info")
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert "cvae 9.9 also installs a package cvae; run: pip uninstall cvae" in line
