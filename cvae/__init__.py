@@ -29,30 +29,28 @@ if has_foreign_files(__path__[0]):
     warnings.warn(f"files of another project are in {__path__[0]}; {REMEDY}", stacklevel=2)
 
 if TYPE_CHECKING:
-    from cvae import callbacks, datasets, explorer, plotting
+    from cvae import callbacks, datasets, explorer, export, plotting
     from cvae.outliers import VAEOutlierDetector
 
-# Imported on first use (PEP 562): what they need takes longer than everything else.
-_LAZY = {
-    "callbacks": "cvae.callbacks",
-    "datasets": "cvae.datasets",
-    "explorer": "cvae.explorer",
-    "plotting": "cvae.plotting",
-}
+# Public modules, imported on first use (PEP 562): what some need takes longer than everything else.
+_MODULES = (
+    "activations", "architectures", "callbacks", "datasets", "explorer", "export", "initializers", "layers",
+    "likelihoods", "losses", "objectives", "optimizers", "plotting", "schedulers",
+)  # fmt: skip
 
 __all__ = [
     "VAE", "BernoulliVAE", "NotFittedError", "VAEOutlierDetector", "__version__", "callbacks", "datasets", "explorer",
-    "get_num_threads", "load", "minibatch", "plotting", "set_num_threads",
+    "export", "get_num_threads", "load", "minibatch", "plotting", "set_num_threads",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return importlib.import_module(_LAZY[name])
+    if name in _MODULES:
+        return importlib.import_module(f"cvae.{name}")
     if name == "VAEOutlierDetector":
         return importlib.import_module("cvae.outliers").VAEOutlierDetector
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*__all__]
+    return sorted({*__all__, *_MODULES})

@@ -305,7 +305,7 @@ class Core(Estimator):
 
     @property
     def feature_names_in_(self) -> npt.NDArray[np.object_]:
-        """The names of the columns of the data frame that `fit` got, shape (n_features_in_,)."""
+        """The names of the columns of the data frame that `fit` got, shape (n_features,)."""
         self._learnt(self._image_shape)
         if self._columns.names is None:
             raise AttributeError(f"this {type(self).__name__} was not fitted to columns with names")

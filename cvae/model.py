@@ -106,16 +106,15 @@ class VAE(ByHand):
     encoder_, decoder_ : OrderedDict
         The model's own layers by name; empty while they depend on images of unknown shape.
     pixel_offset_, pixel_scale_ : arrays, shape (channels,)
-        The model works with (pixel - pixel_offset_) / pixel_scale_. Set by the first images, and saved.
+        The model works with ``(pixel - pixel_offset_) / pixel_scale_``. Set by the first images, and saved.
     history_ : dict of lists
         One entry per epoch: loss and the objective's terms (nats per image), seconds, images_per_second and, with
         validation data, val_loss, val_reconstruction and val_kl.
     classes_ : array
         The sorted classes of a model with condition="classes", from its first `fit` on.
-
     n_features_in_ : int
         The number of pixels of an image, over all channels.
-    feature_names_in_ : array of str, shape (n_features_in_,)
+    feature_names_in_ : array of str, shape (n_features,)
         The names of the columns, if the first images were the rows of a data frame.
 
     Notes

@@ -97,10 +97,9 @@ class BernoulliVAE(VAE):
         data, val_loss, val_reconstruction and val_kl.
     classes_ : array
         The sorted classes of a model with condition="classes", from its first `fit` on.
-
     n_features_in_ : int
         The number of pixels of an image, over all channels.
-    feature_names_in_ : array of str, shape (n_features_in_,)
+    feature_names_in_ : array of str, shape (n_features,)
         The names of the columns, if the first images were the rows of a data frame.
 
     Notes

@@ -55,7 +55,7 @@ def main():
     normal = pieces(right, 300, rng)
     anomalies = damaged(pieces(right, 300, rng), pieces(flower, 300, rng), rng)
 
-    vae = cvae.VAE(T=32, likelihood="Gaussian('optimal')", n_epochs=args.epochs, random_state=0)
+    vae = cvae.VAE(T=32, likelihood="Gaussian('pixel')", n_epochs=args.epochs, random_state=0)
     detector = cvae.VAEOutlierDetector(vae, contamination=0.05).fit(pieces(left, args.images, rng))
 
     tested = np.concatenate([normal, anomalies])

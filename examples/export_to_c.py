@@ -17,9 +17,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from cvae.export import to_c
 
 import cvae
+from cvae.export import to_c
 
 PROGRAM = """\
 #include <stdio.h>

@@ -26,7 +26,7 @@ GENERATED = {path.stem for path in (ROOT / "examples").glob("*.py")}
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(p for p in (ROOT / "docs").rglob("*.md") if p.stem not in GENERATED)]
 BLOCK = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LANGUAGES = {"python", "sh", "c", "toml"}
-OTHER_COMMANDS = {"pip", "pytest", "ruff", "mypy", "cython-lint", "sphinx-build", "python"}
+OTHER_COMMANDS = {"cc", "pip", "pytest", "ruff", "mypy", "cython-lint", "sphinx-build", "python"}
 FEW, FEW_TESTED = 200, 120
 
 
@@ -125,7 +125,7 @@ def test_blocks_of_a_page_run_one_after_another(page, small):
 
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-NEED_A_MODEL = {"pytorch_module"}  # and PyTorch: run by the tests of the export
+NEED_A_MODEL = {"pytorch_module"}  # and PyTorch; the tests of the export run it
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

@@ -25,7 +25,7 @@ from cvae.parsing import subclasses_by_name
 
 PUBLIC = {
     cvae: [
-        "VAE", "BernoulliVAE", "NotFittedError", "VAEOutlierDetector", "callbacks", "datasets", "explorer",
+        "VAE", "BernoulliVAE", "NotFittedError", "VAEOutlierDetector", "callbacks", "datasets", "explorer", "export",
         "get_num_threads", "load", "minibatch", "plotting", "set_num_threads",
     ],
     callbacks: [
