@@ -121,8 +121,12 @@ def extension(name: str, *, limited: bool) -> Extension:
 
 
 def description(readme: str) -> str:
-    """Return the README for a package index, where what it links to by relative paths is not: without these."""
-    without_pictures = re.sub(r"!\[[^\]]*\]\((?!https?:)[^)]*\)\n*", "", readme)
+    """Return the README for a package index, where what it links to by relative paths is not: without these.
+
+    What makes no sense without them is between the comments "<!-- repository -->" and "<!-- end -->".
+    """
+    text = re.sub(r"<!-- repository -->.*?<!-- end -->\n*", "", readme, flags=re.DOTALL)
+    without_pictures = re.sub(r"!\[[^\]]*\]\((?!https?:)[^)]*\)\n*", "", text)
     return re.sub(r"\[([^\]]*)\]\((?!https?:|#)[^)]*\)", r"\1", without_pictures)
 
 

@@ -39,7 +39,7 @@ class Mixture(NamedTuple):
         try:
             from sklearn.mixture import GaussianMixture
         except ImportError as error:
-            raise ImportError('fit_prior needs scikit-learn: pip install "cvae-cpu[mixture]"') from error
+            raise ImportError("fit_prior needs scikit-learn: pip install scikit-learn") from error
         found = GaussianMixture(n_components, random_state=seed).fit(codes.astype(np.float64))
         return cls(found.weights_, found.means_, found.covariances_)
 

@@ -4,7 +4,7 @@
 memory, for programs in which there is no Python. Here a program of ten lines scores a test digit, and agrees with
 Python::
 
-    python examples/export_to_c.py --epochs 3 --folder build/c-example
+    python examples/export_to_c.py --epochs 5 --folder build/c-example
 
 needs a C compiler, ``cc`` or what the environment variable CC names.
 """
@@ -40,12 +40,14 @@ int main(void) {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--folder", help="where to write the C files and the program; default: a temporary folder")
     args = parser.parse_args()
 
     digits = cvae.datasets.load("mnist-sample")
-    vae = cvae.VAE(T=8, random_state=0).fit(digits.images, n_epochs=args.epochs)
+    encoder = ["Conv2D(out_ch=8, kernel_shape=3, stride=2, act_fn='ReLU')", "Flatten()"]
+    decoder = ["FullyConnected(n_out=128, act_fn='ReLU')"]
+    vae = cvae.VAE(encoder, decoder, T=8, random_state=0).fit(digits.images, n_epochs=args.epochs)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(args.folder or temporary)
         folder.mkdir(parents=True, exist_ok=True)

@@ -73,6 +73,8 @@ def test_the_description_for_an_index_needs_nothing_beside_it(setup):
     assert "## Limits" in text
     assert re.findall(r"\]\((?!https?:|#)", text) == []
     assert "![" not in text
+    assert "The picture is from" not in text
+    assert "<!--" not in text
     assert setup.description("![a](b.png)\n\nSee [the guide](docs/guide.md), [x](https://y.org).") == (
         "See the guide, [x](https://y.org)."
     )
