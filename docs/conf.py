@@ -1,8 +1,9 @@
 """The documentation's build: ``sphinx-build -W -q docs build/docs``."""
 
 import ast
-import sys
+import inspect
 from pathlib import Path
+from typing import Any
 
 import cvae
 
@@ -23,7 +24,7 @@ myst_heading_anchors = 3
 html_theme = "pydata_sphinx_theme"
 html_title = f"cvae {release}"
 html_show_sourcelink = False
-html_theme_options = {"show_prev_next": True, "navigation_with_keys": False, "footer_end": []}
+html_theme_options = {"footer_end": [], "header_links_before_dropdown": 6, "navigation_with_keys": False}
 
 
 def write_gallery(app: object) -> None:
@@ -41,16 +42,28 @@ def write_gallery(app: object) -> None:
 
 
 def gallery_page(path: Path) -> str:
-    title, _, rest = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or path.stem).partition("\n")
-    picture = f"![{title}](../pictures/{path.stem}.png)\n\n"
-    if not (ROOT / "docs" / "pictures" / f"{path.stem}.png").exists():
-        picture = ""
-    return (
-        f"# {title.rstrip('.')}\n\n{rest.strip().replace('::', ':')}\n\n{picture}```{{literalinclude}} "
-        f"../../examples/{path.name}\n:language: python\n```\n"
-    )
+    """Return a page with a program's docstring, whose first line is the title, its picture and the rest of it."""
+    module = ast.parse(path.read_text(encoding="utf-8"))
+    title, _, text = (ast.get_docstring(module) or path.stem).partition("\n")
+    has_picture = (ROOT / "docs" / "pictures" / f"{path.stem}.png").exists()
+    parts = [
+        f"# {title.rstrip('.')}",
+        text.strip().replace("::", ":"),
+        *([f"![{title}](../pictures/{path.stem}.png)"] if has_picture else []),
+        f"```{{literalinclude}} ../../examples/{path.name}\n:language: python\n:lines: {module.body[1].lineno}-\n```",
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
-def setup(app: object) -> None:
-    sys.path.insert(0, str(ROOT / "examples"))
+def signature_of(app: object, what: str, name: str, thing: object, *rest: object) -> tuple[str, str] | None:
+    """Give the arguments of `__init__`, as autodoc would otherwise show those of a base's `__new__`."""
+    if what != "class" or "__init__" not in vars(thing):
+        return None
+    parameters = list(inspect.signature(thing.__init__).parameters.values())[1:]
+    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
+    return str(inspect.Signature(bare)), ""
+
+
+def setup(app: Any) -> None:
     app.connect("builder-inited", write_gallery)
+    app.connect("autodoc-process-signature", signature_of)
