@@ -257,8 +257,8 @@ class VAE(ByHand):
             If the loss is no longer finite; the parameters from before that batch are kept.
         KeyboardInterrupt
             After Ctrl-C, once the current batch is finished; the model can be used and saved. `partial_fit`, or another
-            call with `warm_start`, with the same images and batch size finishes the epoch first, as the first of its `n_epochs`, with the bits of a run
-            that was not interrupted.
+            call with `warm_start`, with the same images and batch size finishes the epoch first, as the first of its
+            `n_epochs`, with the bits of a run that was not interrupted.
         """
         return self._fit(
             X,
@@ -401,8 +401,8 @@ class VAE(ByHand):
         """Write the complete state (parameters, optimizers, random generators, history) to a safetensors file.
 
         Models of the same bits give files of the same bits: the times in the history are left out. A callback that
-        saves the model within an epoch, or a model whose training was interrupted there, has `partial_fit`, or `fit` with
-        `warm_start`, go on from there.
+        saves the model within an epoch, or a model whose training was interrupted there, has `partial_fit`, or
+        `fit` with `warm_start`, go on from there.
 
         Parameters
         ----------
