@@ -29,10 +29,10 @@ html_theme_options = {"footer_end": [], "header_links_before_dropdown": 6, "navi
 
 def write_gallery(app: object) -> None:
     """Make a page of each program in examples/: its docstring, its picture if there is one, and its source."""
-    folder = Path(__file__).with_name("gallery")
+    folder = ROOT / "docs" / "gallery" / "generated"
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.md"):
-        if old.stem != "index" and not (ROOT / "examples" / f"{old.stem}.py").exists():
+        if not (ROOT / "examples" / f"{old.stem}.py").exists():
             old.unlink()
     for path in sorted((ROOT / "examples").glob("*.py")):
         page = folder / f"{path.stem}.md"
@@ -46,11 +46,12 @@ def gallery_page(path: Path) -> str:
     module = ast.parse(path.read_text(encoding="utf-8"))
     title, _, text = (ast.get_docstring(module) or path.stem).partition("\n")
     has_picture = (ROOT / "docs" / "pictures" / f"{path.stem}.png").exists()
+    source = f"../../../examples/{path.name}"
     parts = [
         f"# {title.rstrip('.')}",
         text.strip().replace("::", ":"),
-        *([f"![{title}](../pictures/{path.stem}.png)"] if has_picture else []),
-        f"```{{literalinclude}} ../../examples/{path.name}\n:language: python\n:lines: {module.body[1].lineno}-\n```",
+        *([f"![{title}](../../pictures/{path.stem}.png)"] if has_picture else []),
+        f"```{{literalinclude}} {source}\n:language: python\n:lines: {module.body[1].lineno}-\n```",
     ]
     return "\n\n".join(parts) + "\n"
 
