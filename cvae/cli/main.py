@@ -30,7 +30,6 @@ from cvae.cli.commands import (
 )
 from cvae.cli.output import log
 from cvae.cli.streams import discard_output, logged_warnings, open_missing_streams
-from cvae.installation import REMEDY
 from cvae.interruption import stopped_by_signals
 
 _BROKEN_PIPE = 141  # the exit code, as of a program that SIGPIPE ends
@@ -110,8 +109,6 @@ def _flush(code: int) -> int:
 
 
 def _run(argv: Sequence[str]) -> None:
-    if not hasattr(cvae, "VAE"):
-        raise ValueError(f"the package cvae has been replaced by another project's; {REMEDY}")
     parser = make_parser()
     if not argv:
         parser.print_help()

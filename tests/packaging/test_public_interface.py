@@ -195,6 +195,7 @@ print(X_recon.shape, vae.encoder["Conv1"].optimizer.cur_step, vae.decoder["FC2"]
 
 
 def test_dir_lists_public_names_alone_and_all_of_them_are_reached(tmp_path):
-    names = run("import cvae; print(*(name for name in dir(cvae) if getattr(cvae, name) is not None))", tmp_path).split()
+    code = "import cvae; print(*(name for name in dir(cvae) if getattr(cvae, name) is not None))"
+    names = run(code, tmp_path).split()
     modules = {"activations", "architectures", "initializers", "layers", "likelihoods", "losses", "objectives"}
     assert set(names) == {*cvae.__all__, *modules, "optimizers", "schedulers"}
