@@ -24,30 +24,43 @@ except ImportError as error:
     raise
 
 if TYPE_CHECKING:
-    from cvae import callbacks, datasets, explorer, plotting
+    from cvae import (
+        activations,
+        callbacks,
+        datasets,
+        explorer,
+        export,
+        initializers,
+        layers,
+        likelihoods,
+        losses,
+        objectives,
+        optimizers,
+        plotting,
+        schedulers,
+    )
     from cvae.outliers import VAEOutlierDetector
 
-# Imported on first use (PEP 562): what they need takes longer than everything else.
+# Imported on first use (PEP 562): what some of them need takes longer than everything else.
 _LAZY = {
-    "callbacks": "cvae.callbacks",
-    "datasets": "cvae.datasets",
-    "explorer": "cvae.explorer",
-    "plotting": "cvae.plotting",
-}
+    "activations", "callbacks", "datasets", "explorer", "export", "initializers", "layers", "likelihoods", "losses",
+    "objectives", "optimizers", "plotting", "schedulers",
+}  # fmt: skip
 
 __all__ = [
-    "VAE", "BernoulliVAE", "NotFittedError", "VAEOutlierDetector", "__version__", "callbacks", "datasets", "explorer",
-    "get_num_threads", "load", "minibatch", "plotting", "set_num_threads",
+    "VAE", "BernoulliVAE", "NotFittedError", "VAEOutlierDetector", "__version__", "activations", "callbacks",
+    "datasets", "explorer", "export", "get_num_threads", "initializers", "layers", "likelihoods", "load", "losses",
+    "minibatch", "objectives", "optimizers", "plotting", "schedulers", "set_num_threads",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return importlib.import_module(_LAZY[name])
+        return importlib.import_module(f"cvae.{name}")
     if name == "VAEOutlierDetector":
         return importlib.import_module("cvae.outliers").VAEOutlierDetector
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -25,8 +25,9 @@ from cvae.parsing import subclasses_by_name
 
 PUBLIC = {
     cvae: [
-        "VAE", "BernoulliVAE", "NotFittedError", "VAEOutlierDetector", "callbacks", "datasets", "explorer",
-        "get_num_threads", "load", "minibatch", "plotting", "set_num_threads",
+        "VAE", "BernoulliVAE", "NotFittedError", "VAEOutlierDetector", "activations", "callbacks", "datasets",
+        "explorer", "export", "get_num_threads", "initializers", "layers", "likelihoods", "load", "losses", "minibatch",
+        "objectives", "optimizers", "plotting", "schedulers", "set_num_threads",
     ],
     callbacks: [
         "Callback", "CSVLogger", "EarlyStopping", "LambdaCallback", "MLflow", "ModelCheckpoint", "ReduceLROnPlateau",
@@ -54,6 +55,14 @@ METHODS = [
     "backward", "update", "flush_gradients", "parameters", "gradients", "hyperparameters", "derived_variables",
     "classes_", "pixel_offset_", "pixel_scale_", "n_features_in_", "feature_names_in_",
 ]  # fmt: skip
+
+
+def test_the_package_lists_what_is_public_and_has_it_without_another_import():
+    shown = {name for name in dir(cvae) if not name.startswith("_")}
+    assert shown == {*PUBLIC[cvae]}
+    assert shown > {module.__name__.removeprefix("cvae.") for module in PUBLIC if module is not cvae}
+    code = f"import cvae; print(*(getattr(cvae, name).__name__ for name in {sorted(shown)}))"
+    subprocess.run([sys.executable, "-c", code], env=subprocess_environment(), check=True)
 
 
 @pytest.mark.parametrize(("module", "name"), [(module, name) for module in PUBLIC for name in PUBLIC[module]])
