@@ -21,6 +21,7 @@ from cvae.data.images import resolve_image_shape
 from cvae.data.intake import images_and_labels
 from cvae.data.mapping import PixelMapping
 from cvae.data.weights import Weights, as_weights
+from cvae.exclusion import alone
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase
 from cvae.nn.sequence import Layers
@@ -252,7 +253,10 @@ class VAE(ByHand):
         ------
         TypeError, ValueError
             If an argument is invalid, also one of the constructor; or, when going on, if the images differ in shape or
-            columns from earlier ones, or a label is a new one. The model stays as it was.
+            columns from earlier ones, or a label is a new one. The model stays as it was, as after any error before
+            the first step, such as that of a callback which cannot write its file.
+        RuntimeError
+            If the model is being trained already, by another thread or the `fit` that has called a callback.
         FloatingPointError
             If the loss is no longer finite; the parameters from before that batch are kept.
         KeyboardInterrupt
@@ -294,8 +298,9 @@ class VAE(ByHand):
         validation_fraction: float | None = None,
         callbacks: Sequence[AnyCallback] = (),
     ) -> Self:
-        """Check everything and prepare the model, all or nothing; then train it."""
-        with undone_on_error([self]):
+        """Check everything, prepare the model and train it; until the first step, all or nothing."""
+        generators = [each for each in (self.random_state,) if isinstance(each, np.random.Generator)]
+        with alone(self), undone_on_error([self], generators if anew else ()) as forget:
             self._begin_fit(anew=anew)
             n_epochs = check_size(self.n_epochs if n_epochs is None else n_epochs, "n_epochs")
             batchsize = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
@@ -316,20 +321,23 @@ class VAE(ByHand):
             n = len(images) if rows is None else len(rows)
             self._prepare(images, labels, min(batchsize, n), training=True, mapping=mapping, given=X)
             self._mixture = None
-        run = partial(
-            train,
-            self,
-            images,
-            labels,
-            image_weights,
-            rows=rows,
-            n_epochs=n_epochs,
-            batchsize=batchsize,
-            verbose=bool(self.verbose if verbose is None else verbose),
-            validation=validation,
-        )
-        data = {"X": X, "y": y, "metadata": weights}
-        run_with_callbacks(self, run, callbacks, n_epochs, self._copied_layers, data)
+            if not anew:
+                forget()  # training goes on in the arrays that there are, and can be resumed from where it stops
+            run = partial(
+                train,
+                self,
+                images,
+                labels,
+                image_weights,
+                rows=rows,
+                n_epochs=n_epochs,
+                batchsize=batchsize,
+                verbose=bool(self.verbose if verbose is None else verbose),
+                stepped=forget,
+                validation=validation,
+            )
+            data = {"X": X, "y": y, "metadata": weights}
+            run_with_callbacks(self, run, callbacks, n_epochs, self._copied_layers, data)
         return self
 
     def _copied_layers(self) -> dict[str, Layers]:

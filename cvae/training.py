@@ -95,6 +95,7 @@ def train(
     verbose: bool,
     validation: Labelled | None,
     callbacks: Sequence[AnyCallback],
+    stepped: Callable[[], None],
 ) -> None:
     """Train `model` on checked images for `n_epochs` epochs and append them to its `history_`.
 
@@ -106,6 +107,8 @@ def train(
         Of the images in the loss, with a mean of 1 over those that are trained on.
     rows : array of int, optional
         Which of the images to train on; None means all.
+    stepped : callable
+        Is called after each step, from the first of which on the model is another one.
 
     Raises
     ------
@@ -133,7 +136,7 @@ def train(
     try:
         with limit_threads(model.n_threads), deferred_interrupt() as interrupt:
             training = _Training(
-                model, (images, labels), weights, rows, batchsize, validation, called, progress, interrupt
+                model, (images, labels), weights, rows, batchsize, validation, called, progress, interrupt, stepped
             )
             for callback in called:
                 callback.columns = tuple(names)
@@ -169,6 +172,8 @@ class _Training:
     callbacks : sequence of Callback
     progress : Progress
     interrupt : Interrupt
+    stepped : callable
+        Is called after each step.
     """
 
     def __init__(
@@ -182,11 +187,12 @@ class _Training:
         callbacks: Sequence[Callback],
         progress: Progress,
         interrupt: Interrupt,
+        stepped: Callable[[], None],
     ) -> None:
         self._model, self._data, self._weights = model, data, weights
         self._rows, self._batchsize = rows, batchsize
         self._validation, self._callbacks = validation, callbacks
-        self._progress, self._interrupt = progress, interrupt
+        self._progress, self._interrupt, self._stepped = progress, interrupt, stepped
         self._fingerprint = [len(rows), batchsize, checksum(data[0], rows)]
         self._scale: float | None = None  # of losses: the first one, or that of a nat for each pixel if that is larger
         # Most callbacks leave these methods as they are, and a batch of a small model takes little time.
@@ -253,6 +259,7 @@ class _Training:
                         f"the loss became {steps.loss} in {label}, batch {number}/{n_batches}; training has stopped, "
                         "with the parameters from before that batch (a smaller learning rate or clip_norm may help)"
                     )
+                self._stepped()
                 sums = [total + term for total, term in zip(position.sums, terms, strict=True)]
                 position.sums, position.batches = sums, number
                 model._position = position

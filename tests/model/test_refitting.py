@@ -1,5 +1,8 @@
 """What another fit does, and what a trained model keeps when its arguments change."""
 
+import copy
+import threading
+
 import numpy as np
 import pytest
 from scipy.stats import loguniform
@@ -9,6 +12,7 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from small_vae import assert_same_bits, assert_same_model, layers, parameters, random_images, small_vae
 
 import cvae
+from cvae.callbacks import CSVLogger, EarlyStopping, LambdaCallback
 
 X = random_images()
 
@@ -83,6 +87,68 @@ def test_a_fit_that_is_refused_leaves_the_model(monkeypatch):
     assert_same_bits(bits(vae), before)
     assert vae.history_ == history
     assert_same_bits(bits(vae.partial_fit(X)), bits(model().fit(X, n_epochs=3)))
+
+
+def fail(*arguments):
+    raise LookupError("of the test")
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+@pytest.mark.parametrize(
+    "callback",
+    [
+        EarlyStopping(),  # there is no val_loss
+        CSVLogger("no/such/folder/history.csv"),
+        LambdaCallback(on_train_begin=fail),
+        LambdaCallback(on_epoch_begin=fail),
+        LambdaCallback(on_batch_begin=fail),
+    ],
+)
+def test_a_fit_that_ends_before_its_first_step_leaves_the_model(warm_start, callback):
+    vae = model(warm_start=warm_start).fit(X)
+    before, history = bits(vae), dict(vae.history_)
+    with pytest.raises((ValueError, OSError, LookupError)):
+        vae.fit(X, callbacks=[callback])
+    assert_same_bits(bits(vae), before)
+    assert vae.history_ == history
+    assert_same_bits(bits(vae.fit(X)), bits(model(warm_start=warm_start).fit(X, n_epochs=4 if warm_start else 2)))
+
+
+def test_a_first_fit_that_ends_before_its_first_step_leaves_a_model_and_generator_as_new():
+    rng = np.random.default_rng(1)
+    state, vae = rng.bit_generator.state, model(random_state=rng)
+    with pytest.raises(LookupError):
+        vae.fit(X, callbacks=[LambdaCallback(on_epoch_begin=fail)])
+    assert rng.bit_generator.state == state
+    with pytest.raises(cvae.NotFittedError):
+        vae.encode(X)
+
+
+def test_a_model_is_trained_once_at_a_time():
+    vae, refused = model().fit(X), []
+
+    def refuses(name, train):
+        with pytest.raises(RuntimeError, match="being trained already"):
+            train(X)
+        refused.append(name)
+
+    def train_it(name, *arguments):
+        refuses(name, vae.fit)
+        refuses(name, vae.partial_fit)
+        thread = threading.Thread(target=refuses, args=("thread", vae.fit))
+        thread.start()
+        thread.join()
+        model().fit(X)  # another one may be trained
+
+    before = bits(model().fit(X))
+    names = ("on_train_begin", "on_batch_end", "on_epoch_end", "on_train_end")
+    callbacks = [LambdaCallback(**{name: lambda *arguments, name=name: train_it(name)}) for name in names]
+    assert_same_bits(bits(vae.fit(X, callbacks=callbacks)), before)
+    assert {*refused} == {*names, "thread"}
+    copies = []
+    vae.fit(X, callbacks=[lambda vae, *_: copies.append(copy.deepcopy(vae).fit(X))])
+    assert_same_bits(bits(vae.fit(X)), before)
+    assert_same_bits(bits(copies[0]), before)
 
 
 def test_a_wrong_warm_start_is_refused():

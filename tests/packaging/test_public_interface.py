@@ -56,6 +56,14 @@ METHODS = [
 ]  # fmt: skip
 
 
+def test_the_package_lists_what_is_public_and_has_it_without_another_import():
+    shown = {name for name in dir(cvae) if not name.startswith("_")}
+    assert shown == {*PUBLIC[cvae]}
+    assert shown > {module.__name__.removeprefix("cvae.") for module in PUBLIC if module is not cvae}
+    code = f"import cvae; print(*(getattr(cvae, name).__name__ for name in {sorted(shown)}))"
+    subprocess.run([sys.executable, "-c", code], env=subprocess_environment(), check=True)
+
+
 @pytest.mark.parametrize(("module", "name"), [(module, name) for module in PUBLIC for name in PUBLIC[module]])
 def test_public_names_exist_and_are_documented(module, name):
     thing = getattr(module, name)
