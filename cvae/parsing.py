@@ -293,6 +293,22 @@ def check_size(value: Any, name: str) -> int:
     return size
 
 
+def check_count(name: str, value: Any) -> int:
+    """Return `value` after checking that it is an int from 0 to 2^63 - 1; raise TypeError or ValueError.
+
+    Examples
+    --------
+    >>> check_count("step", 0)
+    0
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an int >= 0, got {value!r}")
+    count = int(value)
+    if not 0 <= count < 1 << 63:
+        raise ValueError(f"{name} must be an int from 0 to 2^63 - 1, got {count}")
+    return count
+
+
 def check_bool(name: str, value: Any) -> bool:
     """Return `value` after checking that it is True or False.
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from cvae.parsing import (
     Configurable,
     check_bool,
+    check_count,
     check_number,
     object_from_call,
     object_from_hyperparameters,
@@ -43,6 +44,18 @@ class SchedulerBase(Configurable, ABC):
     >>> scheduler(step=1)
     0.2
     """
+
+    def state(self) -> dict[str, Any]:
+        """Return what has accumulated with use: the attributes that are no arguments, by name."""
+        return {name: value for name, value in vars(self).items() if name not in self.arguments}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Set what `state` returned; raise TypeError or ValueError if it is not that of such a scheduler."""
+        for name, value in state.items():
+            is_of_class = name in self.arguments or hasattr(type(self), name)
+            if is_of_class or not name.isidentifier():
+                raise ValueError(f"the state of a {type(self).__name__} must be its own attributes, got {name!r}")
+            setattr(self, name, value)
 
     @abstractmethod
     def __call__(self, step: int | None = None, cur_loss: float | None = None) -> float:
@@ -248,6 +261,15 @@ class KingScheduler(SchedulerBase):
         self.current_lr = self.initial_lr
         self.loss_history: list[float] = []
         self.last_step: int | None = None
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        super().restore(state)
+        self.current_lr = check_number("current_lr", self.current_lr, "[0, inf)")
+        if not isinstance(self.loss_history, list):
+            raise TypeError(f"loss_history must be a list of numbers, got {self.loss_history!r}")
+        self.loss_history = [check_number("loss_history", loss) for loss in self.loss_history]
+        if self.last_step is not None:
+            self.last_step = check_count("last_step", self.last_step)
 
     @property
     def max_history(self) -> int:
