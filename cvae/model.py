@@ -21,12 +21,13 @@ from cvae.data.images import resolve_image_shape
 from cvae.data.intake import images_and_labels
 from cvae.data.mapping import PixelMapping
 from cvae.data.weights import Weights, as_weights
+from cvae.exclusive import only_here
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase
 from cvae.nn.sequence import Layers
 from cvae.objectives import Objective
 from cvae.optim.base import OptimizerBase
-from cvae.parsing import check_number, check_size, made
+from cvae.parsing import check_number, check_size, check_switch, made
 from cvae.position import split
 from cvae.scikit_learn import run_with_callbacks
 from cvae.summary import Summary
@@ -254,6 +255,8 @@ class VAE(ByHand):
         TypeError, ValueError
             If an argument is invalid, also one of the constructor; or, when going on, if the images differ in shape or
             columns from earlier ones, or a label is a new one. The model stays as it was.
+        RuntimeError
+            If another thread is training this model; the other one goes on.
         FloatingPointError
             If the loss is no longer finite; the parameters from before that batch are kept.
         KeyboardInterrupt
@@ -261,25 +264,27 @@ class VAE(ByHand):
             same images and batch size finishes the epoch first, as the first of its `n_epochs`, with the bits of a run
             that was not interrupted.
         """
-        return self._fit(
-            X,
-            y,
-            weights,
-            anew=not self.warm_start or self._waits_for_fit(),
-            n_epochs=n_epochs,
-            batchsize=batchsize,
-            verbose=verbose,
-            validation_data=validation_data,
-            validation_fraction=validation_fraction,
-            callbacks=callbacks,
-        )
+        with only_here(self):
+            return self._fit(
+                X,
+                y,
+                weights,
+                anew=not self.warm_start or self._waits_for_fit(),
+                n_epochs=n_epochs,
+                batchsize=batchsize,
+                verbose=verbose,
+                validation_data=validation_data,
+                validation_fraction=validation_fraction,
+                callbacks=callbacks,
+            )
 
     def partial_fit(self, X: npt.ArrayLike, y: Any = None, **weights: Unpack[Weights]) -> Self:
         """Go on training, silently and for one pass over the images, and return self.
 
         The first call must know all classes of y. `sample_weight` is that of `fit`.
         """
-        return self._fit(X, y, weights, anew=False, n_epochs=1, verbose=False)
+        with only_here(self):
+            return self._fit(X, y, weights, anew=False, n_epochs=1, verbose=False)
 
     def _fit(
         self,
@@ -300,6 +305,7 @@ class VAE(ByHand):
             self._begin_fit(anew=anew)
             n_epochs = check_size(self.n_epochs if n_epochs is None else n_epochs, "n_epochs")
             batchsize = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
+            shows = check_switch("verbose", self.verbose if verbose is None else verbose)
             check_callbacks(callbacks)
             if validation_fraction is not None:
                 check_number("validation_fraction", validation_fraction, "(0, 1)")
@@ -326,7 +332,7 @@ class VAE(ByHand):
             rows=rows,
             n_epochs=n_epochs,
             batchsize=batchsize,
-            verbose=bool(self.verbose if verbose is None else verbose),
+            verbose=shows,
             validation=validation,
         )
         data = {"X": X, "y": y, "metadata": weights}

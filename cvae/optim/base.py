@@ -10,7 +10,7 @@ import numpy.typing as npt
 from cvae._kernels import optimizers as kernels
 from cvae._kernels.program import Program
 from cvae.optim.schedulers import ConstantScheduler, SchedulerBase, make_scheduler
-from cvae.parsing import Configurable, check_count, check_number
+from cvae.parsing import Configurable, check_count, check_mapping, check_number
 from cvae.runtime.programs import run
 from cvae.runtime.workspace import copy_of, zeros_like
 from cvae.snapshot import Revised
@@ -130,12 +130,13 @@ class OptimizerBase(Configurable, Revised, ABC):
         ValueError
             If a name is unknown or a value invalid; nothing is changed in that case.
         """
-        changes = dict(hparam_dict or {})
+        changes = check_mapping("hparam_dict", hparam_dict)
         if "lr" in changes and isinstance(self.lr_scheduler, ConstantScheduler):
             changes.setdefault("lr_scheduler", None)
         cache = self.cache
         if cache_dict is not None:
-            cache = {name: self._copied_state(name, state) for name, state in cache_dict.items()}
+            states = check_mapping("cache_dict", cache_dict)
+            cache = {name: self._copied_state(name, state) for name, state in states.items()}
         super().set_params(changes)
         self.cache = cache
         return self

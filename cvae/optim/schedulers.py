@@ -198,7 +198,7 @@ class NoamScheduler(SchedulerBase):
     scale_factor : float
         Overall factor, >= 0.
     warmup_steps : float
-        Step at which the rate is highest, > 0.
+        Step at which the rate is highest, from 1e-200 to 1e200.
 
     Examples
     --------
@@ -210,7 +210,7 @@ class NoamScheduler(SchedulerBase):
     def __init__(self, model_dim: float = 512, scale_factor: float = 1, warmup_steps: float = 4000) -> None:
         self.model_dim = check_number("model_dim", model_dim, "(0, inf)")
         self.scale_factor = check_number("scale_factor", scale_factor, "[0, inf)")
-        self.warmup_steps = check_number("warmup_steps", warmup_steps, "(0, inf)")
+        self.warmup_steps = check_number("warmup_steps", warmup_steps, "[1e-200, 1e200]")
 
     def __call__(self, step: int | None = None, cur_loss: float | None = None) -> float:
         """Return the rate at `step` > 0; see `SchedulerBase.__call__`."""
