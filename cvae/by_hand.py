@@ -14,6 +14,7 @@ import numpy.typing as npt
 from cvae.core import Array, ImageShape
 from cvae.data.gathering import gather
 from cvae.derived import Derived, derived_names, output_gradients, run_one_by_one
+from cvae.nn.base import as_floats
 from cvae.nn.sequence import Layers
 from cvae.optim.updates import Updates
 from cvae.passes import Passes
@@ -129,7 +130,9 @@ class ByHand(Sampling):
         shape = n * codes, self.T
         if noise is not None and np.shape(noise) != shape:
             raise ValueError(f"noise must have the shape {shape}, got {np.shape(noise)}")
-        given = None if noise is None else np.array(noise, self.dtype)
+        given = None if noise is None else as_floats(noise, "noise", self.dtype)
+        if given is not None and not np.isfinite(given).all():
+            raise ValueError("noise must be finite, got NaN or infinity")
         if not any(layer.has_retained for layer in self._layers().values()):  # flushed layer by layer
             self._retained = []
         if self._retained and retain_derived:  # compute what its layers retain before reusing its memory

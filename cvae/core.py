@@ -27,7 +27,7 @@ from cvae.nn.sequence import Layers
 from cvae.objectives import Objective
 from cvae.optim.base import OptimizerBase
 from cvae.optim.schedulers import ConstantScheduler
-from cvae.parsing import check_bool, check_number, check_size
+from cvae.parsing import check_bool, check_number, check_size, check_switch
 from cvae.passes import Passes
 from cvae.random import make_rng
 from cvae.runtime.threads import check_num_threads, limit_threads
@@ -106,6 +106,7 @@ class Core(Estimator):
             check_size(getattr(self, name), name)
         check_dtype(self.dtype)
         check_bool("warm_start", self.warm_start)
+        check_switch("verbose", self.verbose)
         conditions.check_condition(self.condition)
         if self.n_threads is not None:
             check_num_threads(self.n_threads, "n_threads")

@@ -27,7 +27,7 @@ from cvae.nn.base import LayerBase
 from cvae.nn.sequence import Layers
 from cvae.objectives import Objective
 from cvae.optim.base import OptimizerBase
-from cvae.parsing import check_number, check_size, made
+from cvae.parsing import check_number, check_size, check_switch, made
 from cvae.position import split
 from cvae.scikit_learn import run_with_callbacks
 from cvae.summary import Summary
@@ -304,6 +304,7 @@ class VAE(ByHand):
             self._begin_fit(anew=anew)
             n_epochs = check_size(self.n_epochs if n_epochs is None else n_epochs, "n_epochs")
             batchsize = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
+            shows = check_switch("verbose", self.verbose if verbose is None else verbose)
             check_callbacks(callbacks)
             if validation_fraction is not None:
                 check_number("validation_fraction", validation_fraction, "(0, 1)")
@@ -332,7 +333,7 @@ class VAE(ByHand):
                 rows=rows,
                 n_epochs=n_epochs,
                 batchsize=batchsize,
-                verbose=bool(self.verbose if verbose is None else verbose),
+                verbose=shows,
                 stepped=forget,
                 validation=validation,
             )

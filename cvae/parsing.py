@@ -12,7 +12,11 @@ import operator
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple, Self, TypeVar
 
+import numpy as np
+
 T = TypeVar("T")
+MAX_COUNT = (1 << 63) - 1  # the largest number of anything that compiled code can count to
+MAX_AXIS = (1 << 31) - 1  # the largest size of an axis of weights or images, products of two of which can be counted
 
 
 class Call(NamedTuple):
@@ -237,7 +241,7 @@ def check_number(name: str, value: Any, interval: str = "(-inf, inf)") -> float:
     Returns
     -------
     int or float
-        An int for integers, otherwise a float; its `repr` is a Python literal.
+        An int for integers of up to 63 bits, otherwise a float; its `repr` is a Python literal.
 
     Raises
     ------
@@ -255,7 +259,7 @@ def check_number(name: str, value: Any, interval: str = "(-inf, inf)") -> float:
         raise TypeError(f"{name} must be a number in {interval}, got {value!r}")
     try:
         number = int(value) if isinstance(value, numbers.Integral) else float(value)
-        float(number)
+        as_float = float(number)
     except OverflowError:
         raise ValueError(f"{name} must be a number in {interval}, got one too large for a float") from None
     low, high = (float(bound) for bound in interval[1:-1].split(","))
@@ -263,18 +267,18 @@ def check_number(name: str, value: Any, interval: str = "(-inf, inf)") -> float:
     below = number <= high if interval.endswith("]") else number < high
     if not (above and below):
         raise ValueError(f"{name} must be a number in {interval}, got {value!r}")
-    return number
+    return number if abs(number) <= MAX_COUNT else as_float
 
 
-def check_size(value: Any, name: str) -> int:
-    """Return `value` as an int after checking that it is at least 1.
+def check_size(value: Any, name: str, most: int = MAX_COUNT) -> int:
+    """Return `value` as an int after checking that it is from 1 to `most`.
 
     Raises
     ------
     TypeError
         If `value` is not an integer; a bool does not count.
     ValueError
-        If it is less than 1.
+        If it is less than 1 or more than `most`.
 
     Examples
     --------
@@ -290,7 +294,25 @@ def check_size(value: Any, name: str) -> int:
         raise TypeError(message) from None
     if size < 1:
         raise ValueError(message)
+    if size > most:
+        raise ValueError(f"{name} must be an int from 1 to {most}, got {size}")
     return size
+
+
+def check_count(name: str, value: Any) -> int:
+    """Return `value` after checking that it is an int from 0 to 2^63 - 1; raise TypeError or ValueError.
+
+    Examples
+    --------
+    >>> check_count("step", 0)
+    0
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an int >= 0, got {value!r}")
+    count = int(value)
+    if not 0 <= count <= MAX_COUNT:
+        raise ValueError(f"{name} must be an int from 0 to 2^63 - 1, got {count}")
+    return count
 
 
 def check_bool(name: str, value: Any) -> bool:
@@ -309,6 +331,45 @@ def check_bool(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {value!r}")
     return value
+
+
+def check_switch(name: str, value: Any) -> bool:
+    """Return whether something is on: `value` is a bool, of Python or NumPy, or a level >= 0 as scikit-learn has them.
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+
+    Examples
+    --------
+    >>> check_switch("verbose", 2)
+    True
+    """
+    is_level = isinstance(value, numbers.Integral) and int(value) >= 0
+    if not (is_level or isinstance(value, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def check_mapping(name: str, value: Any) -> dict[str, Any]:
+    """Return a copy of a mapping, empty for None, after checking that it is one with strings for keys.
+
+    Raises
+    ------
+    TypeError
+        If `value` is neither a mapping nor None, or a key is not a string.
+
+    Examples
+    --------
+    >>> check_mapping("cache_dict", None)
+    {}
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise TypeError(f"{name} must be a dict with strings for keys, got {value!r}")
+    return dict(value)
 
 
 class Parsable:
@@ -407,7 +468,7 @@ class Configurable(Parsable):
         ValueError
             If a name is unknown or a value is invalid; nothing is changed in that case.
         """
-        changes = dict(hparam_dict or {})
+        changes = check_mapping("hparam_dict", hparam_dict)
         own_id = type(self).__name__
         if (given_id := changes.pop("id", own_id)) != own_id:
             raise ValueError(f"id must be {own_id!r}, got {given_id!r}")

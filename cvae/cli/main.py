@@ -28,7 +28,7 @@ from cvae.cli.commands import (
     sample,
     train,
 )
-from cvae.cli.output import log
+from cvae.cli.output import log, printable
 from cvae.cli.streams import discard_output, logged_warnings, open_missing_streams
 from cvae.interruption import stopped_by_signals
 
@@ -120,7 +120,7 @@ def _run(argv: Sequence[str]) -> None:
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+    return printable(" ".join(str(error).split())) or type(error).__name__
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -94,7 +94,11 @@ def amount(n_bytes: int) -> str:
 
 def shown(path: str | Path) -> str:
     """Return a file's name as text that can be printed and drawn, whatever its bytes are."""
-    text = os.fsencode(path).decode("utf-8", "replace")
+    return printable(os.fsencode(path).decode("utf-8", "replace"))
+
+
+def printable(text: str) -> str:
+    """Return text without what a terminal would take for commands, such as the escape sequences of a hostile file."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
@@ -127,7 +131,7 @@ def log(message: str) -> None:
 def print_table(rows: Mapping[str, Any]) -> None:
     width = max(map(len, rows)) + 2
     for name, value in rows.items():
-        print(f"{name:{width}}{value}")
+        print(f"{name:{width}}{printable(str(value))}")
 
 
 def print_json(values: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sized
 import numpy as np
 import numpy.typing as npt
 
-from cvae.parsing import check_size
+from cvae.parsing import check_size, check_switch
 
 
 def minibatch(
@@ -37,7 +37,7 @@ def minibatch(
     Raises
     ------
     TypeError
-        If `X` has no length, `batchsize` is not an integer or `rng` is not a Generator.
+        If `X` has no length, `batchsize` is not an integer, `shuffle` not a bool or `rng` not a Generator.
     ValueError
         If `batchsize` is less than 1.
 
@@ -49,7 +49,7 @@ def minibatch(
     >>> [batch.tolist() for batch in batches]
     [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     """
-    size = check_size(batchsize, "batchsize")
+    size, shuffle = check_size(batchsize, "batchsize"), check_switch("shuffle", shuffle)
     if rng is None:
         rng = np.random.default_rng()
     elif not isinstance(rng, np.random.Generator):

@@ -17,17 +17,21 @@ from cvae.core import Core
 from cvae.data.columns import Columns
 from cvae.data.mapping import PixelMapping, identity
 from cvae.io import serialization
+from cvae.io.checks import check_history, check_layer, check_sizes
 from cvae.mixture import Mixture
 from cvae.nn.base import LayerBase
 from cvae.nn.fully_connected import FullyConnected
 from cvae.nn.initializers import OptimizerInitializer
 from cvae.optim.base import OptimizerBase
-from cvae.parsing import Parsable
+from cvae.optim.schedulers import make_scheduler
+from cvae.parsing import Parsable, check_count
 from cvae.position import TIMES, Position
 from cvae.sampling import Sampling
 
 Array = npt.NDArray[Any]
 AnyModel = TypeVar("AnyModel", bound=Sampling)
+# What a description that is none, or has values of other types, raises somewhere. MemoryError is none of these.
+_UNFIT = LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, NotImplementedError
 _HISTORY = "history/"  # what the names of the history's columns among the arrays begin with
 
 
@@ -54,6 +58,7 @@ def _contents(model: Sampling, optimizer_state: bool) -> tuple[dict[str, Array],
     arrays: dict[str, Array] = {}
     optimizers: dict[str, Any] = {}
     for name, layer in _with_parameters(model).items():
+        check_layer(name, layer, model.dtype)
         arrays |= {f"{name}/{key}": value for key, value in layer.parameters.items() if value is not None}
         optimizers[name] = {"call": str(layer.optimizer), "step": 0, "counts": {}, "scheduler": {}}
         if optimizer_state:
@@ -98,9 +103,7 @@ def _arguments(model: Sampling, saved_class: type[Any]) -> dict[str, Any]:
 def _history_arrays(history: Mapping[str, list[float]]) -> dict[str, Array]:
     """Return a history's columns, without times, so that equal runs give equal files."""
     columns = {name: values for name, values in history.items() if name not in TIMES}
-    for name, values in columns.items():
-        if not all(isinstance(value, (int, float)) for value in values):
-            raise ValueError(f"history_ must hold lists of numbers to be saved, got {values!r} under {name!r}")
+    check_history(columns)
     return {f"{_HISTORY}{name}": np.array(values, np.float64) for name, values in columns.items()}
 
 
@@ -147,7 +150,7 @@ def load(classes: Mapping[str, type[AnyModel]], path: str | os.PathLike[str]) ->
     try:
         model = _made(classes, description)
         _fill(model, arrays, description)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except _UNFIT as error:
         raise ValueError(f"{os.fspath(path)} is not a complete model file of cvae: {error}") from None
     return model
 
@@ -180,6 +183,7 @@ def _fill(model: Sampling, arrays: dict[str, Array], description: dict[str, Any]
     """Give a model its parameters, the state of its optimizers, and its history."""
     rows, cols, channels = description["image_shape"]
     kind = None if model.condition is None else conditions.restored(model.condition, description["labels"])
+    check_sizes(model, arrays, (rows, cols, channels), 0 if kind is None else kind.n_labels)
     rng_states = [rng.bit_generator.state for rng in (model._rng, model._sampling_rng)]
     model._initialize((rows, cols, channels), _restored_mapping(description["pixels"], channels), kind)
     model._rng.bit_generator.state, model._sampling_rng.bit_generator.state = rng_states
@@ -193,6 +197,7 @@ def _fill(model: Sampling, arrays: dict[str, Array], description: dict[str, Any]
     for name, layer in _with_parameters(model).items():
         layer.set_params({"parameters": {key: arrays[f"{name}/{key}"] for key in layer.parameters}})
         layer.optimizer = _restored_optimizer(description["optimizers"][name], f"optimizer/{name}", arrays)
+        check_layer(name, layer, model.dtype)
     for part in description.get("named", {}):  # of which the arguments are still the names
         setattr(model, part, description["arguments"][part])
     model._remember_arguments()
@@ -200,6 +205,7 @@ def _fill(model: Sampling, arrays: dict[str, Array], description: dict[str, Any]
         history = {name: values for name, values in description["history"].items() if name not in TIMES}
     else:
         history = {name: arrays[f"{_HISTORY}{name}"] for name in description["history"]}
+    check_history(history)
     model.history_ = {name: [float(value) for value in values] for name, values in history.items()}
 
 
@@ -236,7 +242,7 @@ def _restored_mapping(saved: dict[str, Any], channels: int) -> PixelMapping:
 
 def _restored_rng(state: dict[str, Any]) -> np.random.Generator:
     bit_generator = getattr(np.random, state["bit_generator"])
-    if not issubclass(bit_generator, np.random.BitGenerator):
+    if not (isinstance(bit_generator, type) and issubclass(bit_generator, np.random.BitGenerator)):
         raise ValueError(f"rng must be a bit generator of NumPy, got {state['bit_generator']!r}")
     rng = np.random.Generator(bit_generator())
     rng.bit_generator.state = state
@@ -256,9 +262,12 @@ def _optimizer_state(optimizer: OptimizerBase, prefix: str, arrays: dict[str, Ar
                 arrays[f"{prefix}/{name}/{key}"] = value
             else:
                 counts.setdefault(name, {})[key] = value
-    scheduler = optimizer.lr_scheduler
-    state = {name: value for name, value in vars(scheduler).items() if name not in scheduler.arguments}
-    found = {"call": str(optimizer), "step": optimizer.cur_step, "counts": counts, "scheduler": state}
+    found = {
+        "call": str(optimizer),
+        "step": optimizer.cur_step,
+        "counts": counts,
+        "scheduler": make_scheduler(optimizer.lr_scheduler).state(),
+    }
     return found | ({"steps_before": optimizer.steps_before} if optimizer.steps_before else {})
 
 
@@ -273,7 +282,7 @@ def _restored_optimizer(state: dict[str, Any], prefix: str, arrays: dict[str, Ar
             else:
                 cache[name] = array
     optimizer.set_params(cache_dict=cache)
-    optimizer.cur_step, optimizer.steps_before = int(state["step"]), int(state.get("steps_before", 0))
-    for name, value in state["scheduler"].items():
-        setattr(optimizer.lr_scheduler, name, value)
+    optimizer.cur_step = check_count("step", state["step"])
+    optimizer.steps_before = check_count("steps_before", state.get("steps_before", 0))
+    optimizer.lr_scheduler.restore(state["scheduler"])
     return optimizer

@@ -117,12 +117,13 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]
         pass
     try:
         with safe_open(name, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-        description = json.loads(metadata[KEY])
-        version = description["format"]
-    except (SafetensorError, KeyError, AttributeError, TypeError, json.JSONDecodeError) as error:
+            description = json.loads((file.metadata() or {})[KEY])
+            version = description["format"]
+            is_known = type(version) is int and version <= FORMAT
+            # Only of a model, since a file of another program may be of any size.
+            arrays = {key: file.get_tensor(key) for key in file.keys()} if is_known else {}  # noqa: SIM118 - no dict
+    except (SafetensorError, LookupError, AttributeError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{name} is not a model file of cvae: {error}") from None
-    if not isinstance(version, int) or version > FORMAT:
+    if not is_known:
         raise ValueError(f"{name} has the model format {version}, but this cvae reads up to {FORMAT}")
     return arrays, description

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from cvae.nn.initializers import ActivationInitializer, OptimizerInitializer
 from cvae.nn.protocol import Array, Layer, allocate
 from cvae.optim.updates import Updates
+from cvae.parsing import check_mapping
 from cvae.random import make_rng
 from cvae.runtime.programs import run
 from cvae.undo import undone_on_error
@@ -147,6 +148,8 @@ class LayerBase(Layer, ABC):
             If `X` does not have the layer's number of axes or channels.
         """
         X = self._check_input(X)
+        if not self.is_initialized:
+            self.output_shape(X.shape)  # raises before weights are drawn for inputs that do not fit
         self.initialize(X.shape)
         shape, saved = self.output_shape(X.shape), allocate(self.saved(X.shape))
         if self.is_view:
@@ -248,12 +251,12 @@ class LayerBase(Layer, ABC):
         ValueError
             If a name is unknown, a parameter's shape does not fit, or the summary is of another kind of layer.
         """
-        values = {k: v for k, v in summary_dict.items() if k not in ("parameters", "hyperparameters")}
-        values |= summary_dict.get("hyperparameters", {})
+        values = check_mapping("summary_dict", summary_dict)
+        parameters = check_mapping("parameters", values.pop("parameters", None))
+        values |= check_mapping("hyperparameters", values.pop("hyperparameters", None))
         own = type(self).__name__
         if (layer := values.pop("layer", own)) != own:
             raise ValueError(f"layer must be {own!r}, got {layer!r}")
-        parameters = dict(summary_dict.get("parameters", {}))
         parameters |= {k: values.pop(k) for k in list(values) if k in self.parameters}
         parameters = {k: v for k, v in parameters.items() if v is not None}
         with undone_on_error(self.parts()):
@@ -339,7 +342,7 @@ class LayerBase(Layer, ABC):
         raise ValueError(f"parameters must be empty, got {sorted(parameters)}")
 
     def _check_input(self, X: npt.ArrayLike) -> Array:
-        X = np.ascontiguousarray(X, self.dtype)
+        X = np.ascontiguousarray(as_floats(X, "X", self.dtype))
         if X.size == 0 or (self.input_ndim is not None and X.ndim != self.input_ndim):
             wanted = "at least 1" if self.input_ndim is None else self.input_ndim
             raise ValueError(f"X must be a non-empty array of {wanted} dimensions, got the shape {X.shape}")
@@ -347,7 +350,7 @@ class LayerBase(Layer, ABC):
 
     def _check_gradient(self, grad: npt.ArrayLike, retained: Retained) -> Array:
         """Return a copy of the gradient for the output of a retained forward pass, or raise ValueError."""
-        dY: Array = np.array(grad, self.dtype, order="C")
+        dY: Array = np.array(as_floats(grad, "dLdy", self.dtype), order="C")
         expected = self.output_shape(retained.X.shape)
         if dY.shape != expected:
             raise ValueError(f"dLdy must have the output's shape {expected}, got {dY.shape}")
@@ -368,11 +371,23 @@ class LayerBase(Layer, ABC):
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
+def as_floats(values: npt.ArrayLike, name: str, dtype: npt.DTypeLike) -> Array:
+    """Return real numbers as an array of this dtype, a view if possible; raise TypeError or ValueError for others."""
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind in "SUcmMV":
+            raise (ValueError if array.dtype.kind in "SU" else TypeError)(f"the dtype {array.dtype}")
+        return np.asarray(array, dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} must be an array of real numbers, got {error}") from None
+
+
 def check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     """Return `dtype` as float32 or float64, or raise ValueError."""
     try:
         result = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError):  # ValueError: text that is no Unicode
         result = np.dtype(object)
     if dtype is None or result not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")

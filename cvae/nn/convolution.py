@@ -10,7 +10,7 @@ from cvae.nn.base import Retained
 from cvae.nn.geometry import IntOrPair, Pad, resolve_dilation, resolve_kernel_shape, resolve_stride
 from cvae.nn.protocol import Shape
 from cvae.nn.weighted import WeightedLayer
-from cvae.parsing import check_size
+from cvae.parsing import MAX_AXIS, check_size
 
 ALGORITHMS = ("auto", "direct", "winograd")
 WINOGRAD_TRANSFORM = 12
@@ -59,11 +59,11 @@ class ConvolutionBase(WeightedLayer):
         self.algorithm = algorithm
 
     def _check_sizes(self) -> None:
-        self.out_ch = check_size(self.out_ch, "out_ch")
+        self.out_ch = check_size(self.out_ch, "out_ch", MAX_AXIS)
         self.kernel_shape = resolve_kernel_shape(self.kernel_shape)
         self.stride = resolve_stride(self.stride)
         self.dilation = resolve_dilation(self.dilation)
-        if self.algorithm not in ALGORITHMS:
+        if not isinstance(self.algorithm, str) or self.algorithm not in ALGORITHMS:
             raise ValueError(f"algorithm must be 'auto', 'direct' or 'winograd', got {self.algorithm!r}")
         super()._check_sizes()
 

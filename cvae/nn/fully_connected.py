@@ -10,7 +10,7 @@ from cvae.nn.activations import ReLU
 from cvae.nn.protocol import Array, Arrays, Shape
 from cvae.nn.weighted import WeightedLayer
 from cvae.optim.updates import Updates
-from cvae.parsing import check_size
+from cvae.parsing import MAX_AXIS, check_size
 
 
 class FullyConnected(WeightedLayer):
@@ -62,7 +62,7 @@ class FullyConnected(WeightedLayer):
 
     def _check_sizes(self) -> None:
         if self.n_out is not None:
-            self.n_out = check_size(self.n_out, "n_out")
+            self.n_out = check_size(self.n_out, "n_out", MAX_AXIS)
         super()._check_sizes()
 
     def _outputs(self) -> int:

@@ -9,6 +9,8 @@ import operator
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
+from cvae.parsing import MAX_AXIS
+
 Shape2D = tuple[int, int]
 Pad4 = tuple[int, int, int, int]
 Pad = SupportsIndex | str | Sequence[SupportsIndex]
@@ -360,4 +362,6 @@ def _integers(values: Sequence[Any], count: int, least: int, message: str) -> li
         raise TypeError(message) from None
     if len(integers) != count or min(integers) < least:
         raise ValueError(message)
+    if max(integers) > MAX_AXIS:
+        raise ValueError(f"{message}, more than {MAX_AXIS}")
     return integers

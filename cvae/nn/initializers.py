@@ -204,7 +204,7 @@ class WeightInitializer:
     """
 
     def __init__(self, act_fn_str: str, mode: str = "glorot_uniform") -> None:
-        if mode not in _MODES:
+        if not isinstance(mode, str) or mode not in _MODES:
             raise ValueError(f"init must be one of {', '.join(_MODES)}, got {mode!r}")
         self.mode = mode
         self.gain = _gain(ActivationInitializer(act_fn_str)())

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from cvae._kernels.program import Program
 from cvae.nn.activated import ActivatedLayer
-from cvae.nn.base import Retained
+from cvae.nn.base import Retained, as_floats
 from cvae.nn.initializers import WeightInitializer, calc_fan
 from cvae.nn.protocol import Array, Arrays, Shape
 from cvae.random import make_rng
@@ -103,7 +103,7 @@ class WeightedLayer(ActivatedLayer):
     # --------------------------------------------------- numpy-ml's interface
 
     def _set_parameters(self, parameters: Mapping[str, npt.ArrayLike]) -> None:
-        arrays = {name: copy_of(value, self.dtype) for name, value in parameters.items()}
+        arrays = {name: copy_of(as_floats(value, name, self.dtype), self.dtype) for name, value in parameters.items()}
         W = arrays.get("W", self.parameters["W"])
         if W is None:
             raise ValueError("parameters must hold W, got only b")

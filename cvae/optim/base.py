@@ -10,7 +10,7 @@ import numpy.typing as npt
 from cvae._kernels import optimizers as kernels
 from cvae._kernels.program import Program
 from cvae.optim.schedulers import ConstantScheduler, SchedulerBase, make_scheduler
-from cvae.parsing import Configurable, check_number
+from cvae.parsing import Configurable, check_count, check_mapping, check_number
 from cvae.runtime.programs import run
 from cvae.runtime.workspace import copy_of, zeros_like
 from cvae.snapshot import Revised
@@ -130,12 +130,13 @@ class OptimizerBase(Configurable, Revised, ABC):
         ValueError
             If a name is unknown or a value invalid; nothing is changed in that case.
         """
-        changes = dict(hparam_dict or {})
+        changes = check_mapping("hparam_dict", hparam_dict)
         if "lr" in changes and isinstance(self.lr_scheduler, ConstantScheduler):
             changes.setdefault("lr_scheduler", None)
         cache = self.cache
         if cache_dict is not None:
-            cache = {name: self._copied_state(name, state) for name, state in cache_dict.items()}
+            states = check_mapping("cache_dict", cache_dict)
+            cache = {name: self._copied_state(name, state) for name, state in states.items()}
         super().set_params(changes)
         self.cache = cache
         return self
@@ -281,12 +282,22 @@ class OptimizerBase(Configurable, Revised, ABC):
                     f"got {param.dtype} of shape {param.shape}"
                 )
 
+    def check_cache(self, parameters: Mapping[str, Array | None], owner: str) -> None:
+        """Raise ValueError unless all states are those of parameters of `owner`, of their shapes and dtypes."""
+        for name, state in self.cache.items():
+            param = parameters.get(name)
+            if param is None:
+                raise ValueError(f"the optimizer of {owner} must keep states of {', '.join(parameters)}, got {name!r}")
+            self._check_state(name, state, param)
+
     def _copied_state(self, name: str, state: Any) -> Any:
         if not self.state_names:
             return _copied_array(name, state)
         if not isinstance(state, Mapping) or set(state) != {"t", *self.state_names}:
             raise TypeError(f"cache_dict[{name!r}] must hold {', '.join(('t', *self.state_names))}, got {state!r}")
-        return {"t": int(state["t"])} | {key: _copied_array(name, state[key]) for key in self.state_names}
+        return {"t": check_count(f"t of cache_dict[{name!r}]", state["t"])} | {
+            key: _copied_array(name, state[key]) for key in self.state_names
+        }
 
 
 def _check_arrays(param: Array, grad: Array) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from cvae.parsing import (
     Configurable,
     check_bool,
+    check_count,
     check_number,
     object_from_call,
     object_from_hyperparameters,
@@ -43,6 +44,18 @@ class SchedulerBase(Configurable, ABC):
     >>> scheduler(step=1)
     0.2
     """
+
+    def state(self) -> dict[str, Any]:
+        """Return what has accumulated with use: the attributes that are no arguments, by name."""
+        return {name: value for name, value in vars(self).items() if name not in self.arguments}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Set what `state` returned; raise TypeError or ValueError if it is not that of such a scheduler."""
+        for name, value in state.items():
+            is_of_class = name in self.arguments or hasattr(type(self), name)
+            if is_of_class or not name.isidentifier():
+                raise ValueError(f"the state of a {type(self).__name__} must be its own attributes, got {name!r}")
+            setattr(self, name, value)
 
     @abstractmethod
     def __call__(self, step: int | None = None, cur_loss: float | None = None) -> float:
@@ -185,7 +198,7 @@ class NoamScheduler(SchedulerBase):
     scale_factor : float
         Overall factor, >= 0.
     warmup_steps : float
-        Step at which the rate is highest, > 0.
+        Step at which the rate is highest, from 1e-200 to 1e200.
 
     Examples
     --------
@@ -197,7 +210,7 @@ class NoamScheduler(SchedulerBase):
     def __init__(self, model_dim: float = 512, scale_factor: float = 1, warmup_steps: float = 4000) -> None:
         self.model_dim = check_number("model_dim", model_dim, "(0, inf)")
         self.scale_factor = check_number("scale_factor", scale_factor, "[0, inf)")
-        self.warmup_steps = check_number("warmup_steps", warmup_steps, "(0, inf)")
+        self.warmup_steps = check_number("warmup_steps", warmup_steps, "[1e-200, 1e200]")
 
     def __call__(self, step: int | None = None, cur_loss: float | None = None) -> float:
         """Return the rate at `step` > 0; see `SchedulerBase.__call__`."""
@@ -248,6 +261,15 @@ class KingScheduler(SchedulerBase):
         self.current_lr = self.initial_lr
         self.loss_history: list[float] = []
         self.last_step: int | None = None
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        super().restore(state)
+        self.current_lr = check_number("current_lr", self.current_lr, "[0, inf)")
+        if not isinstance(self.loss_history, list):
+            raise TypeError(f"loss_history must be a list of numbers, got {self.loss_history!r}")
+        self.loss_history = [check_number("loss_history", loss) for loss in self.loss_history]
+        if self.last_step is not None:
+            self.last_step = check_count("last_step", self.last_step)
 
     @property
     def max_history(self) -> int:

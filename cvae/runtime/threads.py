@@ -36,8 +36,19 @@ class _Local(threading.local):
     threads: int | None = None
 
 
-_omp_at_import = dispatch.omp_max_threads()
-_container = None if "OMP_NUM_THREADS" in os.environ else _container_cpus()
+def _is_number_of_threads(text: str) -> bool:
+    """Return whether OpenMP takes OMP_NUM_THREADS, a number or a list of them, into account."""
+    first = text.partition(",")[0].strip()
+    return first.isascii() and first.isdigit() and int(first[:20]) > 0
+
+
+def _omp_threads() -> int:
+    """Return the number of threads of OpenMP, but at most what the kernels can use."""
+    return min(dispatch.omp_max_threads(), MAX_THREADS)
+
+
+_omp_at_import = _omp_threads()
+_container = None if _is_number_of_threads(os.environ.get("OMP_NUM_THREADS", "")) else _container_cpus()
 _requested: int | None = None
 _forked = False
 _local = _Local()
@@ -83,7 +94,7 @@ def get_num_threads() -> int:
         return 1
     if _local.threads is not None:
         return _local.threads
-    omp_now = dispatch.omp_max_threads()
+    omp_now = _omp_threads()
     if _requested is not None:
         # A limit that threadpoolctl has set since the import takes precedence over `set_num_threads`.
         return min(_requested, omp_now) if omp_now < _omp_at_import else _requested

@@ -369,6 +369,18 @@ def test_info_tells_versions_and_settings(folder):
     assert rows["epochs trained"] == "2"
 
 
+def test_what_files_hold_is_printed_without_escape_sequences(tmp_path, capfd):
+    vae = cvae.VAE("mlp", T=2, optimizer="SGD(lr=0.01 #\x1b[2J\n)", random_state=0, verbose=False)
+    vae.fit(RNG.random((8, 4, 4)), n_epochs=1).save(tmp_path / "model")
+    assert cli.main(["info", str(tmp_path / "model")]) == 0
+    (tmp_path / "\x1b[2J").write_text("no model")
+    assert cli.main(["info", str(tmp_path / "\x1b[2J")]) == 2
+    printed = capfd.readouterr()
+    assert "\ufffd[2J" in printed.out
+    assert "\ufffd[2J" in printed.err
+    assert "\x1b" not in printed.out + printed.err
+
+
 def test_version(folder):
     assert run("--version", cwd=folder)[0] == f"cvae {cvae.__version__}\n"
 

@@ -12,9 +12,10 @@ from small_vae import random_images, small_vae
 
 import cvae
 from cvae._kernels import conv2d, dense, dispatch, elementwise, losses, optimizers, pool2d
+from cvae._kernels.program import MAX_THREADS
 from cvae.layers import Conv2D, FullyConnected
 from cvae.runtime.programs import run as run_kernel
-from cvae.runtime.threads import _container_cpus, check_num_threads, limit_threads
+from cvae.runtime.threads import _container_cpus, _is_number_of_threads, check_num_threads, limit_threads
 
 needs_openmp = pytest.mark.skipif(not dispatch.has_openmp(), reason="the kernels were built without OpenMP")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this operating system has no fork")
@@ -227,6 +228,22 @@ cvae.set_num_threads(None)
 print(cvae.get_num_threads())
 """
     assert run(code, OMP_NUM_THREADS="4") == ["4", "2", "2", "1", "3", "4"]
+
+
+@pytest.mark.parametrize("text", ["", " ", "many", "0", "-2", "1.5", "²"])
+def test_a_number_of_threads_that_is_none_counts_as_unset(text):
+    assert not _is_number_of_threads(text)
+
+
+@pytest.mark.parametrize("text", ["1", " 4 ", "4,2", "9" * 5000])
+def test_numbers_of_threads_count(text):
+    assert _is_number_of_threads(text)
+
+
+@needs_openmp
+def test_more_threads_than_the_kernels_can_use_are_no_error():
+    count = "import cvae; n = cvae.get_num_threads(); print(n); cvae.set_num_threads(n)"
+    assert run(count, OMP_NUM_THREADS="5000") == [str(MAX_THREADS)]
 
 
 def test_no_container_no_limit(tmp_path):

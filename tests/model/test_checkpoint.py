@@ -347,9 +347,9 @@ def test_a_file_of_a_newer_version_is_named(path, version):
         cvae.load(path)
 
 
-def tampered(path, change):
+def tampered(path, change, **arguments):
     """Save a model, modify its arrays and description with `change`, and write it again."""
-    small_vae().fit(random_images()).save(path)
+    small_vae(**arguments).fit(random_images()).save(path)
     with safe_open(path, framework="numpy") as file:
         description = json.loads(file.metadata()["cvae"])
     arrays = load_file(path)
@@ -423,7 +423,38 @@ CHANGES = {
     "a function for a generator": lambda a, d: d["rng"][0].update(bit_generator="seed"),
     "one generator": lambda a, d: d["rng"].pop(),
     "text for a column": lambda a, d: d.update(history=["low"]),
+    "a ragged history": lambda a, d: a.update({"history/loss": np.zeros(7)}),
+    "a history of two axes": lambda a, d: a.update({"history/loss": np.zeros((2, 2))}),
+    "a layer of another dtype": lambda a, d: d["layers"]["encoder/Conv1"].update(dtype="float64"),
+    "a parameter that is NaN": lambda a, d: a["encoder/Conv1/W"].fill(np.nan),
+    "a parameter too many": lambda a, d: a.update({"encoder/FC4/gain": np.zeros(3, np.float32)}),
+    "more channels than weights": lambda a, d: d["layers"]["encoder/Conv1"].update(out_ch=10**8),
+    "more outputs than weights": lambda a, d: d["layers"]["encoder/FC4"].update(n_out=1 << 62),
+    "an enormous stride": lambda a, d: d["layers"]["encoder/Conv1"].update(stride=1 << 63),
+    "the state of another shape": lambda a, d: a.update(
+        {"optimizer/encoder/Conv1/W/mean": np.zeros((3, 3), np.float32)}
+    ),
+    "the state of another dtype": lambda a, d: a.update({"optimizer/encoder/Conv1/W/mean": np.zeros((3, 3, 1, 4))}),
+    "the state of no parameter": lambda a, d: unknown_state(a, d),
+    "attributes of a scheduler": lambda a, d: scheduler_of(d).update(__dict__={"a": 1}),
+    "a class of a scheduler": lambda a, d: scheduler_of(d).update(__class__=3),
+    "a method of a scheduler": lambda a, d: scheduler_of(d).update(state=3),
+    "an argument of a scheduler": lambda a, d: scheduler_of(d).update(lr="a"),
+    "steps that are negative": lambda a, d: d["optimizers"]["encoder/Conv1"].update(step=-1),
+    "an enormous step": lambda a, d: d["optimizers"]["encoder/Conv1"].update(step=1 << 63),
+    "half a step": lambda a, d: d["optimizers"]["encoder/Conv1"].update(step=0.5),
+    "a generator without numbers": lambda a, d: d["rng"][0].update(bit_generator="BitGenerator"),
 }
+
+
+def unknown_state(arrays, description):
+    counts = description["optimizers"]["encoder/Conv1"]["counts"]
+    counts["V"] = counts["W"]
+    arrays |= {f"optimizer/encoder/Conv1/V/{key}": np.zeros(3, np.float32) for key in ("mean", "var")}
+
+
+def scheduler_of(description):
+    return description["optimizers"]["encoder/Conv1"]["scheduler"]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -432,6 +463,83 @@ def test_parts_that_do_not_fit_together_are_noticed(path, change):
     with pytest.raises(ValueError, match=NOT_COMPLETE) as caught:
         cvae.load(path)
     assert "\n" not in str(caught.value)
+
+
+KING = "Adam(lr_scheduler=KingScheduler(patience=3))"
+WRONG_KINGS = [
+    {"loss_history": 3},
+    {"loss_history": ["a"]},
+    {"current_lr": "x"},
+    {"current_lr": -1},
+    {"last_step": 0.5},
+]
+
+
+@pytest.mark.parametrize("state", WRONG_KINGS, ids=str)
+def test_the_state_of_a_scheduler_is_checked(path, state):
+    tampered(path, lambda a, d: scheduler_of(d).update(state), optimizer=KING)
+    with pytest.raises(ValueError, match=f"{NOT_COMPLETE}{next(iter(state))} must be"):
+        cvae.load(path)
+
+
+def test_numbers_of_updates_are_not_negative(path):
+    def change(arrays, description):
+        description["optimizers"]["encoder/Conv1"]["counts"]["W"]["t"] = -3
+
+    tampered(path, change, optimizer=KING)
+    with pytest.raises(ValueError, match=NOT_COMPLETE):
+        cvae.load(path)
+
+
+WIDE = ["FullyConnected(n_out=20_000)", "FullyConnected(n_out=20_000)"]
+HUGE = {
+    "a code": (["Flatten()"], {"T": 10**8}),
+    "an image": (["Flatten()"], {"image_shape": (8000, 8000, 1)}),
+    "dense layers": (["Flatten()", *WIDE], {}),
+    "channels": (["Conv2D(5000, 3)", "Conv2D(5000, 3)", "Flatten()"], {}),
+    "a kernel": (["Conv2D(5, 9999, pad=9999)", "Flatten()"], {}),
+    "a residual block": (["Flatten()", f"Residual({WIDE}, shortcut='FullyConnected(20_000)')"], {}),
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_a_small_file_takes_little_memory(path, name):
+    """A description of a few bytes describes layers of gigabytes."""
+    encoder, arguments = HUGE[name]
+    small_vae(optimizer="SGD").fit(random_images(), n_epochs=1).save(path)
+    arrays, description = read(path)
+    image_shape = arguments.get("image_shape", (9, 8, 1))
+    huge = cvae.VAE(encoder, [], **arguments)
+    description["layers"] = {path: {} for path in huge._layers()}
+    description |= {"model": "VAE", "arguments": huge.get_params() | {"dtype": "float32"}, "image_shape": image_shape}
+    description["optimizers"] = {}
+    save_file(arrays, path, metadata={"cvae": json.dumps(description)})
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=f"{NOT_COMPLETE}.* must have [0-9]* parameters, got"):
+        cvae.load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30_000_000
+
+
+def test_a_file_of_another_program_is_refused_before_its_tensors_are_read(path):
+    save_file({"a": np.zeros(10_000_000)}, path, metadata={"format": "pt"})
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=NOT_A_MODEL):
+        cvae.load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+NO_JSON = {"deep": "[" * 100_000, "a deep value": '{"format": 4, "a": ' + "[" * 100_000, "digits": "1" * 5000}
+
+
+@pytest.mark.parametrize("name", NO_JSON)
+def test_json_that_python_does_not_read_is_a_value_error(path, name):
+    save_file({"a": np.zeros(3)}, path, metadata={"cvae": NO_JSON[name]})
+    with pytest.raises(ValueError, match=NOT_A_MODEL):
+        cvae.load(path)
 
 
 def test_an_untouched_description_loads(path):
@@ -524,6 +632,9 @@ UNREADABLE = {
     "a scheduler": lambda vae: set_layer(vae, "lr_scheduler", "Best()"),
     "an activation": lambda vae: setattr(vae.encoder["FC4"], "init", "none"),
     "a layer": lambda vae: vae.encoder.update(More=vae.encoder["FC4"]),
+    "a ragged history": lambda vae: vae.history_.update(note=[1.0]),
+    "a parameter": lambda vae: vae.encoder["FC4"].W.fill(math.inf),
+    "a state": lambda vae: vae.encoder["FC4"].optimizer.cache["W"].update(mean=np.zeros(3)),
 }
 
 
