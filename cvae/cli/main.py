@@ -7,6 +7,7 @@ line; `main` documents the exit codes.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -85,7 +86,7 @@ def _exit_code(argv: Sequence[str]) -> int:
         return 128 + getattr(error, "signal", signal.SIGINT)
     except BrokenPipeError:
         return _BROKEN_PIPE
-    except (ValueError, OSError, FloatingPointError, MemoryError, ImportError) as error:
+    except (ValueError, OSError, FloatingPointError, MemoryError, ImportError, Warning) as error:  # python -W error
         if isinstance(error, ImportError) and error.name is not None:
             raise  # a failed import of our own, not the message about a missing extra
         log(f"error: {_one_line(error)}")
@@ -120,6 +121,10 @@ def _run(argv: Sequence[str]) -> None:
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if isinstance(error, FileNotFoundError) and error.strerror:  # of os.getcwd
+        return "the working directory does not exist any more; give full names"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG):  # files have names, see `io.files`
+        return f"standard output: {error.strerror}"
     return printable(" ".join(str(error).split())) or type(error).__name__
 
 

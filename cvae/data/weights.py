@@ -16,6 +16,15 @@ class Weights(TypedDict, total=False):
     sample_weight: Any
 
 
+# What Keras and others call arguments of `fit`.
+_OTHERS_NAMES = {
+    "epochs": "n_epochs",
+    "batch_size": "batchsize",
+    "validation_split": "validation_fraction",
+    "weights": "sample_weight",
+}
+
+
 def as_weights(given: Weights, n: int, rows: npt.NDArray[np.intp] | None = None) -> Array | None:
     """Return the weights of n images, shape (n,), scaled to a mean of 1; None if all images count the same.
 
@@ -30,7 +39,8 @@ def as_weights(given: Weights, n: int, rows: npt.NDArray[np.intp] | None = None)
     """
     unknown = sorted(given.keys() - Weights.__annotations__.keys())
     if unknown:
-        raise TypeError(f"fit got an unexpected keyword argument {unknown[0]!r}")
+        hint = "".join(f", which is {_OTHERS_NAMES[name]} here" for name in unknown[:1] if name in _OTHERS_NAMES)
+        raise TypeError(f"fit got an unexpected keyword argument {unknown[0]!r}{hint}")
     value = given.get("sample_weight")
     if value is None:
         return None

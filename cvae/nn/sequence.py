@@ -52,5 +52,11 @@ def shape_through(part: str, layers: Mapping[str, LayerBase], shape: Shape) -> S
             hint = " (a Flatten() before it?)" if layer.input_ndim == 2 else ""
             found = f"(n, {', '.join(map(str, shape[1:]))})"
             raise ValueError(f"{part}/{name} must get arrays of {layer.input_ndim} dimensions, got {found}{hint}")
-        shape = layer.output_shape(shape)
+        try:
+            shape = layer.output_shape(shape)
+        except ValueError as error:
+            hint = (
+                "; encoder='auto' of cvae.VAE (--encoder auto) makes layers for the images" if part == "encoder" else ""
+            )
+            raise ValueError(f"{part}/{name}: {error}{hint}") from None
     return shape

@@ -404,7 +404,7 @@ def test_version(folder):
         ("train grey.npy -o x --image-shape 9x9", "must hold images of shape (9, 9, 1)"),
         ("train grey.npy -o x --enc-conv1-pad all", "'same', 'valid' or 2 or 4 ints"),
         ("train grey.npy -o x --enc-conv1-kernel-shape 1x2x3", "kernel_shape must be an int or 2"),
-        ("train grey.npy -o x --enc-conv1-kernel-shape 50", "does not fit into a padded input"),
+        ("train grey.npy -o x --enc-conv1-kernel-shape 50", "(--encoder auto) makes layers for the images"),
         ("train flat.npy -o x", "needs image_shape"),
         ("train large.npy -o x", "must hold values in [0, 1]"),
         ("train missing.npy -o x", "'missing.npy', which does not exist"),

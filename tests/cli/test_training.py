@@ -329,7 +329,27 @@ def test_a_full_standard_output_is_an_error(folder):
         process = start("info", cwd=folder, stdout=full)
         _, err = process.communicate(timeout=100)
     assert process.returncode == 2
-    assert err == "cvae: error: [Errno 28] No space left on device\n"
+    assert err == "cvae: error: standard output: No space left on device\n"
+
+
+def test_a_warning_that_is_turned_into_an_error_is_one_line(folder):
+    np.save(folder / "ones.npy", np.ones((8, 8, 8), np.uint8))
+    line = [sys.executable, "-W", "error", "-m", "cvae", "train", "ones.npy", "-o", "ones", "--encoder", "mlp"]
+    done = subprocess.run(line, cwd=folder, env=ENVIRONMENT, timeout=100, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("cvae: error: X has dtype uint8 and holds only 0 and 1")
+    assert done.stderr.count("\n") == 1
+    assert not (folder / "ones").exists()
+
+
+def test_a_working_directory_that_was_deleted_is_an_error(folder):
+    (folder / "gone").mkdir()
+    line = f'rmdir ../gone; exec "{sys.executable}" -m cvae train data.npz -o m'
+    done = subprocess.run(
+        ["sh", "-c", line], cwd=folder / "gone", env=ENVIRONMENT, timeout=100, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr == "cvae: error: the working directory does not exist any more; give full names\n"
 
 
 def test_without_arguments_the_help_is_printed(folder):

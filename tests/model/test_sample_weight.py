@@ -107,6 +107,12 @@ def test_other_keywords_are_refused():
             call(X, sample_weights=WEIGHTS)
 
 
+@pytest.mark.parametrize(("theirs", "ours"), [("epochs", "n_epochs"), ("batch_size", "batchsize")])
+def test_names_of_other_libraries_are_refused_with_those_of_this_one(theirs, ours):
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{theirs}', which is {ours} here"):
+        model().fit(X, **{theirs: 1})
+
+
 # ----------------------------------------------------------------- metadata routing
 
 

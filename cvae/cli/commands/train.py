@@ -174,4 +174,4 @@ def _described(images: np.ndarray) -> str:
     n, *shape = images.shape
     some = images if n <= _MANY else images[:: -(-n // _MANY)]
     size, low, high = "x".join(map(str, shape)), some.min(), some.max()
-    return f"{n:,} images of {size}, {images.dtype} from {low:g} to {high:g}"
+    return f"{n:,} image{'s' * (n != 1)} of {size}, {images.dtype} from {low:g} to {high:g}"
