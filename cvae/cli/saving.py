@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,7 +112,7 @@ def train_and_save(
         )
     except KeyboardInterrupt:
         if n_epochs(vae) - n_before == (vae.n_epochs if n_more is None else n_more):  # it came after the last epoch
-            outputs.write(vae, n_before, is_complete=True)
+            _write(vae, outputs, n_before, is_complete=True)
             log(f"interrupted after all {n_epochs(vae)} epochs; the model was saved to {shown(outputs.model)}")
         else:
             _save_interrupted(vae, outputs, n_before)
@@ -120,10 +121,10 @@ def train_and_save(
         # Worth more than an older file if it was trained for an epoch.
         if n_epochs(vae) > n_before:
             with contextlib.suppress(OSError, ValueError):
-                outputs.write(vae, n_before, is_complete=False)
+                _write(vae, outputs, n_before, is_complete=False)
                 log(f"training failed after {n_epochs(vae)} complete epochs; the model was saved to {outputs.model}")
         raise
-    outputs.write(vae, n_before, is_complete=True)
+    _write(vae, outputs, n_before, is_complete=True)
     seconds = vae.history_["seconds"][n_before:]
     speeds = vae.history_["images_per_second"][n_before:]
     n_images = sum(time * speed for time, speed in zip(seconds, speeds, strict=True))
@@ -134,12 +135,29 @@ def train_and_save(
     }
 
 
+def _write(vae: cvae.VAE, outputs: Outputs, n_before: int, *, is_complete: bool) -> bool:
+    """Do the same as `Outputs.write`; where that fails, on a full disk say, save the model to a temporary file."""
+    try:
+        return outputs.write(vae, n_before, is_complete=is_complete)
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            descriptor, path = tempfile.mkstemp(".safetensors", "cvae-")
+            os.close(descriptor)
+            try:
+                vae.save(path)
+            except BaseException:
+                os.unlink(path)
+                raise
+            log(f"{shown(outputs.model)} cannot be written; the model was saved to {path}")
+        raise
+
+
 def _save_interrupted(vae: cvae.VAE, outputs: Outputs, n_before: int) -> None:
     """Save a model whose training was interrupted between two batches, and say so."""
     position, n = vae._position, n_epochs(vae)
     if position is None or (n == n_before and position.batches == 0):  # within a batch, or before the first
         log(f"interrupted after {n} complete epochs; nothing was saved")
-    elif outputs.write(vae, n_before, is_complete=False):
+    elif _write(vae, outputs, n_before, is_complete=False):
         rest = "" if n == position.until else f"; --resume goes on to {position.until}"
         log(f"interrupted after {n} complete epochs{rest}; the model was saved to {shown(outputs.model)}")
     else:

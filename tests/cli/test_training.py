@@ -1,6 +1,7 @@
 """`cvae train` in the hands of people and service managers: signals, existing files, resuming, memory, streams."""
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -66,6 +67,38 @@ def test_an_existing_file_is_not_replaced_unasked(folder, capsys):
     assert {**files(folder), "labels.csv": None} == {**before, "labels.csv": None}
     assert main("train", "data.npz", "-o", "keep.safetensors", "--force", "--encoder", "mlp", "--epochs", "2") == 0
     assert len(cvae.load("keep.safetensors").history_["loss"]) == 2
+
+
+@pytest.mark.parametrize("flags", [(), ("--checkpoint-every", "3b")], ids=["end", "checkpoint"])
+def test_a_model_that_cannot_be_written_is_saved_elsewhere(folder, flags, monkeypatch, capsys):
+    def refuse(vae, path, **options):
+        if path == "m":
+            raise OSError(errno.ENOSPC, "No space left on device", path)
+        save(vae, path, **options)
+
+    save = cvae.VAE.save
+    (folder / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder / "temporary"))
+    monkeypatch.setattr(cvae.VAE, "save", refuse)
+    epochs = ("--batchsize", "16", "--epochs", "2")  # of two batches: the third is in the second epoch
+    assert main("train", "data.npz", "-o", "m", "--encoder", "mlp", *epochs, *flags) == 2
+    (path,) = (folder / "temporary").iterdir()
+    lines = capsys.readouterr().err.splitlines()
+    assert f"cvae: m cannot be written; the model was saved to {path}" in lines
+    assert lines[-1] == "cvae: error: m: No space left on device"
+    assert len(cvae.load(path).history_["loss"]) == (1 if flags else 2)
+
+
+def test_where_nothing_can_be_written_no_temporary_file_is_left(folder, monkeypatch, capsys):
+    def refuse(vae, path, **options):
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    (folder / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder / "temporary"))
+    monkeypatch.setattr(cvae.VAE, "save", refuse)
+    assert main("train", "data.npz", "-o", "m", "--encoder", "mlp", "--epochs", "1") == 2
+    assert capsys.readouterr().err.endswith("cvae: error: m: No space left on device\n")
+    assert not [*(folder / "temporary").iterdir()]
 
 
 def test_a_resumed_model_and_its_history_may_be_replaced(folder):
