@@ -69,6 +69,18 @@ def test_an_existing_file_is_not_replaced_unasked(folder, capsys):
     assert len(cvae.load("keep.safetensors").history_["loss"]) == 2
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "history.png"])
+def test_the_demo_does_not_replace_files_unasked(folder, name, capsys):
+    Path("keep.safetensors").rename(name)
+    before = files(folder)
+    assert main("demo", "--out", ".", "--epochs", "1") == 2
+    hint = "--out names another folder, --force replaces it"
+    assert capsys.readouterr().err == f"cvae: error: the file {name} exists; {hint}\n"
+    assert files(folder) == before
+    assert main("demo", "--out", ".", "--epochs", "1", "--force") == 0
+    assert files(folder)[name] != before[name]
+
+
 @pytest.mark.parametrize("flags", [(), ("--checkpoint-every", "3b")], ids=["end", "checkpoint"])
 def test_a_model_that_cannot_be_written_is_saved_elsewhere(folder, flags, monkeypatch, capsys):
     def refuse(vae, path, **options):

@@ -10,7 +10,7 @@ import cvae
 from cvae import plotting
 from cvae.cli.arguments import COUNT, DEFAULT_SEED, SEED
 from cvae.cli.inputs import evaluation_data, set_threads, validation_data
-from cvae.cli.output import check_output, log, print_table, print_written
+from cvae.cli.output import check_output, log, print_table, print_written, shown
 from cvae.cli.saving import Outputs, train_and_save
 from cvae.data.dataset import Dataset
 
@@ -21,6 +21,7 @@ HELP = "train on the built-in digits and write a model, its history and pictures
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", default="cvae-demo", help="default: %(default)s")
+    parser.add_argument("--force", action="store_true", help="replace existing files")
     parser.add_argument("--epochs", type=COUNT, metavar="N", default=25, help="default: %(default)s")
     parser.add_argument("--seed", type=SEED, metavar="N", default=DEFAULT_SEED, help="default: %(default)s")
 
@@ -32,6 +33,8 @@ def run(args: argparse.Namespace) -> None:
     model, history, *pictures = (folder / name for name in ("model.safetensors", "history.csv", *_PICTURES))
     for path in (model, history, *pictures):
         check_output(path)
+        if path.exists() and not args.force:
+            raise ValueError(f"the file {shown(path)} exists; --out names another folder, --force replaces it")
     try:
         plotting.check_can_plot(pictures[0])
     except ImportError as error:
