@@ -5,9 +5,11 @@ the container's CPU limit. Results do not depend on the number of threads.
 """
 
 import math
+import numbers
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 from cvae._kernels import dispatch
 from cvae._kernels.program import MAX_THREADS
@@ -121,7 +123,7 @@ class limit_threads:
         _local.threads = self._before
 
 
-def check_num_threads(n: int, name: str) -> int:
+def check_num_threads(n: Any, name: str) -> int:
     """Return `n` as an int after checking that it is from 1 to 4096.
 
     Raises
@@ -131,7 +133,7 @@ def check_num_threads(n: int, name: str) -> int:
     ValueError
         If it is out of range.
     """
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
+    if isinstance(n, bool) or not isinstance(n, numbers.Integral):
         raise TypeError(f"{name} must be an int >= 1 or None, got {n!r}")
     if not 1 <= int(n) <= MAX_THREADS:
         raise ValueError(f"{name} must be from 1 to {MAX_THREADS}, got {n}")
