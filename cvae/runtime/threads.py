@@ -8,6 +8,7 @@ import math
 import numbers
 import os
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,9 @@ def _omp_threads() -> int:
 _omp_at_import = _omp_threads()
 _container = None if _is_number_of_threads(os.environ.get("OMP_NUM_THREADS", "")) else _container_cpus()
 _requested: int | None = None
+_SPARE = 4  # threads that have ended may count for a moment
+_known = 1  # so many threads can be created
+_most = MAX_THREADS  # more cannot
 _forked = False
 _local = _Local()
 
@@ -101,6 +105,44 @@ def get_num_threads() -> int:
         # A limit that threadpoolctl has set since the import takes precedence over `set_num_threads`.
         return min(_requested, omp_now) if omp_now < _omp_at_import else _requested
     return min(omp_now, _container) if _container else omp_now
+
+
+def startable(n: int) -> int:
+    """Return n or, where so many threads cannot be created, fewer, with a RuntimeWarning.
+
+    GNU OpenMP ends the process where the system refuses a thread, because of a limit of processes or memory. So as many
+    Python threads are created first, once for each larger number: their failure is an exception.
+    """
+    global _known, _most
+    if n <= _known:
+        return n
+    if n <= _most:
+        started = _started(n - 1 + _SPARE)
+        if started < n - 1 + _SPARE:
+            _most = max(_known, started // 2)
+            message = f"only {started} threads can be created here: the kernels use {_most} instead of {n}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        else:
+            _known = n
+    return min(n, _most)
+
+
+def _started(n: int) -> int:
+    """Return how many of n threads can be created at the same time."""
+    threads: list[threading.Thread] = []
+    end = threading.Event()
+    try:
+        for _ in range(n):
+            thread = threading.Thread(target=end.wait, daemon=True)
+            thread.start()
+            threads.append(thread)
+    except (RuntimeError, MemoryError):
+        pass
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join()
+    return len(threads)
 
 
 class limit_threads:
