@@ -245,7 +245,7 @@ class WeightInitializer:
             rng = np.random.default_rng()
         if not isinstance(rng, np.random.Generator):
             raise TypeError(f"rng must be a numpy.random.Generator or None, got {rng!r}")
-        with contextlib.suppress(TypeError, ValueError):  # which are those of what is no dtype
+        with contextlib.suppress(TypeError, ValueError, SyntaxError):  # which are those of what is no dtype
             dtype = np.dtype(dtype)
         if dtype not in (np.float32, np.float64):
             raise TypeError(f"dtype must be float32 or float64, got {dtype!r}")

@@ -30,7 +30,7 @@ KINDS = {
     ),
     "flag": (["x", None, 1, 0, [], math.nan, np.zeros(3), object()], []),
     "switch": (["x", 1.5, -1, [], {}, math.nan, np.zeros(3), object(), SURROGATE], []),
-    "dtype": ([], ["x", SURROGATE, None, 3, "int32", "float16", complex, object(), [], "float128"]),
+    "dtype": ([], ["x", "1 2", SURROGATE, None, 3, "int32", "float16", complex, object(), [], "float128"]),
     "act_fn": ([3, 0.5, True, [], {}, object()], []),
     "init": ([], ["x", None, 3, [], {}, SURROGATE, "Glorot"]),
     "optimizer": ([3, 0.5, True, [], object()], []),
