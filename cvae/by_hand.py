@@ -17,6 +17,7 @@ from cvae.derived import Derived, derived_names, output_gradients, run_one_by_on
 from cvae.nn.base import as_floats
 from cvae.nn.sequence import Layers
 from cvae.optim.updates import Updates
+from cvae.parsing import check_switch
 from cvae.passes import Passes
 from cvae.random import standard_normal
 from cvae.runtime.threads import limit_threads
@@ -124,13 +125,14 @@ class ByHand(Sampling):
             The mean image of each code, in the units of `decode`; for Bernoulli pixels, their probabilities.
         """
         self._sync()
+        check_switch("retain_derived", retain_derived)
         images = self._as_images(X_train)
         labels = self._as_labels(y, len(images))
         n, codes = len(images), self._objective.codes
         shape = n * codes, self.T
-        if noise is not None and np.shape(noise) != shape:
-            raise ValueError(f"noise must have the shape {shape}, got {np.shape(noise)}")
         given = None if noise is None else as_floats(noise, "noise", self.dtype)
+        if given is not None and given.shape != shape:
+            raise ValueError(f"noise must have the shape {shape}, got {given.shape}")
         if given is not None and not np.isfinite(given).all():
             raise ValueError("noise must be finite, got NaN or infinity")
         if not any(layer.has_retained for layer in self._layers().values()):  # flushed layer by layer

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from cvae.data.gathering import Gatherer
 from cvae.data.intake import as_array
+from cvae.parsing import check_size
 
 Array = npt.NDArray[Any]
 
@@ -203,10 +204,16 @@ def as_labels(
 
 
 def restored(condition: str, state: dict[str, Any]) -> LabelKind:
-    """Return what `LabelKind.state` was called of, in a model with this `condition`."""
-    if condition == "classes":
-        return Classes(np.array(state["classes"], np.dtype(state["dtype"])))
-    return Values(int(state["n_labels"]))
+    """Return what `LabelKind.state` was called of, with this `condition`; TypeError or ValueError if it is no state."""
+    if condition == "values":
+        return Values(check_size(state["n_labels"], "n_labels"))
+    dtype = np.dtype(state["dtype"])
+    # Text gets the width that it needs: the one in a file could be gigabytes.
+    classes = np.array(state["classes"], None if dtype.kind == "U" else dtype)
+    kind = Classes.learn(classes, "classes")
+    if kind.classes.dtype.kind != dtype.kind or not np.array_equal(kind.classes, classes):
+        raise ValueError(f"classes must be sorted, each once, and of the dtype {dtype}, got {state['classes']!r}")
+    return kind
 
 
 def _as_classes(y: Any, name: str) -> Array:

@@ -268,7 +268,7 @@ class VAE(ByHand):
             X,
             y,
             weights,
-            anew=not self.warm_start or self._waits_for_fit(),
+            anew=self.warm_start is not True or self._waits_for_fit(),
             n_epochs=n_epochs,
             batchsize=batchsize,
             verbose=verbose,

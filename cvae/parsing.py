@@ -129,7 +129,10 @@ def object_from_call(text: str, table: Mapping[str, type[T]], kind: str) -> T:
     >>> object_from_call("fraction(3, denominator=4)", {"Fraction": Fraction}, "number")
     Fraction(3, 4)
     """
-    name, args, kwargs = parse_call(text)
+    try:
+        name, args, kwargs = parse_call(text)
+    except ValueError as error:
+        raise ValueError(f"{kind}: {error}") from None
     return _construct(_find_class(name, table, kind), args, kwargs)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import inspect
+import math
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 import cvae
 from cvae.architectures import ARCHITECTURES
+from cvae.parsing import MAX_COUNT
 
 
 class _Setting(NamedTuple):
@@ -29,14 +32,23 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse an option with -- for a value, which argparse takes for none and passes on as an empty list."""
+        for word in args if args is not None else sys.argv[1:]:
+            if word == "--":
+                break
+            if word.startswith("-") and word.endswith("=--"):
+                self.error(f"argument {word[:-3]}: expected one argument")
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"cvae: error: {message} (see {self.prog} --help)\n")
 
 
-def _int_from(lowest: int) -> Callable[[str], int]:
+def _int_from(lowest: int, highest: float = MAX_COUNT) -> Callable[[str], int]:
     def parse(text: str) -> int:
         with contextlib.suppress(ValueError):
-            if (number := int(text)) >= lowest:
+            if lowest <= (number := int(text)) <= highest:
                 return number
         raise argparse.ArgumentTypeError(f"must be an int >= {lowest}, got {text!r}")
 
@@ -87,7 +99,7 @@ def _range(text: str) -> tuple[float, ...] | str:
 
 
 COUNT = _int_from(1)
-SEED = _int_from(0)
+SEED = _int_from(0, math.inf)
 DEFAULT_SEED = 2  # makes each run of a command train the same model
 
 _NETWORKS = ", ".join(ARCHITECTURES)

@@ -199,7 +199,10 @@ def _fill(model: Sampling, arrays: dict[str, Array], description: dict[str, Any]
         layer.optimizer = _restored_optimizer(description["optimizers"][name], f"optimizer/{name}", arrays)
         check_layer(name, layer, model.dtype)
     for part in description.get("named", {}):  # of which the arguments are still the names
-        setattr(model, part, description["arguments"][part])
+        network = description["arguments"][part]
+        if part not in ("encoder", "decoder") or not isinstance(network, str):
+            raise ValueError(f"named must be networks by name, got {part}={network!r}")
+        setattr(model, part, network)
     model._remember_arguments()
     if description["format"] < 4:
         history = {name: values for name, values in description["history"].items() if name not in TIMES}

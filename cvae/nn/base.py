@@ -387,7 +387,7 @@ def check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     """Return `dtype` as float32 or float64, or raise ValueError."""
     try:
         result = np.dtype(dtype)
-    except (TypeError, ValueError):  # ValueError: text that is no Unicode
+    except (TypeError, ValueError, SyntaxError):  # NumPy parses text: "1 2" is a syntax error, a surrogate no Unicode
         result = np.dtype(object)
     if dtype is None or result not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")

@@ -5,6 +5,7 @@ Sources: Glorot and Bengio 2010 (glorot_*), He et al. 2015 (he_*, and the gain o
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from cvae.nn.activations import ACTIVATIONS, ActivationBase, Identity, LeakyReLU
 from cvae.optim.base import OptimizerBase
 from cvae.optim.optimizers import SGD, known_optimizers
 from cvae.optim.schedulers import SchedulerBase, make_scheduler
-from cvae.parsing import object_from_call, object_from_hyperparameters
+from cvae.parsing import MAX_AXIS, check_size, object_from_call, object_from_hyperparameters
 
 __all__ = ["ActivationInitializer", "OptimizerInitializer", "SchedulerInitializer", "WeightInitializer", "calc_fan"]
 
@@ -236,16 +237,21 @@ class WeightInitializer:
         Raises
         ------
         TypeError
-            If `rng` is not a Generator or `dtype` not float32 or float64.
+            If `rng` is not a Generator, `dtype` not float32 or float64, or `shape` not a sequence of ints.
         ValueError
-            If the shape does not have 2 to 4 dimensions.
+            If the shape does not have 2 to 4 dimensions, or one is less than 1.
         """
         if rng is None:
             rng = np.random.default_rng()
         if not isinstance(rng, np.random.Generator):
             raise TypeError(f"rng must be a numpy.random.Generator or None, got {rng!r}")
-        if np.dtype(dtype) not in (np.float32, np.float64):
+        with contextlib.suppress(TypeError, ValueError, SyntaxError):  # which are those of what is no dtype
+            dtype = np.dtype(dtype)
+        if dtype not in (np.float32, np.float64):
             raise TypeError(f"dtype must be float32 or float64, got {dtype!r}")
+        if not isinstance(shape, Sequence):
+            raise TypeError(f"shape must be 2, 3 or 4 ints, got {shape!r}")
+        shape = [check_size(size, "shape", MAX_AXIS) for size in shape]
         fan_in, fan_out = calc_fan(shape) if fan is None else fan
         sigma = 1.0
         if self.mode.startswith("glorot"):

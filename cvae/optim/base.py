@@ -294,7 +294,8 @@ class OptimizerBase(Configurable, Revised, ABC):
         if not self.state_names:
             return _copied_array(name, state)
         if not isinstance(state, Mapping) or set(state) != {"t", *self.state_names}:
-            raise TypeError(f"cache_dict[{name!r}] must hold {', '.join(('t', *self.state_names))}, got {state!r}")
+            found = ", ".join(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
+            raise TypeError(f"cache_dict[{name!r}] must hold {', '.join(('t', *self.state_names))}, got {found}")
         return {"t": check_count(f"t of cache_dict[{name!r}]", state["t"])} | {
             key: _copied_array(name, state[key]) for key in self.state_names
         }

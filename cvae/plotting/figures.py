@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cvae.io.files import replaced_file
+from cvae.io.files import as_path, replaced_file
 
 DPI = 128  # a power of two, so that the conversion of pixels to inches is exact
 WIDTH = 1000  # approximate width of a picture, pixels
@@ -39,6 +39,8 @@ def check_can_plot(path: str | os.PathLike[str]) -> None:
     ------
     ImportError
         If matplotlib is not installed.
+    TypeError
+        If `path` is neither a str nor a path.
     ValueError
         If the suffix is not that of a supported format.
 
@@ -51,9 +53,10 @@ def check_can_plot(path: str | os.PathLike[str]) -> None:
     ValueError: a picture's name must end in .png, ... or .webp, got 'samples.npy'
     """
     _check_matplotlib()
-    if Path(path).suffix.lower() not in _FORMATS:
+    name = as_path(path)
+    if Path(name).suffix.lower() not in _FORMATS:
         expected = f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}"
-        raise ValueError(f"a picture's name must end in {expected}, got {os.fspath(path)!r}")
+        raise ValueError(f"a picture's name must end in {expected}, got {name!r}")
 
 
 def _check_matplotlib() -> None:
@@ -117,7 +120,7 @@ def save(figure: Any, path: str | os.PathLike[str] | None) -> None:
     with replaced_file(path) as file, warnings.catch_warnings():
         # Characters that the font does not have become boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-        figure.savefig(file, format=Path(path).suffix[1:].lower(), dpi=DPI, facecolor="white")
+        figure.savefig(file, format=Path(as_path(path)).suffix[1:].lower(), dpi=DPI, facecolor="white")
 
 
 def class_colors(n: int) -> list[str]:

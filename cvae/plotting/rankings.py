@@ -210,6 +210,8 @@ def _scores(images: np.ndarray, scores: Any, y: Any) -> np.ndarray:
 
 
 def _captions(scores: np.ndarray, names: Sequence[Any] | None, chosen: np.ndarray) -> list[str]:
+    if names is not None and not hasattr(names, "__len__"):
+        raise TypeError(f"names must be a sequence with one for each image, got {type(names).__name__}")
     if names is not None and len(names) != len(scores):
         raise ValueError(f"names must be {len(scores)}, one for each image, got {len(names)}")
     found = [f"{scores[i]:.4g}" for i in chosen]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cvae.model import VAE
+from cvae.nn.base import as_floats
 from cvae.plotting.figures import CLASS_COLORS, TEXT, WIDTH, new_figure, save, styled
 
 # A panel for each of these, unless there are no numbers for it: its title and the sum that it shows.
@@ -43,7 +44,7 @@ def history(
     Raises
     ------
     TypeError
-        If `history` is neither a mapping nor a model.
+        If `history` is neither a mapping nor a model, or `figure` is not one.
     ValueError
         If there is no epoch to draw, or the suffix of `path` is not that of a supported format.
     ImportError
@@ -53,7 +54,11 @@ def history(
     if not isinstance(values, Mapping):
         raise TypeError(f"history must be a mapping such as history_, or a model, got {type(values).__name__}")
     terms = {prefix + term for prefix, _, _ in _CURVES for term in ("loss", "reconstruction", "kl")}
-    known = {name: np.asarray(numbers, np.float64) for name, numbers in values.items() if name in terms}
+    known = {
+        name: as_floats(numbers, f"{name} of history", np.float64) for name, numbers in values.items() if name in terms
+    }
+    if figure is not None and not hasattr(figure, "add_subplot"):
+        raise TypeError(f"figure must be a matplotlib figure or None, got {type(figure).__name__}")
     if any(numbers.ndim != 1 for numbers in known.values()):
         raise ValueError(f"history must hold a number for each epoch, got {values!r}")
     panels = [(title, _curves(known, terms)) for title, terms in _PANELS]

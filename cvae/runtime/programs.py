@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from cvae._kernels.program import Program
-from cvae.runtime.threads import get_num_threads
+from cvae.runtime.threads import get_num_threads, startable
 from cvae.runtime.workspace import workspace
 
 
 def execute(program: Program, n_threads: int | None = None) -> None:
     """Run a program, by default on `cvae.get_num_threads` threads."""
-    program.run(workspace=workspace, n_threads=get_num_threads() if n_threads is None else n_threads)
+    program.run(workspace=workspace, n_threads=startable(get_num_threads() if n_threads is None else n_threads))
 
 
 def run(record: Callable[..., Any], *arguments: Any, n_threads: int | None = None, **options: Any) -> None:

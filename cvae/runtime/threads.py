@@ -5,9 +5,12 @@ the container's CPU limit. Results do not depend on the number of threads.
 """
 
 import math
+import numbers
 import os
 import threading
+import warnings
 from pathlib import Path
+from typing import Any
 
 from cvae._kernels import dispatch
 from cvae._kernels.program import MAX_THREADS
@@ -50,6 +53,9 @@ def _omp_threads() -> int:
 _omp_at_import = _omp_threads()
 _container = None if _is_number_of_threads(os.environ.get("OMP_NUM_THREADS", "")) else _container_cpus()
 _requested: int | None = None
+_SPARE = 4  # threads that have ended may count for a moment
+_known = 1  # so many threads can be created
+_most = MAX_THREADS  # more cannot
 _forked = False
 _local = _Local()
 
@@ -101,6 +107,44 @@ def get_num_threads() -> int:
     return min(omp_now, _container) if _container else omp_now
 
 
+def startable(n: int) -> int:
+    """Return n or, where so many threads cannot be created, fewer, with a RuntimeWarning.
+
+    GNU OpenMP ends the process where the system refuses a thread, because of a limit of processes or memory. So as many
+    Python threads are created first, once for each larger number: their failure is an exception.
+    """
+    global _known, _most
+    if n <= _known:
+        return n
+    if n <= _most:
+        started = _started(n - 1 + _SPARE)
+        if started < n - 1 + _SPARE:
+            _most = max(_known, started // 2)
+            message = f"only {started} threads can be created here: the kernels use {_most} instead of {n}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        else:
+            _known = n
+    return min(n, _most)
+
+
+def _started(n: int) -> int:
+    """Return how many of n threads can be created at the same time."""
+    threads: list[threading.Thread] = []
+    end = threading.Event()
+    try:
+        for _ in range(n):
+            thread = threading.Thread(target=end.wait, daemon=True)
+            thread.start()
+            threads.append(thread)
+    except (RuntimeError, MemoryError):
+        pass
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join()
+    return len(threads)
+
+
 class limit_threads:
     """Make kernels called from this Python thread use `n` threads within the block; None has no effect.
 
@@ -121,7 +165,7 @@ class limit_threads:
         _local.threads = self._before
 
 
-def check_num_threads(n: int, name: str) -> int:
+def check_num_threads(n: Any, name: str) -> int:
     """Return `n` as an int after checking that it is from 1 to 4096.
 
     Raises
@@ -131,7 +175,7 @@ def check_num_threads(n: int, name: str) -> int:
     ValueError
         If it is out of range.
     """
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
+    if isinstance(n, bool) or not isinstance(n, numbers.Integral):
         raise TypeError(f"{name} must be an int >= 1 or None, got {n!r}")
     if not 1 <= int(n) <= MAX_THREADS:
         raise ValueError(f"{name} must be from 1 to {MAX_THREADS}, got {n}")

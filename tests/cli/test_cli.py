@@ -604,3 +604,22 @@ def test_a_loss_that_diverges_later_keeps_what_was_trained(folder, tmp_path, mon
     assert cli.main(["train", str(folder / "grey.npy"), "-o", str(model), "--quiet", *SMALL]) == 2
     assert f"training failed after 20 complete epochs; the model was saved to {model}" in capsys.readouterr().err
     assert cvae.load(model).history_["loss"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("info --threads=--", "argument --threads: expected one argument"),
+        ("evaluate model.safetensors images.npy --log-likelihood=--", "argument --log-likelihood: expected one"),
+        (
+            f"evaluate model.safetensors images.npy --log-likelihood={1 << 63}",
+            "argument --log-likelihood: must be an int",
+        ),
+        (f"sample model.safetensors -n {10**400}", "argument -n: must be an int >= 1"),
+    ],
+)
+def test_values_that_are_none_are_named(capsys, arguments, message):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments.split())
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err

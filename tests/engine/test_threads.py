@@ -14,6 +14,7 @@ import cvae
 from cvae._kernels import conv2d, dense, dispatch, elementwise, losses, optimizers, pool2d
 from cvae._kernels.program import MAX_THREADS
 from cvae.layers import Conv2D, FullyConnected
+from cvae.runtime import threads
 from cvae.runtime.programs import run as run_kernel
 from cvae.runtime.threads import _container_cpus, _is_number_of_threads, check_num_threads, limit_threads
 
@@ -244,6 +245,47 @@ def test_numbers_of_threads_count(text):
 def test_more_threads_than_the_kernels_can_use_are_no_error():
     count = "import cvae; n = cvae.get_num_threads(); print(n); cvae.set_num_threads(n)"
     assert run(count, OMP_NUM_THREADS="5000") == [str(MAX_THREADS)]
+
+
+WITHOUT_THREADS = """
+import os, resource
+import numpy as np, cvae
+X = np.random.default_rng(0).random((300, 28, 28))
+def fit(**arguments):
+    return cvae.VAE("mlp", T=2, n_epochs=1, verbose=False, random_state=0, **arguments).fit(X).history_["loss"]
+before = fit(n_threads=1)
+if os.getuid() == 0:  # whom the limit does not bind
+    os.setuid(65534)
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+print(fit(n_threads=16) == before)
+"""
+
+
+@needs_openmp
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit counts the threads of a user on Linux only")
+def test_training_goes_on_where_no_thread_can_be_created():
+    assert run(WITHOUT_THREADS, OPENBLAS_NUM_THREADS="1") == ["True"]
+
+
+def test_fewer_threads_where_so_many_cannot_be_created(monkeypatch):
+    start, count = threading.Thread.start, [0]
+
+    def limited(thread):
+        count[0] += 1
+        if count[0] > 9:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threads, "_known", 1)
+    monkeypatch.setattr(threads, "_most", MAX_THREADS)
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    before = threading.active_count()
+    assert threads.startable(1) == 1
+    assert threads.startable(3) == 3
+    with pytest.warns(RuntimeWarning, match="only 3 threads can be created here: the kernels use 3 instead of 16"):
+        assert threads.startable(16) == 3
+    assert [threads.startable(n) for n in (16, 3, 1)] == [3, 3, 1]  # without trying again
+    assert threading.active_count() == before
 
 
 def test_no_container_no_limit(tmp_path):

@@ -16,6 +16,7 @@ from small_vae import IMAGE_SHAPE, assert_same_bits, by_path, checked, noise_of,
 
 import cvae
 from cvae import NotFittedError
+from cvae.conditions import restored
 from cvae.layers import Condition
 
 T = 3
@@ -508,3 +509,36 @@ def test_layers_that_read_labels_need_a_condition():
     used.forward(np.ones((2, 3)), labels=np.ones((2, 8)))
     with pytest.raises(ValueError, match="labels must be of 8 numbers for this Condition layer, got 3"):
         model(decoder=[used]).fit(X, CLASSES)
+
+
+WRONG_CLASSES = {
+    "none": {"classes": []},
+    "a number": {"classes": 3},
+    "twice the same": {"classes": [0, 1, 1]},
+    "not sorted": {"classes": [2, 1, 0]},
+    "text for numbers": {"classes": ["a", "b", "c"]},
+    "numbers for text": {"dtype": "<U3"},
+    "a record": {"dtype": [["a", "<i4"]]},
+    "bool": {"dtype": "|b1"},
+    "two axes": {"classes": [[0, 1], [2, 3]]},
+}
+
+
+@pytest.mark.parametrize("change", WRONG_CLASSES)
+def test_classes_of_a_file_are_checked(change):
+    state = {"classes": [0, 1, 2], "dtype": "<i8"}
+    assert restored("classes", state).state() == state
+    with pytest.raises((TypeError, ValueError), match=r"classes|dtype|invalid literal|2- or 3-tuples"):
+        restored("classes", state | WRONG_CLASSES[change])
+
+
+def test_the_width_of_text_in_a_file_takes_no_memory():
+    kind = restored("classes", {"classes": ["a", "bc"], "dtype": "<U100000000"})
+    assert kind.classes.tolist() == ["a", "bc"]
+    assert kind.classes.nbytes < 100
+
+
+@pytest.mark.parametrize("n_labels", [0, -1, 1.5, "a", None, 1 << 63])
+def test_numbers_of_labels_of_a_file_are_checked(n_labels):
+    with pytest.raises((TypeError, ValueError), match="n_labels must be an int"):
+        restored("values", {"n_labels": n_labels})
