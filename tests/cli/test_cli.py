@@ -534,6 +534,10 @@ def test_demo_writes_model_history_and_pictures(tmp_path):
             assert 900 < picture.shape[1] < 1100
             assert picture.std() > 20
     assert len(cvae.load(tmp_path / "cvae-demo" / "model.safetensors").history_["loss"]) == 1
+    before = (tmp_path / "cvae-demo" / "model.safetensors").read_bytes()
+    out, _ = run("demo", "--epochs", "1", "--seed", "5", cwd=tmp_path)
+    assert "wrote cvae-demo-2/model.safetensors" in out
+    assert (tmp_path / "cvae-demo" / "model.safetensors").read_bytes() == before
 
 
 def test_without_matplotlib_demo_says_so_first_and_writes_the_rest(folder, tmp_path):

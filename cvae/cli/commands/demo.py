@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,13 @@ from cvae.cli.saving import Outputs, train_and_save
 from cvae.data.dataset import Dataset
 
 _SETTINGS: dict[str, Any] = {"T": 10, "batchsize": 64, "optimizer": "Adam(lr=0.002)"}
+_FOLDER = "cvae-demo"
 _PICTURES = ("reconstructions.png", "samples.png", "latent.png", "history.png")
 HELP = "train on the built-in digits and write a model, its history and pictures"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", metavar="DIR", default="cvae-demo", help="default: %(default)s")
+    parser.add_argument("--out", metavar="DIR", help="default: cvae-demo, or cvae-demo-2, ... if there is one already")
     parser.add_argument("--force", action="store_true", help="replace existing files")
     parser.add_argument("--epochs", type=COUNT, metavar="N", default=25, help="default: %(default)s")
     parser.add_argument("--seed", type=SEED, metavar="N", default=DEFAULT_SEED, help="default: %(default)s")
@@ -28,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     set_threads(args)
-    folder = Path(args.out)
+    folder = _new_folder() if args.out is None else Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
     model, history, *pictures = (folder / name for name in ("model.safetensors", "history.csv", *_PICTURES))
     for path in (model, history, *pictures):
@@ -48,6 +51,12 @@ def run(args: argparse.Namespace) -> None:
         _draw(vae, dataset, *pictures)
     print_table(results)
     print_written(model, history, *pictures)
+
+
+def _new_folder() -> Path:
+    """Return the first folder of the demo that does not exist, so that an earlier one stays as it is."""
+    names = itertools.chain([_FOLDER], (f"{_FOLDER}-{i}" for i in itertools.count(2)))
+    return next(folder for folder in map(Path, names) if not os.path.lexists(folder))
 
 
 def _draw(
