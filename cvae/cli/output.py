@@ -17,15 +17,19 @@ from typing import Any
 
 from cvae import plotting
 from cvae.io.files import check_writable, replaced_file
+from cvae.io.serialization import is_model
 
 NATS = "nats per image"
 _OWN = (".safetensors",)  # what may lie in a folder of data and be replaced there
 
 
-def check_output(path: str | Path, inputs: Sequence[str | None] = (), picture: bool = False) -> None:
+def check_output(
+    path: str | Path, inputs: Sequence[str | None] = (), picture: bool = False, model: bool = False
+) -> None:
     """Check, before any long work, that an output can be written and would not overwrite an input.
 
     Inputs may be folders of pictures: no output takes the place of a file in them, and no picture is added to them.
+    Only a `model` takes the place of a model.
     """
     name = os.fspath(path)
     if not name:
@@ -37,6 +41,8 @@ def check_output(path: str | Path, inputs: Sequence[str | None] = (), picture: b
     for other in inputs:
         if other is not None:
             _check_different(name, other, picture)
+    if not model and os.path.exists(path) and is_model(path):
+        raise ValueError(f"the output must not take the place of a model, got {name!r}")
     folder = os.path.dirname(os.path.realpath(path))
     try:
         tempfile.TemporaryFile(dir=folder).close()
@@ -118,7 +124,7 @@ def check_ending(path: str | Path, endings: Sequence[str], name: str, hint: str 
 
 def check_model_output(path: str | Path, inputs: Sequence[str | None] = ()) -> None:
     """Do the same as `check_output` for a model file, and check its ending."""
-    check_output(path, inputs)
+    check_output(path, inputs, model=True)
     check_ending(path, [".safetensors", ""], "a model file", "; cvae export writes other formats")
 
 

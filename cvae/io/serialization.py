@@ -46,6 +46,13 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, Array], description
                 file.write(part.data)
 
 
+def is_model(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file begins as `write` lets it begin."""
+    begin = b'{"__metadata__":{"%b":' % KEY.encode()
+    with open(path, "rb") as file:
+        return file.read(8 + len(begin))[8:] == begin
+
+
 def as_text(description: Mapping[str, Any]) -> str:
     """Return a description as it is written, JSON with the version of its format; TypeError as `write`."""
     return json.dumps({"format": FORMAT, **description}, default=_plain)

@@ -17,6 +17,7 @@ from command_line import ENVIRONMENT, SMALL, run, start, wait_for_epoch_1
 from PIL import Image
 
 import cvae
+import cvae.io.serialization
 from cvae import training
 from cvae.cli import main as cli
 from cvae.cli import output, streams
@@ -69,9 +70,51 @@ def test_an_existing_file_is_not_replaced_unasked(folder, capsys):
     assert len(cvae.load("keep.safetensors").history_["loss"]) == 2
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "export model --torch keep.safetensors",
+        "train data.npz -o m --history keep.safetensors --force",
+        *(f"{each} -o keep.csv" for each in ("encode model data.npz", "outliers model data.npz")),
+        "evaluate model data.npz --scores keep.csv",
+        "explore model -o keep.html",
+        "sample model -o keep.png",
+    ],
+)
+def test_only_a_model_takes_the_place_of_a_model(folder, arguments, capsys):
+    path = Path("keep.safetensors")
+    path.with_name("model").write_bytes(path.read_bytes())
+    output = next(word for word in arguments.split() if word.startswith("keep."))
+    path = path.rename(output)
+    before = files(folder)
+    assert main(*arguments.split()) == 2
+    message = f"cvae: error: the output must not take the place of a model, got {output!r}\n"
+    assert capsys.readouterr().err == message
+    assert files(folder) == before
+    path.write_bytes(b"another file")
+    assert cvae.io.serialization.is_model("model")
+    assert not cvae.io.serialization.is_model(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ending"),
+    [
+        ("explore model -o model.safetensors", ".html or .htm"),
+        ("evaluate model data.npz --scores s.npz", ".csv"),
+        ("outliers model data.npz -o s.npz", ".csv"),
+    ],
+)
+def test_outputs_have_the_ending_of_what_they_are(folder, arguments, ending, capsys):
+    Path("keep.safetensors").rename("model")
+    before = files(folder)
+    assert main(*arguments.split()) == 2
+    assert f"must end with {ending}, got " in capsys.readouterr().err
+    assert files(folder) == before
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "history.png"])
 def test_the_demo_does_not_replace_files_unasked(folder, name, capsys):
-    Path("keep.safetensors").rename(name)
+    Path(name).write_bytes(Path("keep.safetensors").read_bytes() if name == "model.safetensors" else b"a picture")
     before = files(folder)
     assert main("demo", "--out", ".", "--epochs", "1") == 2
     hint = "--out names another folder, --force replaces it"

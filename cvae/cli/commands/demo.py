@@ -12,7 +12,7 @@ import cvae
 from cvae import plotting
 from cvae.cli.arguments import COUNT, DEFAULT_SEED, SEED
 from cvae.cli.inputs import evaluation_data, set_threads, validation_data
-from cvae.cli.output import check_output, log, print_table, print_written, shown
+from cvae.cli.output import check_model_output, check_output, log, print_table, print_written, shown
 from cvae.cli.saving import Outputs, train_and_save
 from cvae.data.dataset import Dataset
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model, history, *pictures = (folder / name for name in ("model.safetensors", "history.csv", *_PICTURES))
     for path in (model, history, *pictures):
-        check_output(path)
+        (check_model_output if path == model else check_output)(path)
         if path.exists() and not args.force:
             raise ValueError(f"the file {shown(path)} exists; --out names another folder, --force replaces it")
     try:

@@ -6,7 +6,7 @@ import argparse
 
 from cvae.cli.arguments import COUNT, add_data, add_model, add_part
 from cvae.cli.inputs import evaluation_data, image_names, load
-from cvae.cli.output import NATS, check_output, print_json, print_table, print_written, write_csv
+from cvae.cli.output import NATS, check_ending, check_output, print_json, print_table, print_written, write_csv
 
 HELP = "print the ELBO of the test images, or of all images if there are none"
 
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.scores is not None:
         check_output(args.scores, (args.model, args.data))
+        check_ending(args.scores, [".csv"], "--scores")
     vae, dataset = load(args)
     images, labels, which = evaluation_data(vae, dataset, args.part)
     reconstruction, kl = vae.elbo_terms(images, y=labels)

@@ -9,7 +9,7 @@ import cvae
 from cvae import explorer
 from cvae.cli.arguments import add_data, add_model, add_output, add_part
 from cvae.cli.inputs import class_labels, evaluation_data, image_names, load_data, set_threads
-from cvae.cli.output import check_output, print_written
+from cvae.cli.output import check_ending, check_output, print_written
 
 HELP = "write a page with sliders for the code, a map of images' codes and interpolation, which needs no network"
 
@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     check_output(args.output, (args.model, args.data))
+    check_ending(args.output, [".html", ".htm"], "the output of explore")
     set_threads(args)
     vae, title = cvae.load(args.model), Path(args.model).stem
     if args.data is None:

@@ -10,7 +10,7 @@ from typing import Any
 from cvae import plotting
 from cvae.cli.arguments import COUNT, add_data, add_model, add_output, add_part
 from cvae.cli.inputs import evaluation_data, image_names, load, load_data
-from cvae.cli.output import NATS, check_output, print_json, print_table, print_written, shown, write_csv
+from cvae.cli.output import NATS, check_ending, check_output, print_json, print_table, print_written, shown, write_csv
 from cvae.scores import SCORES, check_contamination, image_scores, threshold
 
 HELP = "find the images that a model thinks least probable"
@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> None:
     inputs = (args.model, args.data, args.normal)
     if args.output is not None:
         check_output(args.output, inputs)
+        check_ending(args.output, [".csv"], "the output of outliers")
     if args.picture is not None:
         check_output(args.picture, (*inputs, args.output), picture=True)
     vae, dataset = load(args)
