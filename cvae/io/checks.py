@@ -15,6 +15,9 @@ from cvae.nn.protocol import Shape
 
 Array = npt.NDArray[Any]
 
+# The columns of a history that have a number for each epoch; those of users may be of any length.
+_OF_FIT = {"loss", "reconstruction", "kl", "penalty", "val_loss", "val_reconstruction", "val_kl"}
+
 
 def check_sizes(model: Core, arrays: Mapping[str, Array], image_shape: tuple[int, int, int], n_labels: int) -> None:
     """Raise ValueError unless there are as many parameters among the arrays as the model's layers have.
@@ -43,18 +46,20 @@ def check_layer(path: str, layer: LayerBase, dtype: npt.DTypeLike) -> None:
     if layer.dtype != dtype:
         raise ValueError(f"{path} must have the dtype of the model, {np.dtype(dtype)}, got {layer.dtype}")
     for name, array in layer.parameters.items():
-        if array is not None and not np.isfinite(array).all():
+        if (
+            array is not None and not np.isfinite([array.min(), array.max()]).all()
+        ):  # without a mask of the array's size
             raise ValueError(f"{name} of {path} must be finite, got NaN or infinity: has the training diverged?")
     layer.optimizer.check_cache({name: layer.parameters.get(name) for name in layer.gradients}, path)
 
 
 def check_history(columns: Mapping[str, Sequence[Any] | Array]) -> None:
-    """Raise ValueError unless a history's columns are lists of numbers of one length."""
+    """Raise ValueError unless a history's columns are lists of numbers, those of `fit` of one length."""
     for name, values in columns.items():
         if np.ndim(values) != 1:
             raise ValueError(f"history_ must hold lists of numbers, got {np.ndim(values)} dimensions under {name!r}")
         if not all(isinstance(value, (int, float, np.number)) for value in values):
             raise ValueError(f"history_ must hold lists of numbers, got {values!r} under {name!r}")
-    lengths = {name: len(values) for name, values in columns.items()}
+    lengths = {name: len(values) for name, values in columns.items() if name in _OF_FIT}
     if len({*lengths.values()}) > 1:
         raise ValueError(f"history_ must hold lists of the same length, got the lengths {lengths}")

@@ -632,7 +632,7 @@ UNREADABLE = {
     "a scheduler": lambda vae: set_layer(vae, "lr_scheduler", "Best()"),
     "an activation": lambda vae: setattr(vae.encoder["FC4"], "init", "none"),
     "a layer": lambda vae: vae.encoder.update(More=vae.encoder["FC4"]),
-    "a ragged history": lambda vae: vae.history_.update(note=[1.0]),
+    "a ragged history": lambda vae: vae.history_.update(val_loss=[1.0]),
     "a parameter": lambda vae: vae.encoder["FC4"].W.fill(math.inf),
     "a state": lambda vae: vae.encoder["FC4"].optimizer.cache["W"].update(mean=np.zeros(3)),
 }

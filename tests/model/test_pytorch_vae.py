@@ -7,7 +7,7 @@ import copy
 
 import numpy as np
 import pytest
-from small_vae import by_path, parameters, random_images
+from small_vae import by_path, noise_of, parameters, random_images
 
 from cvae import BernoulliVAE
 
@@ -174,7 +174,7 @@ def test_outputs_loss_and_all_gradients_equal_autograd(name, dtype):
 def test_the_terms_of_the_elbo_equal_pytorchs(name, dtype):
     """The ELBO uses the buffers of inference and the noise of random_state 7, and ignores beta."""
     vae, X, _ = made(name, dtype)
-    noise = np.random.default_rng(7).standard_normal((len(X), vae.T), dtype=dtype)
+    noise = noise_of(vae, X, random_state=7)[:, 0]
     with torch.no_grad():
         X_torch = as_double(X)
         reconstruction, kl, (_, mean, log_var) = torch_terms(

@@ -83,11 +83,10 @@ def test_a_gradient_that_was_read_only_still_counts(tmp_path):
     assert_same_bits(parameters(loaded), parameters(vae))
 
 
-def train_on(vae, images):
-    return parameters(vae.partial_fit(images))
-
-
 def test_workers_train_what_they_get_read_only():
+    def train_on(vae, images):  # within the test, so that workers need not import this module
+        return parameters(vae.partial_fit(images))
+
     vae = small_vae().fit(X)
     jobs = (joblib.delayed(train_on)(vae, X) for _ in range(2))
     found = joblib.Parallel(n_jobs=2, max_nbytes=10)(jobs)
