@@ -107,7 +107,7 @@ def test_networks_may_be_empty_but_for_what_the_model_adds():
         (["Conv3D(out_ch=2)"], DECODER, ValueError, r"encoder\[0\]: the layer must be one of .*Conv2D.*got 'Conv3D'"),
         (["Conv2D(out_ch=0, kernel_shape=1)"], DECODER, ValueError, r"encoder\[0\]: out_ch must be an int >= 1, got 0"),
         (["Conv2D(kernel_shape=1)"], DECODER, ValueError, r"encoder\[0\]: Conv2D takes out_ch.*missing"),
-        (ENCODER, ["Flatten(", "Flatten()"], ValueError, r"decoder\[0\]: a call string must look like"),
+        (ENCODER, ["Flatten(", "Flatten()"], ValueError, r"decoder\[0\]: layer: a call string must look like"),
         ([5], DECODER, TypeError, r"encoder\[0\]: layer must be a layer or its call string, got 5"),
         ("Flatten()", DECODER, ValueError, "encoder must be a sequence of layers or .*, got 'Flatten"),
         (ENCODER, None, TypeError, "decoder must be a sequence of layers or their call strings, got None"),

@@ -679,7 +679,7 @@ def test_a_long_history_is_kept(path):
 
 
 def test_arrays_are_aligned_and_written_without_a_copy_of_them_all(path):
-    vae = small_vae(latent_dim=20_000).fit(random_images(), n_epochs=1)
+    vae = small_vae(latent_dim=60_000).fit(random_images(), n_epochs=1)
     vae.save(path)
     whole = path.read_bytes()
     header = int.from_bytes(whole[:8], "little")

@@ -241,7 +241,7 @@ def test_no_python_runs_within_a_program(objective):
             execute(program, 1)
         finally:
             sys.setprofile(None)
-    assert called == {"execute", "reserve"}
+    assert called == {"execute", "startable", "reserve"}
 
 
 @each_objective
