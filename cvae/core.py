@@ -332,11 +332,12 @@ class Core(Estimator):
         mapping: PixelMapping | None = None,
     ) -> Array:
         """Return X checked, (n, rows, cols, channels) in its own dtype, a view if possible; see `cvae.data.images`."""
-        if self._image_shape is not None:
-            self._columns.check(X, name, type(self).__name__, self._image_shape)
         shape, axes = image_shape or self._image_shape or self.image_shape, shape_of(X)
-        if shape is None and len(axes) == 2 and axes[1] > 0:
-            shape = (1, axes[1], 1)
+        if len(axes) == 2:
+            if self._image_shape is not None:
+                self._columns.check(X, name, type(self).__name__, self._image_shape)
+            if shape is None and axes[1] > 0:
+                shape = (1, axes[1], 1)
         images = as_images(X, shape, name=name)
         with limit_threads(self.n_threads):
             known, binarized = mapping or self._mapping, self._binarization.how is not None

@@ -320,10 +320,9 @@ def _has_own(callback: Callback, method: str) -> bool:
 def _check_parameters(model: ByHand, label: str) -> None:
     """Raise FloatingPointError if a parameter overflowed in the last step of an epoch."""
     for path, layer in model._layers().items():
-        for name, value in layer.parameters.items():
-            if value is not None and not np.isfinite(value).all():
-                model._position = None
-                raise FloatingPointError(f"{path}/{name} is no longer finite after {label}; the rate may be too large")
+        if name := layer.diverged_parameter():
+            model._position = None
+            raise FloatingPointError(f"{path}/{name} is no longer finite after {label}; the rate may be too large")
 
 
 class _Steps:

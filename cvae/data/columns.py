@@ -38,7 +38,7 @@ class Columns(NamedTuple):
         return cls(tuple(names) if n_strings else None, True)
 
     def check(self, X: Any, name: str, model: str, image_shape: tuple[int, int, int]) -> None:
-        """Compare the columns of other images with these, if they are rows; warn if only one of both has names.
+        """Compare the columns of other images, which are rows, with these; warn if only one of both has names.
 
         Raises
         ------
@@ -46,8 +46,6 @@ class Columns(NamedTuple):
             If the names differ, or come in another order, or there is not one for each pixel of an image.
         """
         other = Columns.of(X)
-        if not other.are_rows:
-            return
         if self.names and other.names:
             if self.names != other.names:
                 raise ValueError(f"{name}: {_difference(self.names, other.names)}")

@@ -45,10 +45,8 @@ def check_layer(path: str, layer: LayerBase, dtype: npt.DTypeLike) -> None:
     """Raise ValueError unless a layer has the model's dtype, finite parameters, and an optimizer whose state fits."""
     if layer.dtype != dtype:
         raise ValueError(f"{path} must have the dtype of the model, {np.dtype(dtype)}, got {layer.dtype}")
-    for name, array in layer.parameters.items():
-        # Both ends, since a mask would take a quarter of the array's memory.
-        if array is not None and not np.isfinite([array.min(), array.max()]).all():
-            raise ValueError(f"{name} of {path} must be finite, got NaN or infinity: has the training diverged?")
+    if name := layer.diverged_parameter():
+        raise ValueError(f"{name} of {path} must be finite, got NaN or infinity: has the training diverged?")
     layer.optimizer.check_cache({name: layer.parameters.get(name) for name in layer.gradients}, path)
 
 

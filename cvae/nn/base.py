@@ -289,6 +289,14 @@ class LayerBase(Layer, ABC):
             self.rng = rng
         self.take_dtype(dtype)
 
+    def diverged_parameter(self) -> str | None:
+        """Return the name of a parameter with NaN or infinities in it, None if there is none."""
+        for name, array in self.parameters.items():
+            # Both ends, since a mask would take a quarter of the array's memory.
+            if array is not None and not np.isfinite([array.min(), array.max()]).all():
+                return name
+        return None
+
     def own_arrays(self) -> None:
         """Replace parameters, gradients and optimizer state that cannot be written by copies, if there are any.
 
