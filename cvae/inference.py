@@ -152,10 +152,10 @@ class Inference(Core):
         return codes
 
     def _decode(self, codes: Array, labels: Labels | None) -> Array:
-        """Return `decode` of checked codes."""
-        image_shape = self._require_fitted()
-        images = np.empty((len(codes), *image_shape), self.dtype)
-        flat = images.reshape(len(codes), math.prod(image_shape))
+        """Return `decode` of checked codes by a model that has parameters."""
+        assert self._image_shape is not None
+        images = np.empty((len(codes), *self._image_shape), self.dtype)
+        flat = images.reshape(len(codes), math.prod(self._image_shape))
         with limit_threads(self.n_threads):
             passes = self._passes(max(1, min(len(codes), BATCH)), training=False)
             for start in range(0, len(codes), BATCH):

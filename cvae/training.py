@@ -217,7 +217,8 @@ class _Training:
             # Epochs without validation data count as NaN.
             column = model.history_.setdefault(name, [math.nan] * (epoch - 1))
             column.append(entry.get(name, math.nan))
-        model.flush_gradients()  # training leaves their contents unspecified
+        if self._callbacks:
+            model.flush_gradients()  # training leaves their contents unspecified
         state = model._rng.bit_generator.state
         model._position = Position(state, self._fingerprint, last, generator=state) if epoch < last else None
         answers = [callback.on_epoch_end(model, epoch, dict(entry)) for callback in self._callbacks]

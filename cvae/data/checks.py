@@ -179,7 +179,7 @@ def warn_of_transposed(images: np.ndarray, *, name: str = "X") -> None:
 
 def _is_at_most_one(images: np.ndarray) -> bool:
     """Return whether bytes are 0 and 1, and there is a 1."""
-    if images[0].max() > 1:  # as most are
+    if images[0].tobytes().strip(b"\0\1"):  # as most are; `max` takes four times as long
         return False
     step = max(1, _BLOCK_VALUES // images[0].size)
     blocks = [images[start : start + step] for start in range(0, len(images), step)]

@@ -292,8 +292,12 @@ class LayerBase(Layer, ABC):
     def diverged_parameter(self) -> str | None:
         """Return the name of a parameter with NaN or infinities in it, None if there is none."""
         for name, array in self.parameters.items():
-            # Both ends, since a mask would take a quarter of the array's memory.
-            if array is not None and not np.isfinite([array.min(), array.max()]).all():
+            if array is None:
+                continue
+            with np.errstate(over="ignore", invalid="ignore"):
+                total = array.sum()
+            # A sum of finite numbers may overflow. Both ends, for a mask would take a quarter of the array's memory.
+            if not np.isfinite(total) and not np.isfinite([array.min(), array.max()]).all():
                 return name
         return None
 
