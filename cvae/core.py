@@ -18,6 +18,7 @@ from cvae.conditions import Labels
 from cvae.data.binarization import Binarization
 from cvae.data.columns import Columns, shape_of
 from cvae.data.images import as_images, resolve_image_shape
+from cvae.data.intake import NUMBERS
 from cvae.data.mapping import PixelMapping
 from cvae.estimator import Estimator, not_fitted
 from cvae.likelihoods import Likelihood
@@ -332,13 +333,17 @@ class Core(Estimator):
         mapping: PixelMapping | None = None,
     ) -> Array:
         """Return X checked, (n, rows, cols, channels) in its own dtype, a view if possible; see `cvae.data.images`."""
-        shape, axes = image_shape or self._image_shape or self.image_shape, shape_of(X)
-        if len(axes) == 2:
-            if self._image_shape is not None:
-                self._columns.check(X, name, type(self).__name__, self._image_shape)
-            if shape is None and axes[1] > 0:
-                shape = (1, axes[1], 1)
-        images = as_images(X, shape, name=name)
+        shape = image_shape or self._image_shape or self.image_shape
+        if type(X) is np.ndarray and X.shape[1:] == shape and X.size and X.dtype.kind in NUMBERS:
+            images = X  # as `as_images` would find, but that a single image takes a tenth less time
+        else:
+            axes = shape_of(X)
+            if len(axes) == 2:
+                if self._image_shape is not None:
+                    self._columns.check(X, name, type(self).__name__, self._image_shape)
+                if shape is None and axes[1] > 0:
+                    shape = (1, axes[1], 1)
+            images = as_images(X, shape, name=name)
         with limit_threads(self.n_threads):
             known, binarized = mapping or self._mapping, self._binarization.how is not None
             return checked_pixels(images, name, self._likelihood, self._value_range, known, binarized=binarized)

@@ -31,7 +31,7 @@ def warn_unless_finite(values: Array, what: str) -> None:
     `what` names them, such as "the bounds of {} images".
     """
     is_finite = np.isfinite(values)
-    if is_finite.all():
+    if 0 not in is_finite.tobytes():  # for a single image much faster than `all`
         return
     wrong = np.flatnonzero(~is_finite.reshape(len(values), -1).all(1))
     of_some = what.format(f"{len(wrong)} of {len(values)}")
@@ -102,7 +102,8 @@ class Inference(Core):
 
     def _encode(self, images: Array, labels: Labels | None, key: np.uint64) -> tuple[Array, Array]:
         """Return `encode` of checked images."""
-        means, log_vars = (np.empty((len(images), self.T), self.dtype) for _ in range(2))
+        means = np.empty((len(images), self.T), self.dtype)
+        log_vars = np.empty_like(means)
         with limit_threads(self.n_threads):
             for part, n, passes in self._batches(images, labels, key):
                 means[part], log_vars[part] = passes.encode(n)

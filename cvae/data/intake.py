@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-_NUMBERS = "buif"  # kinds of dtypes
+NUMBERS = "buif"  # kinds of dtypes
 
 
 def as_numbers(X: Any, name: str) -> np.ndarray:
@@ -39,7 +39,7 @@ def as_numbers(X: Any, name: str) -> np.ndarray:
         array = _of_objects(array, name)
     if array.dtype.kind == "c":
         raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}. Complex data not supported")
-    if array.dtype.kind not in _NUMBERS:
+    if array.dtype.kind not in NUMBERS:
         raise TypeError(f"{name} must be an array of bool, int or float, got dtype {array.dtype}")
     return array
 
@@ -174,7 +174,7 @@ def _of_frame(frame: Any, name: str) -> np.ndarray:
     """Return the values of a data frame or a column of pandas, whose own types NumPy takes for objects."""
     dtypes = frame.dtypes if frame.ndim == 2 else [frame.dtype]
     plain = [getattr(dtype, "numpy_dtype", dtype) for dtype in dtypes]
-    if not plain or not all(isinstance(dtype, np.dtype) and dtype.kind in _NUMBERS for dtype in plain):
+    if not plain or not all(isinstance(dtype, np.dtype) and dtype.kind in NUMBERS for dtype in plain):
         return _converted(np.asarray, frame, name)
     if any(dtype is not own for dtype, own in zip(plain, dtypes, strict=True)) and np.any(frame.isna()):
         raise ValueError(f"{name} must not have missing values (NaN), got {int(np.sum(frame.isna().to_numpy()))}")
@@ -245,6 +245,6 @@ def _of_objects(array: np.ndarray, name: str) -> np.ndarray:
         raise ValueError(f"{name} must not have missing values (NaN), got None or NA")
     numbers = np.array(values)
     try:
-        return (numbers if numbers.dtype.kind in _NUMBERS else array.astype(np.float64)).reshape(array.shape)
+        return (numbers if numbers.dtype.kind in NUMBERS else array.astype(np.float64)).reshape(array.shape)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} must be an array of bool, int or float, got other objects: {error}") from None
