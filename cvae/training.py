@@ -165,7 +165,6 @@ def train(
             for epoch in epochs:
                 if training.epoch(epoch, epochs[-1]):
                     break
-            training.share_changes()
             model._position = None
     except BaseException as caught:
         error = caught
@@ -175,8 +174,10 @@ def train(
     finally:
         progress.close()
         model.flush_gradients()
-        for callback in begun:
-            callback.on_train_end(model, error)
+        with together(team if error is None else None):
+            for callback in begun:
+                callback.on_train_end(model, error)
+    training.share_changes()
 
 
 def _check_monitors(callbacks: Sequence[Callback], names: Sequence[str]) -> None:
