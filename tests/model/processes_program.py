@@ -160,8 +160,17 @@ def failing(where):
     answer(WORLD.gather(got))
 
 
-def checkpoints(path):
-    """Save at every batch, until somebody ends this."""
+def checkpoints(path, fails_in="-1", after="0"):
+    """Save at every batch, until somebody ends this, or one process fails some seconds after the first batch."""
+    load, started = cvae.training._Steps.load, []
+
+    def failing(self, indices, rng):
+        started.append(time.monotonic())
+        if WORLD.rank == int(fails_in) and time.monotonic() - started[0] > float(after):
+            raise MemoryError("no memory left")
+        load(self, indices, rng)
+
+    cvae.training._Steps.load = failing
     made("auto", n_epochs=10_000).fit(X, comm=WORLD, callbacks=[ModelCheckpoint(path, every_batches=1)])
 
 
