@@ -19,6 +19,7 @@ cdef extern from "kernels/kernels.h" nogil:
         const activation_function *activations
         void (*add_column_sums)(void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*add)(void *, const void *, const void *, int, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*scale)(void *, const void *, double, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*set_zero)(void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*sum_accumulators)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*relu_backward)(void *, const void *, const void *, ptrdiff_t, ptrdiff_t) noexcept nogil
@@ -46,6 +47,14 @@ cdef struct elements:
     const void *first
     const void *second
     ptrdiff_t size, itemsize
+
+
+cdef struct multiples:
+    const kernel_table *table
+    void *out
+    const void *x
+    double factor
+    ptrdiff_t size
 
 
 cdef struct addition:
@@ -77,6 +86,27 @@ def add(
 cdef void add_range(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const addition *w = <const addition *> work
     w.table.add(w.out, w.a, w.b, w.relu, index * RANGE, range_end(index, RANGE, w.size))
+
+
+def scale(
+    program,
+    floating[::1] out not None,         # OUT (size), may be x
+    const floating[::1] x not None,     # IN  (size)
+    double factor,
+):
+    """out = factor * x."""
+    cdef ptrdiff_t size = out.shape[0]
+    if x.shape[0] != size:
+        raise ValueError(f"out and x must have the same size, got {size} and {x.shape[0]}")
+    cdef multiples *work = <multiples *> new_work(program, (out, x), sizeof(multiples), 0, 0)
+    work.table, work.size, work.factor = f32 if floating is float else f64, size, factor
+    work.out, work.x = &out[0], &x[0]
+    add_stage(program, scale_range, work, ceil_div(size, RANGE), size < SMALL_WORK)
+
+
+cdef void scale_range(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    cdef const multiples *w = <const multiples *> work
+    w.table.scale(w.out, w.x, w.factor, index * RANGE, range_end(index, RANGE, w.size))
 
 
 def copy(program, floating[::1] out not None, const floating[::1] x not None):

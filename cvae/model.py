@@ -28,9 +28,12 @@ from cvae.nn.sequence import Layers
 from cvae.objectives import Objective
 from cvae.optim.base import OptimizerBase
 from cvae.parsing import check_number, check_size, check_switch, made
+from cvae.parts import check_parts, on_first, shared_data
 from cvae.position import split
 from cvae.scikit_learn import run_with_callbacks
+from cvae.sharding import batches_of, resolve_sharding
 from cvae.summary import Summary
+from cvae.team import team_of, together
 from cvae.training import AnyCallback, Labelled, check_callbacks, train
 from cvae.undo import undone_on_error
 
@@ -216,6 +219,10 @@ class VAE(ByHand):
         validation_data: Any = None,
         validation_fraction: float | None = None,
         callbacks: Sequence[AnyCallback] = (),
+        accumulate: int | None = None,
+        n_shards: int | None = None,
+        comm: Any = None,
+        parts: bool = False,
         **weights: Unpack[Weights],
     ) -> Self:
         """Train on images, from the start or, with `warm_start`, from where the last training ended.
@@ -241,6 +248,20 @@ class VAE(ByHand):
             A callable is called after each epoch as ``callback(vae, epoch, entry)``, with the epoch number, counted
             from 1, and its history entry; if one returns True, training ends. Arguments, layers, optimizers and the
             number of threads may be changed here, but not within an epoch. See `cvae.callbacks`.
+        accumulate : int, optional
+            Batches that go into a step, which takes the memory of one.
+        n_shards : int, optional
+            A power of 2: parts of each batch whose gradients are computed one by one and added up in a fixed order, so
+            that as many processes can share them, with the same bits on any number of processes and threads. 8 with
+            `comm`. Layers and objectives that look at a batch as a whole, such as `BatchNorm2D` and free bits, look
+            at each part. An interrupted training goes on with that of its own.
+        comm : mpi4py.MPI.Intracomm, optional
+            The processes that train the model together: all call `fit` with the same arguments, and have the same model
+            afterwards, that of the first one. It alone validates, calls back and shows progress. A model with
+            `n_threads` None shares the CPUs with the processes beside it.
+        parts : bool
+            Whether the images, labels and weights of a process are only a part of all, which follow one another in the
+            order of the processes.
         sample_weight : array, shape (n,), optional
             How much each image counts in the loss, at least 0; only the proportions matter. The history has weighted
             means of the training images, and plain ones of those to validate with.
@@ -263,6 +284,8 @@ class VAE(ByHand):
             After Ctrl-C, once the current batch is finished; the model can be used and saved. `partial_fit`, or another
             call with `warm_start`, with the same images and batch size finishes the epoch first, as the first of its
             `n_epochs`, with the bits of a run that was not interrupted.
+        cvae.team.ProcessFailed
+            If another process of `comm` has failed; all of them end then.
         """
         return self._fit(
             X,
@@ -275,6 +298,10 @@ class VAE(ByHand):
             validation_data=validation_data,
             validation_fraction=validation_fraction,
             callbacks=callbacks,
+            accumulate=accumulate,
+            n_shards=n_shards,
+            comm=comm,
+            parts=parts,
         )
 
     def partial_fit(self, X: npt.ArrayLike, y: Any = None, **weights: Unpack[Weights]) -> Self:
@@ -297,30 +324,44 @@ class VAE(ByHand):
         validation_data: Any = None,
         validation_fraction: float | None = None,
         callbacks: Sequence[AnyCallback] = (),
+        accumulate: int | None = None,
+        n_shards: int | None = None,
+        comm: Any = None,
+        parts: bool = False,
     ) -> Self:
         """Check everything, prepare the model and train it; until the first step, all or nothing."""
         generators = [each for each in (self.random_state,) if isinstance(each, np.random.Generator)]
-        with alone(self), undone_on_error([self], generators if anew else ()) as forget:
-            self._begin_fit(anew=anew)
-            n_epochs = check_size(self.n_epochs if n_epochs is None else n_epochs, "n_epochs")
-            batchsize = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
-            shows = check_switch("verbose", self.verbose if verbose is None else verbose)
-            check_callbacks(callbacks)
-            if validation_fraction is not None:
-                check_number("validation_fraction", validation_fraction, "(0, 1)")
+        kept = undone_on_error([self], generators if anew else ())
+        with alone(self), team_of(comm) as team, kept as forget:
+            with together(team):
+                self._begin_fit(anew=anew)
+                n_epochs = check_size(self.n_epochs if n_epochs is None else n_epochs, "n_epochs")
+                batchsize = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
+                shows = check_switch("verbose", self.verbose if verbose is None else verbose)
+                check_callbacks(callbacks)
+                if validation_fraction is not None:
+                    check_number("validation_fraction", validation_fraction, "(0, 1)")
+                    if validation_data is not None:
+                        raise ValueError("validation_fraction must be left out with validation_data, got both")
+                interrupted = () if self._position is None else self._position.shards
+                sharding = resolve_sharding(team, n_shards, accumulate, interrupted)
+                check_parts(parts, team, validation_fraction)
+                own = self._as_images(X)
+            images: Any = own  # or all that processes have, as far as training takes it for an array
+            if team is not None:
+                images, y, weights = shared_data(team, parts, own, self._if_conditional(y), weights)
+            mapping = on_first(images, lambda: self._mapping_of(images))
+            with together(team):
+                labels, validation, rows = self._as_labels(self._if_conditional(y), len(images)), None, None
+                if validation_fraction is not None:
+                    rows, others = split(len(images), validation_fraction, self.random_state)
+                    validation = images[others], None if labels is None else labels._replace(rows=labels.rows[others])
+                image_weights = as_weights(weights, len(images), rows)
                 if validation_data is not None:
-                    raise ValueError("validation_fraction must be left out with validation_data, got both")
-            images = self._as_images(X)
-            labels = self._as_labels(self._if_conditional(y), len(images))
-            mapping, validation, rows = self._mapping_of(images), None, None
-            if validation_fraction is not None:
-                rows, others = split(len(images), validation_fraction, self.random_state)
-                validation = images[others], None if labels is None else labels._replace(rows=labels.rows[others])
-            image_weights = as_weights(weights, len(images), rows)
-            if validation_data is not None:
-                validation = self._as_validation(validation_data, images.shape[1:], labels, mapping)
-            n = len(images) if rows is None else len(rows)
-            self._prepare(images, labels, min(batchsize, n), training=True, mapping=mapping, given=X)
+                    validation = self._as_validation(validation_data, images.shape[1:], labels, mapping)
+                n = len(images) if rows is None else len(rows)
+                batchsize, together_in_memory = batches_of(sharding, batchsize, n)
+                self._prepare(images, labels, together_in_memory, training=True, mapping=mapping, given=X)
             self._mixture = None
             if not anew:
                 forget()  # training goes on in the arrays that there are, and can be resumed from where it stops
@@ -336,6 +377,7 @@ class VAE(ByHand):
                 verbose=shows,
                 stepped=forget,
                 validation=validation,
+                sharding=sharding,
             )
             data = {"X": X, "y": y, "metadata": weights}
             run_with_callbacks(self, run, callbacks, n_epochs, self._copied_layers, data)

@@ -212,6 +212,12 @@ class Passes:
             self._is_prepared = True
         self._run(self._record_descent, n)
 
+    def backward_into(self, n: int, updates: Updates) -> Program:
+        """Return a recording of the backward pass after `loss` of n images, with what `updates` does with gradients."""
+        program = Program()
+        self._record_down(program, n, updates, None)
+        return program
+
     # ------------------------------------------------------------------ by hand
 
     def forward(self, n: int, codes: int) -> Array:

@@ -33,6 +33,9 @@ class Position:
         How many have been trained on.
     sums : list of float
         The objective's terms, summed over their images.
+    shards : list of int
+        `n_shards` and `accumulate` of a training that takes batches in parts, which the data do not show; empty for
+        another.
     generator : dict or None
         State of the model's generator after these batches; None while training goes on.
     """
@@ -42,6 +45,7 @@ class Position:
     until: int
     batches: int = 0
     sums: list[float] = field(default_factory=list)
+    shards: list[int] = field(default_factory=list)
     generator: State | None = None
 
     def state(self) -> dict[str, Any]:
@@ -52,16 +56,20 @@ class Position:
     def restored(cls, state: Mapping[str, Any], rng: np.random.Generator) -> Position:
         """Return the position of a model with this generator; TypeError or ValueError if it is none."""
         position = cls(**state, generator=rng.bit_generator.state)
-        sizes = [*position.data, position.until, position.batches]
-        if len(position.data) != 3 or not all(type(size) is int and size >= 0 for size in sizes):
+        sizes = [*position.data, position.until, position.batches, *position.shards]
+        if (
+            len(position.data) != 3
+            or len(position.shards) not in (0, 2)
+            or not all(type(size) is int and size >= 0 for size in sizes)
+        ):
             raise ValueError(f"position must hold numbers of images and batches, got {sizes}")
         position.sums = [float(total) for total in position.sums]
         copy.deepcopy(rng).bit_generator.state = position.order
         return position
 
-    def goes_on(self, rng: np.random.Generator, data: list[int], n_terms: int) -> bool:
+    def goes_on(self, rng: np.random.Generator, data: list[int], shards: list[int], n_terms: int) -> bool:
         """Return whether the epoch can be finished with these data, by a generator that drew nothing since."""
-        is_same = self.data == data and len(self.sums) in (0, n_terms)
+        is_same = self.data == data and self.shards == shards and len(self.sums) in (0, n_terms)
         return is_same and is_same_state(self.generator, rng.bit_generator.state)
 
 
@@ -91,7 +99,7 @@ def split(n: int, fraction: float, random_state: Any) -> tuple[Array, Array]:
     return np.sort(order[n_validation:]), np.sort(order[:n_validation])
 
 
-def checksum(images: Array, rows: Array) -> int:
+def checksum(images: Any, rows: Array) -> int:
     """Return a checksum of up to 16 images, to tell other data of the same size."""
     some = rows[:: max(1, len(rows) // 16)][:16]
     return zlib.crc32(np.ascontiguousarray(images[some]).tobytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import math
@@ -16,13 +17,15 @@ from cvae._kernels.program import Program
 from cvae.by_hand import ByHand
 from cvae.conditions import LabelGatherer, Labels
 from cvae.core import Array
-from cvae.data.gathering import Gatherer
 from cvae.data.minibatches import minibatch
 from cvae.interruption import Interrupt, deferred_interrupt
-from cvae.position import TIMES, Position, checksum, is_same_state
+from cvae.parts import Parts, PartsGatherer, fingerprint_of, gatherer_of
+from cvae.position import TIMES, Position, is_same_state
 from cvae.progress import Progress
 from cvae.random import make_rng, standard_normal
 from cvae.runtime.threads import get_num_threads, limit_threads
+from cvae.sharding import ShardedSteps, Sharding
+from cvae.team import together
 
 Labelled = tuple[Array, Labels | None]  # checked images, and their labels in a conditional model
 _SPIKE = 1000  # times the first loss: a loss that training does not usually recover from
@@ -85,7 +88,7 @@ def check_callbacks(callbacks: Any) -> None:
 
 def train(
     model: ByHand,
-    images: Array,
+    images: Array | Parts,
     labels: Labels | None,
     weights: Array | None,
     *,
@@ -96,6 +99,7 @@ def train(
     validation: Labelled | None,
     callbacks: Sequence[AnyCallback],
     stepped: Callable[[], None],
+    sharding: Sharding | None = None,
 ) -> None:
     """Train `model` on checked images for `n_epochs` epochs and append them to its `history_`.
 
@@ -109,6 +113,9 @@ def train(
         Which of the images to train on; None means all.
     stepped : callable
         Is called after each step, from the first of which on the model is another one.
+    sharding : Sharding, optional
+        How to take batches in parts. Of a team of processes, which all call this with the same arguments, the first one
+        validates and calls back.
 
     Raises
     ------
@@ -123,10 +130,11 @@ def train(
     names = ["loss", *model._objective.terms, *TIMES]
     if validation is not None:
         names += ["val_loss", "val_reconstruction", "val_kl"]
-    for callback in called:
-        if callback.monitor is not None and callback.monitor not in names:
-            hint = "" if validation is not None else "; validation_data or validation_fraction adds val_loss"
-            raise ValueError(f"monitor must be one of {', '.join(names)}, got {callback.monitor!r}{hint}")
+    team = None if sharding is None else sharding.team
+    with together(team):
+        _check_monitors(called, names)
+    if team is not None and not team.is_first:
+        called, validation, verbose = [], None, False
     model.flush_gradients()
     first = len(model.history_.get("loss", ()))
     epochs, begun = range(first + 1, first + n_epochs + 1), []
@@ -134,26 +142,49 @@ def train(
     rows = np.arange(len(images)) if rows is None else rows
     progress = Progress(n_epochs * len(rows), verbose)
     try:
-        with limit_threads(model.n_threads), deferred_interrupt() as interrupt:
+        n_threads = team.n_threads() if team is not None and model.n_threads is None else model.n_threads
+        with limit_threads(n_threads), deferred_interrupt() as interrupt:
             training = _Training(
-                model, (images, labels), weights, rows, batchsize, validation, called, progress, interrupt, stepped
+                model,
+                (images, labels),
+                weights,
+                rows,
+                batchsize,
+                validation,
+                called,
+                progress,
+                interrupt,
+                stepped,
+                sharding,
             )
-            for callback in called:
-                callback.columns = tuple(names)
-                begun.append(callback)
-                callback.on_train_begin(model)
+            with training.together():
+                for callback in called:
+                    callback.columns = tuple(names)
+                    begun.append(callback)
+                    callback.on_train_begin(model)
             for epoch in epochs:
                 if training.epoch(epoch, epochs[-1]):
                     break
             model._position = None
     except BaseException as caught:
         error = caught
+        if team is not None and not team.has_agreed:
+            team.abandon(caught)
         raise
     finally:
         progress.close()
         model.flush_gradients()
-        for callback in begun:
-            callback.on_train_end(model, error)
+        with together(team if error is None else None):
+            for callback in begun:
+                callback.on_train_end(model, error)
+    training.share_changes()
+
+
+def _check_monitors(callbacks: Sequence[Callback], names: Sequence[str]) -> None:
+    for callback in callbacks:
+        if callback.monitor is not None and callback.monitor not in names:
+            hint = "" if "val_loss" in names else "; validation_data or validation_fraction adds val_loss"
+            raise ValueError(f"monitor must be one of {', '.join(names)}, got {callback.monitor!r}{hint}")
 
 
 class _Training:
@@ -174,12 +205,13 @@ class _Training:
     interrupt : Interrupt
     stepped : callable
         Is called after each step.
+    sharding : Sharding or None
     """
 
     def __init__(
         self,
         model: ByHand,
-        data: Labelled,
+        data: tuple[Array | Parts, Labels | None],
         weights: Array | None,
         rows: Array,
         batchsize: int,
@@ -188,12 +220,17 @@ class _Training:
         progress: Progress,
         interrupt: Interrupt,
         stepped: Callable[[], None],
+        sharding: Sharding | None,
     ) -> None:
         self._model, self._data, self._weights = model, data, weights
         self._rows, self._batchsize = rows, batchsize
         self._validation, self._callbacks = validation, callbacks
         self._progress, self._interrupt, self._stepped = progress, interrupt, stepped
-        self._fingerprint = [len(rows), batchsize, checksum(data[0], rows)]
+        self._sharding, self._team = sharding, None if sharding is None else sharding.team
+        self._fingerprint = [len(rows), batchsize, fingerprint_of(data[0], rows)]
+        self._shards = [] if sharding is None else [sharding.n_shards, sharding.accumulate]
+        self._is_watched = bool(callbacks) if self._team is None else self._team.share(bool(callbacks))
+        self._is_shared = False  # whether all processes have the first one's model
         self._scale: float | None = None  # of losses: the first one, or that of a nat for each pixel if that is larger
         # Most callbacks leave these methods as they are, and a batch of a small model takes little time.
         self._batch_begin = [each.on_batch_begin for each in callbacks if _has_own(each, "on_batch_begin")]
@@ -202,13 +239,16 @@ class _Training:
     def epoch(self, epoch: int, last: int) -> bool:
         """Train for an epoch, append it to the history, and return whether a callback ends the training."""
         model, label = self._model, f"epoch {epoch}/{last}"
-        for callback in self._callbacks:
-            callback.on_epoch_begin(model, epoch)
-        model._sync()  # a callback may have assigned arguments
+        with self.together():
+            for callback in self._callbacks:
+                callback.on_epoch_begin(model, epoch)
+            model._sync()  # a callback may have assigned arguments
+        self.share_changes()
         position, has_order = self._position(last)
         try:
             entry = self._pass(position, has_order, label)
-            _check_parameters(model, label)
+            with self.together():
+                _check_parameters(model, label)
         except BaseException:
             # What was interrupted between two batches can go on from there.
             position.generator = model._rng.bit_generator.state
@@ -217,29 +257,43 @@ class _Training:
             # Epochs without validation data count as NaN.
             column = model.history_.setdefault(name, [math.nan] * (epoch - 1))
             column.append(entry.get(name, math.nan))
-        if self._callbacks:
+        if self._is_watched:
             model.flush_gradients()  # training leaves their contents unspecified
         state = model._rng.bit_generator.state
-        model._position = Position(state, self._fingerprint, last, generator=state) if epoch < last else None
-        answers = [callback.on_epoch_end(model, epoch, dict(entry)) for callback in self._callbacks]
-        self._interrupt.check()
-        return any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
+        where = Position(state, self._fingerprint, last, shards=self._shards, generator=state)
+        model._position = where if epoch < last else None
+        with self.together():
+            answers = [callback.on_epoch_end(model, epoch, dict(entry)) for callback in self._callbacks]
+            self._interrupt.check()
+        ends = any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
+        return ends if self._team is None else bool(self._team.share(ends))
+
+    def together(self) -> contextlib.AbstractContextManager[None]:
+        """Return a block that fails in all processes of the team if it fails in one."""
+        return together(self._team)
+
+    def share_changes(self) -> None:
+        """Give all processes the model of the first one, which callbacks may have changed."""
+        if self._team is not None and (self._is_watched or not self._is_shared):
+            self._team.share_model(self._model)
+            self._is_shared = True
 
     def _position(self, last: int) -> tuple[Position, bool]:
         """Return where the epoch begins, and whether the order of its images was drawn before it was interrupted."""
         model, saved = self._model, self._model._position
-        if saved is not None and saved.goes_on(model._rng, self._fingerprint, len(model._objective.terms)):
+        if saved is not None and saved.goes_on(
+            model._rng, self._fingerprint, self._shards, len(model._objective.terms)
+        ):
             has_order = not is_same_state(saved.order, saved.generator)
             saved.until, model._position = last, saved
             return saved, has_order
-        model._position = Position(model._rng.bit_generator.state, self._fingerprint, last)
+        model._position = Position(model._rng.bit_generator.state, self._fingerprint, last, shards=self._shards)
         return model._position, False
 
     def _pass(self, position: Position, has_order: bool, label: str) -> dict[str, float]:
         """Pass over the images, or those that are left of them, and return the epoch's entry of the history."""
         model, rows = self._model, self._rows
-        steps = _Steps(model, *self._data, self._weights, min(self._batchsize, len(rows)))
-        objective, start = steps.objective, time.perf_counter()
+        steps, objective, start = self._steps(), model._objective, time.perf_counter()
         rng = model._rng
         if has_order:
             rng = copy.deepcopy(rng)
@@ -255,25 +309,27 @@ class _Training:
                     begin(model, number)
                 model._position = None  # within a batch there is none
                 terms = steps.take(rows[indices])
-                if terms is None:
-                    raise FloatingPointError(
-                        f"the loss became {steps.loss} in {label}, batch {number}/{n_batches}; training has stopped, "
-                        "with the parameters from before that batch (a smaller learning rate or clip_norm may help)"
-                    )
-                self._stepped()
-                sums = [total + term for total, term in zip(position.sums, terms, strict=True)]
-                position.sums, position.batches = sums, number
-                model._position = position
-                seen += len(indices)
-                self._progress.update(len(indices), objective.loss(sums) / seen)
-                if self._scale is None:
-                    self._scale = max(abs(steps.loss), math.prod(self._data[0].shape[1:]))
-                if self._batch_end:
-                    position.generator = model._rng.bit_generator.state
-                    for end in self._batch_end:
-                        end(model, number, steps.loss)
-                if number < n_batches:
-                    self._interrupt.check()
+                with self.together():
+                    if terms is None:
+                        raise FloatingPointError(
+                            f"the loss became {steps.loss} in {label}, batch {number}/{n_batches}; training has "
+                            "stopped, with the parameters from before that batch (a smaller learning rate or clip_norm "
+                            "may help)"
+                        )
+                    self._stepped()
+                    sums = [total + term for total, term in zip(position.sums, terms, strict=True)]
+                    position.sums, position.batches = sums, number
+                    model._position = position
+                    seen += len(indices)
+                    self._progress.update(len(indices), objective.loss(sums) / seen)
+                    if self._scale is None:
+                        self._scale = max(abs(steps.loss), math.prod(self._data[0].shape[1:]))
+                    if self._batch_end:
+                        position.generator = model._rng.bit_generator.state
+                        for end in self._batch_end:
+                            end(model, number, steps.loss)
+                    if number < n_batches:
+                        self._interrupt.check()
         seconds = time.perf_counter() - start
         means = [total / seen for total in position.sums]
         entry = {
@@ -282,11 +338,24 @@ class _Training:
             "seconds": seconds,
             "images_per_second": (seen - before) / seconds,
         }
-        self._check_spike(entry["loss"], label)
-        if self._validation is not None:
-            entry |= self._validate(label)
+        with self.together():
+            self._check_spike(entry["loss"], label)
+            if self._validation is not None:
+                entry |= self._validate(label)
+        if self._team is not None:
+            entry = self._team.share(entry)
         self._progress.end_epoch(entry)
         return entry
+
+    def _steps(self) -> _Steps | ShardedSteps:
+        """Return the steps of an epoch."""
+        model, sharding = self._model, self._sharding
+        largest = min(self._batchsize, len(self._rows))
+        if sharding is None:
+            return _Steps(model, *self._data, self._weights, largest)
+        steps = _Steps(model, *self._data, self._weights, -(-largest // sharding.n_parts))
+        layers = [layer for layer in reversed(model._layers().values()) if layer.trainable]
+        return ShardedSteps(steps, sharding, layers, model._parts())
 
     def _check_spike(self, loss: float, where: str) -> None:
         """Warn, once, of an epoch with losses far above the first one, from which training may not recover."""
@@ -344,38 +413,52 @@ class _Steps:
     loss = 0.0  # per image, of the last batch
 
     def __init__(
-        self, model: ByHand, images: Array, labels: Labels | None, weights: Array | None, batchsize: int
+        self, model: ByHand, images: Array | Parts, labels: Labels | None, weights: Array | None, batchsize: int
     ) -> None:
         self.objective, self._weights = model._objective, weights
         self._rng = model._rng
-        self._passes = model._passes(batchsize, training=True)
-        self._passes.begin_epoch()
+        self.passes = model._passes(batchsize, training=True)
+        self.passes.begin_epoch()
         self._binarization, self._key = model._binarization, np.zeros(1, np.uint64)
-        self._gatherers: list[Gatherer | LabelGatherer] = [
-            Gatherer(images, self._passes.images, model._mapping, self._record_binarization)
-        ]
-        if labels is not None:
-            self._gatherers.append(LabelGatherer(labels, self._passes.labels))
+        self._images = gatherer_of(images, self.passes.images, model._mapping, self._record_binarization)
+        self._labels = None if labels is None else LabelGatherer(labels, self.passes.labels)
         # Far below the largest number, since gradients are products and overflow before the loss does.
-        self._limit = math.sqrt(np.finfo(model.dtype).max)
+        self.limit = math.sqrt(np.finfo(model.dtype).max)
 
     def take(self, indices: Array) -> list[float] | None:
         """Take a step and return the objective's terms before it, summed over the batch.
 
         Return None without a step if the loss is not finite.
         """
-        n, passes = len(indices), self._passes
-        rows = n * passes.codes
-        self._key[0] = self._binarization.new_key(self._rng)
-        for gatherer in self._gatherers:
-            gatherer.load(indices)
-        passes.noise[:rows] = standard_normal(self._rng, (rows, passes.T), passes.noise.dtype)
-        terms = passes.loss(n, None if self._weights is None else self._weights[indices])
-        self.loss = self.objective.loss(terms) / n
-        if not self.loss < self._limit:
+        self.load(indices, self._rng)
+        terms = self.loss_of(indices)
+        self.loss = self.objective.loss(terms) / len(indices)
+        if not self.loss < self.limit:
             return None
-        passes.descend(n, self.loss)
+        self.passes.descend(len(indices), self.loss)
         return terms
+
+    def exchange(self, wanted: Sequence[Array]) -> None:
+        """Get the images wanted[r] to process r, if each process has some of them."""
+        if isinstance(self._images, PartsGatherer):
+            self._images.exchange(wanted)
+
+    def draw(self) -> int:
+        """Return the next number of the model's generator, of 64 bits."""
+        return int(self._rng.integers(2**64, dtype=np.uint64))
+
+    def load(self, indices: Array, rng: np.random.Generator) -> None:
+        """Load images, labels and noise, drawn by `rng`, to where the passes read them."""
+        passes, rows = self.passes, len(indices) * self.passes.codes
+        self._key[0] = self._binarization.new_key(rng)
+        self._images.load(indices)
+        if self._labels is not None:
+            self._labels.load(indices)
+        passes.noise[:rows] = standard_normal(rng, (rows, passes.T), passes.noise.dtype)
+
+    def loss_of(self, indices: Array) -> list[float]:
+        """Run the forward pass of the images that have been loaded; return the objective's terms, summed over them."""
+        return self.passes.loss(len(indices), None if self._weights is None else self._weights[indices])
 
     def _record_binarization(self, program: Program, images: Array) -> None:
         self._binarization.record(program, images, self._key, training=True)

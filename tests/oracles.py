@@ -174,6 +174,10 @@ def add(a, b, relu=False):
     return np.maximum(a + b, 0) if relu else a + b
 
 
+def scale(x, factor):
+    return factor * x
+
+
 # ------------------------------------------------------------------- labels
 
 

@@ -19,6 +19,12 @@ static void add(void *out, const void *a, const void *b, int relu, ptrdiff_t fir
     }
 }
 
+static void scale(void *out, const void *x, double factor, ptrdiff_t first, ptrdiff_t last) {
+    const vec f = broadcast((real)factor);
+    for (ptrdiff_t i = first; i < last; i += LANES)
+        store_some((real *)out + i, f * load_some((const real *)x + i, last - i), last - i);
+}
+
 static void set_zero(void *out, ptrdiff_t first, ptrdiff_t last) {
     memset((real *)out + first, 0, (size_t)(last - first) * sizeof(real));
 }

@@ -181,6 +181,8 @@ KERNEL(void, condition_backward,
 KERNEL(void, relu_backward, (void *dz, const void *dy, const void *y, ptrdiff_t first, ptrdiff_t last))
 /* out = a + b, or its maximum with 0 if relu; out may be a or b. */
 KERNEL(void, add, (void *out, const void *a, const void *b, int relu, ptrdiff_t first, ptrdiff_t last))
+/* out = factor * x; out may be x. */
+KERNEL(void, scale, (void *out, const void *x, double factor, ptrdiff_t first, ptrdiff_t last))
 KERNEL(void, set_zero, (void *out, ptrdiff_t first, ptrdiff_t last))
 /* out = accumulators[0] + accumulators[1] + ...; accumulator l starts at l * stride. */
 KERNEL(void, sum_accumulators,

@@ -32,6 +32,7 @@ from cvae.cli.commands import (
 from cvae.cli.output import log, printable
 from cvae.cli.streams import discard_output, logged_warnings, open_missing_streams
 from cvae.interruption import stopped_by_signals
+from cvae.team import ProcessFailed
 
 _BROKEN_PIPE = 141  # the exit code, as of a program that SIGPIPE ends
 _COMMANDS: dict[str, ModuleType] = {
@@ -86,7 +87,15 @@ def _exit_code(argv: Sequence[str]) -> int:
         return 128 + getattr(error, "signal", signal.SIGINT)
     except BrokenPipeError:
         return _BROKEN_PIPE
-    except (ValueError, OSError, FloatingPointError, MemoryError, ImportError, Warning) as error:  # python -W error
+    except (
+        ValueError,
+        OSError,
+        FloatingPointError,
+        MemoryError,
+        ImportError,
+        ProcessFailed,
+        Warning,
+    ) as error:  # python -W error
         if isinstance(error, ImportError) and error.name is not None:
             raise  # a failed import of our own, not the message about a missing extra
         log(f"error: {_one_line(error)}")

@@ -81,35 +81,42 @@ class _Checkpoint(ModelCheckpoint):
         self._note()
 
 
+def train(vae: cvae.VAE, dataset: Dataset, *, validation: Validation | None, n_more: int | None, **how: Any) -> None:
+    """Train for `n_more` epochs, by default as many as the model says; `how` are further arguments of `fit`."""
+    vae._fit(
+        dataset.images,
+        labels_for(vae, dataset.labels, dataset),
+        {},
+        anew=False,
+        n_epochs=n_more,
+        validation_data=None if validation is None else (validation.images, validation.labels),
+        **how,
+    )
+
+
 def train_and_save(
     vae: cvae.VAE,
     dataset: Dataset,
     outputs: Outputs,
     *,
     validation: Validation | None = None,
-    validation_fraction: float | None = None,
     n_more: int | None = None,
     quiet: bool = False,
+    **how: Any,
 ) -> dict[str, str]:
-    """Train, write the model and its history, also after Ctrl-C, and return the results to print."""
-    n_before, labels = n_epochs(vae), labels_for(vae, dataset.labels, dataset)
+    """Train, write the model and its history, also after Ctrl-C, and return the results to print.
+
+    `how` are further arguments of `train`.
+    """
+    n_before = n_epochs(vae)
     name = "validation" if validation is None else validation.name
     is_terminal = sys.stderr.isatty()  # show a progress bar there, elsewhere log a line per epoch
     callbacks: list[AnyCallback] = [_Checkpoint(outputs, n_before)]
     if not is_terminal and not quiet:
         callbacks.append(_log_epoch(name))
     try:
-        vae._fit(
-            dataset.images,
-            labels,
-            {},
-            anew=False,
-            n_epochs=n_more,
-            validation_data=None if validation is None else (validation.images, validation.labels),
-            validation_fraction=validation_fraction,
-            verbose=is_terminal and not quiet,
-            callbacks=callbacks,
-        )
+        shows = is_terminal and not quiet
+        train(vae, dataset, validation=validation, n_more=n_more, verbose=shows, callbacks=callbacks, **how)
     except KeyboardInterrupt:
         if n_epochs(vae) - n_before == (vae.n_epochs if n_more is None else n_more):  # it came after the last epoch
             _write(vae, outputs, n_before, is_complete=True)

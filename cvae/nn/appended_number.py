@@ -90,6 +90,9 @@ class AppendedNumber(LayerBase):
             number, steps = self._parameter("number"), self._parameter("steps")
             elementwise.move_average(program, number, steps, self._sum, LEAST_SHARE)
 
+    def batch_statistics(self) -> list[Array]:
+        return [self._sum] if self.averaged else []
+
     def flush_gradients(self) -> None:
         super().flush_gradients()
         if self.is_initialized:

@@ -190,6 +190,9 @@ class _BatchNorm(NormalizationBase):
             mean, variance = self._array("running_mean"), self._array("running_var")
             normalization.move_running(program, mean, variance, self._kept, self._is_kept, self.momentum)
 
+    def batch_statistics(self) -> list[Array]:
+        return [self._kept, self._is_kept]
+
     def flush_gradients(self) -> None:
         super().flush_gradients()
         if self.is_initialized:

@@ -28,6 +28,10 @@ class Optimized(Revised):
     def record_statistics(self, program: Program) -> None:
         """Record what a step changes besides the parameters that have gradients, such as running averages."""
 
+    def batch_statistics(self) -> list[Array]:
+        """Return the arrays that the backward pass leaves for `record_statistics`, means over the batch."""
+        return []
+
 
 class _LayerStep:
     """A layer's optimizer and the parameters that it updates, by name, each with its state, possibly a new one."""

@@ -67,6 +67,7 @@ REFERENCES = {
     "condition_backward": oracles.condition_backward,
     "relu_backward": oracles.relu_backward,
     "add": oracles.add,
+    "scale": oracles.scale,
     "set_zero": oracles.conv2d_grad_weight,
     "sum_accumulators": oracles.conv2d_grad_weight,
     "sigmoid": oracles.sigmoid,

@@ -213,6 +213,9 @@ def test_add(size, relu, dtype):
     assert_margins_untouched(out)
     run(elementwise.copy, out, a)
     np.testing.assert_array_equal(out, a)
+    run(elementwise.scale, out, a, 0.3)
+    np.testing.assert_array_equal(out, oracles.scale(a, dtype(0.3)))
+    assert_margins_untouched(out)
     assert_margins_untouched(out)
     with pytest.raises(ValueError, match="must have the same size"):
         run(elementwise.add, out, a, np.ones(size + 1, dtype), relu=relu)

@@ -102,6 +102,7 @@ KERNELS = {
     "column_sums": (elementwise.column_sums, [(20,), (5000, 20)], {}),
     "add": (elementwise.add, [FLAT] * 3, {"relu": True}),
     "copy": (elementwise.copy, [FLAT] * 2, {}),
+    "scale": (elementwise.scale, [FLAT] * 2, {"factor": 0.3}),
     "relu_backward": (elementwise.relu_backward, [FLAT] * 3, {}),
     "sigmoid": (elementwise.sigmoid, [(10_001,)] * 2, {}),
     "continuous_bernoulli_mean": (pixelwise.continuous_bernoulli_mean, [(10_001,)] * 2, {}),

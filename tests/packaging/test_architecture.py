@@ -17,7 +17,7 @@ ROOMS = {"model", "core", "passes", "training", "objectives", "likelihoods"}
 HELPERS = {
     "_check_parameters", "_check_spike", "_has_own", "_layers", "_parts", "_record_codes", "_record_down",
     "_record_encode", "_require_fitted", "_learnt", "batch_of", "begin_epoch", "loss", "n_outputs",
-    "_prepare_objective", "__init__",
+    "_prepare_objective", "__init__", "_check_monitors", "together", "share_changes",
 }  # fmt: skip
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
 import cvae
-from cvae.cli.arguments import add_data, add_output, add_settings, settings
+from cvae.cli.arguments import COUNT, add_data, add_output, add_settings, settings
 from cvae.cli.inputs import Validation, evaluation_data, labels_for, load_data, set_threads, validation_data
 from cvae.cli.models import new_model
 from cvae.cli.output import (
@@ -23,9 +24,11 @@ from cvae.cli.output import (
     print_written,
     shown,
 )
-from cvae.cli.saving import Outputs, n_epochs, train_and_save
+from cvae.cli.processes import communicator, is_heard, silent_unless_first
+from cvae.cli.saving import Outputs, n_epochs, train, train_and_save
 from cvae.data.dataset import Dataset
 from cvae.memory import available_bytes
+from cvae.team import Team, team_of, together
 
 HELP = "train a model; Ctrl-C, SIGTERM and SIGHUP stop the training and save the model"
 _MANY = 10_000  # images that are looked at for their range
@@ -52,6 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--no-optimizer-state", action="store_true", help="write a smaller file, of a model that is not to be resumed"
+    )
+    parser.add_argument(
+        "--accumulate", type=COUNT, metavar="N", help="batches that go into a step, which takes the memory of one"
+    )
+    parser.add_argument(
+        "--shards",
+        type=COUNT,
+        metavar="N",
+        help="parts of a batch, a power of 2, that processes started by mpirun share (default: 8 there)",
     )
     parser.add_argument("--quiet", action="store_true", help="do not show progress")
     add_settings(parser)
@@ -80,32 +92,46 @@ def _interval(text: str) -> dict[str, float]:
 
 
 def run(args: argparse.Namespace) -> None:
-    set_threads(args)
-    _check_outputs(args)
-    vae, n_more = _model(args)
-    shape = vae.image_shape if args.resume is None else vae._require_fitted()
-    dataset = load_data(args.data, args, shape)
-    validation = None
+    comm = communicator()
+    with team_of(comm) as team, silent_unless_first(team):
+        with together(team):
+            set_threads(args)
+            if is_heard(team):
+                _check_outputs(args)
+            vae, n_more = _model(args)
+            shape = vae.image_shape if args.resume is None else vae._require_fitted()
+            dataset = load_data(args.data, args, shape)
+            validation = _validation(args, vae, dataset, shape)
+            if is_heard(team):
+                _announce(vae, dataset, validation, args, team)
+        outputs = Outputs(
+            args.output, args.history, args.resume, not args.no_optimizer_state, checkpoint=args.checkpoint_every
+        )
+        how = {
+            "validation_fraction": args.val_split,
+            "accumulate": args.accumulate,
+            "n_shards": args.shards,
+            "comm": comm,
+        }
+        with together(team):  # the others wait for the first one, which saves
+            if not is_heard(team):
+                train(vae, dataset, validation=validation, n_more=n_more, **how)
+                return
+            results = train_and_save(
+                vae, dataset, outputs, validation=validation, n_more=n_more, quiet=args.quiet, **how
+            )
+        print_table(results)
+        print_written(*(path for path in (args.output, args.history) if path is not None))
+
+
+def _validation(
+    args: argparse.Namespace, vae: cvae.VAE, dataset: Dataset, shape: Sequence[int] | None
+) -> Validation | None:
+    """Return the images to validate with, unless they are a share of the others."""
     if args.validation is not None:
         images, labels, _ = evaluation_data(vae, load_data(args.validation, args, shape))
-        validation = Validation("validation", images, labels)
-    elif args.val_split is None:
-        validation = validation_data(vae, dataset)
-    _announce(vae, dataset, validation, args)
-    outputs = Outputs(
-        args.output, args.history, args.resume, not args.no_optimizer_state, checkpoint=args.checkpoint_every
-    )
-    results = train_and_save(
-        vae,
-        dataset,
-        outputs,
-        validation=validation,
-        validation_fraction=args.val_split,
-        n_more=n_more,
-        quiet=args.quiet,
-    )
-    print_table(results)
-    print_written(*(path for path in (args.output, args.history) if path is not None))
+        return Validation("validation", images, labels)
+    return validation_data(vae, dataset) if args.val_split is None else None
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
@@ -142,12 +168,16 @@ def _model(args: argparse.Namespace) -> tuple[cvae.VAE, int | None]:
     return vae, left if left > 0 else None
 
 
-def _announce(vae: cvae.VAE, dataset: Dataset, validation: Validation | None, args: argparse.Namespace) -> None:
+def _announce(
+    vae: cvae.VAE, dataset: Dataset, validation: Validation | None, args: argparse.Namespace, team: Team | None
+) -> None:
     """Say what is read and what the training takes; raise MemoryError or OSError if there is too little of it."""
     vae._as_images(dataset.images)
     labels = labels_for(vae, dataset.labels, dataset)
     summary = vae.summary(dataset.images.shape[1:], y=labels, batchsize=min(vae.batchsize, len(dataset.images)))
     if not args.quiet:
+        if team is not None:
+            log(f"{team.size} process{'es' * (team.size != 1)}")
         log(f"{shown(args.data)}: {_described(dataset.images)}")
         if args.validation is not None and validation is not None:
             log(f"{shown(args.validation)}: {_described(validation.images)}, to validate with")

@@ -1,0 +1,275 @@
+"""Training steps whose batches are taken in parts, on any number of processes, with the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae._kernels import elementwise
+from cvae._kernels.program import Program
+from cvae.engine.tree import Node, Plan, total
+from cvae.objectives import Objective
+from cvae.optim.updates import Optimized, Updates
+from cvae.parsing import check_size
+from cvae.passes import Passes
+from cvae.runtime.programs import execute
+from cvae.runtime.workspace import empty
+from cvae.team import Team
+
+Array = npt.NDArray[Any]
+
+N_SHARDS = 8  # parts of a batch where processes train together and nobody asks for another number
+_MAX_PROGRAMS = 256  # kept for different parts and sizes of them
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """How batches are taken in parts.
+
+    Attributes
+    ----------
+    n_shards : int
+        Parts of a batch. The gradient of each is computed for itself; they are added up in a fixed order.
+    accumulate : int
+        Batches that go into a step.
+    team : Team or None
+        The processes that share the parts.
+    """
+
+    n_shards: int
+    accumulate: int = 1
+    team: Team | None = None
+
+    @property
+    def n_parts(self) -> int:
+        """Parts of all batches of a step."""
+        return self.n_shards * self.accumulate
+
+
+def resolve_sharding(team: Team | None, n_shards: Any, accumulate: Any, interrupted: Sequence[int]) -> Sharding | None:
+    """Return how a call of `fit` takes its batches in parts; None if it takes them whole.
+
+    Parameters
+    ----------
+    team : Team or None
+    n_shards, accumulate
+        The arguments of `fit`, None by default.
+    interrupted : sequence of int
+        Those of a training that goes on, if it took batches in parts.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is invalid, or there are more processes than parts.
+    """
+    if n_shards is None and accumulate is None:
+        if not interrupted and team is None:
+            return None
+        n_shards, accumulate = interrupted or (None, None)
+    if n_shards is None:
+        n_shards = 1 if team is None else N_SHARDS
+    n_shards = check_size(n_shards, "n_shards")
+    if n_shards & (n_shards - 1):
+        raise ValueError(f"n_shards must be a power of 2, got {n_shards}")
+    if team is not None and team.size > n_shards:
+        raise ValueError(f"n_shards must be at least the number of processes, {team.size}, got {n_shards}")
+    return Sharding(n_shards, check_size(1 if accumulate is None else accumulate, "accumulate"), team)
+
+
+def batches_of(sharding: Sharding | None, batchsize: int, n: int) -> tuple[int, int]:
+    """Return how many of n images a step takes, and how many of them are in memory together."""
+    if sharding is None:
+        return batchsize, min(batchsize, n)
+    batchsize *= sharding.accumulate
+    return batchsize, -(-min(batchsize, n) // sharding.n_parts)
+
+
+class Steps(Protocol):
+    """What `ShardedSteps` needs of the steps of an epoch, see `cvae.training`."""
+
+    passes: Passes
+    objective: Objective
+    limit: float
+
+    def exchange(self, wanted: Sequence[Array]) -> None:
+        """Get the images wanted[r] to process r, if each process has some of them."""
+
+    def draw(self) -> int:
+        """Return the next number of the model's generator, of 64 bits."""
+
+    def load(self, indices: Array, rng: np.random.Generator) -> None:
+        """Load images, labels and noise, drawn by `rng`, to where the passes read them."""
+
+    def loss_of(self, indices: Array) -> list[float]:
+        """Run the forward pass of the images that have been loaded, and return the objective's terms."""
+
+
+class _Gradients(Updates):
+    """In the place of the optimizers' steps: adds the gradients of a part of a batch to those of parts before it.
+
+    Parameters
+    ----------
+    layers : sequence of layers
+        Those that are trained.
+    """
+
+    def __init__(self, layers: Sequence[Optimized]) -> None:
+        super().__init__()
+        self._ranges: dict[tuple[int, str], slice] = {}
+        self.arrays: list[tuple[Array, slice]] = []
+        size = 0
+        for layer in layers:
+            for name, gradient in layer.gradients.items():
+                if layer.parameters.get(name) is not None:
+                    self._ranges[id(layer.parameters), name] = place = slice(size, size + gradient.size)
+                    self.arrays.append((gradient, place))
+                    size += gradient.size
+        self.size = size
+        self.sums: list[Array] = []  # one for each place of a plan
+        self._added: list[Array] = []
+        self._result: Array | None = None
+        self._share = 1.0
+
+    def begin(self, share: float, added: Iterable[int], place: int | None) -> None:
+        """Have the next recording multiply gradients by `share`, add sums to them and leave them at a place.
+
+        Without a place they stay in the layers' `gradients`.
+        """
+        self._share, self._added = share, [self.sums[i] for i in added]
+        self._result = None if place is None else self.sums[place]
+
+    def record(self, program: Program, layer: Optimized, names: Sequence[str] | None = None) -> None:
+        """Record what becomes of a layer's gradients."""
+        for name in layer.gradients if names is None else names:
+            if layer.parameters.get(name) is None:
+                continue
+            place, gradient = self._ranges[id(layer.parameters), name], layer.gradients[name].reshape(-1)
+            if self._share != 1:
+                elementwise.scale(program, gradient, gradient, self._share)
+            for sums in self._added:
+                elementwise.add(program, gradient, sums[place], gradient, relu=False)
+            if self._result is not None:
+                elementwise.copy(program, self._result[place], gradient)
+
+    def of(self, layer: Optimized, name: str) -> None:
+        """Return None, for whole gradients are needed."""
+
+    def put(self, values: Array) -> None:
+        """Write values of all parameters, shape (size,), to the layers' `gradients`."""
+        for gradient, place in self.arrays:
+            gradient.reshape(-1)[:] = values[place]
+
+
+class ShardedSteps:
+    """The training steps of an epoch, each the sum of its parts.
+
+    Part s of a step has noise of its own, drawn by a Philox generator with the key (number of the step, s), where the
+    number is one of the model's generator.
+
+    Parameters
+    ----------
+    steps : Steps
+    sharding : Sharding
+    layers : sequence of layers
+        All layers that are trained, from the last to the first.
+    parts : sequence of layers
+        The same with those inside of them.
+    """
+
+    loss = 0.0  # per image, of the last step
+
+    def __init__(self, steps: Steps, sharding: Sharding, layers: Sequence[Any], parts: Sequence[Any]) -> None:
+        self._steps, self._sharding, self._layers = steps, sharding, layers
+        self._statistics = [array for layer in parts if layer.trainable for array in layer.batch_statistics()]
+        self._gradients, self._updates = _Gradients(layers), Updates()
+        self._programs: dict[tuple[int, int], Program] = {}
+
+    def take(self, indices: Array) -> list[float] | None:
+        """Take a step and return the objective's terms before it, summed over the batch.
+
+        Return None without a step if the loss is not finite.
+        """
+        n, team, objective = len(indices), self._sharding.team, self._steps.objective
+        n_parts = min(self._sharding.n_parts, n)
+        plans = self._plans(n_parts)
+        plan, key, error = plans[0 if team is None else team.rank], self._steps.draw(), None
+        rows = np.zeros((len(plan.steps), len(objective.terms) + sum(array.size for array in self._statistics)))
+        self._steps.exchange([indices[slice(*_rows(n, n_parts, each))] for each in plans])
+        try:
+            for i in range(len(rows)):
+                rows[i] = self._part(indices, n_parts, plan, i, key)
+        except BaseException as caught:
+            if team is None:
+                raise
+            error = caught
+        if team is not None:
+            team.agree(error)
+            rows = team.all_rows(rows, [len(each.steps) for each in plans])
+        sums = total({(0, part): row for part, row in enumerate(rows)}, n_parts, np.add)
+        terms: list[float] = sums[: len(objective.terms)].tolist()
+        self.loss = objective.loss(terms) / n
+        if not self.loss < self._steps.limit:
+            return None
+        self._add_up(plan, plans, n_parts)
+        end = len(terms)
+        for array in self._statistics:
+            array.reshape(-1)[:] = sums[end : end + array.size]
+            end += array.size
+        self._updates.apply(self._layers, self.loss)
+        return terms
+
+    def _plans(self, n_parts: int) -> list[Plan]:
+        """Return what each process does: it takes the same parts of each batch, of which a small one has fewer."""
+        n, team = self._sharding.n_parts, self._sharding.team
+        of_all = [range(n)] if team is None else [team.leaves(n, rank) for rank in range(team.size)]
+        return [Plan.of(min(each.start, n_parts), min(each.stop, n_parts)) for each in of_all]
+
+    def _part(self, indices: Array, n_parts: int, plan: Plan, i: int, key: int) -> Array:
+        """Compute the gradients of the i-th part of this process; return its terms and weighted statistics."""
+        part, n = plan.first + i, len(indices)
+        rows = indices[_start(n, n_parts, part) : _start(n, n_parts, part + 1)]
+        self._steps.load(rows, np.random.Generator(np.random.Philox(key=[key, part])))
+        terms, share = self._steps.loss_of(rows), len(rows) / n
+        if (n, part) not in self._programs:
+            if len(self._programs) >= _MAX_PROGRAMS:
+                self._programs.clear()
+            while len(self._gradients.sums) < plan.n_places:
+                self._gradients.sums.append(empty((self._gradients.size,), self._steps.passes.images.dtype))
+            step, is_last = plan.steps[i], self._has_all(plan, n_parts) and part == n_parts - 1
+            self._gradients.begin(share, step.added, None if is_last else step.place)
+            self._programs[n, part] = self._steps.passes.backward_into(len(rows), self._gradients)
+        execute(self._programs[n, part])
+        return np.concatenate([terms, *(share * np.float64(array.reshape(-1)) for array in self._statistics)])
+
+    def _has_all(self, plan: Plan, n_parts: int) -> bool:
+        """Return whether there is no other process and the last part leaves the sum of all."""
+        is_alone = self._sharding.team is None or self._sharding.team.size == 1
+        return is_alone and len(plan.steps) == n_parts and len(plan.places) == 1
+
+    def _add_up(self, plan: Plan, plans: Sequence[Plan], n_parts: int) -> None:
+        """Leave the sum of all parts in the layers' `gradients`."""
+        if self._has_all(plan, n_parts):
+            return  # there it is
+        gradients, team = self._gradients, self._sharding.team
+        own = {node: gradients.sums[place] for node, place in plan.places.items()}
+        if team is None:
+            gradients.put(total(own, n_parts, lambda left, right: np.add(left, right, out=left)))
+            return
+        nodes: list[list[Node]] = [[*each.places] for each in plans]
+        dtype = self._steps.passes.images.dtype
+        gradients.put(team.total([*own.values()], nodes, n_parts, gradients.size, dtype))
+
+
+def _start(n: int, n_parts: int, part: int) -> int:
+    """Return where a part of n images begins; the first parts are larger by one if n is no multiple."""
+    size, larger = divmod(n, n_parts)
+    return part * size + min(part, larger)
+
+
+def _rows(n: int, n_parts: int, plan: Plan) -> tuple[int, int]:
+    """Return where the images of a process begin and end."""
+    return _start(n, n_parts, plan.first), _start(n, n_parts, plan.first + len(plan.steps))
