@@ -59,6 +59,7 @@ class Team:
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self.has_agreed = False
         self._flag, self._flags = np.zeros(1, np.intc), np.zeros(1, np.intc)
+        self._buffers: dict[str, Array] = {}
 
     @property
     def is_first(self) -> bool:
@@ -160,7 +161,8 @@ class Team:
     ) -> Array:
         """Return the sum of all leaves of a tree, shape (size,), to all processes.
 
-        Each process adds up a range of the elements, in the order of the tree, and hands it to all.
+        Each process adds up a range of the elements, in the order of the tree, and hands it to all. The result is valid
+        until the next call.
 
         Parameters
         ----------
@@ -177,16 +179,23 @@ class Team:
         parts = [array[first:last] for first, last in ranges for array in sums]
         width = bounds[self.rank + 1] - bounds[self.rank]
         sent = sums[0] if len(sums) == 1 else np.concatenate([*parts, np.empty(0, dtype)])
-        received = np.empty((sum(map(len, nodes)), width), dtype)
+        received = self._buffer("received", (sum(map(len, nodes)), width), dtype)
         self._comm.Alltoallv(
             [sent, [len(sums) * (last - first) for first, last in ranges]],
             [received, [len(of_one) * width for of_one in nodes]],
         )
         of_nodes = dict(zip(itertools.chain(*nodes), received, strict=True))
         mine = total(of_nodes, n_leaves, lambda left, right: np.add(left, right, out=left))
-        result = np.empty(size, dtype)
+        result = self._buffer("result", (size,), dtype)
         self._comm.Allgatherv(mine, [result, [last - first for first, last in ranges]])
         return result
+
+    def _buffer(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        """Return uninitialized memory, the same in each step: new memory would cost a page fault for every 4 KB."""
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.shape != shape or buffer.dtype != dtype:
+            buffer = self._buffers[name] = np.empty(shape, dtype)
+        return buffer
 
 
 def _report(error: BaseException) -> tuple[int | None, str]:
