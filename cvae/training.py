@@ -22,7 +22,7 @@ from cvae.interruption import Interrupt, deferred_interrupt
 from cvae.position import TIMES, Position, checksum, is_same_state
 from cvae.progress import Progress
 from cvae.random import make_rng, standard_normal
-from cvae.runtime.threads import get_num_threads, limit_threads
+from cvae.runtime.threads import keep_threads, limit_threads
 
 Labelled = tuple[Array, Labels | None]  # checked images, and their labels in a conditional model
 _SPIKE = 1000  # times the first loss: a loss that training does not usually recover from
@@ -247,8 +247,9 @@ class _Training:
         position.sums = position.sums or [0.0] * len(objective.terms)
         before = seen = min(position.batches * self._batchsize, len(rows))
         self._progress.begin_epoch(label, seen)
-        with limit_threads(get_num_threads()):
+        with keep_threads() as threads:
             for indices in itertools.islice(batches, position.batches, None):
+                threads.renew()
                 number = position.batches + 1
                 for begin in self._batch_begin:
                     begin(model, number)
