@@ -20,6 +20,7 @@ from cvae.optim.updates import Updates
 from cvae.parsing import check_mapping, signature_of
 from cvae.random import make_rng
 from cvae.runtime.programs import run
+from cvae.runtime.workspace import zeros_like
 from cvae.undo import undone_on_error
 
 
@@ -364,8 +365,17 @@ class LayerBase(Layer, ABC):
         return dY
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what refers to the model that contains the layer."""
-        return {**vars(self), "_recall": None, "_retained": []}
+        """Leave out what refers to the model that contains the layer, and gradients that are zero, as after `fit`."""
+        gradients = {name: array if array.any() else None for name, array in self.gradients.items()}
+        return {**vars(self), "_recall": None, "_retained": [], "gradients": gradients}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.gradients = dict(state["gradients"])
+        for name, array in state["gradients"].items():
+            parameter = self.parameters[name]
+            if array is None and parameter is not None:
+                self.gradients[name] = zeros_like(parameter)
 
     def __repr__(self) -> str:
         """Return the call string of the layer, without arguments that have their default values."""
