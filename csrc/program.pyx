@@ -12,6 +12,15 @@ cdef extern from "claim.h" nogil:
     ptrdiff_t claim(ptrdiff_t *next, ptrdiff_t count)
 
 
+cdef extern from "<time.h>" nogil:
+    enum:
+        TIME_UTC
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int timespec_get(timespec *, int)
+
+
 cdef enum:
     MOST_THREADS = 4096    # with more, OpenMP may use another number or abort the process
 
@@ -62,6 +71,11 @@ cdef class Program:
         self.stages = PyCapsule_New(self.list, STAGES, free_stages)
         self.kept, self.calls = [], []
 
+    @property
+    def n_stages(self):
+        """The number of stages that have been recorded."""
+        return self.list.count
+
     def call(self, function, *arguments):
         """Record the call of a Python function."""
         self.calls.append((self.list.count, function, arguments))
@@ -99,6 +113,59 @@ cdef class Program:
                     with parallel(num_threads=n_threads):
                         work_off(now, shares, n_threads, threadid(), shared, scratch + threadid() * size)
         return 0
+
+    def timed(self, *, workspace, int n_threads):
+        """Run everything on one thread, the stages divided as among n_threads, and return how long each part took.
+
+        For each stage: seconds of what each thread does first, which is 0 for most; a list with the seconds of each
+        piece, or of each thread's share where that is done in one call; and whether one thread does the whole stage.
+        """
+        if not 1 <= n_threads <= MOST_THREADS:
+            raise ValueError(f"n_threads must be from 1 to {MOST_THREADS}, got {n_threads}")
+        cdef ptrdiff_t start = 0
+        found = []
+        for position, function, arguments in self.calls:
+            self.time_stages(found, start, position, workspace, n_threads)
+            function(*arguments)
+            start = position
+        self.time_stages(found, start, self.list.count, workspace, n_threads)
+        return found
+
+    cdef int time_stages(
+        self, list found, ptrdiff_t start, ptrdiff_t end, object workspace, int n_threads
+    ) except -1:
+        memory = reserve(workspace, self.list.shared + self.list.scratch)
+        cdef unsigned char[::1] view = memory
+        cdef char *shared = <char *> &view[0]
+        cdef char *scratch = shared + self.list.shared
+        cdef const stage *now
+        cdef ptrdiff_t i, part, parts, first, last
+        cdef double before, prepared
+        for i in range(start, end):
+            now = &self.list.stages[i]
+            seconds, prepared = [], 0
+            if now.prepare != NULL:
+                before = clock()
+                now.prepare(now.work, shared, scratch)
+                prepared = clock() - before
+            parts = now.pieces if now.run_range == NULL else 1 if now.alone else n_threads
+            for part in range(parts):
+                first, last = part * now.pieces // parts, (part + 1) * now.pieces // parts
+                before = clock()
+                if now.run_range == NULL:
+                    now.run(now.work, part, shared, scratch)
+                elif first < last:
+                    now.run_range(now.work, first, last, shared, scratch)
+                seconds.append(clock() - before)
+            found.append((prepared, seconds, bool(now.alone)))
+        return 0
+
+
+cdef inline double clock() noexcept nogil:
+    """Seconds."""
+    cdef timespec now
+    timespec_get(&now, TIME_UTC)
+    return <double> now.tv_sec + 1e-9 * now.tv_nsec
 
 
 cdef object reserve(object workspace, ptrdiff_t nbytes):

@@ -18,7 +18,7 @@ from cvae.by_hand import ByHand
 from cvae.conditions import Classes, Labels
 from cvae.core import Array, ImageShape
 from cvae.data.images import resolve_image_shape
-from cvae.data.intake import images_and_labels
+from cvae.data.intake import computed, images_and_labels
 from cvae.data.mapping import PixelMapping
 from cvae.data.weights import Weights, as_weights
 from cvae.exclusion import alone
@@ -398,6 +398,7 @@ class VAE(ByHand):
 
     def fit_transform(self, X: npt.ArrayLike, y: Any = None, **fit_params: Any) -> Array:
         """Fit the model with the keyword arguments of `fit` and return `transform` of the same images."""
+        X, y = computed(X), computed(y)
         return self.fit(X, y, **fit_params).transform(X, self._if_conditional(y))
 
     def summary(
@@ -447,6 +448,28 @@ class VAE(ByHand):
         decoder = self.decoder_ or self._joined(self._new_decoder(given, self._likelihood))
         encoder, decoder = assembly.sized_copies(encoder, decoder, self._likelihood, given, self.T, n_labels)
         return Summary.of(encoder, decoder, given, self.T, batchsize, self._objective.codes)
+
+    def copy(self, *, optimizer_state: bool = True) -> Self:
+        """Return a copy of the model that shares nothing with it, as `copy.deepcopy` does.
+
+        Parameters
+        ----------
+        optimizer_state : bool
+            Whether the copy has the state of the optimizers. Without it, a copy takes a third to half of the memory,
+            and so does its pickle, which is what goes to other processes; it encodes, decodes and scores with the same
+            bits, and training goes on as if it had just begun.
+
+        Returns
+        -------
+        copy : a model of the same class
+        """
+        known = (
+            {} if optimizer_state else {id(each.optimizer): each.optimizer.without_state() for each in self._parts()}
+        )
+        other = copy.deepcopy(self, known)
+        if not optimizer_state:
+            other._position = None
+        return other
 
     def save(self, path: str | os.PathLike[str], *, optimizer_state: bool = True) -> None:
         """Write the complete state (parameters, optimizers, random generators, history) to a safetensors file.

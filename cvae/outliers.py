@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.core import Array
+from cvae.data.intake import computed
 from cvae.estimator import not_fitted
 from cvae.model import VAE
 from cvae.parsing import check_size
@@ -116,6 +117,7 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         check_size(self.n_samples, "n_samples")
         if self.prefit and self.vae is None:
             raise ValueError("vae must be a trained model with prefit=True, got None")
+        X, y = computed(X), computed(y)
         vae = self.vae if self.prefit else _new(self.vae).fit(X, y)
         assert vae is not None
         scores = image_scores(vae, X, self.score_type, self.n_samples, vae._if_conditional(y))
@@ -149,6 +151,7 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit_predict(self, X: npt.ArrayLike, y: Any = None) -> npt.NDArray[np.int64]:
         """Do the same as `fit` and then `predict` with the same images."""
+        X, y = computed(X), computed(y)
         return self.fit(X, y).predict(X, y)
 
     def score_samples(self, X: npt.ArrayLike, y: Any = None) -> Array:

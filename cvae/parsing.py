@@ -9,6 +9,7 @@ import copy
 import inspect
 import numbers
 import operator
+import weakref
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -216,8 +217,19 @@ def _find_class(name: str, table: Mapping[str, type[T]], kind: str) -> type[T]:
     raise ValueError(f"the {kind} must be one of {', '.join(table)}, got {name!r}")
 
 
+_signatures: weakref.WeakKeyDictionary[type[Any], inspect.Signature] = weakref.WeakKeyDictionary()
+
+
+def signature_of(cls: type[Any]) -> inspect.Signature:
+    """Return the signature of a class, which takes longer to find than most objects to make."""
+    found = _signatures.get(cls)
+    if found is None:
+        found = _signatures[cls] = inspect.signature(cls)
+    return found
+
+
 def _construct(cls: type[T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
-    signature = inspect.signature(cls)
+    signature = signature_of(cls)
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
@@ -401,7 +413,7 @@ class Parsable:
     @classmethod
     def argument_names(cls) -> tuple[str, ...]:
         """Return the names of the constructor arguments, in the order used by ``str()``."""
-        return tuple(inspect.signature(cls).parameters)
+        return tuple(signature_of(cls).parameters)
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from cvae.parts import Parts, PartsGatherer, fingerprint_of, gatherer_of
 from cvae.position import TIMES, Position, is_same_state
 from cvae.progress import Progress
 from cvae.random import make_rng, standard_normal
-from cvae.runtime.threads import get_num_threads, limit_threads
+from cvae.runtime.threads import keep_threads, limit_threads
 from cvae.sharding import ShardedSteps, Sharding
 from cvae.team import together
 
@@ -302,8 +302,9 @@ class _Training:
         position.sums = position.sums or [0.0] * len(objective.terms)
         before = seen = min(position.batches * self._batchsize, len(rows))
         self._progress.begin_epoch(label, seen)
-        with limit_threads(get_num_threads()):
+        with keep_threads() as threads:
             for indices in itertools.islice(batches, position.batches, None):
+                threads.renew()
                 number = position.batches + 1
                 for begin in self._batch_begin:
                     begin(model, number)

@@ -67,6 +67,12 @@ def as_array(X: Any, name: str) -> np.ndarray:
     return _converted(np.asarray, X, name)
 
 
+def computed(X: Any) -> Any:
+    """Return X, or what an array that is computed lazily, as Dask's are, stands for, so as to compute it only once."""
+    graph = getattr(X, "__dask_graph__", None)
+    return X.compute() if callable(graph) and graph() is not None else X
+
+
 def images_and_labels(data: Any, name: str) -> tuple[Any, Any]:
     """Return images and labels, None if there are none, from either images or a tuple or list of one or both.
 

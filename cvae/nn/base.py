@@ -7,7 +7,6 @@ A new layer stores its constructor arguments in attributes of the same names and
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,9 +17,10 @@ import numpy.typing as npt
 from cvae.nn.initializers import ActivationInitializer, OptimizerInitializer
 from cvae.nn.protocol import Array, Layer, allocate
 from cvae.optim.updates import Updates
-from cvae.parsing import check_mapping
+from cvae.parsing import check_mapping, signature_of
 from cvae.random import make_rng
 from cvae.runtime.programs import run
+from cvae.runtime.workspace import zeros_like
 from cvae.undo import undone_on_error
 
 
@@ -89,7 +89,7 @@ class LayerBase(Layer, ABC):
     @property
     def hyperparameters(self) -> dict[str, Any]:
         """The constructor arguments and the sizes, with the state of the optimizer."""
-        names = [name for name in inspect.signature(type(self)).parameters if name != "random_state"]
+        names = [name for name in signature_of(type(self)).parameters if name != "random_state"]
         values = {name: getattr(self, name) for name in (*names, *self.size_names)}
         optimizer = self.optimizer
         state = {"cache": optimizer.cache, "hyperparameters": optimizer.hyperparameters, "cur_step": optimizer.cur_step}
@@ -369,15 +369,24 @@ class LayerBase(Layer, ABC):
         return dY
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what refers to the model that contains the layer."""
-        return {**vars(self), "_recall": None, "_retained": []}
+        """Leave out what refers to the model that contains the layer, and gradients that are zero, as after `fit`."""
+        gradients = {name: array if array.any() else None for name, array in self.gradients.items()}
+        return {**vars(self), "_recall": None, "_retained": [], "gradients": gradients}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.gradients = dict(state["gradients"])
+        for name, array in state["gradients"].items():
+            parameter = self.parameters[name]
+            if array is None and parameter is not None:
+                self.gradients[name] = zeros_like(parameter)
 
     def __repr__(self) -> str:
         """Return the call string of the layer, without arguments that have their default values."""
         values = {**self.hyperparameters, "optimizer": str(self.optimizer) if self._has_own_optimizer else None}
         shown = [
             f"{name}={values[name]!r}"
-            for name, parameter in inspect.signature(type(self)).parameters.items()
+            for name, parameter in signature_of(type(self)).parameters.items()
             if name in values and name != "dtype" and repr(values[name]) != repr(parameter.default)
         ]
         return f"{type(self).__name__}({', '.join(shown)})"

@@ -104,7 +104,7 @@ class Residual(ActivatedLayer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore the block, also from joblib's pickles, which turn an array in two dictionaries into two arrays."""
-        vars(self).update(state)
+        super().__setstate__(state)
         if not self._has_arrays_of_layers():
             self._collect()
 

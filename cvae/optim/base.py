@@ -1,5 +1,6 @@
 """What all optimizers share: arguments, the state of each parameter, the rate of a step, and clipping."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -165,6 +166,13 @@ class OptimizerBase(Configurable, Revised, ABC):
         """Replace the state of the parameters by a copy if an array of it cannot be written."""
         if not all(array.flags.writeable for name in self.cache for array in self.states(name)):
             self.cache = {name: self._copied_state(name, state) for name, state in self.cache.items()}
+
+    def without_state(self) -> Self:
+        """Return an optimizer of the same arguments that has not taken a step."""
+        other = copy.deepcopy(self, {id(self.cache): {}})
+        other.cur_step = other.steps_before = 0
+        other.lr_scheduler = make_scheduler(str(self.lr_scheduler), self._lr)
+        return other
 
     def as_dtype(self, dtype: npt.DTypeLike) -> Self:
         """Return the optimizer with the state of all parameters in this dtype, itself if that is so."""

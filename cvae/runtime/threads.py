@@ -1,16 +1,18 @@
 """The number of threads that the kernels use.
 
 The default is that of OpenMP (OMP_NUM_THREADS, threadpoolctl's limits, the CPUs available to this process), but at most
-the container's CPU limit. Results do not depend on the number of threads.
+the container's CPU limit. Python threads that use models at the same time, as joblib's and Dask's do, share the CPUs.
+Results do not depend on the number of threads.
 """
 
+import functools
 import math
 import numbers
 import os
 import threading
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cvae._kernels import dispatch
 from cvae._kernels.program import MAX_THREADS
@@ -58,6 +60,7 @@ _known = 1  # so many threads can be created
 _most = MAX_THREADS  # more cannot
 _forked = False
 _local = _Local()
+_busy: set[int] = set()  # the Python threads within `limit_threads`
 
 
 def set_num_threads(n: int | None) -> None:
@@ -82,7 +85,8 @@ def set_num_threads(n: int | None) -> None:
 def get_num_threads() -> int:
     """Return the number of threads that kernels use when called from this Python thread.
 
-    It is always 1 in a forked process and without OpenMP.
+    It is always 1 in a forked process and without OpenMP. While several Python threads use models, it is at most the
+    number of CPUs divided by theirs.
 
     Returns
     -------
@@ -100,11 +104,27 @@ def get_num_threads() -> int:
         return 1
     if _local.threads is not None:
         return _local.threads
+    if len(_busy) > 1:
+        return min(_unshared(), max(1, _cpus() // len(_busy)))
+    return _unshared()
+
+
+def _unshared() -> int:
+    """Return the number of threads that this Python thread would use if it were alone."""
     omp_now = _omp_threads()
     if _requested is not None:
         # A limit that threadpoolctl has set since the import takes precedence over `set_num_threads`.
         return min(_requested, omp_now) if omp_now < _omp_at_import else _requested
     return min(omp_now, _container) if _container else omp_now
+
+
+def _cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, _limit_of_container() or usable)
+
+
+_limit_of_container = functools.cache(_container_cpus)
 
 
 def startable(n: int) -> int:
@@ -146,20 +166,49 @@ def _started(n: int) -> int:
 
 
 class limit_threads:
-    """Make kernels called from this Python thread use `n` threads within the block; None has no effect.
+    """Make kernels called from this Python thread use `n` threads within the block; None leaves their number open.
 
+    All uses of a model are within such blocks, and Python threads that are there at the same time share the CPUs.
     A class, because a generator takes half as long again, and encoding a single image enters several.
     """
 
-    __slots__ = ("_before", "_n")
+    __slots__ = ("_before", "_is_outermost", "_n")
 
     def __init__(self, n: int | None) -> None:
         self._n = None if n is None else check_num_threads(n, "n_threads")
 
     def __enter__(self) -> None:
-        self._before = _local.threads
+        own = threading.get_ident()
+        self._before, self._is_outermost = _local.threads, own not in _busy
         if self._n is not None:
             _local.threads = self._n
+        _busy.add(own)
+
+    def __exit__(self, *exception: object) -> None:
+        _local.threads = self._before
+        if self._is_outermost:
+            _busy.discard(threading.get_ident())
+
+
+class keep_threads:
+    """Look up the number of threads once for a block that runs many programs, and again if `renew` finds others busy.
+
+    More or fewer Python threads may use models after a while, and change each one's share.
+    """
+
+    __slots__ = ("_before", "_n_busy")
+
+    def __enter__(self) -> Self:
+        self._before, self._n_busy = _local.threads, 0
+        self.renew()
+        return self
+
+    def renew(self) -> None:
+        """Take the current share of the CPUs."""
+        if len(_busy) != self._n_busy:
+            self._n_busy = len(_busy)
+            _local.threads = self._before
+            _local.threads = get_num_threads()
 
     def __exit__(self, *exception: object) -> None:
         _local.threads = self._before
@@ -188,6 +237,7 @@ def _after_fork_in_child() -> None:
     # GNU OpenMP would hang in a child whose parent used OpenMP threads before the fork.
     global _forked
     _forked = True
+    _busy.clear()  # of threads that the child does not have
 
 
 if hasattr(os, "register_at_fork"):

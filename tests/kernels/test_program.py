@@ -3,6 +3,7 @@
 import gc
 import itertools
 import threading
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -250,3 +251,41 @@ def test_by_default_programs_run_on_the_threads_of_get_num_threads():
             assert program.n_threads == cvae.get_num_threads()
     execute(program, 5)
     assert program.n_threads == 5
+
+
+# ---------------------------------------------------------------- times
+
+
+def test_timing_computes_the_same_and_tells_the_time_of_each_piece():
+    steps, alone = training_step(seed=4), training_step(seed=4)
+    run_one_by_one(alone)
+    program = record(steps)
+    start = time.perf_counter()
+    timed = program.timed(workspace=workspace, n_threads=3)
+    whole = time.perf_counter() - start
+    assert_all_equal(arrays_of(steps), arrays_of(alone))
+    assert len(timed) == program.n_stages > len(steps)
+    assert all(seconds >= 0 for prepared, pieces, _ in timed for seconds in (prepared, *pieces))
+    assert 0 < sum(prepared + sum(pieces) for prepared, pieces, _ in timed) <= whole
+
+
+def test_timing_divides_pieces_that_are_done_in_one_call_among_the_threads():
+    rng, program = np.random.default_rng(0), Program()
+    x, w, b, y = rng.random((64, 40)), rng.random((40, 96)), rng.random(96), np.empty((64, 96))
+    dense.dense_forward(program, y, x, w, b, relu=False)
+    for n_threads in (1, 2, 5):
+        y.fill(np.nan)
+        ((_, shares, alone),) = program.timed(workspace=workspace, n_threads=n_threads)
+        assert len(shares) == (1 if alone else n_threads)
+        np.testing.assert_allclose(y, x @ w + b, rtol=1e-12)
+
+
+def test_timing_calls_what_is_in_between():
+    program, x = Program(), np.array([-2.0, 0.5])
+    elementwise.sigmoid(program, x, x)
+    program.call(lambda: np.multiply(x, 2, out=x))
+    elementwise.sigmoid(program, x, x)
+    assert len(program.timed(workspace=workspace, n_threads=1)) == 2
+    np.testing.assert_allclose(x, logistic(2 * logistic(np.array([-2.0, 0.5]))), rtol=1e-15)
+    with pytest.raises(ValueError, match="n_threads must be from 1"):
+        program.timed(workspace=workspace, n_threads=0)

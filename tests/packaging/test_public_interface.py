@@ -50,9 +50,9 @@ PUBLIC = {
 METHODS = [
     "fit", "partial_fit", "fit_transform", "encode", "transform", "decode", "inverse_transform", "reconstruct",
     "sample", "fit_prior", "interpolate", "elbo", "elbo_terms", "score_samples", "score", "log_likelihood",
-    "active_units", "error_map", "summary", "save", "get_params", "set_params", "get_feature_names_out", "forward",
-    "backward", "update", "flush_gradients", "parameters", "gradients", "hyperparameters", "derived_variables",
-    "classes_", "pixel_offset_", "pixel_scale_", "n_features_in_", "feature_names_in_",
+    "active_units", "error_map", "summary", "copy", "save", "get_params", "set_params", "get_feature_names_out",
+    "forward", "backward", "update", "flush_gradients", "parameters", "gradients", "hyperparameters",
+    "derived_variables", "classes_", "pixel_offset_", "pixel_scale_", "n_features_in_", "feature_names_in_",
 ]  # fmt: skip
 
 
@@ -128,6 +128,7 @@ SIGNATURES = {
     "active_units": "(self, X, threshold=0.01, *, y=None)",
     "error_map": "(self, X, kind='likelihood', *, y=None)",
     "summary": "(self, image_shape=None, *, y=None, batchsize=None)",
+    "copy": "(self, *, optimizer_state=True)",
     "save": "(self, path, *, optimizer_state=True)",
     "forward": "(self, X_train, retain_derived=True, noise=None, y=None)",
     "backward": "(self, X_train, X_recon)",
