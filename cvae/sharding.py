@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,11 +12,12 @@ import numpy.typing as npt
 
 from cvae._kernels import elementwise
 from cvae._kernels.program import Program
-from cvae.engine.tree import Node, Plan, total
+from cvae.engine.tree import Plan, total
 from cvae.objectives import Objective
 from cvae.optim.updates import Optimized, Updates
 from cvae.parsing import check_size
 from cvae.passes import Passes
+from cvae.reduction import Reduction
 from cvae.runtime.programs import execute
 from cvae.runtime.workspace import empty
 from cvae.team import Team
@@ -23,6 +25,7 @@ from cvae.team import Team
 Array = npt.NDArray[Any]
 
 N_SHARDS = 8  # parts of a batch where processes train together and nobody asks for another number
+_STRETCH = 1 << 16  # elements, at least, that travel together while the backward pass goes on
 _MAX_PROGRAMS = 256  # kept for different parts and sizes of them
 
 
@@ -132,15 +135,28 @@ class _Gradients(Updates):
         self.sums: list[Array] = []  # one for each place of a plan
         self._added: list[Array] = []
         self._result: Array | None = None
-        self._share = 1.0
+        self._share, self._known = 1.0, 0
+        self._advance: Callable[[int], None] | None = None
 
-    def begin(self, share: float, added: Iterable[int], place: int | None) -> None:
+    def ends(self, least: int) -> list[int]:
+        """Return where stretches of whole arrays end, of at least so many elements but for the last one."""
+        ends = [0]
+        for _, place in self.arrays:
+            if place.stop - ends[-1] >= least or place.stop == self.size:
+                ends.append(place.stop)
+        return ends[1:]
+
+    def begin(
+        self, share: float, added: Iterable[int], place: int | None, advance: Callable[[int], None] | None
+    ) -> None:
         """Have the next recording multiply gradients by `share`, add sums to them and leave them at a place.
 
-        Without a place they stay in the layers' `gradients`.
+        Without a place they stay in the layers' `gradients`. `advance`, if given, is called after each layer with the
+        number of elements that are known.
         """
         self._share, self._added = share, [self.sums[i] for i in added]
         self._result = None if place is None else self.sums[place]
+        self._advance, self._known = advance, 0
 
     def record(self, program: Program, layer: Optimized, names: Sequence[str] | None = None) -> None:
         """Record what becomes of a layer's gradients."""
@@ -154,6 +170,10 @@ class _Gradients(Updates):
                 elementwise.add(program, gradient, sums[place], gradient, relu=False)
             if self._result is not None:
                 elementwise.copy(program, self._result[place], gradient)
+            if place.start == self._known:  # as it is where layers come in the order of their backward passes
+                self._known = place.stop
+        if self._advance is not None:
+            program.call(self._advance, self._known)
 
     def of(self, layer: Optimized, name: str) -> None:
         """Return None, for whole gradients are needed."""
@@ -187,6 +207,7 @@ class ShardedSteps:
         self._statistics = [array for layer in parts if layer.trainable for array in layer.batch_statistics()]
         self._gradients, self._updates = _Gradients(layers), Updates()
         self._programs: dict[tuple[int, int], Program] = {}
+        self._reductions: dict[int, Reduction] = {}  # by the number of parts, which a small batch has fewer of
 
     def take(self, indices: Array) -> list[float] | None:
         """Take a step and return the objective's terms before it, summed over the batch.
@@ -198,14 +219,20 @@ class ShardedSteps:
         plans = self._plans(n_parts)
         plan, key, error = plans[0 if team is None else team.rank], self._steps.draw(), None
         rows = np.zeros((len(plan.steps), len(objective.terms) + sum(array.size for array in self._statistics)))
+        reduction = self._reduction(plans, n_parts)
+        self._sums(plan)
+        if reduction is not None:
+            reduction.begin()
         self._steps.exchange([indices[slice(*_rows(n, n_parts, each))] for each in plans])
         try:
             for i in range(len(rows)):
-                rows[i] = self._part(indices, n_parts, plan, i, key)
+                rows[i] = self._part(indices, n_parts, plan, i, key, reduction)
         except BaseException as caught:
             if team is None:
                 raise
             error = caught
+        if reduction is not None:  # also after an error: what others have begun must come to an end
+            gradients = reduction.finish(self._sums(plan))
         if team is not None:
             team.agree(error)
             rows = team.all_rows(rows, [len(each.steps) for each in plans])
@@ -214,7 +241,11 @@ class ShardedSteps:
         self.loss = objective.loss(terms) / n
         if not self.loss < self._steps.limit:
             return None
-        self._add_up(plan, plans, n_parts)
+        if reduction is not None:
+            self._gradients.put(gradients)
+        elif not self._has_all(plan, n_parts):
+            own = dict(zip(plan.places, self._sums(plan), strict=True))
+            self._gradients.put(total(own, n_parts, lambda left, right: np.add(left, right, out=left)))
         end = len(terms)
         for array in self._statistics:
             array.reshape(-1)[:] = sums[end : end + array.size]
@@ -228,7 +259,7 @@ class ShardedSteps:
         of_all = [range(n)] if team is None else [team.leaves(n, rank) for rank in range(team.size)]
         return [Plan.of(min(each.start, n_parts), min(each.stop, n_parts)) for each in of_all]
 
-    def _part(self, indices: Array, n_parts: int, plan: Plan, i: int, key: int) -> Array:
+    def _part(self, indices: Array, n_parts: int, plan: Plan, i: int, key: int, reduction: Reduction | None) -> Array:
         """Compute the gradients of the i-th part of this process; return its terms and weighted statistics."""
         part, n = plan.first + i, len(indices)
         rows = indices[_start(n, n_parts, part) : _start(n, n_parts, part + 1)]
@@ -237,10 +268,11 @@ class ShardedSteps:
         if (n, part) not in self._programs:
             if len(self._programs) >= _MAX_PROGRAMS:
                 self._programs.clear()
-            while len(self._gradients.sums) < plan.n_places:
-                self._gradients.sums.append(empty((self._gradients.size,), self._steps.passes.images.dtype))
-            step, is_last = plan.steps[i], self._has_all(plan, n_parts) and part == n_parts - 1
-            self._gradients.begin(share, step.added, None if is_last else step.place)
+            step, is_last, advance = plan.steps[i], i == len(plan.steps) - 1, None
+            keeps = not (is_last and self._has_all(plan, n_parts))
+            if is_last and reduction is not None:
+                advance = partial(reduction.advance, self._sums(plan))
+            self._gradients.begin(share, step.added, step.place if keeps else None, advance)
             self._programs[n, part] = self._steps.passes.backward_into(len(rows), self._gradients)
         execute(self._programs[n, part])
         return np.concatenate([terms, *(share * np.float64(array.reshape(-1)) for array in self._statistics)])
@@ -250,18 +282,23 @@ class ShardedSteps:
         is_alone = self._sharding.team is None or self._sharding.team.size == 1
         return is_alone and len(plan.steps) == n_parts and len(plan.places) == 1
 
-    def _add_up(self, plan: Plan, plans: Sequence[Plan], n_parts: int) -> None:
-        """Leave the sum of all parts in the layers' `gradients`."""
-        if self._has_all(plan, n_parts):
-            return  # there it is
-        gradients, team = self._gradients, self._sharding.team
-        own = {node: gradients.sums[place] for node, place in plan.places.items()}
-        if team is None:
-            gradients.put(total(own, n_parts, lambda left, right: np.add(left, right, out=left)))
-            return
-        nodes: list[list[Node]] = [[*each.places] for each in plans]
-        dtype = self._steps.passes.images.dtype
-        gradients.put(team.total([*own.values()], nodes, n_parts, gradients.size, dtype))
+    def _sums(self, plan: Plan) -> list[Array]:
+        """Return the sums of the nodes that this process has."""
+        sums = self._gradients.sums
+        while len(sums) < plan.n_places:
+            sums.append(empty((self._gradients.size,), self._steps.passes.images.dtype))
+        return [sums[place] for place in plan.places.values()]
+
+    def _reduction(self, plans: Sequence[Plan], n_parts: int) -> Reduction | None:
+        """Return what adds up the sums of all processes, if there are several."""
+        team = self._sharding.team
+        if team is None or team.size == 1:
+            return None
+        if n_parts not in self._reductions:
+            nodes = [[*each.places] for each in plans]
+            dtype = self._steps.passes.images.dtype
+            self._reductions[n_parts] = team.reduction(nodes, n_parts, self._gradients.ends(_STRETCH), dtype)
+        return self._reductions[n_parts]
 
 
 def _start(n: int, n_parts: int, part: int) -> int:

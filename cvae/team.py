@@ -7,7 +7,6 @@ them learns, decides or fails with, all of them do.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import os
 import signal
@@ -18,8 +17,9 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from cvae.engine.tree import Node, total
+from cvae.engine.tree import Node
 from cvae.interruption import Stopped
+from cvae.reduction import Reduction
 from cvae.runtime.threads import get_num_threads
 
 Array = npt.NDArray[Any]
@@ -59,7 +59,7 @@ class Team:
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self.has_agreed = False
         self._flag, self._flags = np.zeros(1, np.intc), np.zeros(1, np.intc)
-        self._buffers: dict[str, Array] = {}
+        self._networks: tuple[Any, Any] | None = None
 
     @property
     def is_first(self) -> bool:
@@ -67,8 +67,9 @@ class Team:
         return bool(self.rank == 0)
 
     def close(self) -> None:
-        """Let go of the communicator."""
-        self._comm.Free()
+        """Let go of the communicators."""
+        for comm in (self._comm, *(self._networks or ())):
+            comm.Free()
 
     def n_threads(self) -> int | None:
         """Return this process's share of the threads that processes on the same CPUs would all use; None for all."""
@@ -156,46 +157,13 @@ class Team:
             [incoming, [n * n_bytes for n in counts], self._mpi.BYTE],
         )
 
-    def total(
-        self, sums: Sequence[Array], nodes: Sequence[Sequence[Node]], n_leaves: int, size: int, dtype: npt.DTypeLike
-    ) -> Array:
-        """Return the sum of all leaves of a tree, shape (size,), to all processes.
-
-        Each process adds up a range of the elements, in the order of the tree, and hands it to all. The result is valid
-        until the next call.
-
-        Parameters
-        ----------
-        sums : sequence of arrays, shape (size,)
-            Those of `nodes[rank]`.
-        nodes : sequence of sequences
-            The nodes that each process has the sums of.
-        n_leaves : int
-        size : int
-        dtype : dtype
-        """
-        bounds = [size * rank // self.size for rank in range(self.size + 1)]
-        ranges = list(itertools.pairwise(bounds))
-        parts = [array[first:last] for first, last in ranges for array in sums]
-        width = bounds[self.rank + 1] - bounds[self.rank]
-        sent = sums[0] if len(sums) == 1 else np.concatenate([*parts, np.empty(0, dtype)])
-        received = self._buffer("received", (sum(map(len, nodes)), width), dtype)
-        self._comm.Alltoallv(
-            [sent, [len(sums) * (last - first) for first, last in ranges]],
-            [received, [len(of_one) * width for of_one in nodes]],
-        )
-        of_nodes = dict(zip(itertools.chain(*nodes), received, strict=True))
-        mine = total(of_nodes, n_leaves, lambda left, right: np.add(left, right, out=left))
-        result = self._buffer("result", (size,), dtype)
-        self._comm.Allgatherv(mine, [result, [last - first for first, last in ranges]])
-        return result
-
-    def _buffer(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-        """Return uninitialized memory, the same in each step: new memory would cost a page fault for every 4 KB."""
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.shape != shape or buffer.dtype != dtype:
-            buffer = self._buffers[name] = np.empty(shape, dtype)
-        return buffer
+    def reduction(
+        self, nodes: Sequence[Sequence[Node]], n_leaves: int, ends: Sequence[int], dtype: npt.DTypeLike
+    ) -> Reduction:
+        """Return a `Reduction` over the processes."""
+        if self._networks is None:
+            self._networks = self._comm.Dup(), self._comm.Dup()
+        return Reduction(self.rank, self._networks, nodes, n_leaves, ends, dtype)
 
 
 def _report(error: BaseException) -> tuple[int | None, str]:

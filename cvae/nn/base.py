@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -380,6 +380,12 @@ class LayerBase(Layer, ABC):
             parameter = self.parameters[name]
             if array is None and parameter is not None:
                 self.gradients[name] = zeros_like(parameter)
+
+    def __copy__(self) -> Self:
+        """Return a layer with the same arrays, also those that pickles leave out."""
+        other = object.__new__(type(self))
+        vars(other).update({**vars(self), "_recall": None, "_retained": []})
+        return other
 
     def __repr__(self) -> str:
         """Return the call string of the layer, without arguments that have their default values."""

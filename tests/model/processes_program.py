@@ -161,13 +161,14 @@ def failing(where):
 
 
 def checkpoints(path, fails_in="-1", after="0"):
-    """Save at every batch, until somebody ends this, or one process fails some seconds after the first batch."""
-    load, started = cvae.training._Steps.load, []
+    """Save at every batch, until somebody ends this, or one process fails some seconds after the first checkpoint."""
+    load, since = cvae.training._Steps.load, []
 
     def failing(self, indices, rng):
-        started.append(time.monotonic())
-        if WORLD.rank == int(fails_in) and time.monotonic() - started[0] > float(after):
-            raise MemoryError("no memory left")
+        if WORLD.rank == int(fails_in) and (since or os.path.exists(path)):
+            since.append(time.monotonic())
+            if since[-1] - since[0] >= float(after):
+                raise MemoryError("no memory left")
         load(self, indices, rng)
 
     cvae.training._Steps.load = failing
