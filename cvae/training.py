@@ -306,8 +306,9 @@ class _Training:
             for indices in itertools.islice(batches, position.batches, None):
                 threads.renew()
                 number = position.batches + 1
-                for begin in self._batch_begin:
-                    begin(model, number)
+                with self.together():
+                    for begin in self._batch_begin:
+                        begin(model, number)
                 model._position = None  # within a batch there is none
                 terms = steps.take(rows[indices])
                 with self.together():

@@ -104,7 +104,7 @@ def interrupted(path):
 
     class Signal(cvae.callbacks.Callback):
         def on_batch_begin(self, vae, batch):
-            if batch == 2 and len(vae.history_["loss"]) == 1:
+            if batch == 2 and len(vae.history_.get("loss", ())) == 1:
                 os.kill(others[-1], signal.SIGINT)
                 time.sleep(0.2)
 
