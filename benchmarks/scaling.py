@@ -110,7 +110,7 @@ def plot(path: str, steps: list[replay.Step], region: float) -> None:
     left.set(xlabel="threads", ylabel="efficiency", title="One process")
     step = min(steps, key=lambda each: abs(each.batch - 512))
     for network in replay.NETWORKS:
-        values = [weak(step, 1, region, ranks, network)[0] for ranks in RANKS]
+        values = [weak(step, 1, region, ranks, network)[1] for ranks in RANKS]
         right.plot(RANKS, values, ".-", label=network.name)
     right.set(xlabel="ranks of one thread", title=f"MPI, {step.batch} images a rank")
     for axes, ticks in ((left, THREADS), (right, RANKS)):

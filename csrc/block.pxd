@@ -129,7 +129,7 @@ cdef inline ptrdiff_t count_accumulators(block *b) noexcept nogil:
         b.conv.accumulator_size = s.k * table.conv_pool_patch(s)
     else:
         b.conv.accumulator_size = s.k + (table.winograd_kernel_size(s, False) if b.winograd else weight_count(s))
-    b.conv.accumulators = accumulator_count(b.conv.groups, b.conv.accumulator_size * b.conv.itemsize)
+    b.conv.accumulators = accumulator_count(s.n, b.conv.groups, b.conv.accumulator_size * b.conv.itemsize)
     return b.conv.accumulators * b.conv.accumulator_size
 
 

@@ -143,7 +143,7 @@ def conv2d_grad_weight(
     check_bias((<object> db).shape, &s)
     cdef ptrdiff_t size = weight_count(&s) + s.k, itemsize = sizeof(floating)
     cdef ptrdiff_t blocks = ceil_div(s.n * s.oh * s.ow, BLOCK_ROWS)
-    cdef ptrdiff_t accumulators = accumulator_count(blocks, size * itemsize)
+    cdef ptrdiff_t accumulators = accumulator_count(s.n, blocks, size * itemsize)
     cdef convolution *work = <convolution *> new_work(
         program, (dw, db, x, dy), sizeof(convolution), accumulators * size * itemsize,
         table.conv2d_grad_weight_scratch(&s) * itemsize)

@@ -56,7 +56,9 @@ cdef extern from "kernels/kernels.h" nogil:
 cdef enum:
     SMALL_WORK = 100_000     # multiplications below which waking other threads costs more than it saves
     RANGE = 4096             # elements of the accumulators summed by one piece of work
-    MAX_ACCUMULATORS = 8     # of the weight gradient
+    LEAST_ACCUMULATORS = 8   # of the weight gradient, if there are as many groups
+    LARGE_BATCH = 512        # images
+    IMAGES_EACH = 32         # of large batches, whose sums then occupy more than 8 threads and cost 1 or 2 % of a step
     ACCUMULATOR_BYTES = 1 << 26    # memory that all accumulators together may take
 
 cdef struct convolution:
@@ -137,9 +139,10 @@ cdef inline ptrdiff_t weight_count(const window_shape *s) noexcept nogil:
     return s.r * s.s * s.c * s.k
 
 
-cdef inline ptrdiff_t accumulator_count(ptrdiff_t groups, ptrdiff_t nbytes) noexcept nogil:
-    """The number of accumulators of nbytes each for so many groups."""
-    return max(1, min(groups, MAX_ACCUMULATORS, ACCUMULATOR_BYTES // nbytes))
+cdef inline ptrdiff_t accumulator_count(ptrdiff_t images, ptrdiff_t groups, ptrdiff_t nbytes) noexcept nogil:
+    """The number of accumulators of nbytes each for so many images, in groups that stay together."""
+    cdef ptrdiff_t wanted = LEAST_ACCUMULATORS if images < LARGE_BATCH else images // IMAGES_EACH
+    return max(1, min(groups, wanted, ACCUMULATOR_BYTES // nbytes))
 
 
 cdef inline char *weights_of(const convolution *c, char *shared) noexcept nogil:

@@ -144,7 +144,7 @@ def backward(
         raise ValueError(f"dx, dw and db must have the shapes {(<object> x).shape}, {(<object> w).shape} and ({s.k},)")
     cdef ptrdiff_t group = images_at_once(table, &s), groups = ceil_div(s.n, group)
     cdef ptrdiff_t size = table.winograd_kernel_size(&s, False), itemsize = sizeof(floating)
-    cdef ptrdiff_t accumulators = accumulator_count(groups, size * itemsize)
+    cdef ptrdiff_t accumulators = accumulator_count(s.n, groups, size * itemsize)
     cdef ptrdiff_t accumulators_at = table.winograd_kernel_size(&s, True) * itemsize
     cdef convolution *work = <convolution *> new_work(
         program, (dx_out, dw_out, db_out, x, dy, w), sizeof(convolution),
