@@ -17,21 +17,23 @@ from cvae.architectures import architectures_of
 from cvae.by_hand import ByHand
 from cvae.conditions import Classes, Labels
 from cvae.core import Array, ImageShape
+from cvae.data.blocks import as_blocks
 from cvae.data.images import resolve_image_shape
 from cvae.data.intake import images_and_labels
 from cvae.data.mapping import PixelMapping
-from cvae.data.weights import Weights, as_weights
+from cvae.data.weights import Weights
 from cvae.exclusion import alone
+from cvae.feeding import Labelled, check_repeatable, feed_of
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase
 from cvae.nn.sequence import Layers
 from cvae.objectives import Objective
 from cvae.optim.base import OptimizerBase
 from cvae.parsing import check_number, check_size, check_switch, made
-from cvae.position import split
 from cvae.scikit_learn import run_with_callbacks
+from cvae.streaming import stream_of
 from cvae.summary import Summary
-from cvae.training import AnyCallback, Labelled, check_callbacks, train
+from cvae.training import AnyCallback, check_callbacks, train
 from cvae.undo import undone_on_error
 
 
@@ -138,7 +140,7 @@ class VAE(ByHand):
     __metadata_request__fit = {"sample_weight": None}  # noqa: RUF012
     __metadata_request__partial_fit = {"sample_weight": None}  # noqa: RUF012
     # Labels, with which a conditional model encodes, are a target to scikit-learn otherwise, and Z is the data.
-    __metadata_request__transform = {"y": None}  # noqa: RUF012
+    __metadata_request__transform = {"y": None, "out": "$UNUSED$"}  # noqa: RUF012
     __metadata_request__inverse_transform = {"y": None, "Z": "$UNUSED$"}  # noqa: RUF012
 
     def __init__(
@@ -303,36 +305,35 @@ class VAE(ByHand):
         with alone(self), undone_on_error([self], generators if anew else ()) as forget:
             self._begin_fit(anew=anew)
             n_epochs = check_size(self.n_epochs if n_epochs is None else n_epochs, "n_epochs")
-            batchsize = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
+            size = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
             shows = check_switch("verbose", self.verbose if verbose is None else verbose)
             check_callbacks(callbacks)
             if validation_fraction is not None:
                 check_number("validation_fraction", validation_fraction, "(0, 1)")
                 if validation_data is not None:
                     raise ValueError("validation_fraction must be left out with validation_data, got both")
-            images = self._as_images(X)
-            labels = self._as_labels(self._if_conditional(y), len(images))
-            mapping, validation, rows = self._mapping_of(images), None, None
-            if validation_fraction is not None:
-                rows, others = split(len(images), validation_fraction, self.random_state)
-                validation = images[others], None if labels is None else labels._replace(rows=labels.rows[others])
-            image_weights = as_weights(weights, len(images), rows)
+            feed, validation, mapping = feed_of(
+                self,
+                X,
+                self._if_conditional(y),
+                weights,
+                n_epochs=n_epochs,
+                batchsize=size,
+                cuts=batchsize is not None,
+                validation_fraction=validation_fraction,
+            )
             if validation_data is not None:
-                validation = self._as_validation(validation_data, images.shape[1:], labels, mapping)
-            n = len(images) if rows is None else len(rows)
-            self._prepare(images, labels, min(batchsize, n), training=True, mapping=mapping, given=X)
+                image_shape = feed.images.shape[1:]
+                validation = self._as_validation(validation_data, image_shape, feed.labels, mapping, n_epochs)
+            self._prepare(feed.images, feed.labels, feed.largest, training=True, mapping=mapping, given=feed.given)
             self._mixture = None
             if not anew:
                 forget()  # training goes on in the arrays that there are, and can be resumed from where it stops
             run = partial(
                 train,
                 self,
-                images,
-                labels,
-                image_weights,
-                rows=rows,
+                feed,
                 n_epochs=n_epochs,
-                batchsize=batchsize,
                 verbose=shows,
                 stepped=forget,
                 validation=validation,
@@ -346,12 +347,15 @@ class VAE(ByHand):
         return dict(zip(("encoder_", "decoder_"), copy.deepcopy((self.encoder_, self.decoder_)), strict=True))
 
     def _as_validation(
-        self, data: Any, image_shape: Sequence[int], labels: Labels | None, mapping: PixelMapping
+        self, data: Any, image_shape: Sequence[int], labels: Labels | None, mapping: PixelMapping, n_epochs: int
     ) -> Labelled:
         """Return validation images and, for a conditional model, labels out of those of the training images."""
         X, y = images_and_labels(data, "validation_data")
+        kind, blocks = None if labels is None else labels.kind, as_blocks(X)
+        if blocks is not None:
+            check_repeatable(blocks, n_epochs, "validation_data")
+            return stream_of(self, blocks, self._if_conditional(y), "validation_data", image_shape, mapping, kind), None
         images = self._as_images(X, "validation_data", image_shape, mapping)
-        kind = None if labels is None else labels.kind
         return images, self._as_labels(self._if_conditional(y), len(images), "the labels of validation_data", kind)
 
     def fit_transform(self, X: npt.ArrayLike, y: Any = None, **fit_params: Any) -> Array:

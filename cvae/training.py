@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import itertools
 import math
 import time
 import warnings
@@ -14,17 +14,16 @@ import numpy as np
 
 from cvae._kernels.program import Program
 from cvae.by_hand import ByHand
-from cvae.conditions import LabelGatherer, Labels
+from cvae.conditions import LabelGatherer
 from cvae.core import Array
 from cvae.data.gathering import Gatherer
-from cvae.data.minibatches import minibatch
+from cvae.feeding import Feed, Labelled
 from cvae.interruption import Interrupt, deferred_interrupt
-from cvae.position import TIMES, Position, checksum, is_same_state
+from cvae.position import TIMES, Position, is_same_state
 from cvae.progress import Progress
 from cvae.random import make_rng, standard_normal
 from cvae.runtime.threads import get_num_threads, limit_threads
 
-Labelled = tuple[Array, Labels | None]  # checked images, and their labels in a conditional model
 _SPIKE = 1000  # times the first loss: a loss that training does not usually recover from
 
 
@@ -85,13 +84,9 @@ def check_callbacks(callbacks: Any) -> None:
 
 def train(
     model: ByHand,
-    images: Array,
-    labels: Labels | None,
-    weights: Array | None,
+    feed: Feed,
     *,
-    rows: Array | None = None,
     n_epochs: int,
-    batchsize: int,
     verbose: bool,
     validation: Labelled | None,
     callbacks: Sequence[AnyCallback],
@@ -103,10 +98,8 @@ def train(
 
     Parameters
     ----------
-    weights : array, shape (n,), or None
-        Of the images in the loss, with a mean of 1 over those that are trained on.
-    rows : array of int, optional
-        Which of the images to train on; None means all.
+    feed : InMemory or Streamed
+        Gives the batches.
     stepped : callable
         Is called after each step, from the first of which on the model is another one.
 
@@ -131,13 +124,10 @@ def train(
     first = len(model.history_.get("loss", ()))
     epochs, begun = range(first + 1, first + n_epochs + 1), []
     error: BaseException | None = None
-    rows = np.arange(len(images)) if rows is None else rows
-    progress = Progress(n_epochs * len(rows), verbose)
+    progress = Progress(None if feed.n is None else n_epochs * feed.n, verbose)
     try:
         with limit_threads(model.n_threads), deferred_interrupt() as interrupt:
-            training = _Training(
-                model, (images, labels), weights, rows, batchsize, validation, called, progress, interrupt, stepped
-            )
+            training = _Training(model, feed, validation, called, progress, interrupt, stepped)
             for callback in called:
                 callback.columns = tuple(names)
                 begun.append(callback)
@@ -162,12 +152,7 @@ class _Training:
     Parameters
     ----------
     model : VAE
-    data : (images, labels)
-    weights : array, shape (n,), or None
-        Of the images in the loss.
-    rows : array of int
-        Of the images to train on.
-    batchsize : int
+    feed : InMemory or Streamed
     validation : (images, labels) or None
     callbacks : sequence of Callback
     progress : Progress
@@ -179,21 +164,17 @@ class _Training:
     def __init__(
         self,
         model: ByHand,
-        data: Labelled,
-        weights: Array | None,
-        rows: Array,
-        batchsize: int,
+        feed: Feed,
         validation: Labelled | None,
         callbacks: Sequence[Callback],
         progress: Progress,
         interrupt: Interrupt,
         stepped: Callable[[], None],
     ) -> None:
-        self._model, self._data, self._weights = model, data, weights
-        self._rows, self._batchsize = rows, batchsize
+        self._model, self._feed = model, feed
         self._validation, self._callbacks = validation, callbacks
         self._progress, self._interrupt, self._stepped = progress, interrupt, stepped
-        self._fingerprint = [len(rows), batchsize, checksum(data[0], rows)]
+        self._fingerprint = feed.fingerprint()
         self._scale: float | None = None  # of losses: the first one, or that of a nat for each pixel if that is larger
         # Most callbacks leave these methods as they are, and a batch of a small model takes little time.
         self._batch_begin = [each.on_batch_begin for each in callbacks if _has_own(each, "on_batch_begin")]
@@ -236,27 +217,30 @@ class _Training:
 
     def _pass(self, position: Position, has_order: bool, label: str) -> dict[str, float]:
         """Pass over the images, or those that are left of them, and return the epoch's entry of the history."""
-        model, rows = self._model, self._rows
-        steps = _Steps(model, *self._data, self._weights, min(self._batchsize, len(rows)))
+        model, feed = self._model, self._feed
+        steps = _Steps(model, feed)
         objective, start = steps.objective, time.perf_counter()
         rng = model._rng
         if has_order:
             rng = copy.deepcopy(rng)
             rng.bit_generator.state = position.order
-        batches, n_batches = minibatch(rows, self._batchsize, rng=rng)
+        batches, before = feed.batches(rng, position.batches)
         position.sums = position.sums or [0.0] * len(objective.terms)
-        before = seen = min(position.batches * self._batchsize, len(rows))
+        seen = before
         self._progress.begin_epoch(label, seen)
-        with limit_threads(get_num_threads()):
-            for indices in itertools.islice(batches, position.batches, None):
+        with limit_threads(get_num_threads()), contextlib.closing(batches):
+            for indices, is_last in batches:
                 number = position.batches + 1
                 for begin in self._batch_begin:
                     begin(model, number)
                 model._position = None  # within a batch there is none
-                terms = steps.take(rows[indices])
+                if steps.images is not feed.images:
+                    steps = _Steps(model, feed)
+                terms = steps.take(indices)
                 if terms is None:
+                    of_all = "" if feed.n_batches is None else f"/{feed.n_batches}"
                     raise FloatingPointError(
-                        f"the loss became {steps.loss} in {label}, batch {number}/{n_batches}; training has stopped, "
+                        f"the loss became {steps.loss} in {label}, batch {number}{of_all}; training has stopped, "
                         "with the parameters from before that batch (a smaller learning rate or clip_norm may help)"
                     )
                 self._stepped()
@@ -266,13 +250,16 @@ class _Training:
                 seen += len(indices)
                 self._progress.update(len(indices), objective.loss(sums) / seen)
                 if self._scale is None:
-                    self._scale = max(abs(steps.loss), math.prod(self._data[0].shape[1:]))
+                    self._scale = max(abs(steps.loss), math.prod(feed.images.shape[1:]))
                 if self._batch_end:
                     position.generator = model._rng.bit_generator.state
                     for end in self._batch_end:
                         end(model, number, steps.loss)
-                if number < n_batches:
+                if not is_last:
                     self._interrupt.check()
+        if not seen:
+            hint = "pass a function that returns a new iterator at each call"
+            raise ValueError(f"X must give images at each iteration, got none in {label}: {hint}")
         seconds = time.perf_counter() - start
         means = [total / seen for total in position.sums]
         entry = {
@@ -331,30 +318,23 @@ class _Steps:
     Parameters
     ----------
     model : VAE
-    images : array
-        Checked images.
-    labels : Labels or None
-    weights : array, shape (n,), or None
-        Of the images in the loss, their mean being 1.
-    batchsize : int
-        Number of images in the largest batch.
+    feed : InMemory or Streamed
+        Has the arrays that batches are taken from.
     """
 
     loss = 0.0  # per image, of the last batch
 
-    def __init__(
-        self, model: ByHand, images: Array, labels: Labels | None, weights: Array | None, batchsize: int
-    ) -> None:
-        self.objective, self._weights = model._objective, weights
+    def __init__(self, model: ByHand, feed: Feed) -> None:
+        self.objective, self.images, self._weights = model._objective, feed.images, feed.weights
         self._rng = model._rng
-        self._passes = model._passes(batchsize, training=True)
+        self._passes = model._passes(feed.largest, training=True)
         self._passes.begin_epoch()
         self._binarization, self._key = model._binarization, np.zeros(1, np.uint64)
         self._gatherers: list[Gatherer | LabelGatherer] = [
-            Gatherer(images, self._passes.images, model._mapping, self._record_binarization)
+            Gatherer(feed.images, self._passes.images, model._mapping, self._record_binarization)
         ]
-        if labels is not None:
-            self._gatherers.append(LabelGatherer(labels, self._passes.labels))
+        if feed.labels is not None:
+            self._gatherers.append(LabelGatherer(feed.labels, self._passes.labels))
         # Far below the largest number, since gradients are products and overflow before the loss does.
         self._limit = math.sqrt(np.finfo(model.dtype).max)
 

@@ -58,9 +58,9 @@ def as_array(X: Any, name: str) -> np.ndarray:
         )
     if _is_tensor(X):
         X = X.detach()  # which is what `numpy()` asks for
-    if _has(X, "iloc", "to_numpy", "dtypes"):
+    if is_frame(X):
         return _of_frame(X, name)
-    if _is_sequence(X):
+    if is_sequence(X):
         return _of_sequence(X, name)
     if not _has(X, "__array__") and _has(X, "__dlpack__"):
         return _converted(np.from_dlpack, X, name)
@@ -106,7 +106,7 @@ def _kind(X: Any) -> str:
     return f"an object of type {type(X).__name__}"
 
 
-def _is_array(X: Any) -> bool:
+def is_array(X: Any) -> bool:
     """Return whether X is an array of some library, a tensor or a picture, rather than a number or a list."""
     is_known = _has(X, "__array__") or _has(X, "__array_interface__") or _has(X, "__dlpack__")
     return is_known and not isinstance(X, np.generic)
@@ -116,10 +116,15 @@ def _is_tensor(X: Any) -> bool:
     return _has(X, "detach", "cpu", "device")
 
 
-def _is_sequence(X: Any) -> bool:
+def is_frame(X: Any) -> bool:
+    """Return whether X is a data frame or a column of pandas."""
+    return _has(X, "iloc", "to_numpy", "dtypes")
+
+
+def is_sequence(X: Any) -> bool:
     """Return whether X is a list, or as good as one, but no array and nothing with a buffer."""
     has_buffer = isinstance(X, (bytes, bytearray, memoryview)) or _has(X, "typecode")
-    return _has(X, "__len__", "__getitem__") and not has_buffer and not _is_array(X)
+    return _has(X, "__len__", "__getitem__") and not has_buffer and not is_array(X)
 
 
 def _remedy(X: Any, name: str) -> str:
@@ -132,7 +137,7 @@ def _remedy(X: Any, name: str) -> str:
         return f"{name} is on the device {X.device}: pass {name}.cpu()"
     if _has(X, "collect", "lazy"):
         return f"pass {name}.collect()"
-    if _is_array(X):
+    if is_array(X):
         return f"it is one picture: pass [{name}]" if _is_picture(X) else ""
     return _remedy_of_set(X, name)
 
@@ -191,7 +196,7 @@ def _of_sequence(items: Sequence[Any], name: str) -> np.ndarray:
     remedy = _remedy_of_items(first, name)
     if remedy:
         raise TypeError(f"{name} must be an array, got a sequence of {type(first).__name__}s: {remedy}")
-    if not _is_array(first):
+    if not is_array(first):
         return _converted(np.asarray, items if isinstance(items, (list, tuple)) else list(items), name)
     return _stacked([_item(items[i], f"{name}[{i}]") for i in range(len(items))], name)
 
@@ -202,9 +207,9 @@ def _remedy_of_items(first: Any, name: str) -> str:
         return "cvae.datasets.load reads files and folders"
     if isinstance(first, Mapping):
         return f"pass [item[key] for item in {name}] with one of the keys {_listed(first)}"
-    if not isinstance(first, (tuple, list)) or not first or not _is_array(first[0]) or np.ndim(first[0]) < 2:
+    if not isinstance(first, (tuple, list)) or not first or not is_array(first[0]) or np.ndim(first[0]) < 2:
         return ""
-    if any(_is_array(other) and np.ndim(other) == np.ndim(first[0]) for other in first[1:]):
+    if any(is_array(other) and np.ndim(other) == np.ndim(first[0]) for other in first[1:]):
         return ""  # an image as a list of arrays
     labels = f", and the labels as y=[item[1] for item in {name}]" if len(first) > 1 else ""
     return f"pass [item[0] for item in {name}]{labels}"
@@ -236,7 +241,7 @@ def _of_objects(array: np.ndarray, name: str) -> np.ndarray:
     if array.ndim == 0:
         raise TypeError(f"{name} must be an array of bool, int or float, got {_kind(array.item())}")
     values = array.ravel().tolist()
-    if values and array.ndim == 1 and _is_array(values[0]):
+    if values and array.ndim == 1 and is_array(values[0]):
         return _of_sequence(values, name)
     texts = {type(value).__name__ for value in values if isinstance(value, (str, bytes))}
     if texts:
