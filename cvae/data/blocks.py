@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvae.data.intake import as_array, is_array, is_frame, is_sequence
+from cvae.data.intake import as_array, is_array, is_frame, is_sequence, remedy
 from cvae.parsing import check_size
 
 Array = npt.NDArray[Any]
@@ -217,12 +217,11 @@ def as_blocks(X: Any) -> Blocks | None:
     if _is_stored(X):
         size = int(np.prod(X.shape, dtype=object)) * np.dtype(X.dtype).itemsize
         return Blocks(X) if size > LARGE else None
-    if is_array(X) or is_frame(X) or is_sequence(X) or isinstance(X, (Mapping, str, bytes, type)):
+    if is_array(X) or is_frame(X) or is_sequence(X) or isinstance(X, type) or remedy(X, "X"):
         return None
-    if callable(X) and not _is_iterable(X):
-        return Blocks(X)
-    is_lazy_frame = hasattr(X, "collect") or hasattr(X, "column_names")
-    return Blocks(X, buffer=0) if _is_iterable(X) and not is_lazy_frame else None
+    if _is_iterable(X):
+        return Blocks(X, buffer=0)
+    return Blocks(X) if callable(X) else None
 
 
 def _is_stored(X: Any) -> bool:

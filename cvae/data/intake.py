@@ -48,9 +48,9 @@ def as_array(X: Any, name: str) -> np.ndarray:
     """Return an array of any dtype, otherwise as `as_numbers` does."""
     if type(X) is np.ndarray:
         return X
-    remedy = _remedy(X, name)
-    if remedy:
-        raise TypeError(f"{name} must be an array, got {_kind(X)}: {remedy}")
+    found = remedy(X, name) or _remedy_of_iterable(X, name)
+    if found:
+        raise TypeError(f"{name} must be an array, got {_kind(X)}: {found}")
     if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
         raise ValueError(
             f"{name} must not have masked elements, got {np.count_nonzero(np.ma.getmaskarray(X))}: pass "
@@ -127,7 +127,7 @@ def is_sequence(X: Any) -> bool:
     return _has(X, "__len__", "__getitem__") and not has_buffer and not is_array(X)
 
 
-def _remedy(X: Any, name: str) -> str:
+def remedy(X: Any, name: str) -> str:
     """Return what to pass in the place of an object that cannot be taken; an empty string if it may be taken."""
     if isinstance(X, (str, os.PathLike)):
         return f"pass cvae.datasets.load({name}).images"
@@ -156,9 +156,14 @@ def _remedy_of_set(X: Any, name: str) -> str:
         return f"pass {name}[{column!r}] of its columns {_listed(X.column_names)}"
     if _has(X, "images"):
         return f"pass {name}.images"
-    if _has(X, "__iter__") and not _has(X, "__getitem__", "__len__"):
-        return "pass one array of all, or call partial_fit with each batch"
     return ""
+
+
+def _remedy_of_iterable(X: Any, name: str) -> str:
+    """Return what to pass in the place of an iterator, where only an array can be taken."""
+    if is_array(X) or not _has(X, "__iter__") or _has(X, "__getitem__", "__len__"):
+        return ""
+    return "pass one array of all; fit takes it if it gives batches of images"
 
 
 def _listed(names: Any) -> str:
