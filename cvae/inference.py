@@ -142,7 +142,7 @@ class Inference(Core):
         Parameters
         ----------
         X : array, shape (n, rows, cols, channels)
-            Images, as for `fit`.
+            Images, as for `fit`; those of batches are encoded in the order in which they come.
         y : array or label
             Of a conditional model: the label of each image, or one for all.
 

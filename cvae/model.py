@@ -228,17 +228,25 @@ class VAE(ByHand):
             Images in the range of the likelihood, or of `value_range`. Without it uint8 means 0..255 and is scaled to
             [0, 1] batch by batch. Store black and white as bool: 0 and 1 in uint8 would mean 0 and 1/255. Rows of
             features are images of `image_shape` or, without it, of a single row of pixels.
+
+            Or images that are read block by block: `cvae.datasets.Blocks`; memory maps, HDF5 datasets and Zarr arrays
+            of more than 1 GiB, lists of arrays of 4 dimensions, and functions that return an iterator over blocks, all
+            of which are taken as these; or an iterable of batches, images or pairs (images, labels), such as a PyTorch
+            ``DataLoader``, which is iterated over anew for each epoch and whose batches are trained on as they are.
+            Their values are checked as they are read. What pixels are standardized by is learnt from up to 16 evenly
+            spaced blocks or, where blocks come one after another, the first one.
         y : array, shape (n,), or (n, d) for values
             The labels of a conditional model, learnt from those of the first call: later ones must be out of the same
-            classes, or of as many values. Other models ignore them.
+            classes, or of as many values. Other models ignore them. For batches with labels: all classes.
         n_epochs, batchsize, verbose : optional
             Override those of the constructor.
         validation_data : array, or tuple or list (images, labels), optional
-            Images whose loss is computed after each epoch. Models without condition do not need the labels.
+            Images whose loss is computed after each epoch, of any kind that X may be. Models without condition do not
+            need the labels.
         validation_fraction : float, optional
             Share of X, in (0, 1), to use as `validation_data` instead of training on it. The images are drawn by
             `random_state` if that is an int, and otherwise always the same way: further calls with the same X use the
-            same ones. They are copied.
+            same ones. They are copied; of images that are read block by block, whole blocks are left out instead.
         callbacks : sequence of cvae.callbacks.Callback or callables
             A callable is called after each epoch as ``callback(vae, epoch, entry)``, with the epoch number, counted
             from 1, and its history entry; if one returns True, training ends. Arguments, layers, optimizers and the

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.data.intake import as_array, is_array, is_frame, is_sequence, remedy
+from cvae.data.lazy import Lazy
 from cvae.parsing import check_size
 
 Array = npt.NDArray[Any]
@@ -71,7 +72,7 @@ class Blocks:
         if isinstance(source, Blocks):
             source = source.source
         if isinstance(source, (list, tuple)):
-            source = _Joined(source)
+            source = _joined(source)
         self.source: Any = source
         self.is_indexed = _has_slices(source)
         if self.is_indexed:
@@ -169,39 +170,28 @@ class Blocks:
         return map(_images_and_labels, source)
 
 
-class _Joined:
-    """Arrays one after another, as if they were one."""
+def _joined(parts: Sequence[Any]) -> Lazy:
+    """Return arrays one after another, as if they were one."""
+    parts = [part.source if isinstance(part, Blocks) else part for part in parts]
+    if not parts or not all(_has_slices(part) for part in parts):
+        kinds = sorted({type(part).__name__ for part in parts if not _has_slices(part)})
+        raise TypeError(f"source must be a list of arrays, got {' and '.join(kinds) or 'no array'} in it")
+    shape, dtype = tuple(parts[0].shape[1:]), np.dtype(parts[0].dtype)
+    for i, part in enumerate(parts):
+        for what, value, wanted in (("shape", tuple(part.shape[1:]), shape), ("dtype", np.dtype(part.dtype), dtype)):
+            if value != wanted:
+                raise ValueError(f"source must hold images of one {what}, got {wanted} in part 0, {value} in {i}")
+    ends = np.cumsum([part.shape[0] for part in parts]).tolist()
 
-    def __init__(self, parts: Sequence[Any]) -> None:
-        self.parts = [part.source if isinstance(part, Blocks) else part for part in parts]
-        if not self.parts or not all(_has_slices(part) for part in self.parts):
-            kinds = sorted({type(part).__name__ for part in self.parts if not _has_slices(part)})
-            raise TypeError(f"source must be a list of arrays, got {' and '.join(kinds) or 'no array'} in it")
-        first = self.parts[0]
-        for i, part in enumerate(self.parts):
-            for what, value, wanted in (
-                ("shape", tuple(part.shape[1:]), tuple(first.shape[1:])),
-                ("dtype", np.dtype(part.dtype), np.dtype(first.dtype)),
-            ):
-                if value != wanted:
-                    raise ValueError(f"source must hold images of one {what}, got {wanted} in part 0, {value} in {i}")
-        self.ends = np.cumsum([part.shape[0] for part in self.parts])
-        self.shape, self.dtype = (int(self.ends[-1]), *first.shape[1:]), np.dtype(first.dtype)
-
-    def __getitem__(self, index: Any) -> Array:
-        if not isinstance(index, slice):
-            number = range(self.shape[0])[index]
-            found: Array = self[number : number + 1][0]
-            return found
-        start, stop, step = index.indices(self.shape[0])
-        if step != 1:
-            raise ValueError(f"slices must have a step of 1, got {step}")
+    def read(start: int, stop: int) -> Array:
         pieces, begin = [], 0
-        for part, end in zip(self.parts, self.ends.tolist(), strict=True):
+        for part, end in zip(parts, ends, strict=True):
             if start < end and stop > begin:
                 pieces.append(as_array(part[max(start - begin, 0) : min(stop, end) - begin], "X"))
             begin = end
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces or [as_array(self.parts[0][:0], "X")])
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    return Lazy((ends[-1], *shape), dtype, read)
 
 
 def as_blocks(X: Any) -> Blocks | None:
@@ -226,7 +216,7 @@ def as_blocks(X: Any) -> Blocks | None:
 
 def _is_stored(X: Any) -> bool:
     """Return whether this is an array of HDF5, Zarr or another library that reads it in chunks."""
-    return hasattr(X, "chunks") and _has_slices(X) and not isinstance(X, np.ndarray)
+    return hasattr(X, "chunks") and _has_slices(X)
 
 
 def _has_slices(X: Any) -> bool:
