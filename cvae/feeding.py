@@ -6,8 +6,9 @@ batch to the next.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -117,13 +118,14 @@ class Streamed:
 
     def _shuffled(self, seed: int, order: Array | None, begun: int, before: int) -> Batches:
         """Yield batches, from window number `begun` on, without some images that are before them there."""
-        for window in self._stream.windows(self._size, order, begun * self._size):
-            self._take(window.pool)
-            slots = window.start + np.random.default_rng([seed, begun]).permutation(window.n)
-            for start in range(before, window.n, self._batchsize):
-                end = start + self._batchsize
-                yield slots[start:end], window.is_last and end >= window.n
-            begun, before = begun + 1, 0
+        with contextlib.closing(self._stream.windows(self._size, order, begun * self._size)) as windows:
+            for window in windows:
+                self._take(window.pool)
+                slots = window.start + np.random.default_rng([seed, begun]).permutation(window.n)
+                for start in range(before, window.n, self._batchsize):
+                    end = start + self._batchsize
+                    yield slots[start:end], window.is_last and end >= window.n
+                begun, before = begun + 1, 0
 
     def _blocks(self, first: int) -> tuple[Batches, int]:
         """Return blocks as batches, and how many images are in those before number `first`."""
@@ -135,11 +137,12 @@ class Streamed:
         before = self._stream.skip(first) if first else 0
         return self._each(self._stream.windows(None, None)), before
 
-    def _each(self, windows: Iterable[Window]) -> Batches:
-        for window in windows:
-            self._take(window.pool)
-            self.largest = max(self.largest, window.n)
-            yield window.start + np.arange(window.n), window.is_last
+    def _each(self, windows: Generator[Window, None, None]) -> Batches:
+        with contextlib.closing(windows):
+            for window in windows:
+                self._take(window.pool)
+                self.largest = max(self.largest, window.n)
+                yield window.start + np.arange(window.n), window.is_last
 
 
 Feed = InMemory | Streamed
@@ -202,7 +205,9 @@ def _streamed(
         if sample_weight is not None:
             raise ValueError(f"sample_weight {unknown}: X may hold images several times")
     elif validation_fraction is not None:
-        training, others = split(len(blocks.numbers), validation_fraction, model.random_state, "blocks")
+        training, others = split(
+            len(blocks.numbers), validation_fraction, model.random_state, "blocks (a smaller block makes more)"
+        )
         validation = stream_of(model, blocks.part(others), y)
         blocks = blocks.part(training)
     if model.value_range == "data" and model._mapping is None and blocks.is_once:

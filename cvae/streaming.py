@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -219,7 +220,7 @@ class Stream:
             self._pool = Pool(self, size)
         return self._pool
 
-    def windows(self, size: int | None, order: Array | None, skipped: int = 0) -> Iterator[Window]:
+    def windows(self, size: int | None, order: Array | None, skipped: int = 0) -> Generator[Window, None, None]:
         """Yield `size` images at a time, or each block by itself, read ahead by a thread.
 
         Parameters
@@ -240,11 +241,12 @@ class Stream:
         image_bytes = max(1, self.sample.nbytes // len(self.sample))
         size = max(1, _CHUNK_BYTES // image_bytes // batchsize) * batchsize
         size = size if self.n is None else min(size, self.n)
-        for window in self.windows(size, self.blocks.numbers if self.blocks.is_indexed else None):
-            part = slice(window.start, window.start + window.n)
-            labels = window.pool.labels
-            images = window.pool.images[part]
-            yield slice(window.first, window.first + window.n), images, None if labels is None else labels.part(part)
+        order = self.blocks.numbers if self.blocks.is_indexed else None
+        with contextlib.closing(self.windows(size, order)) as windows:
+            for pool, start, n, first, _ in windows:
+                part = slice(start, start + n)
+                labels = None if pool.labels is None else pool.labels.part(part)
+                yield slice(first, first + n), pool.images[part], labels
 
 
 def stream_of(

@@ -17,6 +17,7 @@ Array = npt.NDArray[Any]
 
 LARGE = 1 << 30  # bytes from which on what lies in a file is read block by block without being asked
 _BLOCK_BYTES = 1 << 20  # so that files are read sequentially for some milliseconds at a time
+_CHUNK_BYTES = 1 << 25  # what is read at most to have whole chunks
 _BUFFER_BYTES = 1 << 27
 
 
@@ -37,11 +38,12 @@ class Blocks:
         one after another; or what gives blocks of images, or pairs (images, labels): a function that returns a new
         iterator over them at each call, or an iterable such as a PyTorch ``DataLoader``.
     block : int, optional
-        Images that are read at a time. Default: about 1 MiB, in whole chunks of HDF5 and Zarr. For sources that give
-        blocks these are as they come.
+        Images that are read at a time. Default: about 1 MiB, in whole chunks of HDF5 and Zarr unless these take more
+        than 32 MiB. For sources that give blocks these are as they come.
     buffer : int, optional
-        Images in memory, at least two batches. One half of them is shuffled and trained on while the other is read. The
-        default is 128 MiB. With 0 nothing is shuffled: blocks are the batches, in the order in which they come.
+        Images in memory, at least two batches, besides the block that is being read. One half of them is shuffled and
+        trained on while the other is read. The default is 128 MiB. With 0 nothing is shuffled: blocks are the batches,
+        in the order in which they come.
 
     Attributes
     ----------
@@ -94,7 +96,8 @@ class Blocks:
         n = max(1, _BLOCK_BYTES * self.shape[0] // self.nbytes)
         chunks = getattr(self.source, "chunks", None)
         chunk = 1 if not chunks else chunks[0][0] if isinstance(chunks[0], tuple) else chunks[0]
-        return min(-(-n // chunk) * chunk, self.shape[0])
+        most = max(n, _CHUNK_BYTES * self.shape[0] // self.nbytes)
+        return min(-(-n // chunk) * chunk, most, self.shape[0])
 
     @property
     def ndim(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from cvae.runtime.threads import limit_threads
@@ -20,7 +20,7 @@ class Stop:
     is_set = False
 
 
-def read_ahead(fill: Callable[[int, Stop], Item | None]) -> Iterator[Item]:
+def read_ahead(fill: Callable[[int, Stop], Item | None]) -> Generator[Item, None, None]:
     """Yield ``fill(place, stop)`` until it returns None, called by a thread for one place after another.
 
     A place, one of 0 to `PLACES` - 1, is filled again once the next item has been asked for. An exception in the thread

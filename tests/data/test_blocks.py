@@ -58,6 +58,9 @@ def test_blocks_are_whole_chunks_by_default(tmp_path):
     assert Blocks(images).block == 256
     assert Blocks(hdf5(tmp_path, images, chunks=(100, 64, 64, 1))).block == 300
     assert Blocks(hdf5(tmp_path, images, chunks=(600, 8, 8, 1))).block == 600
+    with h5py.File(tmp_path / "wide.h5", "w") as file:
+        file.create_dataset("wide", shape=(9000, 64, 64, 1), chunks=(9000, 1, 1, 1), dtype=np.uint8)
+        assert Blocks(file["wide"]).block == 8192
 
 
 @pytest.mark.parametrize("kind", ["memory map", "HDF5", "Zarr"])

@@ -91,9 +91,7 @@ def test_idx_files_are_mapped(tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "floats", stream=True).images[..., 0], floats)
     for content in (idx_bytes(IMAGES) + b"\0", idx_bytes(IMAGES)[:-1]):
         write(tmp_path / "wrong", content)
-        with pytest.raises(
-            ValueError, match=r"wrong: not a valid IDX file: its header, shape \(11, 14, 12\)"
-        ):
+        with pytest.raises(ValueError, match=r"wrong: not a valid IDX file: its header, shape \(11, 14, 12\)"):
             load(tmp_path / "wrong", stream=True)
 
 
