@@ -210,7 +210,7 @@ def _streamed(
         )
         validation = stream_of(model, blocks.part(others), y)
         blocks = blocks.part(training)
-    if model.value_range == "data" and model._mapping is None and blocks.is_once:
+    if isinstance(model.value_range, str) and model._mapping is None and blocks.is_once:
         raise ValueError("value_range must be (low, high) for X, which can be read once, got 'data'")
     stream = stream_of(model, blocks, y)
     mapping = model._mapping_of(stream)

@@ -20,11 +20,10 @@ from cvae.parsing import check_number, check_size
 from cvae.passes import Passes
 from cvae.random import ImageNoise, make_rng
 from cvae.runtime.threads import limit_threads
-from cvae.streaming import Stream, stream_of
+from cvae.streaming import Stream, as_outputs, pieces, stream_of
 
 BATCH = 128  # images per pass through the network; with finite weights results do not depend on it
 ENCODING_KEY = np.uint64(0)  # the draws of black and white pixels are always the same where nobody asks for randomness
-_PART = 8 * BATCH  # images whose results are written to an array of the caller's at a time
 PATIENCE = 2.0  # seconds before a progress bar appears
 
 
@@ -100,7 +99,7 @@ class Inference(Core):
             return compute(images, labels)
         n = len(images) if not isinstance(images, Stream) else images.n
         parts: list[tuple[Array, ...]] = []
-        for part, some, of_some in self._pieces(images, labels):
+        for part, some, of_some in pieces(images, labels, BATCH):
             found = compute(some, of_some)
             if n is None and out is None:
                 parts.append(found)
@@ -111,30 +110,6 @@ class Inference(Core):
                 array[part] = each
                 release(array[part])
         return tuple(out) if out is not None else tuple(map(np.concatenate, zip(*parts, strict=True)))
-
-    def _pieces(self, images: Array | Stream, labels: Labels | None) -> Iterator[tuple[slice, Array, Labels | None]]:
-        """Yield which images come next, these images, and their labels."""
-        if isinstance(images, Stream):
-            yield from images.chunks(BATCH)
-        else:
-            for start in range(0, len(images), _PART):
-                part = slice(start, min(start + _PART, len(images)))
-                yield part, images[part], None if labels is None else labels.part(part)
-
-    def _as_outputs(self, out: Any, images: Array | Stream, shape: tuple[int, ...]) -> list[Array] | None:
-        """Return an array to write results to as a list, after checking it."""
-        if out is None:
-            return None
-        if not isinstance(out, np.ndarray) or out.dtype.kind != "f":
-            kind = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
-            raise TypeError(f"out must be an array of floats, got {kind}")
-        n = images.n if isinstance(images, Stream) else len(images)
-        if n is None:
-            raise ValueError("out must be left out where the number of images is not known")
-        if out.shape != (n, *shape) or not out.flags.writeable:
-            is_fixed = "" if out.flags.writeable else ", which is read-only"
-            raise ValueError(f"out must have the shape {(n, *shape)}, got {out.shape}{is_fixed}")
-        return [out]
 
     def encode(self, X: npt.ArrayLike, y: Any = None) -> tuple[Array, Array]:
         """Return the approximate posterior q(z | x) = N(mean, exp(log_var)) of each image.
@@ -183,7 +158,7 @@ class Inference(Core):
         self._require_fitted()
         images, labels = self._as_inputs(X, y)
         return self._computed(
-            images, labels, lambda *some: self._encode_always(*some)[:1], self._as_outputs(out, images, (self.T,))
+            images, labels, lambda *some: self._encode_always(*some)[:1], as_outputs(out, images, (self.T,))
         )[0]
 
     def decode(self, Z: npt.ArrayLike, y: Any = None) -> Array:
@@ -253,7 +228,7 @@ class Inference(Core):
         def reconstructed(images: Array, labels: Labels | None) -> tuple[Array]:
             return (self._decode(self._encode_always(images, labels)[0], labels),)
 
-        return self._computed(images, labels, reconstructed, self._as_outputs(out, images, image_shape))[0]
+        return self._computed(images, labels, reconstructed, as_outputs(out, images, image_shape))[0]
 
     def _elbo_terms(
         self, images: Array | Stream, labels: Labels | None, rng: np.random.Generator

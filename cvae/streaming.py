@@ -21,6 +21,7 @@ Array = npt.NDArray[Any]
 
 _SAMPLE_BYTES = 1 << 26  # what is read, at most, to learn a mapping of pixels
 _SAMPLE_BLOCKS = 16
+_BATCHES = 8  # of images in memory whose results are written to an array of the caller's at a time
 _CHUNK_BYTES = 1 << 23  # of images that are not shuffled
 
 
@@ -275,6 +276,34 @@ def stream_of(
     if blocks.is_indexed:
         stream.labels = model._as_labels(y, len(blocks), of_labels, known)
     return stream
+
+
+def pieces(
+    images: Array | Stream, labels: Labels | None, batchsize: int
+) -> Iterator[tuple[slice, Array, Labels | None]]:
+    """Yield which images come next, these images, whole batches of them, and their labels."""
+    if isinstance(images, Stream):
+        yield from images.chunks(batchsize)
+        return
+    for start in range(0, len(images), _BATCHES * batchsize):
+        part = slice(start, min(start + _BATCHES * batchsize, len(images)))
+        yield part, images[part], None if labels is None else labels.part(part)
+
+
+def as_outputs(out: Any, images: Array | Stream, shape: tuple[int, ...]) -> list[Array] | None:
+    """Return an array for the results of images, each of this shape, in a list, after checking it; or None."""
+    if out is None:
+        return None
+    if not isinstance(out, np.ndarray) or out.dtype.kind != "f":
+        kind = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
+        raise TypeError(f"out must be an array of floats, got {kind}")
+    n = images.n if isinstance(images, Stream) else len(images)
+    if n is None:
+        raise ValueError("out must be left out where the number of images is not known")
+    if out.shape != (n, *shape) or not out.flags.writeable:
+        is_fixed = "" if out.flags.writeable else ", which is read-only"
+        raise ValueError(f"out must have the shape {(n, *shape)}, got {out.shape}{is_fixed}")
+    return [out]
 
 
 class _Filler:
