@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from cvae import plotting
 from cvae.data.blocks import release
@@ -174,6 +173,8 @@ def by_parts(
 
     A progress bar, called `what`, is shown on a terminal where that takes long.
     """
+    from tqdm import tqdm  # as in `fit`
+
     shows = sys.stderr is not None and sys.stderr.isatty()
     with tqdm(total=len(images), desc=what, delay=_PATIENCE, unit=" images", disable=not shows, leave=False) as bar:
         for start in range(0, len(images), _PART):
