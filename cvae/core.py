@@ -33,6 +33,7 @@ from cvae.passes import Passes
 from cvae.random import make_rng
 from cvae.runtime.threads import check_num_threads, limit_threads
 from cvae.scaling import checked_pixels, in_given_units, learn_mapping, resolve_value_range
+from cvae.streaming import Stream
 from cvae.undo import undone_on_error
 
 Array = npt.NDArray[Any]
@@ -281,10 +282,16 @@ class Core(Estimator):
                     layer.own_arrays()
             return self._passes(batchsize, training=training)
 
-    def _mapping_of(self, images: Array, name: str = "X") -> PixelMapping:
+    def _mapping_of(self, images: Array | Stream, name: str = "X") -> PixelMapping:
         """Return the mapping of pixels to those that the likelihood sees, learnt from the model's first images."""
-        binarized = self._binarization.how is not None
-        return self._mapping or learn_mapping(images, name, self._likelihood, self._value_range, binarized=binarized)
+        if self._mapping is not None:
+            return self._mapping
+        binarized, parts = self._binarization.how is not None, None
+        if isinstance(images, Stream):
+            needs_some = self._value_range is None and self._likelihood.standardizes and not binarized
+            parts = images.all_blocks()
+            images = images.larger_sample() if needs_some else images.sample
+        return learn_mapping(images, name, self._likelihood, self._value_range, binarized=binarized, parts=parts)
 
     @property
     def pixel_offset_(self) -> npt.NDArray[np.float64]:
@@ -331,8 +338,12 @@ class Core(Estimator):
         name: str = "X",
         image_shape: Sequence[int] | None = None,
         mapping: PixelMapping | None = None,
+        first: int | None = None,
     ) -> Array:
-        """Return X checked, (n, rows, cols, channels) in its own dtype, a view if possible; see `cvae.data.images`."""
+        """Return X checked, (n, rows, cols, channels) in its own dtype, a view if possible; see `cvae.data.images`.
+
+        `first` is the number of the first image if X is a block of a larger set.
+        """
         shape = image_shape or self._image_shape or self.image_shape
         if type(X) is np.ndarray and X.shape[1:] == shape and X.size and X.dtype.kind in NUMBERS:
             images = X  # as `as_images` would find, but that a single image takes a tenth less time
@@ -344,9 +355,11 @@ class Core(Estimator):
                 if shape is None and axes[1] > 0:
                     shape = (1, axes[1], 1)
             images = as_images(X, shape, name=name)
-        with limit_threads(self.n_threads):
+        with limit_threads(self.n_threads if first is None else 1):
             known, binarized = mapping or self._mapping, self._binarization.how is not None
-            return checked_pixels(images, name, self._likelihood, self._value_range, known, binarized=binarized)
+            return checked_pixels(
+                images, name, self._likelihood, self._value_range, known, binarized=binarized, first=first
+            )
 
     def _as_labels(self, y: Any, n: int, name: str = "y", kind: conditions.LabelKind | None = None) -> Labels | None:
         """Return the labels y of n images or codes, checked; None for a model without condition, which takes none.

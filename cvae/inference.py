@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cvae.conditions import Labels
 from cvae.core import Array, Core
+from cvae.data.blocks import as_blocks, release
 from cvae.data.gathering import gather
 from cvae.data.intake import as_numbers
 from cvae.data.weights import as_weights
@@ -19,6 +20,7 @@ from cvae.parsing import check_number, check_size
 from cvae.passes import Passes
 from cvae.random import ImageNoise, make_rng
 from cvae.runtime.threads import limit_threads
+from cvae.streaming import Stream, as_outputs, pieces, stream_of
 
 BATCH = 128  # images per pass through the network; with finite weights results do not depend on it
 ENCODING_KEY = np.uint64(0)  # the draws of black and white pixels are always the same where nobody asks for randomness
@@ -74,13 +76,48 @@ class Inference(Core):
         if labels is not None:
             passes.labels[:n] = labels.numbers(part)
 
+    def _as_inputs(self, X: Any, y: Any) -> tuple[Array | Stream, Labels | None]:
+        """Return images and labels, checked; those that are read block by block are checked when they are."""
+        blocks = as_blocks(X)
+        if blocks is not None:
+            return stream_of(self, blocks, y), None
+        images = self._as_images(X)
+        return images, self._as_labels(y, len(images))
+
+    def _computed(
+        self,
+        images: Array | Stream,
+        labels: Labels | None,
+        compute: Callable[[Array, Labels | None], tuple[Array, ...]],
+        out: Sequence[Array] | None = None,
+    ) -> tuple[Array, ...]:
+        """Return what `compute` does of images and labels, for those that are read block by block a part at a time.
+
+        The results are written to the arrays `out`, if there are some.
+        """
+        if not isinstance(images, Stream) and out is None:
+            return compute(images, labels)
+        n = len(images) if not isinstance(images, Stream) else images.n
+        parts: list[tuple[Array, ...]] = []
+        for part, some, of_some in pieces(images, labels, BATCH):
+            found = compute(some, of_some)
+            if n is None and out is None:
+                parts.append(found)
+                continue
+            if out is None:
+                out = [np.empty((n, *each.shape[1:]), each.dtype) for each in found]
+            for array, each in zip(out, found, strict=True):
+                array[part] = each
+                release(array[part])
+        return tuple(out) if out is not None else tuple(map(np.concatenate, zip(*parts, strict=True)))
+
     def encode(self, X: npt.ArrayLike, y: Any = None) -> tuple[Array, Array]:
         """Return the approximate posterior q(z | x) = N(mean, exp(log_var)) of each image.
 
         Parameters
         ----------
         X : array, shape (n, rows, cols, channels)
-            Images, as for `fit`.
+            Images, as for `fit`; those of batches are encoded in the order in which they come.
         y : array or label
             Of a conditional model: the label of each image, or one for all.
 
@@ -97,8 +134,12 @@ class Inference(Core):
             labels that the first `fit` has not seen.
         """
         self._require_fitted()
-        images = self._as_images(X)
-        return self._encode(images, self._as_labels(y, len(images)), ENCODING_KEY)
+        found = self._computed(*self._as_inputs(X, y), self._encode_always)
+        return found[0], found[1]
+
+    def _encode_always(self, images: Array, labels: Labels | None) -> tuple[Array, Array]:
+        """Return `_encode` with the draws of black and white pixels that are always the same."""
+        return self._encode(images, labels, ENCODING_KEY)
 
     def _encode(self, images: Array, labels: Labels | None, key: np.uint64) -> tuple[Array, Array]:
         """Return `encode` of checked images."""
@@ -110,9 +151,16 @@ class Inference(Core):
         warn_unless_finite(means, "the codes of {} images")
         return means, log_vars
 
-    def transform(self, X: npt.ArrayLike, y: Any = None) -> Array:
-        """Return the posterior means of the images' codes, shape (n, T)."""
-        return self.encode(X, y)[0]
+    def transform(self, X: npt.ArrayLike, y: Any = None, *, out: Array | None = None) -> Array:
+        """Return the posterior means of the images' codes, shape (n, T).
+
+        They are written to `out`, if it is given: an array of floats of that shape, such as a memory map.
+        """
+        self._require_fitted()
+        images, labels = self._as_inputs(X, y)
+        return self._computed(
+            images, labels, lambda *some: self._encode_always(*some)[:1], as_outputs(out, images, (self.T,))
+        )[0]
 
     def decode(self, Z: npt.ArrayLike, y: Any = None) -> Array:
         """Return the mean images of codes.
@@ -170,17 +218,33 @@ class Inference(Core):
         images = self.decode(Z, y)
         return images.reshape(len(images), self.n_features_in_) if self._columns.are_rows else images
 
-    def reconstruct(self, X: npt.ArrayLike, y: Any = None) -> Array:
-        """Return the decoded posterior means of the images X, shape (n, rows, cols, channels)."""
-        return self.decode(self.encode(X, y)[0], y)
+    def reconstruct(self, X: npt.ArrayLike, y: Any = None, *, out: Array | None = None) -> Array:
+        """Return the decoded posterior means of the images X, shape (n, rows, cols, channels).
 
-    def _elbo_terms(self, images: Array, labels: Labels | None, rng: np.random.Generator) -> tuple[Array, Array]:
+        They are written to `out`, if it is given: an array of floats of that shape, such as a memory map.
+        """
+        image_shape = self._require_fitted()
+        images, labels = self._as_inputs(X, y)
+
+        def reconstructed(images: Array, labels: Labels | None) -> tuple[Array]:
+            return (self._decode(self._encode_always(images, labels)[0], labels),)
+
+        return self._computed(images, labels, reconstructed, as_outputs(out, images, image_shape))[0]
+
+    def _elbo_terms(
+        self, images: Array | Stream, labels: Labels | None, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
         """Return `elbo_terms` of checked images."""
-        reconstruction, kl = np.empty(len(images)), np.empty(len(images))
         key, noise = self._binarization.new_key(rng), ImageNoise(rng, self.T, self.dtype)
-        with limit_threads(self.n_threads):
-            for part, n, passes in self._batches(images, labels, key):
-                reconstruction[part], kl[part] = passes.terms(noise.draw(passes.images[:n]))
+
+        def terms(images: Array, labels: Labels | None) -> tuple[Array, Array]:
+            reconstruction, kl = np.empty(len(images)), np.empty(len(images))
+            with limit_threads(self.n_threads):
+                for part, n, passes in self._batches(images, labels, key):
+                    reconstruction[part], kl[part] = passes.terms(noise.draw(passes.images[:n]))
+            return reconstruction, kl
+
+        reconstruction, kl = self._computed(images, labels, terms)
         return reconstruction, kl
 
     def elbo(self, X: npt.ArrayLike, random_state: Any = 0, *, y: Any = None) -> Array:
@@ -220,8 +284,7 @@ class Inference(Core):
             -log p(x | z) and KL(q(z | x) || p(z)), in nats.
         """
         self._require_fitted()
-        images = self._as_images(X)
-        reconstruction, kl = self._elbo_terms(images, self._as_labels(y, len(images)), make_rng(random_state))
+        reconstruction, kl = self._elbo_terms(*self._as_inputs(X, y), make_rng(random_state))
         warn_unless_finite(reconstruction + kl, "the bounds of {} images")
         return reconstruction, kl
 
@@ -263,13 +326,16 @@ class Inference(Core):
 
         self._require_fitted()
         check_size(n_samples, "n_samples")
-        images, rng = self._as_images(X), make_rng(random_state)
-        labels, key = self._as_labels(y, len(images)), self._binarization.new_key(rng)
+        images, labels = self._as_inputs(X, y)
+        rng = make_rng(random_state)
+        key = self._binarization.new_key(rng)
         noise = ImageNoise(rng, self.T, self.dtype)
-        means, log_vars = self._encode(images, labels, key)
-        result = np.empty(len(images))
-        bar = tqdm(total=len(images), desc="log_likelihood", unit=" images", disable=not self.verbose, delay=PATIENCE)
-        with limit_threads(self.n_threads), bar:
+        total = images.n if isinstance(images, Stream) else len(images)
+        bar = tqdm(total=total, desc="log_likelihood", unit=" images", disable=not self.verbose, delay=PATIENCE)
+
+        def estimate(images: Array, labels: Labels | None) -> tuple[Array]:
+            means, log_vars = self._encode(images, labels, key)
+            result = np.empty(len(images))
             passes = self._passes(BATCH, training=False)
             together = max(1, BATCH // n_samples)  # images whose codes go through the decoder at once
             for first in range(0, len(images), together):
@@ -284,6 +350,10 @@ class Inference(Core):
                     log_weights[:, drawn] = found.reshape(n, -1)
                 result[part] = [_log_mean_exp(of_image) for of_image in log_weights]
                 bar.update(n)
+            return (result,)
+
+        with limit_threads(self.n_threads), bar:
+            (result,) = self._computed(images, labels, estimate)
         warn_unless_finite(result, "the log likelihoods of {} images")
         return result
 

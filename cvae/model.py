@@ -17,24 +17,26 @@ from cvae.architectures import architectures_of
 from cvae.by_hand import ByHand
 from cvae.conditions import Classes, Labels
 from cvae.core import Array, ImageShape
+from cvae.data.blocks import as_blocks
 from cvae.data.images import resolve_image_shape
 from cvae.data.intake import computed, images_and_labels
 from cvae.data.mapping import PixelMapping
-from cvae.data.weights import Weights, as_weights
+from cvae.data.weights import Weights
 from cvae.exclusion import alone
+from cvae.feeding import Labelled, check_repeatable, feed_of
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase
 from cvae.nn.sequence import Layers
 from cvae.objectives import Objective
 from cvae.optim.base import OptimizerBase
 from cvae.parsing import check_number, check_size, check_switch, made
-from cvae.parts import check_parts, on_first, shared_data
-from cvae.position import split
+from cvae.parts import check_parts
 from cvae.scikit_learn import run_with_callbacks
-from cvae.sharding import batches_of, resolve_sharding
+from cvae.sharding import resolve_sharding
+from cvae.streaming import stream_of
 from cvae.summary import Summary
 from cvae.team import team_of, together
-from cvae.training import AnyCallback, Labelled, check_callbacks, train
+from cvae.training import AnyCallback, check_callbacks, train
 from cvae.undo import undone_on_error
 
 
@@ -141,7 +143,7 @@ class VAE(ByHand):
     __metadata_request__fit = {"sample_weight": None}  # noqa: RUF012
     __metadata_request__partial_fit = {"sample_weight": None}  # noqa: RUF012
     # Labels, with which a conditional model encodes, are a target to scikit-learn otherwise, and Z is the data.
-    __metadata_request__transform = {"y": None}  # noqa: RUF012
+    __metadata_request__transform = {"y": None, "out": "$UNUSED$"}  # noqa: RUF012
     __metadata_request__inverse_transform = {"y": None, "Z": "$UNUSED$"}  # noqa: RUF012
 
     def __init__(
@@ -233,17 +235,25 @@ class VAE(ByHand):
             Images in the range of the likelihood, or of `value_range`. Without it uint8 means 0..255 and is scaled to
             [0, 1] batch by batch. Store black and white as bool: 0 and 1 in uint8 would mean 0 and 1/255. Rows of
             features are images of `image_shape` or, without it, of a single row of pixels.
+
+            Or images that are read block by block: `cvae.datasets.Blocks`; memory maps, HDF5 datasets and Zarr arrays
+            of more than 1 GiB, lists of arrays of 4 dimensions, and functions that return an iterator over blocks, all
+            of which are taken as these; or an iterable of batches, images or pairs (images, labels), such as a PyTorch
+            ``DataLoader``, which is iterated over anew for each epoch and whose batches are trained on as they are.
+            Their values are checked as they are read. What pixels are standardized by is learnt from up to 16 evenly
+            spaced blocks or, where blocks come one after another, the first one.
         y : array, shape (n,), or (n, d) for values
             The labels of a conditional model, learnt from those of the first call: later ones must be out of the same
-            classes, or of as many values. Other models ignore them.
+            classes, or of as many values. Other models ignore them. For batches with labels: all classes.
         n_epochs, batchsize, verbose : optional
             Override those of the constructor.
         validation_data : array, or tuple or list (images, labels), optional
-            Images whose loss is computed after each epoch. Models without condition do not need the labels.
+            Images whose loss is computed after each epoch, of any kind that X may be. Models without condition do not
+            need the labels.
         validation_fraction : float, optional
             Share of X, in (0, 1), to use as `validation_data` instead of training on it. The images are drawn by
             `random_state` if that is an int, and otherwise always the same way: further calls with the same X use the
-            same ones. They are copied.
+            same ones. They are copied; of images that are read block by block, whole blocks are left out instead.
         callbacks : sequence of cvae.callbacks.Callback or callables
             A callable is called after each epoch as ``callback(vae, epoch, entry)``, with the epoch number, counted
             from 1, and its history entry; if one returns True, training ends. Arguments, layers, optimizers and the
@@ -336,7 +346,7 @@ class VAE(ByHand):
             with together(team):
                 self._begin_fit(anew=anew)
                 n_epochs = check_size(self.n_epochs if n_epochs is None else n_epochs, "n_epochs")
-                batchsize = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
+                size = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
                 shows = check_switch("verbose", self.verbose if verbose is None else verbose)
                 check_callbacks(callbacks)
                 if validation_fraction is not None:
@@ -346,34 +356,31 @@ class VAE(ByHand):
                 interrupted = () if self._position is None else self._position.shards
                 sharding = resolve_sharding(team, n_shards, accumulate, interrupted)
                 check_parts(parts, team, validation_fraction)
-                own = self._as_images(X)
-            images: Any = own  # or all that processes have, as far as training takes it for an array
-            if team is not None:
-                images, y, weights = shared_data(team, parts, own, self._if_conditional(y), weights)
-            mapping = on_first(images, lambda: self._mapping_of(images))
-            with together(team):
-                labels, validation, rows = self._as_labels(self._if_conditional(y), len(images)), None, None
-                if validation_fraction is not None:
-                    rows, others = split(len(images), validation_fraction, self.random_state)
-                    validation = images[others], None if labels is None else labels._replace(rows=labels.rows[others])
-                image_weights = as_weights(weights, len(images), rows)
+                feed, validation, mapping = feed_of(
+                    self,
+                    X,
+                    self._if_conditional(y),
+                    weights,
+                    n_epochs=n_epochs,
+                    batchsize=size if sharding is None else size * sharding.accumulate,
+                    cuts=batchsize is not None or (sharding is not None and sharding.accumulate > 1),
+                    validation_fraction=validation_fraction,
+                    team=team,
+                    parts=parts,
+                )
                 if validation_data is not None:
-                    validation = self._as_validation(validation_data, images.shape[1:], labels, mapping)
-                n = len(images) if rows is None else len(rows)
-                batchsize, together_in_memory = batches_of(sharding, batchsize, n)
-                self._prepare(images, labels, together_in_memory, training=True, mapping=mapping, given=X)
+                    image_shape = feed.images.shape[1:]
+                    validation = self._as_validation(validation_data, image_shape, feed.labels, mapping, n_epochs)
+                largest = feed.largest if sharding is None else sharding.largest_part(feed.largest)
+                self._prepare(feed.images, feed.labels, largest, training=True, mapping=mapping, given=feed.given)
             self._mixture = None
             if not anew:
                 forget()  # training goes on in the arrays that there are, and can be resumed from where it stops
             run = partial(
                 train,
                 self,
-                images,
-                labels,
-                image_weights,
-                rows=rows,
+                feed,
                 n_epochs=n_epochs,
-                batchsize=batchsize,
                 verbose=shows,
                 stepped=forget,
                 validation=validation,
@@ -388,12 +395,15 @@ class VAE(ByHand):
         return dict(zip(("encoder_", "decoder_"), copy.deepcopy((self.encoder_, self.decoder_)), strict=True))
 
     def _as_validation(
-        self, data: Any, image_shape: Sequence[int], labels: Labels | None, mapping: PixelMapping
+        self, data: Any, image_shape: Sequence[int], labels: Labels | None, mapping: PixelMapping, n_epochs: int
     ) -> Labelled:
         """Return validation images and, for a conditional model, labels out of those of the training images."""
         X, y = images_and_labels(data, "validation_data")
+        kind, blocks = None if labels is None else labels.kind, as_blocks(X)
+        if blocks is not None:
+            check_repeatable(blocks, n_epochs, "validation_data")
+            return stream_of(self, blocks, self._if_conditional(y), "validation_data", image_shape, mapping, kind), None
         images = self._as_images(X, "validation_data", image_shape, mapping)
-        kind = None if labels is None else labels.kind
         return images, self._as_labels(self._if_conditional(y), len(images), "the labels of validation_data", kind)
 
     def fit_transform(self, X: npt.ArrayLike, y: Any = None, **fit_params: Any) -> Array:

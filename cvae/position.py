@@ -80,7 +80,7 @@ def is_same_state(one: Any, other: Any) -> bool:
     return bool(np.array_equal(one, other))
 
 
-def split(n: int, fraction: float, random_state: Any) -> tuple[Array, Array]:
+def split(n: int, fraction: float, random_state: Any, what: str = "images") -> tuple[Array, Array]:
     """Return the rows of the images to train on, and of those to validate with, both ascending.
 
     The rows are drawn by `random_state` if that is an int, and otherwise always the same way, so that further calls of
@@ -93,7 +93,7 @@ def split(n: int, fraction: float, random_state: Any) -> tuple[Array, Array]:
     """
     n_validation = round(n * fraction)
     if not 0 < n_validation < n:
-        raise ValueError(f"validation_fraction must leave images on both sides, got {fraction} of {n} images")
+        raise ValueError(f"validation_fraction must leave images on both sides, got {fraction} of {n} {what}")
     seed = int(random_state) if isinstance(random_state, (int, np.integer)) else 0
     order = np.random.default_rng(seed).permutation(n)
     return np.sort(order[n_validation:]), np.sort(order[:n_validation])

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"  # the losses first, for narrow windows
+_FORMAT_WITHOUT_END = "{desc}: {n_fmt} images, {elapsed}"
 
 
 class Progress:
@@ -16,13 +17,13 @@ class Progress:
 
     Parameters
     ----------
-    n_images : int
-        To train on in all epochs.
+    n_images : int or None
+        To train on in all epochs, if that is known.
     shown : bool
         Whether there is a line.
     """
 
-    def __init__(self, n_images: int, shown: bool) -> None:
+    def __init__(self, n_images: int | None, shown: bool) -> None:
         self._n_images, self._shown = n_images, shown and sys.stderr is not None
         self._bar: Any = None
         self._epoch, self._losses = "", {"loss": "", "val_loss": ""}
@@ -31,7 +32,8 @@ class Progress:
         """Show the name of an epoch, of which so many images have been trained on before."""
         self._epoch = label
         if self._shown and self._bar is None:
-            options = {"desc": label, "bar_format": _FORMAT, "dynamic_ncols": True}
+            bar_format = _FORMAT_WITHOUT_END if self._n_images is None else _FORMAT
+            options = {"desc": label, "bar_format": bar_format, "dynamic_ncols": True}
             with self._unless_gone():
                 self._bar = _bar_class()(total=self._n_images, initial=done, **options)
 

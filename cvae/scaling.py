@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from cvae._kernels import losses, pixelwise
 from cvae._kernels.program import Program
 from cvae.data import mapping
-from cvae.data.checks import check_finite, check_range, clipped, warn_of_ones, warn_of_transposed
+from cvae.data.checks import WrongPixel, check_finite, check_range, clipped, warn_of_ones, warn_of_transposed
 from cvae.data.mapping import PixelMapping
 from cvae.likelihoods import Likelihood
 from cvae.nn.activations import ActivationBase
@@ -60,10 +61,12 @@ def checked_pixels(
     known: PixelMapping | None,
     *,
     binarized: bool,
+    first: int | None = None,
 ) -> Array:
     """Return images with values that the model takes: the given ones, or a copy if some miss the range by rounding.
 
-    `known` is the model's mapping, once it has one; pixels that are `binarized` must be mapped to [0, 1].
+    `known` is the model's mapping, once it has one; pixels that are `binarized` must be mapped to [0, 1]. `first` is
+    the number of the first image in a set of which these are a block, whose values alone are no reason for a warning.
 
     Raises
     ------
@@ -85,7 +88,8 @@ def checked_pixels(
     if value_range is None:
         if binarized and known is not None and not known.is_identity:
             raise ValueError("binarize must be None for a model that has learnt to standardize its pixels")
-        warn_of_ones(images, name=name)
+        if first is None:
+            warn_of_ones(images, name=name)
     elif likelihood.pixels == "unit" or binarized:
         learnt = None if known is None else known.ends
         ends = learnt if isinstance(value_range, str) else value_range
@@ -93,6 +97,8 @@ def checked_pixels(
         check(images)
         return images
     except ValueError as error:
+        if isinstance(error, WrongPixel):
+            error.first = first or 0
         within = clipped(images, ends or (0.0, 1.0))
         if within is images:
             is_about_unit = value_range is None and (likelihood.pixels == "unit" or binarized)
@@ -117,9 +123,18 @@ def _hint(images: Array, name: str) -> str:
 
 
 def learn_mapping(
-    images: Array, name: str, likelihood: Likelihood, value_range: ValueRange, *, binarized: bool
+    images: Array,
+    name: str,
+    likelihood: Likelihood,
+    value_range: ValueRange,
+    *,
+    binarized: bool,
+    parts: Iterable[Array] | None = None,
 ) -> PixelMapping:
-    """Return the mapping of pixels to those that the likelihood sees, learnt from checked images where needed."""
+    """Return the mapping of pixels to those that the likelihood sees, learnt from checked images where needed.
+
+    Where `images` are only some, `parts` are all, for what has to be learnt from these.
+    """
     channels = images.shape[-1]
     warn_of_transposed(images, name=name)
     if value_range is None:
@@ -127,7 +142,7 @@ def learn_mapping(
             return mapping.identity(channels)
         return mapping.standardization(images, one_scale=likelihood.has_unit)
     if isinstance(value_range, str):
-        return mapping.of_all(images, name)
+        return mapping.of_all([images] if parts is None else parts, name)
     return mapping.of_range(*value_range, channels)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,12 @@ import numpy.typing as npt
 from cvae._kernels import elementwise
 from cvae._kernels.program import Program
 from cvae.engine.tree import Plan, total
-from cvae.objectives import Objective
 from cvae.optim.updates import Optimized, Updates
 from cvae.parsing import check_size
-from cvae.passes import Passes
 from cvae.reduction import Reduction
 from cvae.runtime.programs import execute
 from cvae.runtime.workspace import empty
+from cvae.steps import Steps
 from cvae.team import Team
 
 Array = npt.NDArray[Any]
@@ -52,6 +51,10 @@ class Sharding:
         """Parts of all batches of a step."""
         return self.n_shards * self.accumulate
 
+    def largest_part(self, n: int) -> int:
+        """Return how many of the n images of a step are in memory together."""
+        return -(-n // self.n_parts)
+
 
 def resolve_sharding(team: Team | None, n_shards: Any, accumulate: Any, interrupted: Sequence[int]) -> Sharding | None:
     """Return how a call of `fit` takes its batches in parts; None if it takes them whole.
@@ -81,34 +84,6 @@ def resolve_sharding(team: Team | None, n_shards: Any, accumulate: Any, interrup
     if team is not None and team.size > n_shards:
         raise ValueError(f"n_shards must be at least the number of processes, {team.size}, got {n_shards}")
     return Sharding(n_shards, check_size(1 if accumulate is None else accumulate, "accumulate"), team)
-
-
-def batches_of(sharding: Sharding | None, batchsize: int, n: int) -> tuple[int, int]:
-    """Return how many of n images a step takes, and how many of them are in memory together."""
-    if sharding is None:
-        return batchsize, min(batchsize, n)
-    batchsize *= sharding.accumulate
-    return batchsize, -(-min(batchsize, n) // sharding.n_parts)
-
-
-class Steps(Protocol):
-    """What `ShardedSteps` needs of the steps of an epoch, see `cvae.training`."""
-
-    passes: Passes
-    objective: Objective
-    limit: float
-
-    def exchange(self, wanted: Sequence[Array]) -> None:
-        """Get the images wanted[r] to process r, if each process has some of them."""
-
-    def draw(self) -> int:
-        """Return the next number of the model's generator, of 64 bits."""
-
-    def load(self, indices: Array, rng: np.random.Generator) -> None:
-        """Load images, labels and noise, drawn by `rng`, to where the passes read them."""
-
-    def loss_of(self, indices: Array) -> list[float]:
-        """Run the forward pass of the images that have been loaded, and return the objective's terms."""
 
 
 class _Gradients(Updates):
@@ -201,6 +176,11 @@ class ShardedSteps:
     """
 
     loss = 0.0  # per image, of the last step
+
+    @property
+    def images(self) -> Any:
+        """The images that batches are taken from."""
+        return self._steps.images
 
     def __init__(self, steps: Steps, sharding: Sharding, layers: Sequence[Any], parts: Sequence[Any]) -> None:
         self._steps, self._sharding, self._layers = steps, sharding, layers

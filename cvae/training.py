@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import itertools
 import math
 import time
 import warnings
@@ -13,21 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from cvae._kernels.program import Program
 from cvae.by_hand import ByHand
-from cvae.conditions import LabelGatherer, Labels
-from cvae.core import Array
-from cvae.data.minibatches import minibatch
+from cvae.feeding import Feed, Labelled
 from cvae.interruption import Interrupt, deferred_interrupt
-from cvae.parts import Parts, PartsGatherer, fingerprint_of, gatherer_of
 from cvae.position import TIMES, Position, is_same_state
 from cvae.progress import Progress
-from cvae.random import make_rng, standard_normal
+from cvae.random import make_rng
 from cvae.runtime.threads import keep_threads, limit_threads
 from cvae.sharding import ShardedSteps, Sharding
+from cvae.steps import Steps
 from cvae.team import together
 
-Labelled = tuple[Array, Labels | None]  # checked images, and their labels in a conditional model
 _SPIKE = 1000  # times the first loss: a loss that training does not usually recover from
 
 
@@ -88,13 +83,9 @@ def check_callbacks(callbacks: Any) -> None:
 
 def train(
     model: ByHand,
-    images: Array | Parts,
-    labels: Labels | None,
-    weights: Array | None,
+    feed: Feed,
     *,
-    rows: Array | None = None,
     n_epochs: int,
-    batchsize: int,
     verbose: bool,
     validation: Labelled | None,
     callbacks: Sequence[AnyCallback],
@@ -107,10 +98,8 @@ def train(
 
     Parameters
     ----------
-    weights : array, shape (n,), or None
-        Of the images in the loss, with a mean of 1 over those that are trained on.
-    rows : array of int, optional
-        Which of the images to train on; None means all.
+    feed : InMemory or Streamed
+        Gives the batches.
     stepped : callable
         Is called after each step, from the first of which on the model is another one.
     sharding : Sharding, optional
@@ -139,24 +128,11 @@ def train(
     first = len(model.history_.get("loss", ()))
     epochs, begun = range(first + 1, first + n_epochs + 1), []
     error: BaseException | None = None
-    rows = np.arange(len(images)) if rows is None else rows
-    progress = Progress(n_epochs * len(rows), verbose)
+    progress = Progress(None if feed.n is None else n_epochs * feed.n, verbose)
     try:
         n_threads = team.n_threads() if team is not None and model.n_threads is None else model.n_threads
         with limit_threads(n_threads), deferred_interrupt() as interrupt:
-            training = _Training(
-                model,
-                (images, labels),
-                weights,
-                rows,
-                batchsize,
-                validation,
-                called,
-                progress,
-                interrupt,
-                stepped,
-                sharding,
-            )
+            training = _Training(model, feed, validation, called, progress, interrupt, stepped, sharding)
             with training.together():
                 for callback in called:
                     callback.columns = tuple(names)
@@ -193,12 +169,7 @@ class _Training:
     Parameters
     ----------
     model : VAE
-    data : (images, labels)
-    weights : array, shape (n,), or None
-        Of the images in the loss.
-    rows : array of int
-        Of the images to train on.
-    batchsize : int
+    feed : InMemory or Streamed
     validation : (images, labels) or None
     callbacks : sequence of Callback
     progress : Progress
@@ -211,10 +182,7 @@ class _Training:
     def __init__(
         self,
         model: ByHand,
-        data: tuple[Array | Parts, Labels | None],
-        weights: Array | None,
-        rows: Array,
-        batchsize: int,
+        feed: Feed,
         validation: Labelled | None,
         callbacks: Sequence[Callback],
         progress: Progress,
@@ -222,12 +190,11 @@ class _Training:
         stepped: Callable[[], None],
         sharding: Sharding | None,
     ) -> None:
-        self._model, self._data, self._weights = model, data, weights
-        self._rows, self._batchsize = rows, batchsize
+        self._model, self._feed = model, feed
         self._validation, self._callbacks = validation, callbacks
         self._progress, self._interrupt, self._stepped = progress, interrupt, stepped
         self._sharding, self._team = sharding, None if sharding is None else sharding.team
-        self._fingerprint = [len(rows), batchsize, fingerprint_of(data[0], rows)]
+        self._fingerprint = feed.fingerprint()
         self._shards = [] if sharding is None else [sharding.n_shards, sharding.accumulate]
         self._is_watched = bool(callbacks) if self._team is None else self._team.share(bool(callbacks))
         self._is_shared = False  # whether all processes have the first one's model
@@ -292,31 +259,38 @@ class _Training:
 
     def _pass(self, position: Position, has_order: bool, label: str) -> dict[str, float]:
         """Pass over the images, or those that are left of them, and return the epoch's entry of the history."""
-        model, rows = self._model, self._rows
+        model, feed = self._model, self._feed
         steps, objective, start = self._steps(), model._objective, time.perf_counter()
         rng = model._rng
         if has_order:
             rng = copy.deepcopy(rng)
             rng.bit_generator.state = position.order
-        batches, n_batches = minibatch(rows, self._batchsize, rng=rng)
+        batches, before = feed.batches(rng, position.batches)
         position.sums = position.sums or [0.0] * len(objective.terms)
-        before = seen = min(position.batches * self._batchsize, len(rows))
+        seen = before
         self._progress.begin_epoch(label, seen)
-        with keep_threads() as threads:
-            for indices in itertools.islice(batches, position.batches, None):
+        with keep_threads() as threads, contextlib.closing(batches):
+            while True:
                 threads.renew()
                 number = position.batches + 1
                 with self.together():
-                    for begin in self._batch_begin:
-                        begin(model, number)
+                    batch = next(batches, None)
+                    if batch is not None:
+                        for begin in self._batch_begin:
+                            begin(model, number)
+                if batch is None:
+                    break
+                indices, is_last = batch
                 model._position = None  # within a batch there is none
-                terms = steps.take(rows[indices])
+                if steps.images is not feed.images:
+                    steps = self._steps()
+                terms = steps.take(indices)
                 with self.together():
                     if terms is None:
+                        of_all = "" if feed.n_batches is None else f"/{feed.n_batches}"
                         raise FloatingPointError(
-                            f"the loss became {steps.loss} in {label}, batch {number}/{n_batches}; training has "
-                            "stopped, with the parameters from before that batch (a smaller learning rate or clip_norm "
-                            "may help)"
+                            f"the loss became {steps.loss} in {label}, batch {number}{of_all}; training has stopped, "
+                            "with the parameters from before that batch (a smaller learning rate or clip_norm may help)"
                         )
                     self._stepped()
                     sums = [total + term for total, term in zip(position.sums, terms, strict=True)]
@@ -325,13 +299,17 @@ class _Training:
                     seen += len(indices)
                     self._progress.update(len(indices), objective.loss(sums) / seen)
                     if self._scale is None:
-                        self._scale = max(abs(steps.loss), math.prod(self._data[0].shape[1:]))
+                        self._scale = max(abs(steps.loss), math.prod(feed.images.shape[1:]))
                     if self._batch_end:
                         position.generator = model._rng.bit_generator.state
                         for end in self._batch_end:
                             end(model, number, steps.loss)
-                    if number < n_batches:
+                    if not is_last:
                         self._interrupt.check()
+        if not seen:
+            hint = "pass a function that returns a new iterator at each call"
+            with self.together():
+                raise ValueError(f"X must give images at each iteration, got none in {label}: {hint}")
         seconds = time.perf_counter() - start
         means = [total / seen for total in position.sums]
         entry = {
@@ -349,13 +327,12 @@ class _Training:
         self._progress.end_epoch(entry)
         return entry
 
-    def _steps(self) -> _Steps | ShardedSteps:
+    def _steps(self) -> Steps | ShardedSteps:
         """Return the steps of an epoch."""
         model, sharding = self._model, self._sharding
-        largest = min(self._batchsize, len(self._rows))
         if sharding is None:
-            return _Steps(model, *self._data, self._weights, largest)
-        steps = _Steps(model, *self._data, self._weights, -(-largest // sharding.n_parts))
+            return Steps(model, self._feed, self._feed.largest)
+        steps = Steps(model, self._feed, sharding.largest_part(self._feed.largest))
         layers = [layer for layer in reversed(model._layers().values()) if layer.trainable]
         return ShardedSteps(steps, sharding, layers, model._parts())
 
@@ -395,72 +372,3 @@ def _check_parameters(model: ByHand, label: str) -> None:
         if name := layer.diverged_parameter():
             model._position = None
             raise FloatingPointError(f"{path}/{name} is no longer finite after {label}; the rate may be too large")
-
-
-class _Steps:
-    """The training steps of an epoch, within which layers, optimizers and the number of threads do not change.
-
-    Parameters
-    ----------
-    model : VAE
-    images : array
-        Checked images.
-    labels : Labels or None
-    weights : array, shape (n,), or None
-        Of the images in the loss, their mean being 1.
-    batchsize : int
-        Number of images in the largest batch.
-    """
-
-    loss = 0.0  # per image, of the last batch
-
-    def __init__(
-        self, model: ByHand, images: Array | Parts, labels: Labels | None, weights: Array | None, batchsize: int
-    ) -> None:
-        self.objective, self._weights = model._objective, weights
-        self._rng = model._rng
-        self.passes = model._passes(batchsize, training=True)
-        self.passes.begin_epoch()
-        self._binarization, self._key = model._binarization, np.zeros(1, np.uint64)
-        self._images = gatherer_of(images, self.passes.images, model._mapping, self._record_binarization)
-        self._labels = None if labels is None else LabelGatherer(labels, self.passes.labels)
-        # Far below the largest number, since gradients are products and overflow before the loss does.
-        self.limit = math.sqrt(np.finfo(model.dtype).max)
-
-    def take(self, indices: Array) -> list[float] | None:
-        """Take a step and return the objective's terms before it, summed over the batch.
-
-        Return None without a step if the loss is not finite.
-        """
-        self.load(indices, self._rng)
-        terms = self.loss_of(indices)
-        self.loss = self.objective.loss(terms) / len(indices)
-        if not self.loss < self.limit:
-            return None
-        self.passes.descend(len(indices), self.loss)
-        return terms
-
-    def exchange(self, wanted: Sequence[Array]) -> None:
-        """Get the images wanted[r] to process r, if each process has some of them."""
-        if isinstance(self._images, PartsGatherer):
-            self._images.exchange(wanted)
-
-    def draw(self) -> int:
-        """Return the next number of the model's generator, of 64 bits."""
-        return int(self._rng.integers(2**64, dtype=np.uint64))
-
-    def load(self, indices: Array, rng: np.random.Generator) -> None:
-        """Load images, labels and noise, drawn by `rng`, to where the passes read them."""
-        passes, rows = self.passes, len(indices) * self.passes.codes
-        self._key[0] = self._binarization.new_key(rng)
-        self._images.load(indices)
-        if self._labels is not None:
-            self._labels.load(indices)
-        passes.noise[:rows] = standard_normal(rng, (rows, passes.T), passes.noise.dtype)
-
-    def loss_of(self, indices: Array) -> list[float]:
-        """Run the forward pass of the images that have been loaded; return the objective's terms, summed over them."""
-        return self.passes.loss(len(indices), None if self._weights is None else self._weights[indices])
-
-    def _record_binarization(self, program: Program, images: Array) -> None:
-        self._binarization.record(program, images, self._key, training=True)

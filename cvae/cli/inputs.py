@@ -12,6 +12,7 @@ import numpy as np
 
 import cvae
 from cvae.cli.output import log, shown
+from cvae.data.blocks import Blocks, as_blocks
 from cvae.data.dataset import Dataset
 from cvae.runtime.threads import check_num_threads
 
@@ -19,11 +20,14 @@ from cvae.runtime.threads import check_num_threads
 _PARTS = {"train": ("", "images"), "val": ("val_", "validation images"), "test": ("test_", "test images")}
 
 
+Images = np.ndarray | Blocks
+
+
 class Validation(NamedTuple):
     """Images to validate with, their labels if the model needs them, and what they are called."""
 
     name: str
-    images: np.ndarray
+    images: Images
     labels: np.ndarray | None
 
 
@@ -40,7 +44,10 @@ def load(args: argparse.Namespace) -> tuple[cvae.VAE, Dataset]:
 
 
 def load_data(source: str, args: argparse.Namespace, image_shape: Sequence[int] | None) -> Dataset:
-    """Load data as the flags of `add_data` say; what was not read becomes a line on standard error."""
+    """Load data as the flags of `add_data` say; what was not read becomes a line on standard error.
+
+    Large images are read when they are used.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         dataset = cvae.datasets.load(
@@ -50,15 +57,14 @@ def load_data(source: str, args: argparse.Namespace, image_shape: Sequence[int] 
             resize=args.resize,
             grey=args.grey,
             background=args.background,
+            stream=None,
         )
     for warning in caught:
         log(f"warning: {warning.message}")
     return dataset
 
 
-def evaluation_data(
-    vae: cvae.VAE, dataset: Dataset, part: str | None = None
-) -> tuple[np.ndarray, np.ndarray | None, str]:
+def evaluation_data(vae: cvae.VAE, dataset: Dataset, part: str | None = None) -> tuple[Images, np.ndarray | None, str]:
     """Return images of a part, the labels if needed, and a description.
 
     Without a part, that is the test images if there are any, or the validation images, or all.
@@ -67,7 +73,7 @@ def evaluation_data(
     return images, labels_for(vae, labels, dataset), f"{which} of {shown(Path(dataset.name).name)}"
 
 
-def part_of(dataset: Dataset, part: str | None) -> tuple[np.ndarray, np.ndarray | None, str]:
+def part_of(dataset: Dataset, part: str | None) -> tuple[Images, np.ndarray | None, str]:
     """Return images and labels of a part (train, val, test or all; None for the last that there is), and its name.
 
     Raises
@@ -81,7 +87,9 @@ def part_of(dataset: Dataset, part: str | None) -> tuple[np.ndarray, np.ndarray 
     which = _PARTS[names[0]][1] if len(names) == 1 else "images"
     if len(names) == 1:
         return images[0], labels[0], which
-    return np.concatenate(images), None if any(each is None for each in labels) else np.concatenate(labels), which
+    all_labels = None if any(each is None for each in labels) else np.concatenate(labels)
+    is_large = any(as_blocks(each) is not None for each in images)
+    return Blocks(images) if is_large else np.concatenate(images), all_labels, which
 
 
 def image_names(dataset: Dataset, part: str | None) -> list[tuple[str, str]]:

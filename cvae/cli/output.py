@@ -11,15 +11,21 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from cvae import plotting
+from cvae.data.blocks import release
 from cvae.io.files import check_writable, replaced_file
 from cvae.io.serialization import is_model
 
 NATS = "nats per image"
+_PART = 1024  # images whose results are written at a time
+_PATIENCE = 2  # seconds
 _OWN = (".safetensors",)  # what may lie in a folder of data and be replaced there
 
 
@@ -149,6 +155,33 @@ def print_json(values: Mapping[str, Any]) -> None:
 def print_written(*paths: str | Path) -> None:
     for path in paths:
         print(f"wrote {path}")
+
+
+def write_npy(path: str | Path, shape: Sequence[int], dtype: Any, parts: Iterable[npt.NDArray[Any]]) -> None:
+    """Write an array whose rows come a part at a time."""
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": tuple(shape)}
+    with replaced_file(path) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            file.write(np.ascontiguousarray(part, dtype).data)
+
+
+def by_parts(
+    compute: Callable[[Any, Any], npt.NDArray[Any]], images: Any, labels: Any, what: str
+) -> Iterator[npt.NDArray[Any]]:
+    """Yield what is computed from some images at a time and their labels, if any.
+
+    A progress bar, called `what`, is shown on a terminal where that takes long.
+    """
+    from tqdm import tqdm  # as in `fit`
+
+    shows = sys.stderr is not None and sys.stderr.isatty()
+    with tqdm(total=len(images), desc=what, delay=_PATIENCE, unit=" images", disable=not shows, leave=False) as bar:
+        for start in range(0, len(images), _PART):
+            some = images[start : start + _PART]
+            yield compute(some, None if labels is None else labels[start : start + _PART])
+            bar.update(len(some))
+            release(some)
 
 
 def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,6 +12,21 @@ from cvae.runtime.programs import run
 
 _BLOCK_VALUES = 1 << 16  # values checked at a time, so that they stay in cache
 _ROUNDING = 4  # units in the last place by which values may miss a range
+
+
+class WrongPixel(ValueError):
+    """A value that is not allowed, and its place in a set of images, whose first one is number `first`."""
+
+    first = 0
+
+    def __init__(self, expected: str, value: str, place: Sequence[int]) -> None:
+        super().__init__(expected, value, place)
+        self.expected, self.value, self.place = expected, value, place
+
+    def __str__(self) -> str:
+        image, row, col, channel = self.place
+        where = f"in image {self.first + image} at row {row}, column {col}, channel {channel}"
+        return f"{self.expected}, got {self.value} {where}"
 
 
 def check_range(X: np.ndarray, *, name: str = "X", value_range: tuple[float, float] | None = None) -> None:
@@ -40,7 +55,7 @@ def check_range(X: np.ndarray, *, name: str = "X", value_range: tuple[float, flo
     >>> check_range(np.full((2, 3, 3, 1), 128.0))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    ValueError: X must hold values in [0, 1] (only uint8 means 0..255), got 128.0 in image 0 at ...
+    cvae.data.checks.WrongPixel: X must hold values in [0, 1] (only uint8 means 0..255), got 128.0 in image 0 ...
     """
     if value_range is None:
         if X.dtype in (np.bool_, np.uint8):
@@ -117,7 +132,7 @@ def check_finite(X: np.ndarray, *, name: str = "X") -> None:
     >>> check_finite(np.full((2, 3, 3, 1), np.nan))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    ValueError: X must hold finite values, at most 3.4e+38 in size, got NaN in image 0 at ...
+    cvae.data.checks.WrongPixel: X must hold finite values, at most 3.4e+38 in size, got NaN in image 0 at ...
     """
     if X.dtype.kind == "f":
         largest = np.finfo(np.float32).max
@@ -144,7 +159,7 @@ def check_bytes(X: np.ndarray, *, name: str = "X") -> None:
     >>> check_bytes(np.full((2, 3, 3, 1), 0.5))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    ValueError: X must hold multiples of 1/255, as uint8 divided by 255 gives, got 0.5 in image 0 at ...
+    cvae.data.checks.WrongPixel: X must hold multiples of 1/255, as uint8 divided by 255 gives, got 0.5 in image ...
     """
     check_range(X, name=name)
     if X.dtype.kind == "f":
@@ -192,7 +207,7 @@ def _distance_from_integers(x: np.ndarray) -> np.ndarray:
 
 
 def _check_blocks(X: np.ndarray, is_valid: Callable[[np.ndarray], np.ndarray], expected: str) -> None:
-    """Raise ValueError for the first value for which `is_valid`, called with blocks of values, is not true."""
+    """Raise WrongPixel for the first value for which `is_valid`, called with blocks of values, is not true."""
     # A buffered iterator yields small native blocks of any array, strided and byte-swapped ones included.
     blocks = np.nditer(
         X,
@@ -208,9 +223,8 @@ def _check_blocks(X: np.ndarray, is_valid: Callable[[np.ndarray], np.ndarray], e
         valid = is_valid(block)
         if not valid.all():
             first = int(np.argmin(valid))
-            image, row, col, channel = np.unravel_index(n_checked + first, X.shape)
-            value = "NaN" if block[first] != block[first] else block[first]
-            raise ValueError(f"{expected}, got {value} in image {image} at row {row}, column {col}, channel {channel}")
+            place = [int(index) for index in np.unravel_index(n_checked + first, X.shape)]
+            raise WrongPixel(expected, "NaN" if block[first] != block[first] else f"{block[first]}", place)
         n_checked += block.size
 
 

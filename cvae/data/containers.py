@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.data.errors import named_errors
+from cvae.data.lazy import Lazy
 from cvae.data.naming import Header, check_headers, choose
 
 Array = npt.NDArray[Any]
@@ -29,10 +31,11 @@ def is_zarr(path: Path) -> bool:
     return any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup"))
 
 
-def read_hdf5(path: Path, wanted: str | None = None) -> dict[str, Any]:
+def read_hdf5(path: Path, wanted: str | None = None, most: float = math.inf) -> dict[str, Any]:
     """Read the datasets of an HDF5 file that Dataset has fields for; `wanted` names the images.
 
-    What is neither chunked nor compressed is mapped to memory. Data outside of the file are not followed.
+    What is neither chunked nor compressed is mapped to memory. Images of more than `most` bytes are read later. Data
+    outside of the file are not followed.
 
     Returns
     -------
@@ -64,22 +67,47 @@ def read_hdf5(path: Path, wanted: str | None = None) -> dict[str, Any]:
             if dataset.is_virtual or dataset.external:
                 raise ValueError(f"{name} lies in other files, which are not followed")
         return {
-            **{field: _hdf5_array(path, used[name]) for field, name in choice.items()},
+            **{
+                field: _hdf5_array(path, used[name], most if "images" in field else math.inf)
+                for field, name in choice.items()
+            },
             "unread": [name for name in found if name not in used and wanted is None],
         }
 
 
-def _hdf5_array(path: Path, dataset: Any) -> Array:
+def _hdf5_array(path: Path, dataset: Any, most: float) -> Array | Lazy:
     offset = dataset.id.get_offset() if dataset.chunks is None else None
     if offset is not None:
         return np.memmap(path, dataset.dtype, "r", offset, dataset.shape)
+    if dataset.nbytes > most:
+        return Lazy(dataset.shape, dataset.dtype, _Hdf5Reader(path, dataset.name), dataset.chunks)
     array = np.empty(dataset.shape, dataset.dtype)
     if array.size:
         dataset.read_direct(array)
     return array
 
 
-def read_zarr(path: Path, wanted: str | None = None) -> dict[str, Any]:
+class _Hdf5Reader:
+    """Reads images from a file that stays open."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path, self._name = path, name
+        self._dataset: Any = None
+
+    def __call__(self, start: int, stop: int) -> Array:
+        import h5py
+
+        with named_errors(self._path, "HDF5 file"):
+            if self._dataset is None:
+                self._dataset = h5py.File(self._path, "r")[self._name]
+            images: Array = self._dataset[start:stop]
+            return images
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Hdf5Reader, (self._path, self._name)
+
+
+def read_zarr(path: Path, wanted: str | None = None, most: float = math.inf) -> dict[str, Any]:
     """Read the arrays of a Zarr folder or ZIP file as `read_hdf5` does; raises ImportError if zarr is missing."""
     try:
         import zarr
@@ -91,8 +119,22 @@ def read_zarr(path: Path, wanted: str | None = None) -> dict[str, Any]:
         choice, used = _chosen(path, found, wanted, _stored_bytes(path))
         for name, array in used.items():
             _check_codecs(name, array.metadata.to_dict())
-        fields = {field: np.asarray(used[name][...]) for field, name in choice.items()}
+        fields = {
+            field: _zarr_array(path, used[name], most if "images" in field else math.inf)
+            for field, name in choice.items()
+        }
         return {**fields, "unread": [name for name in found if name not in used and wanted is None]}
+
+
+def _zarr_array(path: Path, array: Any, most: float) -> Array | Lazy:
+    if array.nbytes <= most:
+        return np.asarray(array[...])
+
+    def read(start: int, stop: int) -> Array:
+        with named_errors(path, "Zarr store"):
+            return np.asarray(array[start:stop])
+
+    return Lazy(array.shape, array.dtype, read, array.chunks)
 
 
 def _zarr_arrays(zarr: ModuleType, group: Any, prefix: str) -> dict[str, Any]:

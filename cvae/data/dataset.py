@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cvae.data.blocks import Blocks
+
 PARTS = ("", "val_", "test_")  # prefixes of the fields for training, validation and test
 _RANGE_IMAGES, _RANGE_VALUES = 1000, 1 << 24  # what a repr reads, at most, for the range of values
 
@@ -19,7 +21,7 @@ class Dataset:
     name : str
         The built-in name or the path that the set was loaded from.
     images : ndarray, shape (n, rows, cols, channels)
-        In the dtype of the source, where uint8 means 0..255; possibly a read-only memory map.
+        In the dtype of the source, where uint8 means 0..255; possibly a read-only memory map, or `Blocks`.
     labels : ndarray, shape (n,), or (n, numbers of a label), or None
     test_images : ndarray, shape (n_test, rows, cols, channels), or None
     test_labels : ndarray, of n_test labels, or None
@@ -40,12 +42,12 @@ class Dataset:
     """
 
     name: str
-    images: np.ndarray
+    images: np.ndarray | Blocks
     labels: np.ndarray | None = None
-    test_images: np.ndarray | None = None
+    test_images: np.ndarray | Blocks | None = None
     test_labels: np.ndarray | None = None
     class_names: tuple[str, ...] | None = None
-    val_images: np.ndarray | None = None
+    val_images: np.ndarray | Blocks | None = None
     val_labels: np.ndarray | None = None
     filenames: tuple[str, ...] | None = None
     test_filenames: tuple[str, ...] | None = None
@@ -81,7 +83,7 @@ class Dataset:
         return f"Dataset({self.name!r}: {'; '.join(parts)})"
 
 
-def check_labels(name: str, images: np.ndarray | None, labels: np.ndarray | None) -> None:
+def check_labels(name: str, images: np.ndarray | Blocks | None, labels: np.ndarray | None) -> None:
     """Raise ValueError unless there is a label, or none, for each image."""
     if labels is None:
         return
@@ -94,8 +96,10 @@ def check_labels(name: str, images: np.ndarray | None, labels: np.ndarray | None
         )
 
 
-def _described(images: np.ndarray) -> str:
-    """Return shape, dtype and the range of values, that of every k-th image of a large set."""
+def _described(images: np.ndarray | Blocks) -> str:
+    """Return shape, dtype and the range of values, that of every k-th image of a large set in memory."""
+    if isinstance(images, Blocks):
+        return f"{'x'.join(map(str, images.shape))} {images.dtype} in blocks"
     n_read = max(1, min(_RANGE_IMAGES, _RANGE_VALUES // images[0].size))
     some = images[:: -(-len(images) // n_read)]
     low, high = some.min(), some.max()

@@ -24,12 +24,14 @@ _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E
 _CHUNK_BYTES = 1 << 20
 
 
-def read_idx(path: Path) -> np.ndarray:
+def read_idx(path: Path, most: float = math.inf) -> np.ndarray:
     """Read an IDX file, gzipped or not, into an array in native byte order.
 
     Parameters
     ----------
     path : Path
+    most : int
+        Files of more bytes that are not gzipped are mapped to memory, in their own byte order.
 
     Returns
     -------
@@ -49,6 +51,8 @@ def read_idx(path: Path) -> np.ndarray:
         file.seek(0)
         max_bytes = path.stat().st_size * (MAX_RATIO if is_gzip else 1)
         try:
+            if not is_gzip and max_bytes > most:
+                return _map_idx(path, file)
             with gzip.GzipFile(fileobj=file) if is_gzip else file as stream:
                 return _parse_idx(stream, max_bytes)
         except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -73,7 +77,7 @@ def find_idx(folder: Path, name: str) -> Path | None:
     return None
 
 
-def read_idx_folder(folder: Path) -> dict[str, np.ndarray]:
+def read_idx_folder(folder: Path, most: float = math.inf) -> dict[str, np.ndarray]:
     """Read the files of MNIST's names in a folder into fields of Dataset.
 
     Raises
@@ -85,7 +89,7 @@ def read_idx_folder(folder: Path) -> dict[str, np.ndarray]:
     for prefix, (images_name, labels_name) in _FILES.items():
         images_path, labels_path = find_idx(folder, images_name), find_idx(folder, labels_name)
         if images_path:
-            parts[f"{prefix}images"] = read_idx(images_path)
+            parts[f"{prefix}images"] = read_idx(images_path, most)
         elif labels_path or not prefix:
             raise ValueError(f"{folder}: {images_name} is missing beside the other IDX files")
         if labels_path:
@@ -94,8 +98,8 @@ def read_idx_folder(folder: Path) -> dict[str, np.ndarray]:
     return parts
 
 
-def _parse_idx(stream: io.BufferedReader | gzip.GzipFile, max_bytes: int) -> np.ndarray:
-    """Parse a stream of at most `max_bytes` bytes, in chunks, so that only the result is large."""
+def _parse_header(stream: io.BufferedReader | gzip.GzipFile) -> tuple[tuple[int, ...], np.dtype]:
+    """Return the shape and the dtype that a stream announces."""
     magic = stream.read(4)
     if len(magic) < 4:
         raise ValueError(f"it is truncated in its header, after {len(magic)} bytes")
@@ -108,7 +112,21 @@ def _parse_idx(stream: io.BufferedReader | gzip.GzipFile, max_bytes: int) -> np.
     sizes = stream.read(4 * n_dims)
     if len(sizes) < 4 * n_dims:
         raise ValueError(f"it is truncated in its header, after {4 + len(sizes)} bytes")
-    shape = struct.unpack(f">{n_dims}I", sizes)
+    return struct.unpack(f">{n_dims}I", sizes), dtype
+
+
+def _map_idx(path: Path, file: io.BufferedReader) -> np.ndarray:
+    """Map the values of an IDX file to memory."""
+    shape, dtype = _parse_header(file)
+    announced, found = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
+    if announced != found:
+        raise ValueError(f"its header, shape {shape}, announces {announced} bytes of values, but it holds {found}")
+    return np.memmap(path, dtype, "r", file.tell(), shape)
+
+
+def _parse_idx(stream: io.BufferedReader | gzip.GzipFile, max_bytes: int) -> np.ndarray:
+    """Parse a stream of at most `max_bytes` bytes, in chunks, so that only the result is large."""
+    shape, dtype = _parse_header(stream)
     n_bytes = math.prod(shape) * dtype.itemsize
     truncated = f"it is truncated: its header, shape {shape}, announces {n_bytes} bytes of values"
     if n_bytes > max_bytes:

@@ -48,9 +48,9 @@ def as_array(X: Any, name: str) -> np.ndarray:
     """Return an array of any dtype, otherwise as `as_numbers` does."""
     if type(X) is np.ndarray:
         return X
-    remedy = _remedy(X, name)
-    if remedy:
-        raise TypeError(f"{name} must be an array, got {_kind(X)}: {remedy}")
+    found = remedy(X, name) or _remedy_of_iterable(X, name)
+    if found:
+        raise TypeError(f"{name} must be an array, got {_kind(X)}: {found}")
     if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
         raise ValueError(
             f"{name} must not have masked elements, got {np.count_nonzero(np.ma.getmaskarray(X))}: pass "
@@ -58,9 +58,9 @@ def as_array(X: Any, name: str) -> np.ndarray:
         )
     if _is_tensor(X):
         X = X.detach()  # which is what `numpy()` asks for
-    if _has(X, "iloc", "to_numpy", "dtypes"):
+    if is_frame(X):
         return _of_frame(X, name)
-    if _is_sequence(X):
+    if is_sequence(X):
         return _of_sequence(X, name)
     if not _has(X, "__array__") and _has(X, "__dlpack__"):
         return _converted(np.from_dlpack, X, name)
@@ -112,7 +112,7 @@ def _kind(X: Any) -> str:
     return f"an object of type {type(X).__name__}"
 
 
-def _is_array(X: Any) -> bool:
+def is_array(X: Any) -> bool:
     """Return whether X is an array of some library, a tensor or a picture, rather than a number or a list."""
     is_known = _has(X, "__array__") or _has(X, "__array_interface__") or _has(X, "__dlpack__")
     return is_known and not isinstance(X, np.generic)
@@ -122,13 +122,18 @@ def _is_tensor(X: Any) -> bool:
     return _has(X, "detach", "cpu", "device")
 
 
-def _is_sequence(X: Any) -> bool:
+def is_frame(X: Any) -> bool:
+    """Return whether X is a data frame or a column of pandas."""
+    return _has(X, "iloc", "to_numpy", "dtypes")
+
+
+def is_sequence(X: Any) -> bool:
     """Return whether X is a list, or as good as one, but no array and nothing with a buffer."""
     has_buffer = isinstance(X, (bytes, bytearray, memoryview)) or _has(X, "typecode")
-    return _has(X, "__len__", "__getitem__") and not has_buffer and not _is_array(X)
+    return _has(X, "__len__", "__getitem__") and not has_buffer and not is_array(X)
 
 
-def _remedy(X: Any, name: str) -> str:
+def remedy(X: Any, name: str) -> str:
     """Return what to pass in the place of an object that cannot be taken; an empty string if it may be taken."""
     if isinstance(X, (str, os.PathLike)):
         return f"pass cvae.datasets.load({name}).images"
@@ -138,7 +143,7 @@ def _remedy(X: Any, name: str) -> str:
         return f"{name} is on the device {X.device}: pass {name}.cpu()"
     if _has(X, "collect", "lazy"):
         return f"pass {name}.collect()"
-    if _is_array(X):
+    if is_array(X):
         return f"it is one picture: pass [{name}]" if _is_picture(X) else ""
     return _remedy_of_set(X, name)
 
@@ -157,9 +162,14 @@ def _remedy_of_set(X: Any, name: str) -> str:
         return f"pass {name}[{column!r}] of its columns {_listed(X.column_names)}"
     if _has(X, "images"):
         return f"pass {name}.images"
-    if _has(X, "__iter__") and not _has(X, "__getitem__", "__len__"):
-        return "pass one array of all, or call partial_fit with each batch"
     return ""
+
+
+def _remedy_of_iterable(X: Any, name: str) -> str:
+    """Return what to pass in the place of an iterator, where only an array can be taken."""
+    if is_array(X) or not _has(X, "__iter__") or _has(X, "__getitem__", "__len__"):
+        return ""
+    return "pass one array of all; fit takes it if it gives batches of images"
 
 
 def _listed(names: Any) -> str:
@@ -197,7 +207,7 @@ def _of_sequence(items: Sequence[Any], name: str) -> np.ndarray:
     remedy = _remedy_of_items(first, name)
     if remedy:
         raise TypeError(f"{name} must be an array, got a sequence of {type(first).__name__}s: {remedy}")
-    if not _is_array(first):
+    if not is_array(first):
         return _converted(np.asarray, items if isinstance(items, (list, tuple)) else list(items), name)
     return _stacked([_item(items[i], f"{name}[{i}]") for i in range(len(items))], name)
 
@@ -208,9 +218,9 @@ def _remedy_of_items(first: Any, name: str) -> str:
         return "cvae.datasets.load reads files and folders"
     if isinstance(first, Mapping):
         return f"pass [item[key] for item in {name}] with one of the keys {_listed(first)}"
-    if not isinstance(first, (tuple, list)) or not first or not _is_array(first[0]) or np.ndim(first[0]) < 2:
+    if not isinstance(first, (tuple, list)) or not first or not is_array(first[0]) or np.ndim(first[0]) < 2:
         return ""
-    if any(_is_array(other) and np.ndim(other) == np.ndim(first[0]) for other in first[1:]):
+    if any(is_array(other) and np.ndim(other) == np.ndim(first[0]) for other in first[1:]):
         return ""  # an image as a list of arrays
     labels = f", and the labels as y=[item[1] for item in {name}]" if len(first) > 1 else ""
     return f"pass [item[0] for item in {name}]{labels}"
@@ -242,7 +252,7 @@ def _of_objects(array: np.ndarray, name: str) -> np.ndarray:
     if array.ndim == 0:
         raise TypeError(f"{name} must be an array of bool, int or float, got {_kind(array.item())}")
     values = array.ravel().tolist()
-    if values and array.ndim == 1 and _is_array(values[0]):
+    if values and array.ndim == 1 and is_array(values[0]):
         return _of_sequence(values, name)
     texts = {type(value).__name__ for value in values if isinstance(value, (str, bytes))}
     if texts:

@@ -5,9 +5,11 @@ Nothing is unpickled. An invalid file raises a ValueError that names it.
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +17,11 @@ import numpy as np
 
 from cvae.data import arrays, containers, folders, idx, known, picture_sets, tables
 from cvae.data.adjustment import Adjustment, adjustment
+from cvae.data.blocks import LARGE, Blocks
 from cvae.data.dataset import PARTS, Dataset
 from cvae.data.images import as_images, resolve_image_shape
 from cvae.data.known import names
+from cvae.data.lazy import Lazy
 from cvae.data.pictures import SUFFIXES as PICTURE_SUFFIXES
 from cvae.data.pillow import image_module
 from cvae.data.signatures import check_regular, kind
@@ -36,6 +40,7 @@ def load(
     resize: int | Sequence[int] | None = None,
     grey: bool | None = None,
     background: str | Sequence[int] | None = None,
+    stream: bool | None = False,
 ) -> Dataset:
     """Load a set of images from a built-in name, a file or a folder.
 
@@ -88,6 +93,9 @@ def load(
         True for one channel (ITU-R BT.601 luma), False for three. Default: as the images are, which must agree.
     background : colour name, "#rrggbb" or (red, green, blue), optional
         What shows through transparent parts of pictures, which are refused otherwise; each of 0..255.
+    stream : bool, optional
+        Whether pictures and the images of HDF5 and Zarr are read when a model trains on them: they become
+        `cvae.datasets.Blocks`, and IDX files are memory-mapped. None does so with more than 1 GiB.
 
     Returns
     -------
@@ -119,16 +127,19 @@ def load(
     """
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"source must be a built-in name or a path, got {type(source).__name__}")
+    if stream is not None and not isinstance(stream, bool | np.bool_):
+        raise TypeError(f"stream must be True, False or None, got {stream!r}")
+    most = LARGE if stream is None else 0 if stream else math.inf  # bytes of images that are read at once
     wanted_shape = None if image_shape is None else resolve_image_shape(image_shape)
     changes, colour = adjustment(crop, resize, grey), _colour(background)
     name = os.fspath(source)
     if source == known.SAMPLE:
         fields = arrays.read_npz(known.SAMPLE_FILE)
     elif source in names():
-        fields = _read(known.find_or_download(name), None, None, changes, colour)
+        fields = _read(known.find_or_download(name), None, None, changes, colour, most)
     else:
         path, key = _split(source)
-        fields = _read(path, key, wanted_shape, changes, colour)
+        fields = _read(path, key, wanted_shape, changes, colour, most)
     unread = fields.pop("unread", [])
     dataset = Dataset(name, **_finished(fields, name, wanted_shape, changes))
     if unread:
@@ -183,9 +194,17 @@ def _colour(background: Any) -> tuple[int, int, int] | None:
 
 
 def _read(
-    path: Path, key: str | None, image_shape: tuple[int, int, int] | None, changes: Adjustment, colour: Any
+    path: Path,
+    key: str | None,
+    image_shape: tuple[int, int, int] | None,
+    changes: Adjustment,
+    colour: Any,
+    most: float,
 ) -> dict[str, Any]:
-    """Read a file or folder into fields of Dataset, whose values are not validated yet; "unread" is what is left."""
+    """Read a file or folder into fields of Dataset, whose values are not validated yet; "unread" is what is left.
+
+    Images of more than `most` bytes become `Lazy` where that is possible.
+    """
     suffix = path.suffix.lower()
     if path.is_dir() or suffix in PICTURE_SUFFIXES:
         reader = "folder" if path.is_dir() else "picture"
@@ -203,30 +222,34 @@ def _read(
         elif reader == "zip":
             reader = "zarr" if ".zarr" in name else "npz"
     takes_key: dict[str, Callable[[Path, str | None], dict[str, Any]]] = {
-        "npz": arrays.read_npz, "hdf5": containers.read_hdf5, "zarr": containers.read_zarr
-    }  # fmt: skip
+        "npz": arrays.read_npz,
+        "hdf5": partial(containers.read_hdf5, most=most),
+        "zarr": partial(containers.read_zarr, most=most),
+    }
     if reader in takes_key:
         return takes_key[reader](path, key)
     if key is not None:
         raise ValueError(f"{path}: must be .npz, HDF5 or Zarr for a name after a colon, got {key!r}")
     if reader == "folder":
         place = idx.idx_folder(path)
-        return dict(idx.read_idx_folder(place)) if place else _read_pictures(path, folders.scan(path), changes, colour)
+        if place:
+            return dict(idx.read_idx_folder(place, most))
+        return _read_pictures(path, folders.scan(path), changes, colour, most)
     if reader == "picture":
-        return _read_pictures(path, folders.Tree({"": folders.Part({"": [path]})}, []), changes, colour)
+        return _read_pictures(path, folders.Tree({"": folders.Part({"": [path]})}, []), changes, colour, most)
     if reader == "npy":
         return {"images": arrays.read_npy(path)}
     if reader == "table":
         return tables.read_table(path, image_shape, is_hint=not changes.changes_nothing)
     if reader in ("idx", "gzip"):
-        images = idx.read_idx(path)
+        images = idx.read_idx(path, most)
         if images.ndim == 1:
             raise ValueError(f"{path}: holds labels (1 dimension), not images (3 or 4 dimensions)")
         return {"images": images}
     raise ValueError(f"{path}: must be {_TAKEN}, got {kind(path).name}")
 
 
-def _read_pictures(path: Path, tree: folders.Tree, changes: Adjustment, colour: Any) -> dict[str, Any]:
+def _read_pictures(path: Path, tree: folders.Tree, changes: Adjustment, colour: Any, most: float) -> dict[str, Any]:
     """Read the pictures of all parts, which have one format in common."""
     inspected = {prefix: picture_sets.inspect(part.files) for prefix, part in tree.parts.items()}
     common = picture_sets.common_format([file for files in inspected.values() for file in files], changes)
@@ -237,7 +260,7 @@ def _read_pictures(path: Path, tree: folders.Tree, changes: Adjustment, colour: 
         by_path: dict[Path, str] = {}
         for name, paths in part.classes.items():
             by_path |= dict.fromkeys(paths, name)
-        fields[f"{prefix}images"] = picture_sets.read(files, common, changes, colour)
+        fields[f"{prefix}images"] = picture_sets.read(files, common, changes, colour, most)
         fields[f"{prefix}filenames"] = tuple(
             folders.relative_name(file.path, path) + f"[{i}]" * (len(file.images) > 1)
             for file in files
@@ -264,24 +287,33 @@ def _finished(
         key = f"{prefix}images"
         if fields.get(key) is None:
             continue
-        try:
-            is_flat = np.ndim(fields[key]) == 2  # the shape is then that of the rows, before any change
-            shape = image_shape if changes.changes_nothing or is_flat else None
-            images = as_images(fields[key], shape, name=f"{name}: {key}")
-        except TypeError as error:  # the file has the wrong dtype, not the caller's argument
-            raise ValueError(str(error)) from None
-        except ValueError as error:
-            raise ValueError(f"{error}{_remedy(fields[key], image_shape)}") from None
-        if not is_adjusted:
-            images = changes.apply_to_all(images, f"{name}: {key}")
-        if image_shape is not None and images.shape[1:] != image_shape and not is_flat:
-            message = f"{name}: {key} must hold images of shape {image_shape}, got {images.shape[1:]}"
-            raise ValueError(message + _remedy(images, image_shape))
-        fields[key] = images
+        images = fields[key]
+        finish = partial(_images, f"{name}: {key}", image_shape, changes, is_adjusted)
+        fields[key] = Blocks(images.mapped(finish)) if isinstance(images, Lazy) else finish(images)
         labels = fields.get(f"{prefix}labels")
         if labels is not None and labels.ndim == 2 and labels.shape[1] == 1:
             fields[f"{prefix}labels"] = labels[:, 0]
     return fields
+
+
+def _images(
+    name: str, image_shape: tuple[int, int, int] | None, changes: Adjustment, is_adjusted: bool, array: np.ndarray
+) -> np.ndarray:
+    """Return images in 4 dimensions, adjusted; messages call them `name`."""
+    try:
+        is_flat = np.ndim(array) == 2  # the shape is then that of the rows, before any change
+        shape = image_shape if changes.changes_nothing or is_flat else None
+        images = as_images(array, shape, name=name)
+    except TypeError as error:  # the file has the wrong dtype, not the caller's argument
+        raise ValueError(str(error)) from None
+    except ValueError as error:
+        raise ValueError(f"{error}{_remedy(array, image_shape)}") from None
+    if not is_adjusted:
+        images = changes.apply_to_all(images, name)
+    if image_shape is not None and images.shape[1:] != image_shape and not is_flat:
+        message = f"{name} must hold images of shape {image_shape}, got {images.shape[1:]}"
+        raise ValueError(message + _remedy(images, image_shape))
+    return images
 
 
 def _remedy(images: np.ndarray, image_shape: tuple[int, int, int] | None) -> str:
@@ -301,6 +333,8 @@ def _remedy(images: np.ndarray, image_shape: tuple[int, int, int] | None) -> str
 def _narrow(fields: dict[str, Any]) -> None:
     """Make arrays of wide integers uint8 if all of them hold bytes, as tables and other libraries' defaults do."""
     keys = [f"{prefix}images" for prefix in PARTS if fields.get(f"{prefix}images") is not None]
+    if any(isinstance(fields[key], Lazy) for key in keys):
+        return  # which would read all of them
     if not all(fields[key].dtype.kind in "iu" and fields[key].dtype.itemsize >= 4 and fields[key].size for key in keys):
         return
     ends = [(int(fields[key].min()), int(fields[key].max())) for key in keys]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,18 +75,22 @@ def of_range(low: float, high: float, channels: int) -> PixelMapping:
     return PixelMapping(np.full(channels, low), np.full(channels, high - low), (low, high), divides_bytes=False)
 
 
-def of_all(images: Array, name: str) -> PixelMapping:
-    """Return the mapping of the range of all pixels to [0, 1].
+def of_all(parts: Iterable[Array], name: str) -> PixelMapping:
+    """Return the mapping of the range of all pixels of these sets of images to [0, 1].
 
     Raises
     ------
     ValueError
         If all pixels are the same; `name` is that of the images.
     """
-    low, high = (float(extreme(ends)) for extreme, ends in zip((np.min, np.max), extremes(images), strict=True))
-    if low == high:
-        raise ValueError(f"{name} must hold different values for value_range='data', got only {low}")
-    return of_range(low, high, images.shape[-1])
+    ends: list[float] = []
+    for images in parts:
+        low, high = extremes(images)
+        ends += [float(low.min()), float(high.max())]
+        ends, channels = [min(ends), max(ends)], images.shape[-1]
+    if ends[0] == ends[1]:
+        raise ValueError(f"{name} must hold different values for value_range='data', got only {ends[0]}")
+    return of_range(ends[0], ends[1], channels)
 
 
 def standardization(images: Array, *, one_scale: bool) -> PixelMapping:

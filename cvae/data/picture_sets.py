@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from cvae.data.adjustment import Adjustment
+from cvae.data.lazy import Lazy
 from cvae.data.pictures import Image, Picture
 
 Array = npt.NDArray[Any]
@@ -72,17 +74,57 @@ def common_format(files: list[File], adjustment: Adjustment) -> Format:
     return Format(*size, channels, any_image.dtype)
 
 
-def read(files: list[File], format: Format, adjustment: Adjustment, background: tuple[int, int, int] | None) -> Array:
-    """Return all images, (n, rows, cols, channels), decoded one after another into the array."""
+def read(
+    files: list[File],
+    format: Format,
+    adjustment: Adjustment,
+    background: tuple[int, int, int] | None,
+    most: float = math.inf,
+) -> Array | Lazy:
+    """Return all images, (n, rows, cols, channels), decoded one after another into the array.
+
+    Those of more than `most` bytes in all are decoded later.
+    """
     n = sum(len(file.images) for file in files)
+    lazy = Lazy((n, *format[:3]), format.dtype, _Reader(files, format, adjustment, background))
+    if lazy.nbytes > most:
+        return lazy
     array = np.empty((n, format.rows, format.cols, format.channels), format.dtype)
     i = 0
     for file in _with_progress(files, "reading pictures"):
-        for pixels in Picture(file.path).pixels(file.images, format.channels, background):
-            adjusted = adjustment.apply(pixels)
-            array[i] = adjusted if adjusted.ndim == 3 else adjusted[..., np.newaxis]
+        for image in _decoded(file, format, adjustment, background):
+            array[i] = image
             i += 1
     return array
+
+
+def _decoded(
+    file: File, format: Format, adjustment: Adjustment, background: tuple[int, int, int] | None
+) -> Iterator[Array]:
+    """Yield the images of a file, (rows, cols, channels)."""
+    for pixels in Picture(file.path).pixels(file.images, format.channels, background):
+        adjusted = adjustment.apply(pixels)
+        yield adjusted if adjusted.ndim == 3 else adjusted[..., np.newaxis]
+
+
+class _Reader:
+    """Decodes images by their numbers."""
+
+    def __init__(
+        self, files: list[File], format: Format, adjustment: Adjustment, background: tuple[int, int, int] | None
+    ) -> None:
+        self._files, self._options = files, (format, adjustment, background)
+        self._ends = np.cumsum([len(file.images) for file in files])
+
+    def __call__(self, start: int, stop: int) -> Array:
+        images: list[Array] = []
+        first, last = np.searchsorted(self._ends, [start, stop - 1], "right").tolist()
+        for number in range(first, last + 1):
+            file = self._files[number]
+            begin = int(self._ends[number]) - len(file.images)
+            wanted = file.images[max(start - begin, 0) : stop - begin]
+            images += _decoded(file._replace(images=wanted), *self._options)
+        return np.stack(images).astype(self._options[0].dtype, copy=False)
 
 
 def _channels(images: list[tuple[Path, Image]], adjustment: Adjustment) -> int:

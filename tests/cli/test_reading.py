@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -120,3 +121,33 @@ def test_reading_pictures_needs_pillow_alone(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "PIL", None)
     assert main(["evaluate", "m", "photos"]) == 2
     assert capsys.readouterr().err == "cvae: error: reading pictures needs Pillow: pip install pillow\n"
+
+
+@pytest.mark.parametrize("kind", ["npy", "floats", "h5", "pictures"])
+def test_large_files_are_read_block_by_block(kind, tmp_path, monkeypatch, capsys):
+    images = RNG.integers(0, 256, (9 if kind == "pictures" else 1040, 8, 8, 1), np.uint8)
+    path = tmp_path / f"data.{kind}"
+    if kind == "h5":
+        with h5py.File(path, "w") as file:
+            file.create_dataset("images", data=images, chunks=(100, 8, 8, 1))
+    elif kind == "pictures":
+        path.mkdir()
+        for i, image in enumerate(images):
+            Image.fromarray(image[..., 0]).save(path / f"{i}.png")
+    else:
+        path = tmp_path / "data.npy"
+        np.save(path, images / np.float32(255) if kind == "floats" else images)
+    monkeypatch.setattr("cvae.data.blocks.LARGE", 100)
+    monkeypatch.setattr("cvae.data.loading.LARGE", 100)
+    model, codes, means = (str(tmp_path / name) for name in ("m", "z.npy", "r.npy"))
+    options = ["--encoder", "mlp", "--T", "2", "--epochs", "1", "--seed", "0"]
+    assert main(["train", str(path), "-o", model, *options]) == 0
+    dtype = "float32" if kind == "floats" else "uint8"
+    assert f"{len(images):,} images of 8x8x1, {dtype}, read block by block" in capsys.readouterr().err
+    assert main(["encode", model, str(path), "-o", codes]) == 0
+    assert main(["reconstruct", model, str(path), "-o", means]) == 0
+    assert main(["evaluate", model, str(path)]) == 0
+    vae = cvae.load(model)
+    given = images / np.float32(255) if kind == "floats" else images
+    np.testing.assert_array_equal(np.load(codes), vae.transform(given))
+    np.testing.assert_array_equal(np.load(means), vae.reconstruct(given))

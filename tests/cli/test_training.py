@@ -18,7 +18,7 @@ from PIL import Image
 
 import cvae
 import cvae.io.serialization
-from cvae import training
+from cvae import steps
 from cvae.cli import main as cli
 from cvae.cli import output, streams
 from cvae.cli.commands import train as command
@@ -278,7 +278,7 @@ def test_without_epochs_resuming_finishes_what_was_interrupted(folder):
 
 def test_a_second_signal_ends_at_once_without_harm(folder, capsys, monkeypatch):
     before = files(folder)
-    take, batches = training._Steps.take, []
+    take, batches = steps.Steps.take, []
 
     def interrupted(steps, indices):
         batches.append(1)
@@ -288,7 +288,7 @@ def test_a_second_signal_ends_at_once_without_harm(folder, capsys, monkeypatch):
             pytest.fail("not reached")
         return take(steps, indices)
 
-    monkeypatch.setattr(training._Steps, "take", interrupted)
+    monkeypatch.setattr(steps.Steps, "take", interrupted)
     monkeypatch.setattr(StopHandler, "GRACE", 0)
     arguments = ("--resume", "keep.safetensors", "--batchsize", "4", "--epochs", "9")
     assert main("train", "data.npz", "-o", "keep.safetensors", *arguments) == 128 + signal.SIGHUP

@@ -161,7 +161,7 @@ REFUSED = {
     "collection without order": (SimpleCollection(), TypeError, "must be an array, got an object of type SimpleColl"),
     "data set of cvae": (cvae.datasets.load("mnist-sample"), TypeError, "of type Dataset: pass X.images"),
     "table": (SimpleNamespace(column_names=["image", "label"], features={}), TypeError, "pass X['image'] of its col"),
-    "generator": ((image for image in [FLOATS]), TypeError, "or call partial_fit with each batch"),
+    "generator": ((image for image in [FLOATS]), TypeError, "fit takes it if it gives batches of images"),
 }  # fmt: skip
 
 

@@ -143,14 +143,14 @@ def failing(where):
         elif where == "data":
             images = X[:80]
         elif where == "step":
-            load = cvae.training._Steps.load
+            load = cvae.steps.Steps.load
 
             def failing(self, indices, rng):
                 if len(vae.history_.get("loss", ())) == 1:
                     raise MemoryError("no memory left")
                 load(self, indices, rng)
 
-            cvae.training._Steps.load = failing
+            cvae.steps.Steps.load = failing
     if where == "loss":
         vae.lr, vae.optimizer = 1e30, "SGD"
     try:
@@ -162,7 +162,7 @@ def failing(where):
 
 def checkpoints(path, fails_in="-1", after="0"):
     """Save at every batch, until somebody ends this, or one process fails some seconds after the first checkpoint."""
-    load, since = cvae.training._Steps.load, []
+    load, since = cvae.steps.Steps.load, []
 
     def failing(self, indices, rng):
         if WORLD.rank == int(fails_in) and (since or os.path.exists(path)):
@@ -171,7 +171,7 @@ def checkpoints(path, fails_in="-1", after="0"):
                 raise MemoryError("no memory left")
         load(self, indices, rng)
 
-    cvae.training._Steps.load = failing
+    cvae.steps.Steps.load = failing
     made("auto", n_epochs=10_000).fit(X, comm=WORLD, callbacks=[ModelCheckpoint(path, every_batches=1)])
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 
 import numpy as np
 
 from cvae.cli.arguments import add_data, add_model, add_output, add_part
 from cvae.cli.inputs import evaluation_data, image_names, load
-from cvae.cli.output import check_ending, check_output, print_written, write_csv
+from cvae.cli.output import by_parts, check_ending, check_output, print_written, write_csv, write_npy
 from cvae.io.files import replaced_file
 
 _ENDINGS = (".npy", ".csv", ".npz")
@@ -27,15 +28,17 @@ def run(args: argparse.Namespace) -> None:
     ending = check_ending(args.output, _ENDINGS, "the output of encode")
     vae, dataset = load(args)
     images, labels, _ = evaluation_data(vae, dataset, args.part or "train")
-    mean, log_var = vae.encode(images, labels)
-    if ending == ".csv":
-        names = image_names(dataset, args.part or "train")
-        header = ["image", "part", *(f"z{i + 1}" for i in range(vae.T))]
-        write_csv(args.output, header, [(*name, *code) for name, code in zip(names, mean.tolist(), strict=True)])
-    else:
+    if ending == ".npz":
+        mean, log_var = vae.encode(images, labels)
         with replaced_file(args.output) as file:
-            if ending == ".npy":
-                np.save(file, mean)
-            else:
-                np.savez(file, mean=mean, log_var=log_var)
+            np.savez(file, mean=mean, log_var=log_var)
+    else:
+        means = by_parts(vae.transform, images, labels, "encode")
+        if ending == ".npy":
+            write_npy(args.output, (len(images), vae.T), vae.dtype, means)
+        else:
+            names = image_names(dataset, args.part or "train")
+            header = ["image", "part", *(f"z{i + 1}" for i in range(vae.T))]
+            codes = itertools.chain.from_iterable(mean.tolist() for mean in means)
+            write_csv(args.output, header, ((*name, *code) for name, code in zip(names, codes, strict=True)))
     print_written(args.output)

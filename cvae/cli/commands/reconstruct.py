@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from cvae import plotting
 from cvae.cli.arguments import COUNT, add_data, add_model, add_output, add_part
 from cvae.cli.inputs import evaluation_data, load
-from cvae.cli.output import check_output, print_written
+from cvae.cli.output import by_parts, check_output, print_written, write_npy
 
-HELP = "draw the first test images above their reconstructions"
+_DRAWN = 40
+HELP = "draw the first test images above their reconstructions, or write those of all images as .npy"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_data(parser)
     add_part(parser, "test, or what there is")
-    add_output(parser, "PICTURE", "picture to write, .png")
-    parser.add_argument("-n", type=COUNT, metavar="N", default=40, help="default: %(default)s")
+    add_output(parser, "FILE", "picture to write, .png, or (n, rows, cols, channels) as .npy")
+    parser.add_argument("-n", type=COUNT, metavar="N", help="how many images (default: 40, of .npy all)")
 
 
 def run(args: argparse.Namespace) -> None:
-    check_output(args.output, (args.model, args.data), picture=True)
+    is_array = Path(args.output).suffix.lower() == ".npy"
+    check_output(args.output, (args.model, args.data), picture=not is_array)
     vae, dataset = load(args)
     images, labels, which = evaluation_data(vae, dataset, args.part)
-    images = images[: args.n]
-    means = vae.reconstruct(images, None if labels is None else labels[: args.n])
+    if is_array:
+        images = images if args.n is None else images[: args.n]
+        found = by_parts(vae.reconstruct, images, labels, "reconstruct")
+        write_npy(args.output, images.shape, vae.dtype, found)
+        print_written(args.output)
+        return
+    n = args.n or _DRAWN
+    images = images[:n]
+    means = vae.reconstruct(images, None if labels is None else labels[:n])
     title = f"Reconstructions of {which}"
     plotting.reconstructions(vae._as_pictures(images), vae._as_pictures(means), args.output, title)
     print_written(args.output)

@@ -7,11 +7,9 @@ import os
 import re
 from collections.abc import Sequence
 
-import numpy as np
-
 import cvae
 from cvae.cli.arguments import COUNT, add_data, add_output, add_settings, settings
-from cvae.cli.inputs import Validation, evaluation_data, labels_for, load_data, set_threads, validation_data
+from cvae.cli.inputs import Images, Validation, evaluation_data, labels_for, load_data, set_threads, validation_data
 from cvae.cli.models import new_model
 from cvae.cli.output import (
     amount,
@@ -26,6 +24,7 @@ from cvae.cli.output import (
 )
 from cvae.cli.processes import communicator, is_heard, silent_unless_first
 from cvae.cli.saving import Outputs, n_epochs, train, train_and_save
+from cvae.data.blocks import Blocks, as_blocks
 from cvae.data.dataset import Dataset
 from cvae.memory import available_bytes
 from cvae.team import Team, team_of, together
@@ -172,7 +171,8 @@ def _announce(
     vae: cvae.VAE, dataset: Dataset, validation: Validation | None, args: argparse.Namespace, team: Team | None
 ) -> None:
     """Say what is read and what the training takes; raise MemoryError or OSError if there is too little of it."""
-    vae._as_images(dataset.images)
+    is_large = as_blocks(dataset.images) is not None
+    vae._as_images(dataset.images[:1] if is_large else dataset.images, first=0 if is_large else None)
     labels = labels_for(vae, dataset.labels, dataset)
     summary = vae.summary(dataset.images.shape[1:], y=labels, batchsize=min(vae.batchsize, len(dataset.images)))
     if not args.quiet:
@@ -200,8 +200,10 @@ def _announce(
     check_space(args.output, summary.file_bytes)
 
 
-def _described(images: np.ndarray) -> str:
+def _described(images: Images) -> str:
     n, *shape = images.shape
+    if as_blocks(images) is not None or isinstance(images, Blocks):
+        return f"{n:,} images of {'x'.join(map(str, shape))}, {images.dtype}, read block by block"
     some = images if n <= _MANY else images[:: -(-n // _MANY)]
     size, low, high = "x".join(map(str, shape)), some.min(), some.max()
     return f"{n:,} image{'s' * (n != 1)} of {size}, {images.dtype} from {low:g} to {high:g}"

@@ -1,0 +1,266 @@
+"""Images that are read block by block, because all of them may be more than fits into memory."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae.data.intake import as_array, is_array, is_frame, is_sequence, remedy
+from cvae.data.lazy import Lazy
+from cvae.parsing import check_size
+
+Array = npt.NDArray[Any]
+
+LARGE = 1 << 30  # bytes from which on what lies in a file is read block by block without being asked
+_BLOCK_BYTES = 1 << 20  # so that files are read sequentially for some milliseconds at a time
+_CHUNK_BYTES = 1 << 25  # what is read at most to have whole chunks
+_BUFFER_BYTES = 1 << 27
+
+
+class Blocks:
+    """Images to train on or to encode that are read block by block, by a thread that is ahead of the model.
+
+    `fit` shuffles the blocks, and then the images of the blocks that it holds in memory, always in the same way for the
+    same seed, sizes of blocks and buffer: wherever the images lie, and on any number of threads.
+
+    Memory maps, HDF5 datasets and Zarr arrays of more than 1 GiB are taken as ``Blocks(source)`` by themselves, as are
+    lists of arrays of 4 dimensions, and callables; other iterables as ``Blocks(source, buffer=0)``.
+
+    Parameters
+    ----------
+    source : array, list of arrays, callable or iterable
+        Anything with a shape, a dtype and slices, such as ``np.load(path, mmap_mode="r")``, an ``h5py.Dataset`` or a
+        ``zarr.Array``, (n, rows, cols, channels), (n, rows, cols) or (n, features); a list of these, which are taken
+        one after another; or what gives blocks of images, or pairs (images, labels): a function that returns a new
+        iterator over them at each call, or an iterable such as a PyTorch ``DataLoader``.
+    block : int, optional
+        Images that are read at a time. Default: about 1 MiB, in whole chunks of HDF5 and Zarr unless these take more
+        than 32 MiB. For sources that give blocks these are as they come.
+    buffer : int, optional
+        Images in memory, at least two batches, besides the block that is being read. One half of them is shuffled and
+        trained on while the other is read. The default is 128 MiB. With 0 nothing is shuffled: blocks are the batches,
+        in the order in which they come.
+
+    Attributes
+    ----------
+    shape, dtype : tuple, dtype
+        As those of an array, where the source has them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is invalid.
+
+    Examples
+    --------
+    >>> import cvae
+    >>> blocks = cvae.datasets.Blocks(cvae.datasets.load("mnist-sample").images, buffer=1024)
+    >>> cvae.VAE("mlp", T=2, random_state=0, verbose=False).fit(blocks, n_epochs=1).transform(blocks).shape
+    (5000, 2)
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __init__(self, source: Any, *, block: int | None = None, buffer: int | None = None) -> None:
+        self.block = None if block is None else check_size(block, "block")
+        self.buffer = (
+            buffer if buffer is None or (buffer == 0 and buffer is not False) else check_size(buffer, "buffer")
+        )
+        if isinstance(source, Blocks):
+            source = source.source
+        if isinstance(source, (list, tuple)):
+            source = _joined(source)
+        self.source: Any = source
+        self.is_indexed = _has_slices(source)
+        if self.is_indexed:
+            self.shape, self.dtype = tuple(map(int, source.shape)), np.dtype(source.dtype)
+            if len(self.shape) not in (2, 3, 4) or 0 in self.shape:
+                expected = "(n, rows, cols, channels), (n, rows, cols) or (n, features), with at least one image"
+                raise ValueError(f"source must have the shape {expected}, got {self.shape}")
+            self.block = self.block or self._default_block()
+            self.numbers = np.arange(-(-self.shape[0] // self.block))  # of the blocks that are read
+        elif not callable(source) and not _is_iterable(source):
+            raise TypeError(
+                "source must be an array, a list of arrays, an iterable of blocks or a function that returns an "
+                f"iterator, got {type(source).__name__}"
+            )
+        elif block is not None:
+            raise ValueError("block must be left out for a source that gives blocks")
+
+    def _default_block(self) -> int:
+        n = max(1, _BLOCK_BYTES * self.shape[0] // self.nbytes)
+        chunks = getattr(self.source, "chunks", None)
+        chunk = 1 if not chunks else chunks[0][0] if isinstance(chunks[0], tuple) else chunks[0]
+        most = max(n, _CHUNK_BYTES * self.shape[0] // self.nbytes)
+        return min(-(-n // chunk) * chunk, most, self.shape[0])
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all images, where they are known."""
+        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+
+    @property
+    def is_once(self) -> bool:
+        """Whether the source can be read a single time, as a generator."""
+        return not self.is_indexed and isinstance(self.source, Iterator)
+
+    def __len__(self) -> int:
+        """Return the number of images, or raise TypeError if it is not known."""
+        if not self.is_indexed:
+            raise TypeError(f"the number of images of {self!r} is not known")
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> Array:
+        """Return images as an array, as the source's own slices do."""
+        if not self.is_indexed:
+            raise TypeError(f"{self!r} has no images by number")
+        found: Array = np.asarray(self.source[index])
+        return found
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        """Return all images in memory, for what does not read block by block."""
+        return np.asarray(self[:], dtype)
+
+    def __repr__(self) -> str:
+        given = "x".join(map(str, self.shape)) + f" {self.dtype}" if self.is_indexed else type(self.source).__name__
+        return f"Blocks({given})"
+
+    def window(self, batchsize: int, image_bytes: int) -> int:
+        """Return how many images of so many bytes are shuffled at a time: whole batches, half of the buffer."""
+        buffer = _BUFFER_BYTES // image_bytes if self.buffer is None else self.buffer
+        return max(1, buffer // 2 // batchsize) * batchsize
+
+    # What is indexed
+
+    def rows(self, number: int) -> slice:
+        """Return which images a block holds."""
+        assert self.block is not None
+        return slice(number * self.block, min((number + 1) * self.block, self.shape[0]))
+
+    def n_images(self) -> int:
+        """Return the number of images in the blocks that are read."""
+        parts = [self.rows(number) for number in self.numbers[-1:]]
+        assert self.block is not None
+        return (len(self.numbers) - 1) * self.block + sum(int(part.stop - part.start) for part in parts)
+
+    def read(self, rows: slice) -> Array:
+        """Return a block, possibly as a view of a memory map."""
+        return as_array(self.source[rows], "X")
+
+    def part(self, numbers: npt.NDArray[np.intp]) -> Blocks:
+        """Return the same with these blocks alone, which keep their numbers; they ascend."""
+        other = Blocks(self.source, block=self.block, buffer=self.buffer)
+        other.numbers = numbers
+        return other
+
+    # What gives blocks
+
+    def open(self) -> Iterator[tuple[Any, Any]]:
+        """Return a new iterator over blocks: images, and labels or None."""
+        source = self.source() if callable(self.source) else self.source
+        if not _is_iterable(source):
+            raise TypeError(f"X must return an iterator over blocks of images, got {type(source).__name__}")
+        return map(_images_and_labels, source)
+
+
+def _joined(parts: Sequence[Any]) -> Lazy:
+    """Return arrays one after another, as if they were one."""
+    parts = [part.source if isinstance(part, Blocks) else part for part in parts]
+    if not parts or not all(_has_slices(part) for part in parts):
+        kinds = sorted({type(part).__name__ for part in parts if not _has_slices(part)})
+        raise TypeError(f"source must be a list of arrays, got {' and '.join(kinds) or 'no array'} in it")
+    shape, dtype = tuple(parts[0].shape[1:]), np.dtype(parts[0].dtype)
+    for i, part in enumerate(parts):
+        for what, value, wanted in (("shape", tuple(part.shape[1:]), shape), ("dtype", np.dtype(part.dtype), dtype)):
+            if value != wanted:
+                raise ValueError(f"source must hold images of one {what}, got {wanted} in part 0, {value} in {i}")
+    ends = np.cumsum([part.shape[0] for part in parts]).tolist()
+
+    def read(start: int, stop: int) -> Array:
+        pieces, begin = [], 0
+        for part, end in zip(parts, ends, strict=True):
+            if start < end and stop > begin:
+                pieces.append(as_array(part[max(start - begin, 0) : min(stop, end) - begin], "X"))
+            begin = end
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    return Lazy((ends[-1], *shape), dtype, read)
+
+
+def as_blocks(X: Any) -> Blocks | None:
+    """Return what is to be read block by block, or None for all that is taken as one array."""
+    if isinstance(X, Blocks):
+        return X
+    if type(X) is np.ndarray or isinstance(X, np.ndarray):
+        return Blocks(X) if X.nbytes > LARGE and _file_of(X) is not None else None
+    if isinstance(X, (list, tuple)):
+        parts = X[:1] if isinstance(X, list) else []
+        is_list_of_sets = bool(parts) and _has_slices(parts[0]) and len(parts[0].shape) == 4
+        return Blocks(X) if is_list_of_sets else None
+    if _is_stored(X):
+        size = int(np.prod(X.shape, dtype=object)) * np.dtype(X.dtype).itemsize
+        return Blocks(X) if size > LARGE else None
+    if is_array(X) or is_frame(X) or is_sequence(X) or isinstance(X, type) or remedy(X, "X"):
+        return None
+    if _is_iterable(X):
+        return Blocks(X, buffer=0)
+    return Blocks(X) if callable(X) else None
+
+
+def _is_stored(X: Any) -> bool:
+    """Return whether this is an array of HDF5, Zarr or another library that reads it in chunks."""
+    return hasattr(X, "chunks") and _has_slices(X)
+
+
+def _has_slices(X: Any) -> bool:
+    return all(hasattr(X, name) for name in ("shape", "dtype", "__getitem__")) and len(X.shape) > 0
+
+
+def _is_iterable(X: Any) -> bool:
+    return isinstance(X, Iterable) and not isinstance(X, (str, bytes, Mapping))
+
+
+def _images_and_labels(block: Any) -> tuple[Any, Any]:
+    """Return images and labels of a block, None for the labels if there are none."""
+    if isinstance(block, (tuple, list)) and len(block) in (1, 2) and hasattr(block[0], "shape"):
+        return block[0], block[1] if len(block) == 2 else None
+    if isinstance(block, (tuple, Mapping)):
+        what = f"a tuple of {len(block)}" if isinstance(block, tuple) else f"a mapping of {', '.join(map(str, block))}"
+        raise TypeError(f"X must give blocks of images or pairs (images, labels), got {what}")
+    return block, None
+
+
+def _file_of(array: Array) -> mmap.mmap | None:
+    """Return the file that an array is a view of; None if it lies in memory."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, memoryview):
+        base = base.obj
+    return base if isinstance(base, mmap.mmap) else None
+
+
+def release(array: Any) -> None:
+    """Have a part of a memory map take no memory in this process; the system keeps what was read and written."""
+    base = array
+    while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
+        base = base.base
+    # The pages of other maps may hold what has been assigned to the array.
+    if not isinstance(base, np.memmap) or base.mode == "c" or not hasattr(mmap, "MADV_DONTNEED") or not array.size:
+        return
+    file = _file_of(base)
+    if file is not None:
+        low, high = np.lib.array_utils.byte_bounds(array)
+        address = np.frombuffer(file, np.uint8).__array_interface__["data"][0]
+        start = (low - address) // mmap.PAGESIZE * mmap.PAGESIZE
+        file.madvise(mmap.MADV_DONTNEED, start, high - address - start)
