@@ -27,6 +27,9 @@ static real *numbers(ptrdiff_t n) {
     return p;
 }
 
+/* Memory whose size depends on the vectors, so that it must take none of the numbers. */
+static real *space(ptrdiff_t n) { return calloc(n + 64, sizeof(real)); }
+
 static void write_out(const real *p, ptrdiff_t n) { fwrite(p, sizeof(real), n, stdout); }
 
 static void convolutions(ptrdiff_t h, ptrdiff_t w, ptrdiff_t c, ptrdiff_t k, ptrdiff_t r, ptrdiff_t s) {
@@ -34,7 +37,7 @@ static void convolutions(ptrdiff_t h, ptrdiff_t w, ptrdiff_t c, ptrdiff_t k, ptr
                           .stride = 1, .dilation = 0};
     ptrdiff_t taps = r * s * c, pixels = shape.oh * shape.ow;
     real *x = numbers(h * w * c), *weights = numbers(taps * k), *bias = numbers(k), *y = numbers(pixels * k);
-    real *packed = numbers((k + TABLE.panel) * taps), *scratch = numbers(TABLE.block_scratch + TABLE.dense_scratch);
+    real *packed = space((k + TABLE.panel) * taps), *scratch = space(TABLE.block_scratch + TABLE.dense_scratch);
     ptrdiff_t panels = (k + TABLE.panel - 1) / TABLE.panel;
     TABLE.pack_panels(packed, weights, taps, k, k, 1, 0, panels);
     for (int relu = 0; relu < 2; relu++) {
@@ -42,7 +45,7 @@ static void convolutions(ptrdiff_t h, ptrdiff_t w, ptrdiff_t c, ptrdiff_t k, ptr
             TABLE.conv2d_forward(y, x, packed, weights, bias, &shape, relu, p, smaller(p + BLOCK, pixels), scratch);
         write_out(y, pixels * k);
     }
-    real *dw = numbers(taps * k), *db = numbers(k), *more = numbers(TABLE.conv2d_grad_weight_scratch(&shape));
+    real *dw = numbers(taps * k), *db = numbers(k), *more = space(TABLE.conv2d_grad_weight_scratch(&shape));
     memset(dw, 0, taps * k * sizeof(real));
     memset(db, 0, k * sizeof(real));
     for (ptrdiff_t p = 0; p < pixels; p += BLOCK)
@@ -53,7 +56,7 @@ static void convolutions(ptrdiff_t h, ptrdiff_t w, ptrdiff_t c, ptrdiff_t k, ptr
 
 static void dense(ptrdiff_t m, ptrdiff_t k, ptrdiff_t n) {
     real *x = numbers(m * k), *weights = numbers(k * n), *bias = numbers(n), *y = numbers(m * n);
-    real *scratch = numbers(TABLE.dense_scratch + TABLE.block_scratch);
+    real *scratch = space(TABLE.dense_scratch + TABLE.block_scratch);
     ptrdiff_t panels = (n + TABLE.panel - 1) / TABLE.panel;
     for (int relu = 0; relu < 2; relu++) {
         TABLE.dense_forward(y, x, weights, bias, n, k, relu, 0, m, 0, panels, scratch);
