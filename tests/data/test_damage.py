@@ -9,6 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import zarr
 from damage import CONFIGS, SOUND, changed, models, seeded
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -134,3 +135,10 @@ def test_a_foreign_file_of_gigabytes_is_refused_without_memory_for_it(tmp_path):
         with pytest.raises(ValueError, match=r"large\.safetensors "):
             cvae.load(path)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
+
+
+def test_chunks_of_zarr_that_the_file_cannot_hold_are_refused(tmp_path):
+    content = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    content.create_array("images", shape=(3, 4, 5), chunks=(1 << 20, 1 << 10, 5), dtype="uint8")
+    with pytest.raises(ValueError, match=r"images has chunks of 5,368,709,120 bytes, which the file of .* cannot hold"):
+        load(tmp_path / "a.zarr")
