@@ -128,8 +128,8 @@ def _run(argv: Sequence[str]) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{os.fsdecode(error.filename) or repr('')}: {error.strerror}"
     if isinstance(error, FileNotFoundError) and error.strerror:  # of os.getcwd
         return "the working directory does not exist any more; give full names"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG):  # files have names, see `io.files`

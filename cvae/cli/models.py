@@ -11,6 +11,7 @@ from typing import Any
 import cvae
 from cvae import layers
 from cvae.cli.arguments import DEFAULT_SEED, settings
+from cvae.io.files import check_regular
 from cvae.parsing import normalized
 
 _OF_NETWORKS = ("encoder", "decoder", "likelihood", "objective")  # what tells that a `cvae.VAE` is meant
@@ -60,10 +61,11 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     OSError
         If it cannot be read.
     """
+    check_regular(path)  # a fifo would block
     with open(path, "rb") as file:
         try:
             values = tomllib.load(file)
-        except ValueError as error:  # of the syntax, or of bytes that are no text
+        except (ValueError, RecursionError) as error:  # of the syntax, of bytes that are no text, or of deep lists
             raise ValueError(f"{os.fspath(path)} must be a TOML file: {error}") from None
     known = {*inspect.signature(cvae.VAE).parameters, *inspect.signature(cvae.BernoulliVAE).parameters}
     for name in values:

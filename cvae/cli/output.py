@@ -20,8 +20,7 @@ import numpy.typing as npt
 
 from cvae import plotting
 from cvae.data.blocks import release
-from cvae.io.files import check_writable, replaced_file
-from cvae.io.serialization import is_model
+from cvae.io.files import as_path, check_writable, is_model, replaced_file
 
 NATS = "nats per image"
 _PART = 1024  # images whose results are written at a time
@@ -37,7 +36,7 @@ def check_output(
     Inputs may be folders of pictures: no output takes the place of a file in them, and no picture is added to them.
     Only a `model` takes the place of a model.
     """
-    name = os.fspath(path)
+    name = as_path(path)
     if not name:
         raise ValueError("the output must be the name of a file, got ''")
     if picture:
@@ -46,15 +45,34 @@ def check_output(
         raise ValueError(f"the output must be a regular file, got {name!r}")
     for other in inputs:
         if other is not None:
-            _check_different(name, other, picture)
+            _check_different(name, as_path(other), picture)
     if not model and os.path.exists(path) and is_model(path):
         raise ValueError(f"the output must not take the place of a model, got {name!r}")
-    folder = os.path.dirname(os.path.realpath(path))
+    _check_folder(os.path.dirname(os.path.realpath(path)))
+    check_writable(path)
+
+
+def check_new_folder(path: str, flag: str) -> None:
+    """Check, before any long work, that files can be written to a folder, which may be a new one in new ones.
+
+    `flag` is what names it in messages.
+    """
+    name = as_path(path)
+    if not name:
+        raise ValueError(f"{flag} must be the name of a folder, got ''")
+    if os.path.lexists(name) and not os.path.isdir(name):
+        raise ValueError(f"{flag} must be a folder, got {name!r}")
+    folder = os.path.realpath(name)
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    _check_folder(folder)
+
+
+def _check_folder(folder: str) -> None:
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise OSError(f"cannot write to the folder {folder}: {error.strerror}") from None
-    check_writable(path)
 
 
 def _check_different(output: str, other: str, picture: bool) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from cvae.data.errors import named_errors
 from cvae.data.lazy import Lazy
-from cvae.data.naming import Header, check_headers, choose
+from cvae.data.naming import MAX_RATIO, Header, check_headers, choose
 
 Array = npt.NDArray[Any]
 
@@ -24,6 +24,7 @@ _SAFE_CODECS = {
     "zlib", "zstd",
 }  # fmt: skip
 _ARRAYS_AT_MOST = 1000
+_CHUNK_ALWAYS_READ = 1 << 26  # bytes, more than any writer makes by itself
 
 
 def is_zarr(path: Path) -> bool:
@@ -155,7 +156,17 @@ def _chosen(
     choice = choose(path, headers, None if wanted is None else wanted.strip("/"))
     used = {name: found[name] for name in choice.fields.values()}
     check_headers(path, {field: headers[name] for field, name in choice.fields.items()}, stored)
+    for name, array in used.items():
+        _check_chunks(name, array, stored)
     return choice.fields, used
+
+
+def _check_chunks(name: str, array: Any, stored: int) -> None:
+    """Raise ValueError for chunks, of which each takes its memory whole, that no file of this size holds."""
+    for part in (array.chunks, getattr(array, "shards", None)):
+        n_bytes = np.dtype(array.dtype).itemsize * math.prod(int(size) for size in part or ())
+        if n_bytes > max(_CHUNK_ALWAYS_READ, MAX_RATIO * stored):
+            raise ValueError(f"{name} has chunks of {n_bytes:,} bytes, which the file of {stored:,} bytes cannot hold")
 
 
 def _check_codecs(name: str, metadata: Any) -> None:

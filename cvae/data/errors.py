@@ -11,6 +11,12 @@ from pathlib import Path
 _OF_CONTENT = (None, errno.EINVAL, errno.EOVERFLOW)
 
 
+def one_line(error: BaseException | str) -> str:
+    """Return what an error says as one line that can be printed, whatever of a hostile file it quotes."""
+    line = " ".join(str(error).split())
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
+
+
 class Refused(ValueError):
     """A file is sound, but not what is taken; the message says what would be."""
 
@@ -19,7 +25,7 @@ class Refused(ValueError):
 def named_errors(path: Path, expected: str) -> Iterator[None]:
     """Turn what foreign parsers raise, from struct.error to RecursionError, into a ValueError that names the file.
 
-    What the system says (permission denied, no memory) and what names the file already stays as it is.
+    What the system says (permission denied, no memory) stays as it is. All others become one line.
     """
     try:
         yield
@@ -30,9 +36,10 @@ def named_errors(path: Path, expected: str) -> Iterator[None]:
             raise
         raise MemoryError(f"{path}: does not fit in memory{f': {error}' if str(error) else ''}") from None
     except Refused as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {one_line(error)}") from None
     except Exception as error:
-        if str(error).startswith(f"{path}: ") or (isinstance(error, OSError) and error.errno not in _OF_CONTENT):
+        if isinstance(error, OSError) and (error.errno not in _OF_CONTENT or str(error).startswith(f"{path}: ")):
             raise
-        message = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path}: not a valid {expected}: {message}") from None
+        if str(error).startswith(f"{path}: "):  # with which file's it is said already
+            raise ValueError(f"{path}: {one_line(str(error).removeprefix(f'{path}: '))}") from None
+        raise ValueError(f"{path}: not a valid {expected}: {one_line(error) or type(error).__name__}") from None

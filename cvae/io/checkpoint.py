@@ -15,6 +15,7 @@ import numpy.typing as npt
 from cvae import assembly, conditions
 from cvae.core import Core
 from cvae.data.columns import Columns
+from cvae.data.errors import one_line
 from cvae.data.mapping import PixelMapping, identity
 from cvae.io import serialization
 from cvae.io.checks import check_history, check_layer, check_sizes
@@ -151,7 +152,7 @@ def load(classes: Mapping[str, type[AnyModel]], path: str | os.PathLike[str]) ->
         model = _made(classes, description)
         _fill(model, arrays, description)
     except _UNFIT as error:
-        raise ValueError(f"{os.fspath(path)} is not a complete model file of cvae: {error}") from None
+        raise ValueError(f"{os.fspath(path)} is not a complete model file of cvae: {one_line(error)}") from None
     return model
 
 

@@ -18,15 +18,22 @@ except ImportError:
     fcntl = None
 
 _PREFIX, _SUFFIX = ".cvae-", ".tmp"  # of temporary files; short, so that any name of a file can be written
+_MODEL = b'{"__metadata__":{"cvae":'  # how `serialization.write` begins a model's file, after 8 bytes
 _ONLY_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EROFS}  # what `fsync` says on some file systems
 
 
 def as_path(path: str | os.PathLike[str]) -> str:
-    """Return a path as text; raise TypeError for anything else, such as the number of an open file."""
+    """Return a path as text; raise TypeError for anything else, such as the number of an open file.
+
+    A null character, which no name of a file holds, is a ValueError.
+    """
     if not isinstance(path, (str, bytes, os.PathLike)):
         raise TypeError(f"path must be a str or path, got {path!r}")
-    return os.fsdecode(path)
+    name = os.fsdecode(path)
+    if "\0" in name:
+        raise ValueError(f"path must be the name of a file, which holds no null character, got {name!r}")
+    return name
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
@@ -63,8 +70,14 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     return target
 
 
+def is_model(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file begins as a model's."""
+    with open(path, "rb") as file:
+        return file.read(8 + len(_MODEL))[8:] == _MODEL
+
+
 @contextlib.contextmanager
-def replaced_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def replaced_file(path: str | os.PathLike[str], *, by_model: bool = False) -> Iterator[BinaryIO]:
     """Open a binary file for writing that replaces `path` when the block ends without an exception.
 
     The new file keeps the permissions of the old one where the file system has any. An exception leaves the old file
@@ -75,6 +88,8 @@ def replaced_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     ----------
     path : str or path
         The file to replace or create; a symbolic link is followed.
+    by_model : bool
+        Whether the new file is a model. Nothing else takes the place of a model.
 
     Yields
     ------
@@ -84,10 +99,14 @@ def replaced_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     ------
     TypeError
         If `path` is neither.
+    ValueError
+        If `path` is a model, and what is written is none.
     OSError
         If `path` is a folder or not a regular file, or cannot be written.
     """
     target = check_writable(path)
+    if not by_model and target.exists() and is_model(target):
+        raise ValueError(f"path must not be a model, which would be lost, got {as_path(path)!r}")
     temporary: Path | None = None
     descriptor = -1
     try:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
+from cvae.data.errors import one_line
 from cvae.io.files import as_path, check_regular, replaced_file
 
 KEY = "cvae"  # the description's key in the file's metadata
@@ -39,18 +40,11 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, Array], description
         If the description contains anything else, or an array is of another dtype.
     """
     header, names = _header(arrays, as_text(description))
-    with replaced_file(path) as file:
+    with replaced_file(path, by_model=True) as file:
         file.write(header)
         for name in names:
             for part in _parts(arrays[name]):
                 file.write(part.data)
-
-
-def is_model(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file begins as `write` lets it begin."""
-    begin = b'{"__metadata__":{"%b":' % KEY.encode()
-    with open(path, "rb") as file:
-        return file.read(8 + len(begin))[8:] == begin
 
 
 def as_text(description: Mapping[str, Any]) -> str:
@@ -130,7 +124,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]
             # Only of a model, since a file of another program may be of any size.
             arrays = {key: file.get_tensor(key) for key in file.keys()} if is_known else {}  # noqa: SIM118 - no dict
     except (SafetensorError, LookupError, AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{name} is not a model file of cvae: {error}") from None
+        raise ValueError(f"{name} is not a model file of cvae: {one_line(error)}") from None
     if not is_known:
         raise ValueError(f"{name} has the model format {version}, but this cvae reads up to {FORMAT}")
     return arrays, description

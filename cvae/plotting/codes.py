@@ -14,7 +14,7 @@ import numpy.typing as npt
 from cvae.model import VAE
 from cvae.parsing import check_number, check_size
 from cvae.plotting.figures import TEXT, WIDTH, add_legend, class_colors, new_figure, save, styled
-from cvae.plotting.grids import MARGIN, ROW_LABEL_WIDTH, as_rgb, draw_grid, enlarge
+from cvae.plotting.grids import MARGIN, ROW_LABEL_WIDTH, as_rgb, check_grid, draw_grid, enlarge
 from cvae.plotting.images import Path
 
 _MAX_ROWS = 32  # dimensions that are drawn unless they are asked for
@@ -129,6 +129,7 @@ def latent_plane(
         raise ValueError(f"dimensions must be two different ones of T={vae.T}, got {tuple(dimensions)!r}")
     across, up = chosen
     size = check_size(n, "n")
+    check_grid(size * size, size, vae._require_fitted(), "n")
     values = np.array([NormalDist().inv_cdf((i + 0.5) / size) for i in range(size)])
     codes = np.tile(base, (size * size, 1))
     codes[:, across], codes[:, up] = np.tile(values, size), values[::-1].repeat(size)
@@ -183,8 +184,9 @@ def traversals(
     """
     base = _base_code(vae, at, y)
     size = check_size(n, "n")
-    values = np.linspace(-1, 1, size) * check_number("limit", limit, "(0, inf)") if size > 1 else np.zeros(1)
     chosen = _dimensions(vae, range(vae.T) if dimensions is None else dimensions)
+    check_grid(size * (len(chosen) if dimensions else min(vae.T, _MAX_ROWS)), size, vae._require_fitted(), "n")
+    values = np.linspace(-1, 1, size) * check_number("limit", limit, "(0, inf)") if size > 1 else np.zeros(1)
     rows = []
     for dimension in chosen:
         codes = np.tile(base, (size, 1))

@@ -21,6 +21,7 @@ _TITLE_HEIGHT = 34  # above a grid, pixels
 _CAPTION_HEIGHT = 13  # of a line below each cell, pixels
 _EXCESS = 0.5  # by which pixels may miss [0, 1], as means of normally distributed pixels do
 _SEPARATOR = 160  # grey of the line between channels
+_MAX_PIXELS, _MAX_SIDE = 100_000_000, 60_000  # of a grid; matplotlib draws no side of more than 65,535
 
 
 def as_rgb(images: npt.ArrayLike, name: str, value_range: Sequence[float] | None = None) -> np.ndarray:
@@ -43,6 +44,21 @@ def as_rgb(images: npt.ArrayLike, name: str, value_range: Sequence[float] | None
     if pixels.shape[3] not in (1, 3):
         pixels = beside(pixels, _SEPARATOR)
     return np.broadcast_to(pixels, (*pixels.shape[:3], 3))
+
+
+def check_grid(n: int, columns: int, image_shape: Sequence[int], name: str) -> None:
+    """Raise ValueError, before any work, if a grid of n images (rows, cols, channels) is too large to be drawn.
+
+    `name` is the argument that decides how many there are.
+    """
+    rows, cols, channels = image_shape
+    width = columns * cols * (1 if channels in (1, 3) else min(channels, MAX_CHANNELS))
+    height = math.ceil(n / columns) * rows
+    if width * height > _MAX_PIXELS or max(width, height) > _MAX_SIDE:
+        raise ValueError(
+            f"{name} must make a picture of at most {_MAX_PIXELS:,} pixels, {_MAX_SIDE:,} along a side, got {n:,} "
+            f"images in {columns:,} columns, {width:,} x {height:,} pixels"
+        )
 
 
 def _ends(value_range: Sequence[float]) -> tuple[float, float]:
@@ -92,6 +108,7 @@ def draw_grid(
 
     `row_labels` stand left of each line, beside equally high parts of its cells; `captions` below each cell, in lines.
     """
+    check_grid(len(cells), columns, cells.shape[1:], "images")
     lines_below = max((caption.count("\n") + 1 for caption in captions), default=0)
     line_gap = gap + lines_below * _CAPTION_HEIGHT
     mosaic = _mosaic(cells, columns, gap, line_gap)

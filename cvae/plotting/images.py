@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.model import VAE
+from cvae.parsing import check_size
 from cvae.plotting.figures import WIDTH
-from cvae.plotting.grids import MARGIN, ROW_LABEL_WIDTH, as_rgb, draw_grid, enlarge, stack
+from cvae.plotting.grids import MARGIN, ROW_LABEL_WIDTH, as_rgb, check_grid, draw_grid, enlarge, stack
 from cvae.random import make_rng
 
 Path = str | os.PathLike[str] | None
@@ -110,14 +111,21 @@ def samples(
         As in `reconstructions`.
     """
     if isinstance(images, VAE):
+        rows, cols, _ = shape = images._require_fitted()
+        check_grid(check_size(n, "n"), _columns(n, rows, cols), shape, "n")
         images = images._as_pictures(images.sample(n, random_state, y=y))
     pixels = as_rgb(images, "images", value_range)
     count, rows, cols, _ = pixels.shape
-    columns = min(count, max(1, math.ceil(math.sqrt(count * rows / cols))))
+    columns = _columns(count, rows, cols)
     gap = 6 if columns <= 16 else 2
     cell_width = (WIDTH - 2 * MARGIN) // max(columns, 6) - gap  # do not enlarge a few images to the full width
     cells = enlarge(pixels, max(1, cell_width // cols))
     return draw_grid(cells, columns=columns, gap=gap, title=title, path=path, ax=ax)
+
+
+def _columns(n: int, rows: int, cols: int) -> int:
+    """Return how many images of n stand beside each other in a grid that is about a square."""
+    return min(n, max(1, math.ceil(math.sqrt(n * rows / cols))))
 
 
 def class_samples(
@@ -158,6 +166,7 @@ def class_samples(
         if vae.condition != "classes":
             raise ValueError(f"images must be an array or a model with condition='classes', got {vae!r}")
         classes = vae.classes_.tolist() if classes is None else classes
+        check_grid(check_size(n, "n") * len(classes), n, vae._require_fitted(), "n")
         is_seed = isinstance(random_state, int | np.integer)
         seed = random_state if is_seed else int(make_rng(random_state).integers(2**31))
         images = np.stack([vae._as_pictures(vae.sample(n, seed, y=label)) for label in classes])

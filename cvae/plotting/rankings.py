@@ -99,7 +99,7 @@ def error_maps(
     reconstructions : array_like of the same shape, optional
         Drawn between images and maps.
     captions : sequence of str
-        Texts below the images.
+        Texts below the images, one for each or none.
 
     Returns
     -------
@@ -110,6 +110,7 @@ def error_maps(
     ValueError, TypeError, ImportError
         As in `reconstructions`.
     """
+    texts = _texts(captions)
     vae = _model(errors)
     if vae is not None:
         labels = vae._if_conditional(y)
@@ -127,13 +128,15 @@ def error_maps(
     for name, part in zip((*rows[1:], "errors"), parts[1:], strict=True):
         if part.shape != parts[0].shape:
             raise ValueError(f"{name} must have the shape of images, {parts[0].shape}, got {part.shape}")
+    if texts and len(texts) != len(maps):
+        raise ValueError(f"captions must be {len(maps)}, one for each image, or none, got {len(texts)}")
     cols = parts[0].shape[2]
     scale = max(1, round(_CELL / cols))
     columns = max(1, min(len(maps), 10, round((WIDTH - ROW_LABEL_WIDTH) / (scale * cols))))
     cells = stack(parts, scale)
     rows.append("error")
     return draw_grid(
-        cells, columns=columns, gap=8, title=title, path=path, ax=ax, row_labels=rows, captions=captions
+        cells, columns=columns, gap=8, title=title, path=path, ax=ax, row_labels=rows, captions=texts
     )  # fmt: skip
 
 
@@ -216,6 +219,16 @@ def _captions(scores: np.ndarray, names: Sequence[Any] | None, chosen: np.ndarra
         raise ValueError(f"names must be {len(scores)}, one for each image, got {len(names)}")
     found = [f"{scores[i]:.4g}" for i in chosen]
     return found if names is None else [f"{names[i]}\n{text}" for i, text in zip(chosen, found, strict=True)]
+
+
+def _texts(captions: Any) -> list[str]:
+    try:
+        texts = None if isinstance(captions, str) else list(captions)
+    except TypeError:
+        texts = None
+    if texts is None or not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"captions must be a sequence of str, got {captions!r}")
+    return texts
 
 
 def _colored(maps: np.ndarray) -> np.ndarray:

@@ -17,12 +17,12 @@ from command_line import ENVIRONMENT, SMALL, run, start, wait_for_epoch_1
 from PIL import Image
 
 import cvae
-import cvae.io.serialization
 from cvae import steps
 from cvae.cli import main as cli
 from cvae.cli import output, streams
 from cvae.cli.commands import train as command
 from cvae.interruption import StopHandler
+from cvae.io.files import is_model
 from cvae.progress import Progress
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (48, 12, 10), dtype=np.uint8)
@@ -92,8 +92,8 @@ def test_only_a_model_takes_the_place_of_a_model(folder, arguments, capsys):
     assert capsys.readouterr().err == message
     assert files(folder) == before
     path.write_bytes(b"another file")
-    assert cvae.io.serialization.is_model("model")
-    assert not cvae.io.serialization.is_model(path)
+    assert is_model("model")
+    assert not is_model(path)
 
 
 @pytest.mark.parametrize(

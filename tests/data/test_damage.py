@@ -1,77 +1,25 @@
-"""Files of every format with bytes changed, moved and cut: either they are read, or one sentence names the file."""
+"""Files of every format with bytes and values changed, moved and cut: they are read, or one sentence names the file.
 
-import gzip
-import io
+`python tests/long/run.py fuzz` does the same with millions.
+"""
 
-import h5py
+import re
+import resource
+import zipfile
+
 import numpy as np
 import pytest
-from data_files import DEEP, GREY, IMAGES, LABELS, NPY, RGB, deep_png_bytes, deep_tiff_bytes, idx_bytes
+import zarr
+from damage import CONFIGS, SOUND, changed, models, seeded
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image, features
 
+import cvae
+from cvae.cli.models import new_model
 from cvae.datasets import load
 
-
-def picture(format, pixels, *others, **options):
-    stream = io.BytesIO()
-    pages = {"save_all": True, "append_images": [Image.fromarray(other) for other in others]} if others else {}
-    Image.fromarray(pixels).save(stream, format, **pages, **options)
-    return stream.getvalue()
-
-
-def archive(save):
-    stream = io.BytesIO()
-    save(stream, images=IMAGES, labels=LABELS)
-    return stream.getvalue()
-
-
-def hdf5():
-    stream = io.BytesIO()
-    with h5py.File(stream, "w") as file:
-        file.create_dataset("images", data=IMAGES, compression="gzip")
-        file["labels"] = LABELS
-    return stream.getvalue()
-
-
-SOUND = {
-    "a.png": picture("PNG", RGB[0], exif=b"Exif\0\0II*\0\x08\0\0\0\0\0"),
-    "deep.png": deep_png_bytes(DEEP[..., :3]),
-    "a.jpg": picture("JPEG", RGB[0]),
-    "mpo.jpg": picture("MPO", *RGB[:2]),
-    "a.webp": picture("WEBP", RGB[0]),
-    "a.bmp": picture("BMP", RGB[0]),
-    "a.gif": picture("GIF", *GREY),
-    "a.tif": picture("TIFF", *GREY),
-    "deep.tif": deep_tiff_bytes(DEEP[..., :3], "<", deflated=False),
-    "a.ppm": picture("PPM", RGB[0]),
-    "a.npy": NPY,
-    "a.npz": archive(np.savez),
-    "deflated.npz": archive(np.savez_compressed),
-    "idx": idx_bytes(IMAGES),
-    "idx.gz": gzip.compress(idx_bytes(IMAGES), mtime=0),
-    "a.csv": b"label,a,b,c,d\n1,2,3,4,5\n6,7,8,9,10\n",
-    "a.h5": hdf5(),
-}
-if features.check("avif"):
-    SOUND["a.avif"] = picture("AVIF", RGB[0])
-
-PIECES = st.one_of(
-    st.binary(min_size=1, max_size=8),
-    st.sampled_from(
-        [b"\0" * 8, b"\xff" * 4, b"\x7f\xff\xff\xff", b"(" * 50, b"-" * 50, b"1e999", b"PK\x01\x02", b"IDAT"]
-    ),
-)
-CHANGES = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 20), PIECES), min_size=1, max_size=4)
-
-
-def damaged(content, changes, kept):
-    """Return content with pieces replaced, where the places are shares of its length, and its end cut off."""
-    for place, n_replaced, piece in changes:
-        start = int(place * len(content))
-        content = content[:start] + piece + content[start + n_replaced :]
-    return content[: max(1, int(kept * len(content)))]
+SEEDS = given(seed=st.integers(0, 2**32))
+SETTINGS = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")
@@ -79,27 +27,118 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("damage")
 
 
+@pytest.fixture(scope="module")
+def sound_models():
+    return models()
+
+
+def outcome(path, content, read):
+    """Return what a reader makes of a file of this content: what it returns, or the message of its ValueError."""
+    path.unlink(missing_ok=True)  # as an image that was mapped to memory may still exist
+    path.write_bytes(content)
+    try:
+        return read(path), None
+    except ValueError as error:
+        return None, str(error)
+
+
 @pytest.mark.parametrize("name", SOUND)
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(changes=CHANGES, kept=st.sampled_from([1, 1, 1, 0.9, 0.5]))
-def test_damaged_files_are_read_or_refused_by_name(folder, capfd, name, changes, kept):
+@SETTINGS
+@SEEDS
+def test_damaged_files_are_read_or_refused_by_name(folder, capfd, name, seed):
     path = folder / name
-    path.unlink(missing_ok=True)  # as an image that was mapped to memory may still exist
-    path.write_bytes(damaged(SOUND[name], changes, kept))
-    try:
-        images, message = load(path).images, None
-    except ValueError as error:
-        images, message = None, str(error)
+    dataset, message = outcome(path, changed(name, SOUND[name], seeded(seed)), load)
     if message is None:
-        assert images.ndim == 4
-        assert images.size
+        assert dataset.images.ndim == 4
+        assert dataset.images.size
     else:
         assert message.startswith(f"{path}: ")
         assert "\n" not in message
+
+
+@pytest.mark.filterwarnings("ignore")
+@SETTINGS
+@SEEDS
+@pytest.mark.parametrize("kind", ["numpy-ml", "layers", "conditional"])
+def test_damaged_models_are_loaded_or_refused_by_name(folder, sound_models, kind, seed):
+    path = folder / "model.safetensors"
+    content = changed(path.name, sound_models[kind], seeded(seed))
+    vae, message = outcome(path, content, cvae.load)
+    if message is None:
+        assert np.isfinite(vae.summary().parameters)
+    else:
+        assert message.startswith(str(path))
+        assert "\n" not in message
+
+
+@SETTINGS
+@SEEDS
+@pytest.mark.parametrize("i", range(len(CONFIGS)))
+def test_damaged_configuration_files_are_read_or_refused(folder, i, seed):
+    path = folder / "config.toml"
+    vae, message = outcome(path, changed(path.name, CONFIGS[i], seeded(seed)), lambda path: new_model({}, str(path)))
+    assert message or isinstance(vae, cvae.VAE)
 
 
 @pytest.mark.parametrize("name", SOUND)
 def test_the_sound_files_are_read(tmp_path, name):
     (tmp_path / name).write_bytes(SOUND[name])
     assert load(tmp_path / name).images.ndim == 4
+
+
+# ---------------------------------------------------------------- what was found by that
+
+
+@pytest.mark.parametrize("text", ["T = " + "[" * 5000, "T = " + "{a=" * 5000, "a." * 5000])
+def test_configurations_nested_too_deeply_are_no_recursion_error(tmp_path, text):
+    (tmp_path / "config.toml").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.toml must be a TOML file: "):
+        new_model({}, str(tmp_path / "config.toml"))
+
+
+@pytest.mark.parametrize("name", ["a\nb\x1b[2J.txt", "a\nb\x1b[2J.npy"])
+def test_what_messages_quote_of_a_file_is_one_printable_line(tmp_path, name):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, SOUND["a.npy"][:-1])
+        archive.writestr(f"2{name}", SOUND["a.npy"][:-1])
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: must hold ") as caught:
+        load(path)
+    assert str(caught.value).isprintable()
+    assert "a b" in str(caught.value)
+
+
+def test_what_messages_quote_of_a_model_is_one_printable_line(tmp_path, sound_models):
+    path = tmp_path / "model.safetensors"
+    for old, new in ((b'"dtype":"F32"', b'"dtype":"\\n\\u001b"'), (b'\\"T\\": 2', b'\\"T\\": \\"\\n\\"')):
+        content = sound_models["layers"]
+        n = int.from_bytes(content[:8], "little")
+        header = content[8 : 8 + n].replace(old, new)
+        assert header != content[8 : 8 + n]
+        path.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + n :])
+        with pytest.raises(ValueError, match=r"model\.safetensors is not a ") as caught:
+            cvae.load(path)
+        assert str(caught.value).isprintable()
+
+
+def test_a_foreign_file_of_gigabytes_is_refused_without_memory_for_it(tmp_path):
+    """A sparse file, of which the disk holds the header alone."""
+    path = tmp_path / "large.safetensors"
+    size = 3 << 30
+    for metadata in ('{"format":"pt"}', '{"cvae":"{\\"format\\": 99}"}', '{"cvae":"{}"}'):
+        header = f'{{"__metadata__":{metadata},"a":{{"dtype":"F32","shape":[{size // 4}],"data_offsets":[0,{size}]}}}}'
+        with open(path, "wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header.encode())
+            file.truncate(8 + len(header) + size)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(ValueError, match=r"large\.safetensors "):
+            cvae.load(path)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
+
+
+def test_chunks_of_zarr_that_the_file_cannot_hold_are_refused(tmp_path):
+    content = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    content.create_array("images", shape=(3, 4, 5), chunks=(1 << 20, 1 << 10, 5), dtype="uint8")
+    with pytest.raises(ValueError, match=r"images has chunks of 5,368,709,120 bytes, which the file of .* cannot hold"):
+        load(tmp_path / "a.zarr")

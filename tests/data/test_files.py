@@ -6,11 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from small_vae import subprocess_environment
+from small_vae import random_images, subprocess_environment
 
-from cvae.io.files import replaced_file
+import cvae
+from cvae import explorer, export, plotting
+from cvae.io.files import is_model, replaced_file
 
 
 def test_a_file_is_replaced_only_when_the_new_one_is_complete(tmp_path):
@@ -161,3 +164,38 @@ def test_what_a_killed_process_left_is_removed_by_the_next_write(tmp_path):
     with replaced_file(path) as file:
         file.write(b"newer")
     assert sorted(os.listdir(tmp_path)) == [".cvae-fifo.tmp", ".cvae-strange.tmp", "file"]
+
+
+def test_only_a_model_takes_the_place_of_a_model(tmp_path):
+    """From Python as on the command line; any other file is replaced, as `numpy.save` does."""
+    X = random_images()
+    vae = cvae.VAE(["Flatten()"], [], T=2, random_state=0, verbose=False).fit(X, n_epochs=1)
+    path = tmp_path / "model.safetensors"
+    vae.save(path)
+    before = path.read_bytes()
+    link = tmp_path / "page.png"
+    link.symlink_to(path)
+    writers = [
+        lambda: export.to_torch_file(vae, path), lambda: export.to_npz(vae, path), lambda: export.to_c(vae, path),
+        lambda: export.to_onnx(vae, path), lambda: explorer.write(vae, path), lambda: plotting.samples(vae, link),
+    ]  # fmt: skip
+    for write in writers:
+        with pytest.raises(ValueError, match=r"path must not be a model, which would be lost, got '.*/"):
+            write()
+    assert path.read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["model.safetensors", "page.png"]
+    assert is_model(path)
+    path.write_bytes(b"anything else")
+    export.to_torch_file(vae, path)
+    assert not is_model(path)
+    vae.save(path)
+    vae.save(path)
+    assert is_model(path)
+
+
+def test_a_name_with_a_null_character_is_named(tmp_path):
+    vae = cvae.VAE(["Flatten()"], [], T=2, random_state=0, verbose=False).fit(random_images(), n_epochs=1)
+    for call in (vae.save, cvae.load, lambda path: export.to_npz(vae, path), lambda path: plotting.samples(vae, path)):
+        for path in ("x\0y.png", b"x\0y.png", Path("x\0y.png")):
+            with pytest.raises(ValueError, match=r"path must be the name of a file, .* got 'x\\x00y.png'"):
+                call(path)

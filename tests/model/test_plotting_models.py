@@ -1,5 +1,6 @@
 """Pictures drawn from models, to axes that are given, and of any images and texts."""
 
+import re
 import subprocess
 import sys
 import warnings
@@ -348,3 +349,39 @@ def test_no_display_is_needed(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "s.png").is_file()
+
+
+def test_pictures_that_are_too_large_are_refused_before_any_image_is_drawn(vae, conditional, monkeypatch):
+    def never(*_, **__):
+        pytest.fail("decoded")
+
+    for model in (vae, conditional):
+        monkeypatch.setattr(model, "decode", never)
+        monkeypatch.setattr(model, "sample", never)
+    for call in (
+        lambda: plotting.latent_plane(vae, n=10**6),
+        lambda: plotting.traversals(vae, n=10**6),
+        lambda: plotting.samples(vae, n=10**9),
+        lambda: plotting.class_samples(conditional, n=10**9),
+        lambda: plotting.class_samples(conditional, n=10**6),
+    ):
+        with pytest.raises(
+            ValueError, match=r"^n must make a picture of at most 100,000,000 pixels, 60,000 along a side, got"
+        ):
+            call()
+    with pytest.raises(ValueError, match=r"^images must make a picture of at most"):
+        plotting.samples(np.broadcast_to(np.uint8(0), (20_000, 100, 100)))
+
+
+@pytest.mark.parametrize(
+    ("captions", "error", "message"),
+    [
+        ([1, 2], TypeError, "captions must be a sequence of str, got [1, 2]"),
+        ("ab", TypeError, "captions must be a sequence of str, got 'ab'"),
+        (None, TypeError, "captions must be a sequence of str, got None"),
+        (["a"], ValueError, "captions must be 2, one for each image, or none, got 1"),
+    ],
+)
+def test_captions_are_texts(vae, captions, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        plotting.error_maps(random_images(2), vae, captions=captions)

@@ -12,7 +12,7 @@ import cvae
 from cvae import plotting
 from cvae.cli.arguments import COUNT, DEFAULT_SEED, SEED
 from cvae.cli.inputs import evaluation_data, set_threads, validation_data
-from cvae.cli.output import check_model_output, check_output, log, print_table, print_written, shown
+from cvae.cli.output import check_model_output, check_new_folder, check_output, log, print_table, print_written, shown
 from cvae.cli.saving import Outputs, train_and_save
 from cvae.data.dataset import Dataset
 
@@ -31,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     set_threads(args)
+    if args.out is not None:
+        check_new_folder(args.out, "--out")
     folder = _new_folder() if args.out is None else Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
     model, history, *pictures = (folder / name for name in ("model.safetensors", "history.csv", *_PICTURES))

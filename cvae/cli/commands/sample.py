@@ -14,7 +14,7 @@ import cvae
 from cvae import plotting
 from cvae.cli.arguments import COUNT, SEED, add_model, add_output
 from cvae.cli.inputs import label, set_threads
-from cvae.cli.output import check_output, print_written, shown
+from cvae.cli.output import check_new_folder, check_output, print_written, shown
 from cvae.io.files import replaced_file
 
 HELP = "draw new images"
@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> None:
 def _check_folder(folder: str) -> None:
     """Check that pictures can be written to a folder of their own."""
     _pillow()
+    check_new_folder(folder, "--separate")
     if os.path.lexists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
         raise ValueError(f"--separate must be a new or an empty folder, got {folder!r}")
 
