@@ -252,7 +252,7 @@ class ByHand(Sampling):
         for layer in self._parts():
             layer.own_arrays()
         with limit_threads(self.n_threads):
-            Updates().apply(trained, cur_loss)
+            Updates().apply(trained, cur_loss, self.global_clip_norm)
         self._mixture = None
         self.flush_gradients()
 

@@ -61,8 +61,8 @@ class Core(Estimator):
 
     _keeps_parameters = frozenset(
         {
-            "n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "lr", "objective", "beta", "binarize",
-            "warm_start", "dtype", "random_state", "algorithm",
+            "n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "lr", "global_clip_norm", "objective", "beta",
+            "binarize", "warm_start", "dtype", "random_state", "algorithm",
         }
     )  # fmt: skip
     T: int
@@ -73,6 +73,7 @@ class Core(Estimator):
     condition: str | None
     optimizer: Any
     lr: float | None
+    global_clip_norm: float | None
     binarize: float | str | None
     warm_start: bool
     dtype: npt.DTypeLike
@@ -112,6 +113,8 @@ class Core(Estimator):
             check_num_threads(self.n_threads, "n_threads")
         if self.image_shape is not None:
             resolve_image_shape(self.image_shape)
+        if self.global_clip_norm is not None:
+            check_number("global_clip_norm", self.global_clip_norm, "[0, inf)")
         Binarization(self.binarize)
 
     def __getattr__(self, name: str) -> Any:

@@ -82,6 +82,9 @@ class VAE(ByHand):
         For example "Adam(lr=0.001)"; each layer without an optimizer gets its own copy. See `cvae.optimizers`.
     lr : float, optional
         Learning rate, in the place of the optimizer's own.
+    global_clip_norm : float, optional
+        Largest L2 norm, at least 0, of the gradients of all parameters together, which are scaled down to it before
+        the optimizers' steps. An optimizer's own `clip_norm`, that of each parameter alone, must then be None.
     binarize : None, "dynamic", "fixed" or float
         Makes grey images black and white: "dynamic" draws each pixel anew at each use in training, white with the
         probability that its grey value is; "fixed" draws each image once, the same way in all models; a number is a
@@ -154,6 +157,7 @@ class VAE(ByHand):
         value_range: Sequence[float] | str | None = None,
         optimizer: str | dict[str, Any] | OptimizerBase | None = "Adam(lr=0.001)",
         lr: float | None = None,
+        global_clip_norm: float | None = None,
         binarize: float | str | None = None,
         n_epochs: int = 20,
         batchsize: int = 128,
@@ -167,7 +171,8 @@ class VAE(ByHand):
         self.likelihood, self.objective = likelihood, objective
         self.T, self.image_shape, self.condition = T, image_shape, condition
         self.value_range = value_range
-        self.optimizer, self.lr, self.binarize = optimizer, lr, binarize
+        self.optimizer, self.lr, self.global_clip_norm = optimizer, lr, global_clip_norm
+        self.binarize = binarize
         self.n_epochs, self.batchsize, self.warm_start = n_epochs, batchsize, warm_start
         self.dtype, self.n_threads, self.random_state = dtype, n_threads, random_state
         self.verbose = verbose

@@ -257,7 +257,8 @@ class _Training:
                 if terms is None:
                     raise FloatingPointError(
                         f"the loss became {steps.loss} in {label}, batch {number}/{n_batches}; training has stopped, "
-                        "with the parameters from before that batch (a smaller learning rate or clip_norm may help)"
+                        "with the parameters from before that batch (a smaller learning rate or global_clip_norm may "
+                        "help)"
                     )
                 self._stepped()
                 sums = [total + term for total, term in zip(position.sums, terms, strict=True)]
@@ -292,7 +293,7 @@ class _Training:
         if self._scale is not None and loss > _SPIKE * self._scale:
             self._scale = math.inf
             warnings.warn(
-                f"the mean loss rose to {loss:.3g} in {where}; a smaller learning rate or clip_norm may help",
+                f"the mean loss rose to {loss:.3g} in {where}; a smaller learning rate or global_clip_norm may help",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -348,7 +349,7 @@ class _Steps:
         self.objective, self._weights = model._objective, weights
         self._rng = model._rng
         self._passes = model._passes(batchsize, training=True)
-        self._passes.begin_epoch()
+        self._passes.begin_epoch(model.global_clip_norm)
         self._binarization, self._key = model._binarization, np.zeros(1, np.uint64)
         self._gatherers: list[Gatherer | LabelGatherer] = [
             Gatherer(images, self._passes.images, model._mapping, self._record_binarization)

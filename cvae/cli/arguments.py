@@ -109,6 +109,7 @@ _SETTINGS = {
     "latent_dim": _Setting("--latent-dim", "N", COUNT, "width of the hidden dense layers"),
     "optimizer": _Setting("--optimizer", "CALL", str, "optimizer with its arguments"),
     "lr": _Setting("--lr", "X", float, "learning rate, in the place of the optimizer's own"),
+    "global_clip_norm": _Setting("--global-clip-norm", "X", float, "largest norm of all gradients together"),
     "init": _Setting("--init", "NAME", str, "initialization of the weights"),
     "binarize": _Setting("--binarize", "HOW", _number_or_word, "pixels to 0 and 1: dynamic, fixed or a threshold"),
     "n_epochs": _Setting("--epochs", "N", COUNT, "passes over the images"),

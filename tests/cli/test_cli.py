@@ -117,6 +117,7 @@ SETTINGS = {  # by argument of the constructor: the text on the command line, th
     "enc_pool2_kernel_shape": ("1x2", [1, 2]),
     "optimizer": ("SGD(lr=0.001, momentum=0.5)", None),  # compared below
     "lr": ("0.003", 0.003),
+    "global_clip_norm": ("0.5", 0.5),
     "init": ("he_normal", "he_normal"),
     "binarize": ("0.25", 0.25),
     "value_range": ("0:255", [0.0, 255.0]),
