@@ -17,6 +17,7 @@ from types import ModuleType
 import cvae
 from cvae.cli.arguments import COUNT, Parser
 from cvae.cli.commands import (
+    completion,
     demo,
     encode,
     evaluate,
@@ -29,6 +30,7 @@ from cvae.cli.commands import (
     sample,
     train,
 )
+from cvae.cli.completion import answer
 from cvae.cli.output import log, printable
 from cvae.cli.streams import discard_output, logged_warnings, open_missing_streams
 from cvae.interruption import stopped_by_signals
@@ -46,6 +48,7 @@ _COMMANDS: dict[str, ModuleType] = {
     "plot": plot,
     "explore": explore,
     "info": info,
+    "completion": completion,
 }
 
 
@@ -111,6 +114,7 @@ def _flush(code: int) -> int:
 
 def _run(argv: Sequence[str]) -> None:
     parser = make_parser()
+    answer(parser)
     if not argv:
         parser.print_help()
         return
