@@ -48,9 +48,10 @@ def load(
     "fashion-mnist"      environment variable CVAE_DATA, the folder of Debian's package
                          dataset-fashion-mnist, Keras's download folder or the user's cache; where
                          pooch is installed, downloaded to CVAE_DATA or the cache, and checked
-    a folder of pictures png, jpg, webp, bmp, gif, tif, ppm, pgm or avif, in natural order of their
-                         names (2.png before 10.png); or a subfolder of these for each class, with
-                         labels 0, 1, ... in natural order of the names; or these in ``train`` and
+    a folder of pictures png, jpg, webp, bmp, gif, tif, ppm, pgm, jp2, avif, or heic with pillow-heif,
+                         in natural order of their names (2.png before 10.png); or a subfolder of
+                         these for each class, with labels 0, 1, ... in natural order of the names;
+                         or these in ``train`` and
                          ``test``, ``val`` (also ``training``, ``testing``, ``valid``,
                          ``validation``, ``dev``); needs Pillow
     a picture            a set of that one picture, or of all pages of a TIFF and frames of a GIF
@@ -69,9 +70,9 @@ def load(
     ==================== =========================================================================
 
     Pictures are turned upright as EXIF says. 16 bits stay 16 bits (uint16), also of colours; pictures with a palette
-    are grey if all others are, and their palettes too; of a camera's MPO the first picture is read, and of a TIFF no
-    reduced copies. Hidden files, and those that systems leave (Thumbs.db, __MACOSX), are ignored; of everything else
-    that is not read, one warning tells.
+    are grey if all others are, and their palettes too; of a camera's MPO or HEIC the first picture is read, and of a
+    TIFF no reduced copies. Hidden files, and those that systems leave (Thumbs.db, __MACOSX), are ignored; of everything
+    else that is not read, one warning tells.
 
     Parameters
     ----------

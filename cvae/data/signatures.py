@@ -18,6 +18,7 @@ class Kind(NamedTuple):
     name: str
 
 
+HEIC = "a HEIC picture"
 _PICTURE, _UNREAD = "picture", ""
 _PICKLE = "a pickle, which could run any code; save its array by numpy.save"
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (  # offset, bytes; the first that fits counts
@@ -32,9 +33,9 @@ _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (  # offset, bytes; the first that
     (4, b"ftypavif", Kind(_PICTURE, "an AVIF picture")),
     (4, b"ftypavis", Kind(_PICTURE, "an AVIF picture")),
     *((0, b"P%d" % digit + blank, Kind(_PICTURE, "a PNM picture")) for digit in range(1, 7) for blank in (b"\n", b" ")),
-    (4, b"ftyphei", Kind(_UNREAD, "a HEIC picture; convert it to JPEG or PNG")),
-    (4, b"ftypmif1", Kind(_UNREAD, "a HEIF picture; convert it to JPEG or PNG")),
-    (4, b"jP  ", Kind(_UNREAD, "a JPEG 2000 picture; convert it to PNG or TIFF")),
+    *((4, b"ftyp" + brand, Kind(_PICTURE, HEIC)) for brand in (b"hei", b"hevc", b"hevx", b"mif1", b"msf1")),
+    (4, b"jP  ", Kind(_PICTURE, "a JPEG 2000 picture")),
+    (0, b"\xff\x4f\xff\x51", Kind(_PICTURE, "a JPEG 2000 picture")),
     (0, b"%!PS", Kind(_UNREAD, "a PostScript file; convert it to PNG")),
     (0, b"\xc5\xd0\xd3\xc6", Kind(_UNREAD, "a PostScript file; convert it to PNG")),
     (0, b"8BPS", Kind(_UNREAD, "a Photoshop file; convert it to PNG or TIFF")),
