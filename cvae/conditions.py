@@ -225,7 +225,8 @@ def _as_classes(y: Any, name: str) -> Array:
         one_hot = f"; classes are those of {name}.argmax(axis=1)" if _is_one_hot(labels) else ""
         raise ValueError(f"{name} must be a label or have the shape (n,), got {labels.shape}{one_hot}")
     if labels.dtype.kind not in "buifU":
-        raise TypeError(f"{name} must hold ints, strings, bools or floats as labels, got dtype {labels.dtype}")
+        remedy = f"; {_decoded(name)} makes strings of bytes" if labels.dtype.kind == "S" else ""
+        raise TypeError(f"{name} must hold ints, strings, bools or floats as labels, got dtype {labels.dtype}{remedy}")
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError(f"{name} must hold labels, got infinite values or NaN")
     return labels
@@ -261,8 +262,14 @@ def _as_array(y: Any, name: str) -> Array:
         raise ValueError(f"{name} must not have missing labels, got {len(missing)}, the first of them {missing[0]}")
     if not any(all(isinstance(value, kind) for value in values) for kind in (str, numbers.Real)):
         found = sorted({type(value).__name__ for value in values})
-        raise TypeError(f"{name} must hold labels of one kind, strings or numbers, got {' and '.join(found)}")
+        remedy = f"; {_decoded(name)} makes strings of bytes" if found == ["bytes"] else ""
+        raise TypeError(f"{name} must hold labels of one kind, strings or numbers, got {' and '.join(found)}{remedy}")
     return np.array(values).reshape(array.shape)
+
+
+def _decoded(name: str) -> str:
+    """Return what makes strings of bytes."""
+    return f"np.char.decode(np.asarray({name}, 'S'), 'utf-8')"
 
 
 def _listed(labels: Array) -> str:

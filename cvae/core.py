@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+import warnings
 import weakref
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -148,6 +149,13 @@ class Core(Estimator):
     def _begin_fit(self, *, anew: bool) -> None:
         """Start anew if the model has parameters and is asked to; else apply arguments that have changed."""
         if anew and self._image_shape is not None:
+            if self._position is not None:
+                warnings.warn(
+                    "fit starts anew, without what was trained before the interruption: partial_fit, or fit after "
+                    "set_params(warm_start=True), goes on",
+                    UserWarning,
+                    stacklevel=4,
+                )
             self._start()
         else:
             self._sync()
@@ -271,6 +279,7 @@ class Core(Estimator):
             kind = None if labels is None else labels.kind
             if self._image_shape is None:
                 self._columns = Columns.of(images if given is None else given)
+                self._columns.warn_of_others()
             try:
                 self._initialize((rows, cols, channels), mapping or self._mapping_of(images), kind)
             except ValueError as error:

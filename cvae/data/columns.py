@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 _MOST_SHOWN = 5
+_NO_PIXELS = ("", "unnamed: 0", "label")
 
 
 class Columns(NamedTuple):
@@ -36,6 +37,17 @@ class Columns(NamedTuple):
             kinds = sorted({type(name).__name__ for name in names})
             raise TypeError(f"X must have strings as names of all columns, or of none, got {' and '.join(kinds)}")
         return cls(tuple(names) if n_strings else None, True)
+
+    def warn_of_others(self) -> None:
+        """Warn of columns that are probably no pixels: an index or labels that came from a file with them."""
+        for name in self.names or ():
+            if name.lower() in _NO_PIXELS:
+                remedy = "; pandas.read_csv(..., index_col=0) makes an index of it" if name != "label" else ""
+                warnings.warn(
+                    f"X has a column {name!r}, which counts as a pixel: drop it if it is none{remedy}",
+                    UserWarning,
+                    stacklevel=5,
+                )
 
     def check(self, X: Any, name: str, model: str, image_shape: tuple[int, int, int]) -> None:
         """Compare the columns of other images, which are rows, with these; warn if only one of both has names.

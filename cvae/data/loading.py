@@ -65,7 +65,8 @@ def load(
                          ``test`` and ``val``; in upper or lower case; ``file.h5:name`` names the
                          images; needs h5py or zarr
     .csv, .tsv, .txt     a row of numbers for each image, with or without a line of names; labels in
-                         the column ``label``, or in the first where the others make a square
+                         the column ``label``, or in the first where the others make a square; a
+                         first column without a name, or ``index`` or ``id``, is left out
     any other file       an IDX file of images, gzipped or not
     ==================== =========================================================================
 
