@@ -57,6 +57,20 @@ _MADE_BY_START = frozenset(
 )  # fmt: skip
 
 
+_OTHERS_METHODS = {  # of other libraries' models
+    "predict": "reconstruct returns images, transform codes, score_samples how probable images are",
+    "evaluate": "score and elbo return how probable images are",
+    "generate": "sample draws new images",
+    "compile": "optimizer and objective are arguments of the constructor",
+    "train": "fit trains",
+    **dict.fromkeys(("save_weights", "save_model", "dump"), "save writes the model to a file"),
+    **dict.fromkeys(("load", "load_weights", "load_model"), "cvae.load returns the model in a file"),
+    "state_dict": "cvae.export.to_state_dict returns one",
+    "load_state_dict": "cvae.export.from_state_dict takes one",
+    **dict.fromkeys(("to", "cuda", "cpu"), "models run on the CPU"),
+}
+
+
 class Core(Estimator):
     """Base of the models, which declare the arguments annotated here among their own and make layers from them."""
 
@@ -123,7 +137,12 @@ class Core(Estimator):
         if name in _MADE_BY_START and not self._is_started:
             self._start()
             return vars(self)[name]
-        return super().__getattr__(name)
+        try:
+            return super().__getattr__(name)
+        except AttributeError as error:
+            if name not in _OTHERS_METHODS:
+                raise
+            raise AttributeError(f"{error}: {_OTHERS_METHODS[name]}", name=name, obj=self) from None
 
     def _start(self) -> None:
         """Check the arguments and reset the model: layers without parameters, random number generators, history."""

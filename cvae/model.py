@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
@@ -17,6 +18,7 @@ from cvae.architectures import architectures_of
 from cvae.by_hand import ByHand
 from cvae.conditions import Classes, Labels
 from cvae.core import Array, ImageShape
+from cvae.data.columns import warn_of_other_order
 from cvae.data.images import resolve_image_shape
 from cvae.data.intake import images_and_labels
 from cvae.data.mapping import PixelMapping
@@ -24,6 +26,7 @@ from cvae.data.weights import Weights, as_weights
 from cvae.exclusion import alone
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase
+from cvae.nn.normalization import BatchNorm1D
 from cvae.nn.sequence import Layers
 from cvae.objectives import Objective
 from cvae.optim.base import OptimizerBase
@@ -325,6 +328,10 @@ class VAE(ByHand):
             if validation_data is not None:
                 validation = self._as_validation(validation_data, images.shape[1:], labels, mapping)
             n = len(images) if rows is None else len(rows)
+            if min(batchsize, n) == 1 and any(isinstance(layer, BatchNorm1D) for layer in self._parts()):
+                _warn_of_constants()
+            for name, value in (("y", self._if_conditional(y)), *weights.items()):
+                warn_of_other_order(X, value, name)
             self._prepare(images, labels, min(batchsize, n), training=True, mapping=mapping, given=X)
             self._mixture = None
             if not anew:
@@ -438,3 +445,12 @@ class VAE(ByHand):
 
         self._require_fitted()
         checkpoint.save(self, path, optimizer_state=optimizer_state)
+
+
+def _warn_of_constants() -> None:
+    warnings.warn(
+        "BatchNorm1D puts out the same for all images in batches of one, of which it is the mean: a batchsize of 2 or "
+        "more is needed to learn through it",
+        UserWarning,
+        stacklevel=4,
+    )

@@ -76,6 +76,10 @@ class _Function(Callback):
 
 def check_callbacks(callbacks: Any) -> None:
     """Raise TypeError unless these are a sequence of callbacks."""
+    if isinstance(callbacks, Callback) or callable(callbacks):
+        raise TypeError(
+            f"callbacks must be a sequence of callables, got a single one, {callbacks!r}: pass it in a list"
+        )
     if not isinstance(callbacks, Sequence) or not all(isinstance(c, Callback) or callable(c) for c in callbacks):
         raise TypeError(f"callbacks must be a sequence of callables, got {callbacks!r}")
     for each in callbacks:

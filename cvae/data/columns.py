@@ -73,6 +73,19 @@ class Columns(NamedTuple):
             )
 
 
+def warn_of_other_order(X: Any, values: Any, name: str) -> None:
+    """Warn of labels or weights whose index has the names of the images' rows in another order: rows count by place."""
+    ours, theirs = getattr(X, "index", None), getattr(values, "index", None)
+    if ours is None or theirs is None or not (hasattr(ours, "equals") and hasattr(theirs, "equals")):
+        return
+    if not ours.equals(theirs) and {*ours} == {*theirs}:
+        warnings.warn(
+            f"{name} has the index of X in another order, and counts by place: pass {name}.loc[X.index]",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
 def shape_of(X: Any) -> tuple[int, ...]:
     """Return the shape of an array or of nested lists, of which the first elements count."""
     if hasattr(X, "shape"):

@@ -16,6 +16,7 @@ class Kind(NamedTuple):
 
     reader: str
     name: str
+    is_known: bool = True  # what it is, and not only how it begins
 
 
 HEIC = "a HEIC picture"
@@ -86,7 +87,7 @@ def _kind_of(head: bytes) -> Kind:
     if not head:
         return Kind(_UNREAD, "an empty file")
     if head[8:9] == b"{" and head[3:8] == bytes(5):
-        return Kind(_UNREAD, "a safetensors file, such as a model")
+        return Kind(_UNREAD, "a safetensors file, such as a model", False)
     try:
         text = head.decode("utf-8-sig" if len(head) < _HEAD_BYTES else "latin-1")
     except UnicodeDecodeError:
@@ -94,7 +95,7 @@ def _kind_of(head: bytes) -> Kind:
     if all(character.isprintable() or character in "\t\r\n" for character in text):
         start = " ".join(text[:40].split())
         return Kind(_UNREAD, f"text that starts with {start!r}")
-    return Kind(_UNREAD, f"a file that starts with the bytes {head[:8].hex(' ')}")
+    return Kind(_UNREAD, f"a file that starts with the bytes {head[:8].hex(' ')}", False)
 
 
 def check_regular(path: Path) -> None:

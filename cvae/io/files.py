@@ -23,10 +23,12 @@ _NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EROFS}  # wha
 
 
 def as_path(path: str | os.PathLike[str]) -> str:
-    """Return a path as text; raise TypeError for anything else, such as the number of an open file."""
+    """Return a path as text, ~/ as the home; raise TypeError for anything else, such as the number of an open file."""
     if not isinstance(path, (str, bytes, os.PathLike)):
         raise TypeError(f"path must be a str or path, got {path!r}")
-    return os.fsdecode(path)
+    name = os.fsdecode(path)
+    is_home = name.startswith("~/") and not os.path.lexists("~")
+    return os.path.expanduser(name) if is_home else name
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
@@ -57,7 +59,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
         os.stat(target)
     except FileNotFoundError:
         if not target.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from None
+            raise FileNotFoundError(errno.ENOENT, f"The folder {target.parent} does not exist", name) from None
     except OSError as error:  # of the name at the end of the links
         raise OSError(error.errno, error.strerror, name) from None
     return target

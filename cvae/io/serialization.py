@@ -3,12 +3,14 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
+from cvae.data.signatures import kind
 from cvae.io.files import as_path, check_regular, replaced_file
 
 KEY = "cvae"  # the description's key in the file's metadata
@@ -130,7 +132,9 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]
             # Only of a model, since a file of another program may be of any size.
             arrays = {key: file.get_tensor(key) for key in file.keys()} if is_known else {}  # noqa: SIM118 - no dict
     except (SafetensorError, LookupError, AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{name} is not a model file of cvae: {error}") from None
+        what = kind(Path(name))
+        other = f", but {what.name.partition(';')[0]}" if what.is_known else f": {error}"
+        raise ValueError(f"{name} is not a model file of cvae{other}") from None
     if not is_known:
         raise ValueError(f"{name} has the model format {version}, but this cvae reads up to {FORMAT}")
     return arrays, description

@@ -1,15 +1,19 @@
 """What people do with a model in their first month: copies, second runs of a cell, data as programs leave them."""
 
 import copy
+import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.preprocessing import MinMaxScaler
-from small_vae import assert_same_bits, parameters, random_images, small_vae
+from small_vae import assert_same_bits, parameters, random_images, small_vae, subprocess_environment
 
 import cvae
-from cvae.callbacks import LambdaCallback
+from cvae.callbacks import EarlyStopping, LambdaCallback
 
 
 def dense_vae(**changes):
@@ -102,3 +106,165 @@ def test_labels_of_bytes_come_with_what_makes_strings_of_them(kind):
         dense_vae(condition="classes").fit(X, y)
     vae = dense_vae(condition="classes").fit(X, np.char.decode(np.asarray(y, "S"), "utf-8"))
     assert vae.classes_.tolist() == ["b", "ä"]
+
+
+@pytest.mark.parametrize("argument", ["sample_weight", "y"])
+def test_values_whose_index_has_another_order_are_named(argument):
+    frame = pd.DataFrame(np.random.default_rng(0).random((6, 4)), index=[*"abcdef"])
+    values = pd.Series([1, 2, 1, 2, 1, 2], index=[*"fedcba"])
+    vae = dense_vae(condition="classes" if argument == "y" else None)
+    with pytest.warns(UserWarning, match=rf"{argument} has the index of X in another order.*{argument}.loc\[X.index\]"):
+        vae.fit(frame, **{argument: values})
+    vae.fit(frame, **{argument: values.loc[frame.index]})  # nothing is said of what fits, or has nothing in common
+    vae.fit(frame, **{argument: values.set_axis([0, "x", 2, 3, 4, 5])})
+
+
+BATCH_NORM = ["Flatten()", "FullyConnected(n_out=4)", "BatchNorm1D()"]
+
+
+@pytest.mark.parametrize(("batchsize", "n"), [(1, 4), (4, 1)])
+def test_batches_of_one_image_teach_nothing_behind_batch_normalization(batchsize, n):
+    vae = cvae.VAE(BATCH_NORM, ["FullyConnected(n_out=4)"], T=2, n_epochs=1, verbose=False)
+    with pytest.warns(UserWarning, match="BatchNorm1D puts out the same for all images in batches of one"):
+        vae.fit(random_images(n), batchsize=batchsize)
+    vae.fit(random_images(4), batchsize=3)  # the last one of which is alone
+
+
+def test_numpy_s_own_state_is_a_random_state():
+    X, trained = random_images(8), []
+    for random_state in (np.random, np.random.RandomState(3)):
+        np.random.seed(3)  # noqa: NPY002
+        trained.append(parameters(dense_vae(random_state=random_state).fit(X)))
+    assert_same_bits(*trained)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"latent_dim": 2}, "VAE got an unexpected keyword argument 'latent_dim', which is T here"),
+        ({"T": 2, "epochs": 3}, "'epochs', which is n_epochs here"),
+        ({"batch_size": 3}, "'batch_size', which is batchsize here"),
+        ({"learning_rate": 3}, "'learning_rate', which is lr here"),
+        ({"hidden_dims": [3]}, "'hidden_dims', which is encoder and decoder, lists of layers, here"),
+        ({"nonsense": 3}, "unexpected keyword argument 'nonsense'$"),
+    ],
+)
+def test_arguments_of_other_libraries_are_translated(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        cvae.VAE(**arguments)
+
+
+def test_an_argument_that_a_model_has_is_its_own():
+    assert cvae.BernoulliVAE(latent_dim=3).latent_dim == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("predict", "reconstruct"), ("generate", "sample"), ("load_weights", "cvae.load"), ("cuda", "CPU"), ("x", "'x'$")],
+)
+def test_methods_of_other_libraries_are_translated(name, message):
+    vae = dense_vae()
+    assert not hasattr(vae, name)
+    with pytest.raises(AttributeError, match=f"'VAE' object has no attribute '{name}'.*{message}|attribute {message}"):
+        getattr(vae, name)
+
+
+class Passing(cvae.VAE):
+    """A subclass that passes on what it does not take itself."""
+
+    def __init__(self, extra=1, **others):
+        super().__init__(**others)
+        self.extra = extra
+
+
+def test_a_subclass_may_pass_arguments_on():
+    X, vae = random_images(8), Passing(encoder="mlp", T=2, n_epochs=1, extra=5, random_state=0, verbose=False)
+    other = clone(vae).set_params(T=3, extra=6)
+    assert (other.T, other.extra, other.encoder) == (3, 6, "mlp")
+    assert other.fit(X).transform(X).shape == (8, 3)
+    assert repr(vae) == "Passing(encoder='mlp', T=2, n_epochs=1, random_state=0, verbose=False, extra=5)"
+    assert vae.fit(X).transform(X).shape == (8, 2)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'epochs'"):
+        Passing(epochs=3)
+
+
+@pytest.mark.parametrize("callback", [EarlyStopping("loss"), print])
+def test_a_callback_alone_belongs_in_a_list(callback):
+    with pytest.raises(TypeError, match=r"callbacks must be a sequence of callables, got a single one, .*in a list"):
+        dense_vae().fit(random_images(4), callbacks=callback)
+
+
+def test_the_backend_of_another_environment_s_notebook_is_no_reason_to_fail(tmp_path):
+    draw = "cvae.plotting.samples(numpy.zeros((2, 4, 4)), 'x.png')"
+    code = f"import cvae, numpy, os; {draw}; print(os.environ['MPLBACKEND'])"
+    environment = subprocess_environment() | {"MPLBACKEND": "module://not_installed_here.backend_inline"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
+    )
+    assert (done.stderr, done.stdout) == ("", "module://not_installed_here.backend_inline\n")
+    assert (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"likelihood": "mse"}, r"got 'mse': its loss is that of 'Gaussian\(scale=1\)'"),
+        ({"likelihood": "BCE_loss"}, "its loss is that of 'Bernoulli'"),
+        ({"likelihood": cvae.likelihoods.Gaussian}, r"pass Gaussian\(\), an instance"),
+        ({"optimizer": cvae.optimizers.Adam}, r"pass Adam\(\), an instance"),
+    ],
+)
+def test_losses_and_classes_come_with_what_to_pass(arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        dense_vae(**arguments).fit(random_images(4))
+
+
+def test_losses_mean_nothing_elsewhere():
+    with pytest.raises(ValueError, match=r"got 'mse'$"):
+        cvae.VAE(objective="mse").fit(random_images(4))
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (pickle.dumps([1]), "but a pickle, which could run any code$"),
+        (b"PK\x03\x04" + bytes(90), "but a ZIP archive$"),
+        (b"", "but an empty file$"),
+        (b"epoch,loss\n", "but text that starts with 'epoch,loss'$"),
+        (b"\x07\0\0\0\0\0\0\0\0\0", "is not a model file of cvae: "),
+    ],
+)
+def test_files_that_are_no_models_are_called_by_their_names(tmp_path, content, found):
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(ValueError, match=f"is not a model file of cvae.*{found}|{found}"):
+        cvae.load(tmp_path / "x")
+
+
+def test_a_missing_folder_is_named_and_the_model_stays(tmp_path):
+    vae = dense_vae().fit(random_images(4))
+    with pytest.raises(FileNotFoundError, match=r"The folder .*absent does not exist: '.*model'"):
+        vae.save(tmp_path / "absent" / "model")
+    vae.save(tmp_path / "model")
+
+
+def test_the_home_is_found_in_names_of_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))  # Windows' name of it
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    dense_vae().fit(random_images(4)).save("~/model")
+    assert (tmp_path / "model").exists()
+    assert cvae.load("~/model").T == 2
+    (tmp_path / "elsewhere" / "~").mkdir()  # a folder of that name is what is meant
+    with pytest.raises(FileNotFoundError):
+        cvae.load("~/model")
+
+
+@pytest.mark.parametrize("name", ["labels_", "decision_scores_", "threshold_", "predict_proba", "save"])
+def test_attributes_of_other_detectors_are_translated(name):
+    detector = cvae.VAEOutlierDetector(dense_vae()).fit(random_images(8))
+    assert not hasattr(detector, name)
+    with pytest.raises(AttributeError, match=f"no attribute '{name}': .* (returns|is|writes) "):
+        getattr(detector, name)
+    with pytest.raises(AttributeError, match=r"no attribute 'nonsense'$"):
+        _ = detector.nonsense
