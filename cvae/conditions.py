@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import warnings
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, Self
 
@@ -14,6 +15,7 @@ from cvae.data.intake import as_array
 from cvae.parsing import check_size
 
 Array = npt.NDArray[Any]
+_FEW = 20  # images, of which each may well have a class of its own
 
 
 class Labels(NamedTuple):
@@ -100,7 +102,15 @@ class Classes(LabelKind):
         found = _as_classes(y, name)
         if found.size == 0 or found.ndim == 0:
             raise ValueError(f"{name} must hold a class label for each image, got the shape {np.shape(y)}")
-        return cls(np.unique(found))
+        classes = np.unique(found)
+        if len(found) >= _FEW and 2 * len(classes) > len(found):
+            remedy = "" if found.dtype.kind == "U" else "; condition='values' takes numbers as they are"
+            warnings.warn(
+                f"{name} holds {len(classes)} classes for {len(found)} images, of which a model learns little{remedy}",
+                UserWarning,
+                stacklevel=6,
+            )
+        return cls(classes)
 
     def labels(self, y: Any, n: int, dtype: npt.DTypeLike, name: str) -> Labels:
         wanted = _as_classes(y, name)

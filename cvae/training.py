@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import itertools
 import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -64,6 +66,7 @@ class Callback:
         """End a call of `fit`; `error` is what ended it, if anything did, such as KeyboardInterrupt."""
 
 
+_METHODS = [name for name in vars(Callback) if name.startswith("on_")]
 AnyCallback = Callback | Callable[[Any, int, dict[str, float]], Any]
 
 
@@ -85,6 +88,22 @@ def check_callbacks(callbacks: Any) -> None:
     for each in callbacks:
         if isinstance(each, type):
             raise TypeError(f"callbacks must be instances such as {each.__name__}(), got the class {each.__name__}")
+        called = each if isinstance(each, Callback) else _Function(each)
+        for method in filter(partial(_has_own, called), _METHODS):
+            _check_takes(getattr(called, method), method)
+
+
+def _check_takes(function: Callable[..., Any], method: str) -> None:
+    """Raise TypeError unless a function can be called as a callback's method is, before anything is trained."""
+    names = list(inspect.signature(getattr(Callback, method)).parameters)[1:]
+    try:
+        inspect.signature(function).bind(*names)
+    except ValueError:  # of a compiled function, which has no signature
+        return
+    except TypeError as error:
+        raise TypeError(
+            f"{method} of a callback is called with {', '.join(names)}, but {function!r}: {error}"
+        ) from None
 
 
 def train(

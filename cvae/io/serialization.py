@@ -133,8 +133,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]
             arrays = {key: file.get_tensor(key) for key in file.keys()} if is_known else {}  # noqa: SIM118 - no dict
     except (SafetensorError, LookupError, AttributeError, TypeError, ValueError, RecursionError) as error:
         what = kind(Path(name))
-        other = f", but {what.name.partition(';')[0]}" if what.is_known else f": {error}"
-        raise ValueError(f"{name} is not a model file of cvae{other}") from None
+        other = f"it is {what.name.partition(';')[0]}" if what.is_known else error
+        raise ValueError(f"{name} is not a model file of cvae: {other}") from None
     if not is_known:
         raise ValueError(f"{name} has the model format {version}, but this cvae reads up to {FORMAT}")
     return arrays, description

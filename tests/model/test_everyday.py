@@ -13,7 +13,7 @@ from sklearn.preprocessing import MinMaxScaler
 from small_vae import assert_same_bits, parameters, random_images, small_vae, subprocess_environment
 
 import cvae
-from cvae.callbacks import EarlyStopping, LambdaCallback
+from cvae.callbacks import Callback, EarlyStopping, LambdaCallback
 
 
 def dense_vae(**changes):
@@ -227,10 +227,10 @@ def test_losses_mean_nothing_elsewhere():
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        (pickle.dumps([1]), "but a pickle, which could run any code$"),
-        (b"PK\x03\x04" + bytes(90), "but a ZIP archive$"),
-        (b"", "but an empty file$"),
-        (b"epoch,loss\n", "but text that starts with 'epoch,loss'$"),
+        (pickle.dumps([1]), "it is a pickle, which could run any code$"),
+        (b"PK\x03\x04" + bytes(90), "it is a ZIP archive$"),
+        (b"", "it is an empty file$"),
+        (b"epoch,loss\n", "it is text that starts with 'epoch,loss'$"),
         (b"\x07\0\0\0\0\0\0\0\0\0", "is not a model file of cvae: "),
     ],
 )
@@ -268,3 +268,56 @@ def test_attributes_of_other_detectors_are_translated(name):
         getattr(detector, name)
     with pytest.raises(AttributeError, match=r"no attribute 'nonsense'$"):
         _ = detector.nonsense
+
+
+class ForKeras(Callback):
+    """A callback with the signature of Keras' callbacks."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        raise AssertionError("not called")
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [lambda entry: None, ForKeras(), LambdaCallback(on_epoch_end=lambda epoch, logs: None)],
+    ids=["function", "subclass", "lambda"],
+)
+def test_callbacks_that_take_other_arguments_are_refused_before_training(callback):
+    vae = dense_vae()
+    with pytest.raises(TypeError, match=r"on_epoch_end of a callback is called with vae, epoch, entry, but .*argument"):
+        vae.fit(random_images(4), callbacks=[callback])
+    assert vae.history_ == {}
+
+
+def test_callbacks_may_take_more_than_they_are_given():
+    seen = []
+
+    def note(vae, *rest, **others):
+        seen.append(rest)
+
+    dense_vae().fit(random_images(4), callbacks=[note, LambdaCallback(on_batch_end=note)], n_epochs=1)
+    assert [len(rest) for rest in seen] == [2, 2]
+
+
+@pytest.mark.parametrize("kind", [float, str])
+def test_classes_that_are_probably_values_are_named(kind):
+    X, labels = random_images(24), np.random.default_rng(0).random(24)
+    with pytest.warns(UserWarning, match="y holds 24 classes for 24 images.*" + "condition='values'" * (kind is float)):
+        dense_vae(condition="classes").fit(X, labels.astype(kind))
+    dense_vae(condition="classes").fit(X, np.arange(24) // 2)
+
+
+def test_columns_of_text_are_named():
+    frame = pd.DataFrame({"a": [0.5, 1], "name": ["x", "y"], "b": [1, 0.5]})
+    with pytest.raises(TypeError, match="X must have columns of numbers, got text in 'name': drop or encode them"):
+        dense_vae().fit(frame)
+
+
+def test_all_threads_are_none():
+    with pytest.raises(ValueError, match="n_threads must be from 1 to 4096, got -1: None takes all"):
+        dense_vae(n_threads=-1).fit(random_images(4))
+
+
+def test_a_map_of_codes_takes_codes():
+    with pytest.raises(TypeError, match=r"means must be an array of numbers, .*vae.transform\(images\), got .* VAE"):
+        cvae.plotting.latent(dense_vae())
