@@ -3,7 +3,7 @@
 from cython cimport floating
 from libc.math cimport sqrt
 
-from stages cimport add_stage, new_work
+from stages cimport add_stage, new_lines, new_work
 from tables cimport ceil_div, import_f32, import_f64, range_end
 from updates cimport fill_update, parameter_update, update_rule
 
@@ -71,12 +71,17 @@ cdef void update_piece(const void *work, ptrdiff_t index, char *shared, char *sc
 
 # ---------------------------------------------------------------- clipping
 
-cdef struct clipping:
+cdef struct squares:
     const kernel_table *table
     const void *grad
-    double *factor
+    double *sums
+    ptrdiff_t size, part           # elements, and those of a partial sum
+
+cdef struct clipping:
+    double *sums
+    double **factors
     double limit
-    ptrdiff_t size, part, parts    # elements of a partial sum, and how many sums there are
+    ptrdiff_t n_sums, n_factors
 
 
 def clip(
@@ -85,32 +90,61 @@ def clip(
     double[::1] scalars not None,        # OUT its second element: the factor of the gradient
     double limit,
 ):
-    """Set the factor with which the next `update` limits the gradient's L2 norm.
+    """Set the factor with which the next `update` limits the gradient's L2 norm."""
+    clip_together(program, (grad,), (scalars,), limit)
 
-    The squares are summed in float64, in an order that depends on the size alone.
+
+def clip_together(
+    program,
+    tuple grads not None,                # IN  arrays (size)
+    tuple scalars not None,              # OUT their second elements: the same factor for all gradients
+    double limit,
+):
+    """Set the factor with which the next updates limit the L2 norm of all gradients as one vector.
+
+    The squares are summed in float64, in an order that depends on the sizes alone.
     """
-    if scalars.shape[0] < 2:
-        raise ValueError(f"scalars must have at least 2 elements, got {scalars.shape[0]}")
-    cdef ptrdiff_t size = grad.shape[0], part = max(RANGE, ceil_div(grad.shape[0], MAX_SUMS))
-    cdef clipping *work = <clipping *> new_work(
-        program, (grad, scalars), sizeof(clipping), MAX_SUMS * sizeof(double), 0)
-    work.table, work.size = f32 if floating is float else f64, size
-    work.part, work.parts = part, ceil_div(size, part)
-    work.grad, work.factor, work.limit = &grad[0], &scalars[1], limit
-    add_stage(program, sum_part, work, work.parts, size < SMALL_WORK)
-    add_stage(program, set_factor, work, 1, True)
+    if len(grads) != len(scalars):
+        raise ValueError(f"there must be scalars for each of {len(grads)} gradients, got {len(scalars)}")
+    cdef clipping *work = <clipping *> new_work(program, (grads, scalars), sizeof(clipping), 0, 0)
+    cdef ptrdiff_t i
+    cdef double[::1] of_one
+    work.factors = <double **> new_lines(program, max(1, len(grads)) * sizeof(double *))
+    work.sums = <double *> new_lines(program, max(1, len(grads)) * MAX_SUMS * sizeof(double))
+    work.limit, work.n_factors = limit, len(grads)
+    for i in range(work.n_factors):
+        of_one = scalars[i]
+        if of_one.shape[0] < 2:
+            raise ValueError(f"scalars must have at least 2 elements, got {of_one.shape[0]}")
+        work.factors[i] = &of_one[1]
+        if grads[i].itemsize == sizeof(float):
+            work.n_sums += add_squares[float](program, grads[i], work.sums + work.n_sums)
+        else:
+            work.n_sums += add_squares[double](program, grads[i], work.sums + work.n_sums)
+    add_stage(program, set_factors, work, 1, True)
+
+
+cdef ptrdiff_t add_squares(program, const floating[::1] grad, double *sums) except -1:
+    """Record the sums of parts of the gradient's squares, and return their number."""
+    cdef squares *work = <squares *> new_work(program, (), sizeof(squares), 0, 0)
+    work.table, work.size = f32 if floating is float else f64, grad.shape[0]
+    work.grad, work.sums = &grad[0], sums
+    work.part = max(RANGE, ceil_div(work.size, MAX_SUMS))
+    add_stage(program, sum_part, work, ceil_div(work.size, work.part), work.size < SMALL_WORK)
+    return ceil_div(work.size, work.part)
 
 
 cdef void sum_part(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
-    cdef const clipping *c = <const clipping *> work
-    (<double *> shared)[index] = c.table.sum_of_squares(c.grad, index * c.part, range_end(index, c.part, c.size))
+    cdef const squares *s = <const squares *> work
+    s.sums[index] = s.table.sum_of_squares(s.grad, index * s.part, range_end(index, s.part, s.size))
 
 
-cdef void set_factor(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+cdef void set_factors(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const clipping *c = <const clipping *> work
     cdef double total = 0, norm
     cdef ptrdiff_t i
-    for i in range(c.parts):
-        total += (<const double *> shared)[i]
+    for i in range(c.n_sums):
+        total += c.sums[i]
     norm = sqrt(total)
-    c.factor[0] = c.limit / norm if norm > c.limit else 1.0
+    for i in range(c.n_factors):
+        c.factors[i][0] = c.limit / norm if norm > c.limit else 1.0

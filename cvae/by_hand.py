@@ -5,8 +5,9 @@ The passes are those that `fit` records, except for the optimizer steps, which `
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +58,10 @@ class ByHand(Sampling):
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what `forward` retained, which lies in memory that a copy cannot share."""
         return {name: value for name, value in vars(self).items() if name not in ("_retained", "_derived")}
+
+    def __copy__(self) -> Self:
+        """Return a model of its own: one that shared layers with this one would be half of it after either trains."""
+        return copy.deepcopy(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -252,7 +257,7 @@ class ByHand(Sampling):
         for layer in self._parts():
             layer.own_arrays()
         with limit_threads(self.n_threads):
-            Updates().apply(trained, cur_loss)
+            Updates().apply(trained, cur_loss, self.global_clip_norm)
         self._mixture = None
         self.flush_gradients()
 

@@ -348,8 +348,9 @@ class TensorBoard(Callback):
         self._writer: Any = None
 
     def on_train_begin(self, vae: Any) -> None:
-        """Open a new event file."""
-        self._writer = self._writer_class(str(self.folder))
+        """Open a new event file, of its own also where another one was opened within the same second."""
+        suffix = f".{os.getpid()}.{time.time_ns()}"
+        self._writer = self._writer_class(str(self.folder), filename_suffix=suffix)
 
     def on_epoch_end(self, vae: Any, epoch: int, entry: dict[str, float]) -> None:
         """Write the epoch's numbers."""
@@ -391,11 +392,15 @@ class MLflow(Callback):
         self._mlflow, self._is_own = mlflow, False
 
     def on_train_begin(self, vae: Any) -> None:
-        """Start a run unless one is active, and log the arguments unless the run has them."""
-        self._is_own = self._mlflow.active_run() is None
-        run = self._mlflow.start_run() if self._is_own else self._mlflow.active_run()
+        """Start a run unless one is active, and log the arguments unless the run has them, which cannot change."""
+        run = self._mlflow.active_run()
+        self._is_own = run is None
+        # The active run tells only what it had when it began.
+        known = {} if run is None else self._mlflow.get_run(run.info.run_id).data.params
+        if run is None:
+            self._mlflow.start_run()
         arguments = {name: str(value) for name, value in vae.get_params().items()}
-        self._mlflow.log_params({name: value for name, value in arguments.items() if name not in run.data.params})
+        self._mlflow.log_params({name: value for name, value in arguments.items() if name not in known})
 
     def on_epoch_end(self, vae: Any, epoch: int, entry: dict[str, float]) -> None:
         """Log the epoch's numbers."""

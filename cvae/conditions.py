@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import warnings
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, Self
 
@@ -14,6 +15,7 @@ from cvae.data.intake import as_array
 from cvae.parsing import check_size
 
 Array = npt.NDArray[Any]
+_FEW = 20  # images, of which each may well have a class of its own
 
 
 class Labels(NamedTuple):
@@ -100,7 +102,15 @@ class Classes(LabelKind):
         found = _as_classes(y, name)
         if found.size == 0 or found.ndim == 0:
             raise ValueError(f"{name} must hold a class label for each image, got the shape {np.shape(y)}")
-        return cls(np.unique(found))
+        classes = np.unique(found)
+        if len(found) >= _FEW and 2 * len(classes) > len(found):
+            remedy = "" if found.dtype.kind == "U" else "; condition='values' takes numbers as they are"
+            warnings.warn(
+                f"{name} holds {len(classes)} classes for {len(found)} images, of which a model learns little{remedy}",
+                UserWarning,
+                stacklevel=6,
+            )
+        return cls(classes)
 
     def labels(self, y: Any, n: int, dtype: npt.DTypeLike, name: str) -> Labels:
         wanted = _as_classes(y, name)
@@ -225,7 +235,8 @@ def _as_classes(y: Any, name: str) -> Array:
         one_hot = f"; classes are those of {name}.argmax(axis=1)" if _is_one_hot(labels) else ""
         raise ValueError(f"{name} must be a label or have the shape (n,), got {labels.shape}{one_hot}")
     if labels.dtype.kind not in "buifU":
-        raise TypeError(f"{name} must hold ints, strings, bools or floats as labels, got dtype {labels.dtype}")
+        remedy = f"; {_decoded(name)} makes strings of bytes" if labels.dtype.kind == "S" else ""
+        raise TypeError(f"{name} must hold ints, strings, bools or floats as labels, got dtype {labels.dtype}{remedy}")
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError(f"{name} must hold labels, got infinite values or NaN")
     return labels
@@ -261,8 +272,14 @@ def _as_array(y: Any, name: str) -> Array:
         raise ValueError(f"{name} must not have missing labels, got {len(missing)}, the first of them {missing[0]}")
     if not any(all(isinstance(value, kind) for value in values) for kind in (str, numbers.Real)):
         found = sorted({type(value).__name__ for value in values})
-        raise TypeError(f"{name} must hold labels of one kind, strings or numbers, got {' and '.join(found)}")
+        remedy = f"; {_decoded(name)} makes strings of bytes" if found == ["bytes"] else ""
+        raise TypeError(f"{name} must hold labels of one kind, strings or numbers, got {' and '.join(found)}{remedy}")
     return np.array(values).reshape(array.shape)
+
+
+def _decoded(name: str) -> str:
+    """Return what makes strings of bytes."""
+    return f"np.char.decode(np.asarray({name}, 'S'), 'utf-8')"
 
 
 def _listed(labels: Array) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+import warnings
 import weakref
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -58,13 +59,32 @@ _MADE_BY_START = frozenset(
 )  # fmt: skip
 
 
+_OTHERS_METHODS = {  # of other libraries' models
+    "predict": "reconstruct returns images, transform codes, score_samples how probable images are",
+    "evaluate": "score and elbo return how probable images are",
+    "generate": "sample draws new images",
+    "compile": "optimizer and objective are arguments of the constructor",
+    "train": "fit trains",
+    "history": "history_ has the losses of all epochs",
+    "layers": "encoder_ and decoder_ are the layers by name",
+    **dict.fromkeys(("get_weights", "weights"), "parameters has the arrays of all layers"),
+    "reparameterize": "encode returns mean and log variance of the codes",
+    "reconstruction_error": "error_map returns where, and elbo how much, images differ from what the model knows",
+    **dict.fromkeys(("save_weights", "save_model", "dump"), "save writes the model to a file"),
+    **dict.fromkeys(("load", "load_weights", "load_model"), "cvae.load returns the model in a file"),
+    "state_dict": "cvae.export.to_state_dict returns one",
+    "load_state_dict": "cvae.export.from_state_dict takes one",
+    **dict.fromkeys(("to", "cuda", "cpu"), "models run on the CPU"),
+}
+
+
 class Core(Estimator):
     """Base of the models, which declare the arguments annotated here among their own and make layers from them."""
 
     _keeps_parameters = frozenset(
         {
-            "n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "lr", "objective", "beta", "binarize",
-            "warm_start", "dtype", "random_state", "algorithm",
+            "n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "lr", "global_clip_norm", "objective", "beta",
+            "binarize", "warm_start", "dtype", "random_state", "algorithm",
         }
     )  # fmt: skip
     T: int
@@ -75,6 +95,7 @@ class Core(Estimator):
     condition: str | None
     optimizer: Any
     lr: float | None
+    global_clip_norm: float | None
     binarize: float | str | None
     warm_start: bool
     dtype: npt.DTypeLike
@@ -114,6 +135,8 @@ class Core(Estimator):
             check_num_threads(self.n_threads, "n_threads")
         if self.image_shape is not None:
             resolve_image_shape(self.image_shape)
+        if self.global_clip_norm is not None:
+            check_number("global_clip_norm", self.global_clip_norm, "[0, inf)")
         Binarization(self.binarize)
 
     def __getattr__(self, name: str) -> Any:
@@ -121,7 +144,12 @@ class Core(Estimator):
         if name in _MADE_BY_START and not self._is_started:
             self._start()
             return vars(self)[name]
-        return super().__getattr__(name)
+        try:
+            return super().__getattr__(name)
+        except AttributeError as error:
+            if name not in _OTHERS_METHODS:
+                raise
+            raise AttributeError(f"{error}: {_OTHERS_METHODS[name]}", name=name, obj=self) from None
 
     def _start(self) -> None:
         """Check the arguments and reset the model: layers without parameters, random number generators, history."""
@@ -147,6 +175,13 @@ class Core(Estimator):
     def _begin_fit(self, *, anew: bool) -> None:
         """Start anew if the model has parameters and is asked to; else apply arguments that have changed."""
         if anew and self._image_shape is not None:
+            if self._position is not None:
+                warnings.warn(
+                    "fit starts anew, without what was trained before the interruption: partial_fit, or fit after "
+                    "set_params(warm_start=True), goes on",
+                    UserWarning,
+                    stacklevel=4,
+                )
             self._start()
         else:
             self._sync()
@@ -270,6 +305,7 @@ class Core(Estimator):
             kind = None if labels is None else labels.kind
             if self._image_shape is None:
                 self._columns = Columns.of(images if given is None else given)
+                self._columns.warn_of_others()
             try:
                 self._initialize((rows, cols, channels), mapping or self._mapping_of(images), kind)
             except ValueError as error:

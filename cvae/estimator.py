@@ -14,6 +14,19 @@ from cvae._kernels.program import has_values
 from cvae.scikit_learn import LateBase
 from cvae.undo import undone_on_error
 
+_OTHERS_NAMES = {  # of other libraries' constructors
+    **dict.fromkeys(("latent_dim", "latent_size", "z_dim", "n_latent", "n_components"), "T"),
+    **dict.fromkeys(("epochs", "max_epochs", "max_iter", "epoch_num", "num_epochs"), "n_epochs"),
+    "batch_size": "batchsize",
+    "learning_rate": "lr",
+    **dict.fromkeys(("seed", "random_seed"), "random_state"),
+    "n_jobs": "n_threads",
+    **dict.fromkeys(("input_shape", "input_dim", "img_size"), "image_shape"),
+    **dict.fromkeys(("beta", "kl_weight"), "objective='ELBO(beta=...)'"),
+    **dict.fromkeys(("loss", "reconstruction_loss"), "likelihood"),
+    **dict.fromkeys(("hidden_dims", "hidden_layer_sizes"), "encoder and decoder, lists of layers,"),
+}
+
 
 class NotFittedError(ValueError, AttributeError):
     """The model has no parameters yet; scikit-learn's error of this name has the same bases."""
@@ -45,9 +58,33 @@ class Estimator(LateBase, ABC):
     _keeps_parameters: frozenset[str]  # arguments that can change in a trained model
     _in_effect: tuple[Any, ...]
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Name the argument that another library's name stands for, where Python would only call that unexpected."""
+        for name in kwargs:
+            if name in _OTHERS_NAMES and name not in inspect.signature(cls).parameters:
+                known = inspect.signature(cls).parameters.values()
+                if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in known):
+                    here = f"which is {_OTHERS_NAMES[name]} here"
+                    raise TypeError(f"{cls.__name__} got an unexpected keyword argument {name!r}, {here}")
+        return super().__new__(cls)
+
     @classmethod
     def _argument_names(cls) -> tuple[str, ...]:
-        return tuple(list(inspect.signature(cls.__init__).parameters)[1:])
+        return tuple(cls._parameters_by_name())
+
+    @classmethod
+    def _parameters_by_name(cls) -> dict[str, inspect.Parameter]:
+        """Return the constructor's parameters; those of the class below too, if it passes other arguments on."""
+        found: dict[str, inspect.Parameter] = {}
+        for each in cls.__mro__:
+            if "__init__" not in vars(each):
+                continue
+            parameters = list(inspect.signature(each.__init__).parameters.values())[1:]  # type: ignore[misc]
+            named = [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+            found = {parameter.name: parameter for parameter in named} | found
+            if all(each.kind is not each.VAR_KEYWORD for each in parameters):
+                break
+        return found
 
     @abstractmethod
     def _start(self) -> None:
@@ -127,7 +164,7 @@ class Estimator(LateBase, ABC):
         return self
 
     def __repr__(self) -> str:
-        defaults = inspect.signature(type(self).__init__).parameters
+        defaults = self._parameters_by_name()
         changed = [f"{k}={v!r}" for k, v in self.get_params().items() if repr(v) != repr(defaults[k].default)]
         call = f"{type(self).__name__}({', '.join(changed)})"
         return f"<{call} {fitted}>" if (fitted := self._fitted_text()) else call

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
@@ -18,6 +19,7 @@ from cvae.by_hand import ByHand
 from cvae.conditions import Classes, Labels
 from cvae.core import Array, ImageShape
 from cvae.data.blocks import as_blocks
+from cvae.data.columns import warn_of_other_order
 from cvae.data.images import resolve_image_shape
 from cvae.data.intake import computed, images_and_labels
 from cvae.data.mapping import PixelMapping
@@ -26,6 +28,7 @@ from cvae.exclusion import alone
 from cvae.feeding import Labelled, check_repeatable, feed_of
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase
+from cvae.nn.normalization import BatchNorm1D
 from cvae.nn.sequence import Layers
 from cvae.objectives import Objective
 from cvae.optim.base import OptimizerBase
@@ -87,6 +90,9 @@ class VAE(ByHand):
         For example "Adam(lr=0.001)"; each layer without an optimizer gets its own copy. See `cvae.optimizers`.
     lr : float, optional
         Learning rate, in the place of the optimizer's own.
+    global_clip_norm : float, optional
+        Largest L2 norm, at least 0, of the gradients of all parameters together, which are scaled down to it before
+        the optimizers' steps. An optimizer's own `clip_norm`, that of each parameter alone, must then be None.
     binarize : None, "dynamic", "fixed" or float
         Makes grey images black and white: "dynamic" draws each pixel anew at each use in training, white with the
         probability that its grey value is; "fixed" draws each image once, the same way in all models; a number is a
@@ -159,6 +165,7 @@ class VAE(ByHand):
         value_range: Sequence[float] | str | None = None,
         optimizer: str | dict[str, Any] | OptimizerBase | None = "Adam(lr=0.001)",
         lr: float | None = None,
+        global_clip_norm: float | None = None,
         binarize: float | str | None = None,
         n_epochs: int = 20,
         batchsize: int = 128,
@@ -172,7 +179,8 @@ class VAE(ByHand):
         self.likelihood, self.objective = likelihood, objective
         self.T, self.image_shape, self.condition = T, image_shape, condition
         self.value_range = value_range
-        self.optimizer, self.lr, self.binarize = optimizer, lr, binarize
+        self.optimizer, self.lr, self.global_clip_norm = optimizer, lr, global_clip_norm
+        self.binarize = binarize
         self.n_epochs, self.batchsize, self.warm_start = n_epochs, batchsize, warm_start
         self.dtype, self.n_threads, self.random_state = dtype, n_threads, random_state
         self.verbose = verbose
@@ -372,6 +380,10 @@ class VAE(ByHand):
                     image_shape = feed.images.shape[1:]
                     validation = self._as_validation(validation_data, image_shape, feed.labels, mapping, n_epochs)
                 largest = feed.largest if sharding is None else sharding.largest_part(feed.largest)
+                if largest == 1 and any(isinstance(layer, BatchNorm1D) for layer in self._parts()):
+                    _warn_of_constants()
+                for name, value in (("y", self._if_conditional(y)), *weights.items()):
+                    warn_of_other_order(X, value, name)
                 self._prepare(feed.images, feed.labels, largest, training=True, mapping=mapping, given=feed.given)
             self._mixture = None
             if not anew:
@@ -508,3 +520,12 @@ class VAE(ByHand):
 
         self._require_fitted()
         checkpoint.save(self, path, optimizer_state=optimizer_state)
+
+
+def _warn_of_constants() -> None:
+    warnings.warn(
+        "BatchNorm1D puts out the same for all images in batches of one, of which it is the mean: a batchsize of 2 or "
+        "more is needed to learn through it",
+        UserWarning,
+        stacklevel=4,
+    )

@@ -29,6 +29,16 @@ except ImportError:
         """Takes the place of scikit-learn's mixin where that is not installed."""
 
 
+_OTHERS_ATTRIBUTES = {
+    "labels_": "predict returns -1 for outliers and 1 for others",
+    "decision_scores_": "score_samples returns scores, the larger the more normal",
+    "threshold_": "offset_ is the threshold",
+    "predict_proba": "decision_function returns how far scores are above the threshold",
+    "save": "pickle or joblib writes it, and vae_.save the model",
+    "history_": "vae_ is the model, with its history",
+}
+
+
 class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     """Outlier detector that trains a variational autoencoder and finds images improbable to it.
 
@@ -174,6 +184,12 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """Return which pixels the model finds improbable: `VAE.error_map` of the trained model."""
         vae = self._fitted()
         return vae.error_map(X, kind, y=vae._if_conditional(y))
+
+    def __getattr__(self, name: str) -> Any:
+        """Say what takes the place of attributes that other libraries' detectors have."""
+        hint = f": {_OTHERS_ATTRIBUTES[name]}" if name in _OTHERS_ATTRIBUTES else ""
+        message = f"{type(self).__name__!r} object has no attribute {name!r}{hint}"
+        raise AttributeError(message, name=name, obj=self)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "offset_")

@@ -197,12 +197,24 @@ def made(value: Any, base: type[Any], kind: str) -> Any:
     if isinstance(value, base):
         return value
     if not isinstance(value, str):
-        raise TypeError(f"{kind} must be {_with_article(kind)} or its call string, got {value!r}")
+        raise TypeError(f"{kind} must be {_with_article(kind)} or its call string, got {value!r}{instance_of(value)}")
     return object_from_call(value, subclasses_by_name(base), kind)
+
+
+def instance_of(value: Any) -> str:
+    """Return what to pass in the place of a class, for the end of a message."""
+    return f": pass {value.__name__}(), an instance" if isinstance(value, type) else ""
 
 
 def _with_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+_MEANT = {  # by the names of losses: the likelihood that each is the logarithm of
+    **dict.fromkeys(("mse", "mseloss", "l2", "meansquarederror", "normal"), "Gaussian(scale=1)"),
+    **dict.fromkeys(("mae", "l1", "l1loss", "meanabsoluteerror"), "Laplace(scale=1)"),
+    **dict.fromkeys(("bce", "bceloss", "bcewithlogits", "binarycrossentropy", "crossentropy"), "Bernoulli"),
+}
 
 
 def normalized(name: str) -> str:
@@ -214,7 +226,9 @@ def _find_class(name: str, table: Mapping[str, type[T]], kind: str) -> type[T]:
     for known, cls in table.items():
         if normalized(known) == normalized(name):
             return cls
-    raise ValueError(f"the {kind} must be one of {', '.join(table)}, got {name!r}")
+    meant = _MEANT.get(normalized(name)) if kind == "likelihood" else None
+    hint = "" if meant is None else f": its loss is that of {meant!r}"
+    raise ValueError(f"the {kind} must be one of {', '.join(table)}, got {name!r}{hint}")
 
 
 _signatures: weakref.WeakKeyDictionary[type[Any], inspect.Signature] = weakref.WeakKeyDictionary()

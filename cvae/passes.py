@@ -79,6 +79,7 @@ class Passes:
         # Mean images replace the outputs in their memory if they have the same size.
         self._means = outputs if outputs.shape[1] == pixels else empty((len(outputs), pixels), outputs.dtype)
         self._updates = Updates()
+        self._norm_limit: float | None = None
         self._is_prepared = False
         self._programs: dict[tuple[object, ...], Program] = {}
         arrays = [mapping for layer in self.layers for mapping in (layer.parameters, layer.gradients)]
@@ -168,9 +169,12 @@ class Passes:
 
     # ----------------------------------------------------------------- training
 
-    def begin_epoch(self) -> None:
-        """Make the next `descend` check layers and optimizers for changes; later ones assume that there are none."""
-        self._is_prepared = False
+    def begin_epoch(self, norm_limit: float | None = None) -> None:
+        """Make the next `descend` check layers and optimizers for changes; later ones assume that there are none.
+
+        `norm_limit` is the largest L2 norm of all gradients together, see `Updates`.
+        """
+        self._is_prepared, self._norm_limit = False, norm_limit
 
     def loss(self, n: int, weights: Array | None = None) -> list[float]:
         """Run the forward pass of the first n `images` with their `noise`, and the gradient of the decoder's outputs.
@@ -207,7 +211,7 @@ class Passes:
             self._updates.prepare_next(cur_loss)
         else:
             trained = [layer for layer in reversed(self.layers) if layer.trainable]
-            if self._updates.prepare(trained, cur_loss):
+            if self._updates.prepare(trained, cur_loss, self._norm_limit):
                 self._programs = {k: v for k, v in self._programs.items() if k[0] != self._record_descent.__name__}
             self._is_prepared = True
         self._run(self._record_descent, n)
@@ -336,7 +340,11 @@ class Passes:
         self._objective.record_loss(program, self.batch_of(n), self._likelihood)
 
     def _record_descent(self, program: Program, n: int) -> None:
-        self._record_down(program, n, self._updates, None)
+        if self._updates.norm_limit is None:
+            self._record_down(program, n, self._updates, None)
+        else:  # all gradients come first
+            self._record_down(program, n, None, None)
+            self._updates.record_all(program)
 
     def _record_down(self, program: Program, n: int, updates: Updates | None, image_grad: Array | None) -> None:
         batch = self.batch_of(n)

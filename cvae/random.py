@@ -15,11 +15,13 @@ def standard_normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: npt
     return rng.standard_normal(shape, np.float32) if np.dtype(dtype) == np.float32 else rng.standard_normal(shape)
 
 
-def make_rng(random_state: int | np.random.Generator | np.random.RandomState | None) -> np.random.Generator:
+def make_rng(random_state: Any) -> np.random.Generator:
     """Return a generator for a seed, the given generator itself, or a new one with fresh entropy for None.
 
-    A legacy RandomState seeds a new generator, which advances its state.
+    A legacy RandomState seeds a new generator, which advances its state; the module `numpy.random` stands for its own.
     """
+    if random_state is np.random:  # as in scikit-learn
+        random_state = np.random.mtrand._rand
     if isinstance(random_state, np.random.RandomState):
         return np.random.default_rng(random_state.randint(2**31, size=4))
     try:

@@ -102,12 +102,12 @@ def checked_pixels(
         within = clipped(images, ends or (0.0, 1.0))
         if within is images:
             is_about_unit = value_range is None and (likelihood.pixels == "unit" or binarized)
-            raise ValueError(f"{error}{_hint(images, name) if is_about_unit else ''}") from None
+            raise ValueError(f"{error}{_hint(images, name, known) if is_about_unit else ''}") from None
     check(within)
     return within
 
 
-def _hint(images: Array, name: str) -> str:
+def _hint(images: Array, name: str, known: PixelMapping | None) -> str:
     """Return how a model takes images of other values than those in [0, 1], if these are finite."""
     low, high = (float(end.reshape(-1)[0]) for end in mapping.extremes(images[..., np.newaxis]))
     if not np.isfinite([low, high]).all():
@@ -118,8 +118,13 @@ def _hint(images: Array, name: str) -> str:
         ends, remedy = "(0, 255)", f"; if they mean 0..255, pass {name}.astype('uint8')"
     elif is_like_bytes and high > 100:
         ends, remedy = "(0, 255)", "; if they mean 0..255, divide by 255 first"
+    elif known is not None and images.dtype.kind == "f":
+        remedy = "; a MinMaxScaler(clip=True) keeps new images within the range of those of training"
     any_range = "likelihood=\"Gaussian('optimal')\""
-    return f"{remedy}; cvae.VAE maps others with value_range='data' or {ends}, and takes any with {any_range}"
+    return (
+        f"{remedy}; cvae.VAE maps others with value_range='data' or {ends} (--value-range on the command line), and "
+        f"takes any with {any_range} (--likelihood)"
+    )
 
 
 def learn_mapping(

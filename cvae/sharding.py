@@ -230,7 +230,7 @@ class ShardedSteps:
         for array in self._statistics:
             array.reshape(-1)[:] = sums[end : end + array.size]
             end += array.size
-        self._updates.apply(self._layers, self.loss)
+        self._updates.apply(self._layers, self.loss, self._steps.norm_limit)
         return terms
 
     def _plans(self, n_parts: int) -> list[Plan]:

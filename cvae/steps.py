@@ -37,7 +37,8 @@ class Steps:
         self.objective, self.images, self._weights = model._objective, feed.images, feed.weights
         self._rng = model._rng
         self.passes = model._passes(largest, training=True)
-        self.passes.begin_epoch()
+        self.norm_limit = model.global_clip_norm
+        self.passes.begin_epoch(self.norm_limit)
         self._binarization, self._key = model._binarization, np.zeros(1, np.uint64)
         self._images = gatherer_of(feed.images, self.passes.images, model._mapping, self._record_binarization)
         self._labels = None if feed.labels is None else LabelGatherer(feed.labels, self.passes.labels)

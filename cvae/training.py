@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -62,6 +64,7 @@ class Callback:
         """End a call of `fit`; `error` is what ended it, if anything did, such as KeyboardInterrupt."""
 
 
+_METHODS = [name for name in vars(Callback) if name.startswith("on_")]
 AnyCallback = Callback | Callable[[Any, int, dict[str, float]], Any]
 
 
@@ -74,11 +77,31 @@ class _Function(Callback):
 
 def check_callbacks(callbacks: Any) -> None:
     """Raise TypeError unless these are a sequence of callbacks."""
+    if isinstance(callbacks, Callback) or callable(callbacks):
+        raise TypeError(
+            f"callbacks must be a sequence of callables, got a single one, {callbacks!r}: pass it in a list"
+        )
     if not isinstance(callbacks, Sequence) or not all(isinstance(c, Callback) or callable(c) for c in callbacks):
         raise TypeError(f"callbacks must be a sequence of callables, got {callbacks!r}")
     for each in callbacks:
         if isinstance(each, type):
             raise TypeError(f"callbacks must be instances such as {each.__name__}(), got the class {each.__name__}")
+        called = each if isinstance(each, Callback) else _Function(each)
+        for method in filter(partial(_has_own, called), _METHODS):
+            _check_takes(getattr(called, method), method)
+
+
+def _check_takes(function: Callable[..., Any], method: str) -> None:
+    """Raise TypeError unless a function can be called as a callback's method is, before anything is trained."""
+    names = list(inspect.signature(getattr(Callback, method)).parameters)[1:]
+    try:
+        inspect.signature(function).bind(*names)
+    except ValueError:  # of a compiled function, which has no signature
+        return
+    except TypeError as error:
+        raise TypeError(
+            f"{method} of a callback is called with {', '.join(names)}, but {function!r}: {error}"
+        ) from None
 
 
 def train(
@@ -290,7 +313,8 @@ class _Training:
                         of_all = "" if feed.n_batches is None else f"/{feed.n_batches}"
                         raise FloatingPointError(
                             f"the loss became {steps.loss} in {label}, batch {number}{of_all}; training has stopped, "
-                            "with the parameters from before that batch (a smaller learning rate or clip_norm may help)"
+                            "with the parameters from before that batch (a smaller learning rate or global_clip_norm "
+                            "may help)"
                         )
                     self._stepped()
                     sums = [total + term for total, term in zip(position.sums, terms, strict=True)]
@@ -341,7 +365,7 @@ class _Training:
         if self._scale is not None and loss > _SPIKE * self._scale:
             self._scale = math.inf
             warnings.warn(
-                f"the mean loss rose to {loss:.3g} in {where}; a smaller learning rate or clip_norm may help",
+                f"the mean loss rose to {loss:.3g} in {where}; a smaller learning rate or global_clip_norm may help",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -52,6 +52,9 @@ class BernoulliVAE(VAE):
         Distribution of the starting weights; see `cvae.initializers.WeightInitializer`.
     lr : float, optional
         Learning rate, in the place of the optimizer's own.
+    global_clip_norm : float, optional
+        Largest L2 norm, at least 0, of the gradients of all parameters together, which are scaled down to it before
+        the optimizers' steps. An optimizer's own `clip_norm`, that of each parameter alone, must then be None.
     binarize : None, "dynamic", "fixed" or float
         Makes grey images black and white: "dynamic" draws each pixel anew at each use in training, white with the
         probability that its grey value is; "fixed" draws each image once, the same way in all models; a number is a
@@ -138,6 +141,7 @@ class BernoulliVAE(VAE):
         init: str = "glorot_uniform",
         *,
         lr: float | None = None,
+        global_clip_norm: float | None = None,
         n_epochs: int = 20,
         batchsize: int = 128,
         warm_start: bool = True,
@@ -159,7 +163,7 @@ class BernoulliVAE(VAE):
         self.enc_conv2_stride, self.enc_pool2_stride = enc_conv2_stride, enc_pool2_stride
         self.enc_conv1_kernel_shape, self.enc_pool1_kernel_shape = enc_conv1_kernel_shape, enc_pool1_kernel_shape
         self.enc_conv2_kernel_shape, self.enc_pool2_kernel_shape = enc_conv2_kernel_shape, enc_pool2_kernel_shape
-        self.optimizer, self.init, self.lr = optimizer, init, lr
+        self.optimizer, self.init, self.lr, self.global_clip_norm = optimizer, init, lr, global_clip_norm
         self.n_epochs, self.batchsize, self.beta, self.warm_start = n_epochs, batchsize, beta, warm_start
         self.binarize, self.image_shape, self.value_range = binarize, image_shape, value_range
         self.condition, self.algorithm = condition, algorithm

@@ -7,12 +7,17 @@ import contextlib
 import inspect
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, NoReturn
 
 import cvae
 from cvae.architectures import ARCHITECTURES
-from cvae.parsing import MAX_COUNT
+from cvae.cli.completion import suggest
+from cvae.conditions import KINDS
+from cvae.likelihoods import Likelihood
+from cvae.nn.convolution import ALGORITHMS
+from cvae.objectives import Objective
+from cvae.parsing import MAX_COUNT, subclasses_by_name
 
 
 class _Setting(NamedTuple):
@@ -109,6 +114,7 @@ _SETTINGS = {
     "latent_dim": _Setting("--latent-dim", "N", COUNT, "width of the hidden dense layers"),
     "optimizer": _Setting("--optimizer", "CALL", str, "optimizer with its arguments"),
     "lr": _Setting("--lr", "X", float, "learning rate, in the place of the optimizer's own"),
+    "global_clip_norm": _Setting("--global-clip-norm", "X", float, "largest norm of all gradients together"),
     "init": _Setting("--init", "NAME", str, "initialization of the weights"),
     "binarize": _Setting("--binarize", "HOW", _number_or_word, "pixels to 0 and 1: dynamic, fixed or a threshold"),
     "n_epochs": _Setting("--epochs", "N", COUNT, "passes over the images"),
@@ -129,6 +135,14 @@ _NETWORK_SETTINGS = {
     "decoder": _Setting("--decoder", "LAYER", str, f"{_NETWORKS}, or 'FullyConnected(n_out=256)' ...", "*"),
     "likelihood": _Setting("--likelihood", "CALL", str, "of a pixel, such as gaussian or 'Gaussian(scale=0.1)'"),
     "objective": _Setting("--objective", "CALL", str, "what training minimizes, such as 'IWAE(k=5)'"),
+}
+_WORDS: dict[str, Iterable[str]] = {  # that a shell suggests
+    **dict.fromkeys(("encoder", "decoder"), ARCHITECTURES),
+    "likelihood": subclasses_by_name(Likelihood),
+    "objective": subclasses_by_name(Objective),
+    "condition": KINDS,
+    "algorithm": ALGORITHMS,
+    "dtype": ("float32", "float64"),
 }
 _LAYER_SETTINGS = {  # --enc-conv1-pad, ...
     "pad": ("PAD", _pad, "zero padding of {}: N, RxC, TxBxLxR, same or valid"),
@@ -156,7 +170,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     for name, setting in settings().items():
         default = parameters[name].default
         text = "x".join(map(str, default)) if isinstance(default, tuple) else default
-        parser.add_argument(
+        added = parser.add_argument(
             *filter(None, (setting.flag, setting.alias)),
             dest=name,
             metavar=setting.metavar,
@@ -165,6 +179,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
             default=argparse.SUPPRESS,
             help=setting.help if default in (None, inspect.Parameter.empty) else f"{setting.help} (default: {text})",
         )
+        if name in _WORDS:
+            suggest(added, _WORDS[name])
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -175,7 +191,7 @@ def add_data(parser: argparse.ArgumentParser, name: str = "data", **options: Any
     """Add the data, DATA or a flag, and how they are read."""
     known = ", ".join(cvae.datasets.names())
     help = f"images: {known}, a file (file.h5:NAME for one of its arrays) or a folder"
-    parser.add_argument(name, metavar="DATA", help=help, **options)
+    suggest(parser.add_argument(name, metavar="DATA", help=help, **options), cvae.datasets.names())
     reading = parser.add_argument_group("how images are read")
     reading.add_argument("--crop", metavar="RxC", type=_crop, help="keep the middle; fit: all that fits --resize")
     reading.add_argument("--resize", metavar="RxC", type=_int_or_ints, help="scale to this many rows and columns")

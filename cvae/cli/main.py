@@ -7,16 +7,19 @@ line; `main` documents the exit codes.
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import NoReturn
 
 import cvae
 from cvae.cli.arguments import COUNT, Parser
 from cvae.cli.commands import (
+    completion,
     demo,
     encode,
     evaluate,
@@ -29,6 +32,7 @@ from cvae.cli.commands import (
     sample,
     train,
 )
+from cvae.cli.completion import answer
 from cvae.cli.output import log, printable
 from cvae.cli.streams import discard_output, logged_warnings, open_missing_streams
 from cvae.interruption import stopped_by_signals
@@ -47,6 +51,7 @@ _COMMANDS: dict[str, ModuleType] = {
     "plot": plot,
     "explore": explore,
     "info": info,
+    "completion": completion,
 }
 
 
@@ -120,11 +125,22 @@ def _flush(code: int) -> int:
 
 def _run(argv: Sequence[str]) -> None:
     parser = make_parser()
+    answer(parser)
     if not argv:
         parser.print_help()
         return
-    args = parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        _refuse(args.parser, unknown)
     _COMMANDS[args.command].run(args)
+
+
+def _refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
+    """Exit for arguments that a subcommand does not have, with the option that the first one resembles."""
+    options = [option for action in parser._actions for option in action.option_strings]
+    similar = difflib.get_close_matches(unknown[0].partition("=")[0], options, 1)
+    hint = f", did you mean {similar[0]}?" if similar else ""
+    parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 
 def _one_line(error: Exception) -> str:
@@ -145,7 +161,7 @@ def make_parser() -> argparse.ArgumentParser:
     for name, module in _COMMANDS.items():
         help = module.HELP
         added = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
-        added.set_defaults(command=name)
+        added.set_defaults(command=name, parser=added)
         added.add_argument("--threads", type=COUNT, metavar="N", help="number of threads")
         module.add_arguments(added)
     return parser

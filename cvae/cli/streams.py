@@ -36,7 +36,15 @@ def discard_output() -> None:
 
 @contextlib.contextmanager
 def logged_warnings() -> Iterator[None]:
-    """Write warnings in one line on standard error within the block, as messages are."""
+    """Write warnings in one line on standard error within the block, as messages are, and each once."""
+    written = set()
+
+    def write(message: Warning | str, *_: object, **__: object) -> None:
+        text = " ".join(str(message).split())
+        if text not in written:
+            written.add(text)
+            log(f"warning: {text}")
+
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: log(f"warning: {' '.join(str(message).split())}")
+        warnings.showwarning = write
         yield

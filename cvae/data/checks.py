@@ -174,7 +174,7 @@ def warn_of_ones(images: np.ndarray, *, name: str = "X") -> None:
     if images.dtype == np.uint8 and _is_at_most_one(images):
         warnings.warn(
             f"{name} has dtype uint8 and holds only 0 and 1, which mean 0 and 1/255: pass {name}.astype(bool) for "
-            "black and white",
+            "black and white, or value_range=(0, 1) (--value-range 0:1 on the command line)",
             UserWarning,
             stacklevel=4,
         )

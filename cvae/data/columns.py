@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 _MOST_SHOWN = 5
+_NO_PIXELS = ("", "unnamed: 0", "label")
 
 
 class Columns(NamedTuple):
@@ -37,6 +38,17 @@ class Columns(NamedTuple):
             raise TypeError(f"X must have strings as names of all columns, or of none, got {' and '.join(kinds)}")
         return cls(tuple(names) if n_strings else None, True)
 
+    def warn_of_others(self) -> None:
+        """Warn of columns that are probably no pixels: an index or labels that came from a file with them."""
+        for name in self.names or ():
+            if name.lower() in _NO_PIXELS:
+                remedy = "; pandas.read_csv(..., index_col=0) makes an index of it" if name != "label" else ""
+                warnings.warn(
+                    f"X has a column {name!r}, which counts as a pixel: drop it if it is none{remedy}",
+                    UserWarning,
+                    stacklevel=5,
+                )
+
     def check(self, X: Any, name: str, model: str, image_shape: tuple[int, int, int]) -> None:
         """Compare the columns of other images, which are rows, with these; warn if only one of both has names.
 
@@ -59,6 +71,19 @@ class Columns(NamedTuple):
             raise ValueError(
                 f"{name} has {given[1]} features, but {model} is expecting {n_features} features as input{hint}"
             )
+
+
+def warn_of_other_order(X: Any, values: Any, name: str) -> None:
+    """Warn of labels or weights whose index has the names of the images' rows in another order: rows count by place."""
+    ours, theirs = getattr(X, "index", None), getattr(values, "index", None)
+    if ours is None or theirs is None or not (hasattr(ours, "equals") and hasattr(theirs, "equals")):
+        return
+    if not ours.equals(theirs) and {*ours} == {*theirs}:
+        warnings.warn(
+            f"{name} has the index of X in another order, and counts by place: pass {name}.loc[X.index]",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def shape_of(X: Any) -> tuple[int, ...]:

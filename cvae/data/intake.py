@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 NUMBERS = "buif"  # kinds of dtypes
+_ROWS_LOOKED_AT = 100
 
 
 def as_numbers(X: Any, name: str) -> np.ndarray:
@@ -191,11 +192,23 @@ def _of_frame(frame: Any, name: str) -> np.ndarray:
     dtypes = frame.dtypes if frame.ndim == 2 else [frame.dtype]
     plain = [getattr(dtype, "numpy_dtype", dtype) for dtype in dtypes]
     if not plain or not all(isinstance(dtype, np.dtype) and dtype.kind in NUMBERS for dtype in plain):
-        return _converted(np.asarray, frame, name)
+        array = _converted(np.asarray, frame, name)
+        if frame.ndim == 2 and array.dtype.kind in "OUS":
+            _check_no_text(frame, name)
+        return array
     if any(dtype is not own for dtype, own in zip(plain, dtypes, strict=True)) and np.any(frame.isna()):
         raise ValueError(f"{name} must not have missing values (NaN), got {int(np.sum(frame.isna().to_numpy()))}")
     wanted = np.result_type(*plain)
     return _converted(lambda frame: frame.to_numpy(dtype=wanted), frame, name)
+
+
+def _check_no_text(frame: Any, name: str) -> None:
+    """Raise TypeError if columns of a data frame start with text, naming them."""
+    starts = [frame.iloc[:_ROWS_LOOKED_AT, i].tolist() for i in range(frame.shape[1])]
+    pairs = zip(frame.columns, starts, strict=True)
+    columns = [column for column, start in pairs if any(isinstance(value, str) for value in start)]
+    if columns:
+        raise TypeError(f"{name} must have columns of numbers, got text in {_listed(columns)}: drop or encode them")
 
 
 def _of_sequence(items: Sequence[Any], name: str) -> np.ndarray:

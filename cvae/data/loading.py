@@ -53,9 +53,10 @@ def load(
     "fashion-mnist"      environment variable CVAE_DATA, the folder of Debian's package
                          dataset-fashion-mnist, Keras's download folder or the user's cache; where
                          pooch is installed, downloaded to CVAE_DATA or the cache, and checked
-    a folder of pictures png, jpg, webp, bmp, gif, tif, ppm, pgm or avif, in natural order of their
-                         names (2.png before 10.png); or a subfolder of these for each class, with
-                         labels 0, 1, ... in natural order of the names; or these in ``train`` and
+    a folder of pictures png, jpg, webp, bmp, gif, tif, ppm, pgm, jp2, avif, or heic with pillow-heif,
+                         in natural order of their names (2.png before 10.png); or a subfolder of
+                         these for each class, with labels 0, 1, ... in natural order of the names;
+                         or these in ``train`` and
                          ``test``, ``val`` (also ``training``, ``testing``, ``valid``,
                          ``validation``, ``dev``); needs Pillow
     a picture            a set of that one picture, or of all pages of a TIFF and frames of a GIF
@@ -69,14 +70,15 @@ def load(
                          ``test`` and ``val``; in upper or lower case; ``file.h5:name`` names the
                          images; needs h5py or zarr
     .csv, .tsv, .txt     a row of numbers for each image, with or without a line of names; labels in
-                         the column ``label``, or in the first where the others make a square
+                         the column ``label``, or in the first where the others make a square; a
+                         first column without a name, or ``index`` or ``id``, is left out
     any other file       an IDX file of images, gzipped or not
     ==================== =========================================================================
 
     Pictures are turned upright as EXIF says. 16 bits stay 16 bits (uint16), also of colours; pictures with a palette
-    are grey if all others are, and their palettes too; of a camera's MPO the first picture is read, and of a TIFF no
-    reduced copies. Hidden files, and those that systems leave (Thumbs.db, __MACOSX), are ignored; of everything else
-    that is not read, one warning tells.
+    are grey if all others are, and their palettes too; of a camera's MPO or HEIC the first picture is read, and of a
+    TIFF no reduced copies. Hidden files, and those that systems leave (Thumbs.db, __MACOSX), are ignored; of everything
+    else that is not read, one warning tells.
 
     Parameters
     ----------

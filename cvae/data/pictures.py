@@ -22,16 +22,17 @@ import numpy.typing as npt
 
 from cvae.data.adjustment import to_grey
 from cvae.data.errors import Refused, named_errors
-from cvae.data.pillow import image_module
-from cvae.data.signatures import check_regular, kind
+from cvae.data.jpeg2000 import check_bits
+from cvae.data.pillow import check_built_with, image_module, register_heif
+from cvae.data.signatures import HEIC, check_regular, kind
 
 Array = npt.NDArray[Any]
 
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
-    ".pnm", ".avif", ".apng", ".mpo",
+    ".pnm", ".avif", ".apng", ".mpo", ".jp2", ".j2k", ".j2c", ".jpx", ".jpf", ".heic", ".heif", ".hif",
 )  # fmt: skip
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF")
+_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000", "HEIF")
 
 # A small file of a huge picture is an attack rather than data: a deflated byte stands for up to 1,032, one of LZW for
 # more.
@@ -113,20 +114,30 @@ class Picture:
         ):
             warnings.simplefilter("ignore")  # about EXIF and other things that no pixel depends on
             warnings.simplefilter("error", self._module.DecompressionBombWarning)
-            known = [name for name in _FORMATS if name in self._module.OPEN]
             try:
-                picture = self._module.open(stream, formats=known)
-            except self._module.UnidentifiedImageError:
-                raise ValueError(f"it is {kind(self.path).name}") from None
+                picture = self._open(stream)
             except (self._module.DecompressionBombError, self._module.DecompressionBombWarning):
                 raise Refused(_bomb(f"more than {self._module.MAX_IMAGE_PIXELS:,}", self.path)) from None
             with picture:
                 yield picture
 
+    def _open(self, stream: Any) -> Any:
+        """Return what Pillow makes of a file, with pillow-heif if it needs that."""
+        try:
+            return self._module.open(stream, formats=[name for name in _FORMATS if name in self._module.OPEN])
+        except self._module.UnidentifiedImageError:
+            name = kind(self.path).name
+            check_built_with(name)
+            if name != HEIC or "HEIF" in self._module.OPEN:
+                raise ValueError(f"it is {name}") from None
+        register_heif(self.path)
+        stream.seek(0)
+        return self._open(stream)
+
     def images(self) -> list[Image]:
-        """Return what the file holds: all frames or pages, but of a camera's MPO the first picture alone."""
+        """Return what the file holds: all frames or pages, but of a camera's MPO or HEIC the first picture alone."""
         with self._opened() as picture:
-            n_frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
+            n_frames = 1 if picture.format in ("MPO", "HEIF") else getattr(picture, "n_frames", 1)
             self._check_pixels(picture, n_frames)
             _check_stack(picture, n_frames)
             found = []
@@ -178,6 +189,8 @@ class Picture:
 
     def _describe(self, picture: Any, frame: int) -> Image:
         mode, dtype = picture.mode, _dtype(picture)
+        if picture.format == "JPEG2000":
+            check_bits(self.path, 16 if dtype == "uint16" else 8)
         if mode in ("P", "PA"):
             palette = np.array(picture.getpalette("RGB") or [], int).reshape(-1, 3)
             found = _GREY_PALETTE if (palette == palette[:, :1]).all() else _COLOUR_PALETTE

@@ -16,8 +16,10 @@ class Kind(NamedTuple):
 
     reader: str
     name: str
+    is_known: bool = True  # what it is, and not only how it begins
 
 
+HEIC = "a HEIC picture"
 _PICTURE, _UNREAD = "picture", ""
 _PICKLE = "a pickle, which could run any code; save its array by numpy.save"
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (  # offset, bytes; the first that fits counts
@@ -32,9 +34,9 @@ _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (  # offset, bytes; the first that
     (4, b"ftypavif", Kind(_PICTURE, "an AVIF picture")),
     (4, b"ftypavis", Kind(_PICTURE, "an AVIF picture")),
     *((0, b"P%d" % digit + blank, Kind(_PICTURE, "a PNM picture")) for digit in range(1, 7) for blank in (b"\n", b" ")),
-    (4, b"ftyphei", Kind(_UNREAD, "a HEIC picture; convert it to JPEG or PNG")),
-    (4, b"ftypmif1", Kind(_UNREAD, "a HEIF picture; convert it to JPEG or PNG")),
-    (4, b"jP  ", Kind(_UNREAD, "a JPEG 2000 picture; convert it to PNG or TIFF")),
+    *((4, b"ftyp" + brand, Kind(_PICTURE, HEIC)) for brand in (b"hei", b"hevc", b"hevx", b"mif1", b"msf1")),
+    (4, b"jP  ", Kind(_PICTURE, "a JPEG 2000 picture")),
+    (0, b"\xff\x4f\xff\x51", Kind(_PICTURE, "a JPEG 2000 picture")),
     (0, b"%!PS", Kind(_UNREAD, "a PostScript file; convert it to PNG")),
     (0, b"\xc5\xd0\xd3\xc6", Kind(_UNREAD, "a PostScript file; convert it to PNG")),
     (0, b"8BPS", Kind(_UNREAD, "a Photoshop file; convert it to PNG or TIFF")),
@@ -85,7 +87,7 @@ def _kind_of(head: bytes) -> Kind:
     if not head:
         return Kind(_UNREAD, "an empty file")
     if head[8:9] == b"{" and head[3:8] == bytes(5):
-        return Kind(_UNREAD, "a safetensors file, such as a model")
+        return Kind(_UNREAD, "a safetensors file, such as a model", False)
     try:
         text = head.decode("utf-8-sig" if len(head) < _HEAD_BYTES else "latin-1")
     except UnicodeDecodeError:
@@ -93,7 +95,7 @@ def _kind_of(head: bytes) -> Kind:
     if all(character.isprintable() or character in "\t\r\n" for character in text):
         start = " ".join(text[:40].split())
         return Kind(_UNREAD, f"text that starts with {start!r}")
-    return Kind(_UNREAD, f"a file that starts with the bytes {head[:8].hex(' ')}")
+    return Kind(_UNREAD, f"a file that starts with the bytes {head[:8].hex(' ')}", False)
 
 
 def check_regular(path: Path) -> None:

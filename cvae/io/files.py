@@ -24,7 +24,7 @@ _NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EROFS}  # wha
 
 
 def as_path(path: str | os.PathLike[str]) -> str:
-    """Return a path as text; raise TypeError for anything else, such as the number of an open file.
+    """Return a path as text, ~/ as the home; raise TypeError for anything else, such as the number of an open file.
 
     A null character, which no name of a file holds, is a ValueError.
     """
@@ -33,7 +33,8 @@ def as_path(path: str | os.PathLike[str]) -> str:
     name = os.fsdecode(path)
     if "\0" in name:
         raise ValueError(f"path must be the name of a file, which holds no null character, got {name!r}")
-    return name
+    is_home = name.startswith("~/") and not os.path.lexists("~")
+    return os.path.expanduser(name) if is_home else name
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
@@ -64,7 +65,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
         os.stat(target)
     except FileNotFoundError:
         if not target.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from None
+            raise FileNotFoundError(errno.ENOENT, f"The folder {target.parent} does not exist", name) from None
     except OSError as error:  # of the name at the end of the links
         raise OSError(error.errno, error.strerror, name) from None
     return target

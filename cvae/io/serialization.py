@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from cvae.data.errors import one_line
+from cvae.data.signatures import kind
 from cvae.io.files import as_path, check_regular, replaced_file
 
 KEY = "cvae"  # the description's key in the file's metadata
@@ -124,7 +126,9 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]
             # Only of a model, since a file of another program may be of any size.
             arrays = {key: file.get_tensor(key) for key in file.keys()} if is_known else {}  # noqa: SIM118 - no dict
     except (SafetensorError, LookupError, AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{name} is not a model file of cvae: {one_line(error)}") from None
+        what = kind(Path(name))
+        other = f"it is {what.name.partition(';')[0]}" if what.is_known else one_line(error)
+        raise ValueError(f"{name} is not a model file of cvae: {other}") from None
     if not is_known:
         raise ValueError(f"{name} has the model format {version}, but this cvae reads up to {FORMAT}")
     return arrays, description

@@ -17,7 +17,7 @@ from cvae.nn.activations import ACTIVATIONS, ActivationBase, Identity, LeakyReLU
 from cvae.optim.base import OptimizerBase
 from cvae.optim.optimizers import SGD, known_optimizers
 from cvae.optim.schedulers import SchedulerBase, make_scheduler
-from cvae.parsing import MAX_AXIS, check_size, object_from_call, object_from_hyperparameters
+from cvae.parsing import MAX_AXIS, check_size, instance_of, object_from_call, object_from_hyperparameters
 
 __all__ = ["ActivationInitializer", "OptimizerInitializer", "SchedulerInitializer", "WeightInitializer", "calc_fan"]
 
@@ -128,7 +128,7 @@ class OptimizerInitializer:
         if isinstance(param, str):
             return object_from_call(param, known_optimizers(), "optimizer")
         if not isinstance(param, Mapping):
-            raise TypeError(f"optimizer must be an optimizer, str, dict or None, got {param!r}")
+            raise TypeError(f"optimizer must be an optimizer, str, dict or None, got {param!r}{instance_of(param)}")
         if "hyperparameters" not in param:
             raise ValueError(f"an optimizer's dict must hold 'hyperparameters', got {param!r}")
         made = object_from_hyperparameters(param["hyperparameters"], known_optimizers(), "optimizer")

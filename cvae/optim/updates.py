@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cvae._kernels import optimizers
 from cvae._kernels.program import Program
 from cvae.optim.base import Array, OptimizerBase, Scalars
 from cvae.optim.optimizers import SGD, AdaGrad, RMSProp
@@ -49,7 +50,14 @@ class Updates:
     """Optimizer steps of the same layers, recorded once and taken repeatedly.
 
     Layers that share their dictionary of parameters, as a fused block and its convolution do, count as one.
+
+    Attributes
+    ----------
+    norm_limit : float or None
+        Largest L2 norm of the gradients of all layers as one vector; None means no limit.
     """
+
+    norm_limit: float | None = None
 
     def __init__(self) -> None:
         self._program = Program()
@@ -60,28 +68,30 @@ class Updates:
         self._all_scalars = np.empty(0)
         self._scalars: dict[tuple[int, str], Scalars] = {}  # parts of it
 
-    def apply(self, layers: Sequence[Optimized], cur_loss: float | None) -> None:
+    def apply(self, layers: Sequence[Optimized], cur_loss: float | None, norm_limit: float | None = None) -> None:
         """Take a step of each layer's optimizer, updating the parameters in place from the layers' `gradients`.
 
         An error leaves parameters and optimizers unchanged, except that a scheduler may have recorded the loss.
         """
-        if self.prepare(layers, cur_loss):
+        if self.prepare(layers, cur_loss, norm_limit):
             self._program = Program()
-            for layer in layers:
-                self.record(self._program, layer)
+            self.record_all(self._program)
         execute(self._program)
 
-    def prepare(self, layers: Sequence[Optimized], cur_loss: float | None) -> bool:
+    def prepare(self, layers: Sequence[Optimized], cur_loss: float | None, norm_limit: float | None = None) -> bool:
         """Begin the next step of each layer's optimizer, set its scalars, and return whether recordings are outdated.
 
         Errors are those of `apply`.
         """
-        is_new = [*layers] != self._layers or not self._snapshot.holds()
+        is_new = [*layers] != self._layers or norm_limit != self.norm_limit or not self._snapshot.holds()
+        if norm_limit is not None:
+            _check_clipped_once(layers, norm_limit)
         steps = [_LayerStep(layer) for layer in layers] if is_new else self._steps
         scalars = _next_scalars(steps, cur_loss)
         # Nothing below fails.
         if is_new:
             self._keep(layers, steps, len(scalars))
+            self.norm_limit = norm_limit
         self._all_scalars[:] = scalars
         self._is_constant = all(_is_constant(step.optimizer) for step in steps)
         self._count()
@@ -119,6 +129,17 @@ class Updates:
         self._snapshot = Snapshot([*layers, *optimizers], [*arrays, *caches, *states])
         self._layers, self._steps = [*layers], steps
 
+    def record_all(self, program: Program) -> None:
+        """Record the prepared steps of all layers from their `gradients`, which are limited together."""
+        if self.norm_limit is not None:
+            pairs = [(layer, name) for layer in self._layers for name in layer.gradients]
+            updated = [(layer, name) for layer, name in pairs if layer.parameters.get(name) is not None]
+            gradients = tuple(layer.gradients[name].reshape(-1) for layer, name in updated)
+            scalars = tuple(self._scalars[id(layer.parameters), name] for layer, name in updated)
+            optimizers.clip_together(program, gradients, scalars, self.norm_limit)
+        for layer in self._layers:
+            self.record(program, layer)
+
     def record(self, program: Program, layer: Optimized, names: Sequence[str] | None = None) -> None:
         """Record the prepared step of some of a layer's parameters from its `gradients`, or its whole step."""
         for name in layer.gradients if names is None else names:
@@ -139,6 +160,16 @@ class Updates:
             return None
         states = tuple(array.reshape(-1) for array in optimizer.states(name))
         return optimizer.rule, states, self._scalars[id(layer.parameters), name]
+
+
+def _check_clipped_once(layers: Sequence[Optimized], norm_limit: float) -> None:
+    """Raise ValueError if an optimizer clips gradients that are limited together already."""
+    for layer in layers:
+        if layer.optimizer.clip_norm is not None and layer.gradients:
+            raise ValueError(
+                f"global_clip_norm must be None with an optimizer that has a clip_norm, got {norm_limit!r} and "
+                f"{layer.optimizer}"
+            )
 
 
 def _next_scalars(steps: Sequence[_LayerStep], cur_loss: float | None) -> list[float]:

@@ -57,7 +57,11 @@ def latent(
     ImportError
         If matplotlib, or umap-learn if needed, is not installed.
     """
-    points = np.asarray(means, dtype=np.float64)
+    try:
+        points = np.asarray(means, dtype=np.float64)
+    except (TypeError, ValueError):
+        expected = "means must be an array of numbers, (n, T), such as vae.transform(images)"
+        raise TypeError(f"{expected}, got an object of type {type(means).__name__}") from None
     if points.ndim != 2 or points.size == 0 or not np.isfinite(points).all():
         raise ValueError(f"means must be finite and of shape (n, T), got shape {points.shape}")
     if labels is not None and np.shape(labels) != (len(points),):

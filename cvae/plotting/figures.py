@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +63,26 @@ def check_can_plot(path: str | os.PathLike[str]) -> None:
 
 def _check_matplotlib() -> None:
     try:
-        import matplotlib.figure  # noqa: F401
+        _import_matplotlib()
     except ImportError as error:
         raise ImportError("plotting needs matplotlib: pip install matplotlib") from error
+
+
+def _import_matplotlib() -> None:
+    """Import matplotlib, also where MPLBACKEND names the backend of a notebook that is not installed here.
+
+    Notebooks set it for all programs that they start, which may be of another environment, and matplotlib then fails.
+    """
+    backend, prefix = os.environ.get("MPLBACKEND", ""), "module://"
+    module = backend.removeprefix(prefix).partition(".")[0]
+    is_missing = backend.startswith(prefix) and "matplotlib" not in sys.modules and find_spec(module) is None
+    if is_missing:
+        del os.environ["MPLBACKEND"]
+    try:
+        import matplotlib.figure  # noqa: F401
+    finally:
+        if is_missing:
+            os.environ["MPLBACKEND"] = backend
 
 
 def new_figure(width: int, height: int, path: str | os.PathLike[str] | None, *, constrained: bool = False) -> Any:

@@ -229,7 +229,8 @@ def check_num_threads(n: Any, name: str) -> int:
     if isinstance(n, bool) or not isinstance(n, numbers.Integral):
         raise TypeError(f"{name} must be an int >= 1 or None, got {n!r}")
     if not 1 <= int(n) <= MAX_THREADS:
-        raise ValueError(f"{name} must be from 1 to {MAX_THREADS}, got {n}")
+        hint = ": None takes all" if n == -1 and name == "n_threads" else ""
+        raise ValueError(f"{name} must be from 1 to {MAX_THREADS}, got {n}{hint}")
     return int(n)
 
 

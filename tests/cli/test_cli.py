@@ -117,6 +117,7 @@ SETTINGS = {  # by argument of the constructor: the text on the command line, th
     "enc_pool2_kernel_shape": ("1x2", [1, 2]),
     "optimizer": ("SGD(lr=0.001, momentum=0.5)", None),  # compared below
     "lr": ("0.003", 0.003),
+    "global_clip_norm": ("0.5", 0.5),
     "init": ("he_normal", "he_normal"),
     "binarize": ("0.25", 0.25),
     "value_range": ("0:255", [0.0, 255.0]),
@@ -627,3 +628,31 @@ def test_values_that_are_none_are_named(capsys, arguments, message):
         cli.main(arguments.split())
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("train", "mnist-sample", "-o", "x", "--epoch", "1"),
+            "--epoch 1, did you mean --epochs? (see cvae train --help)",
+        ),
+        (("evaluate", "x", "y", "--jsn"), "--jsn, did you mean --json? (see cvae evaluate --help)"),
+        (("info", "--part=test", "x"), "--part=test (see cvae info --help)"),
+    ],
+)
+def test_unknown_options_come_with_the_one_they_resemble(capsys, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == f"cvae: error: unrecognized arguments: {message}\n"
+
+
+def test_pixels_of_0_and_1_are_named_once_with_the_option_that_helps(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 2, (8, 4, 4)).astype(np.uint8))
+    train = ("train", "x.npy", "-o", "model", "--encoder", "mlp", "--epochs", "1", "--quiet")
+    _, err = run(*train, cwd=tmp_path)
+    assert err.count("warning") == 1
+    assert "--value-range 0:1 on the command line" in err
+    _, err = run(*train, "--value-range", "0:1", "--force", cwd=tmp_path)
+    assert err == ""

@@ -116,3 +116,28 @@ def test_damaged_compressed_tables(tmp_path):
     path = tmp_path / "x.csv.gz"
     path.write_bytes(gzip.compress(b"1,2,3,4\n" * 100)[:-9])
     assert_refused(path, "not a valid table of pixels")
+
+
+@pytest.mark.parametrize("name", ["", '""', "Unnamed: 0", "index", "Id"])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_first_column_that_numbers_the_rows_is_left_out(tmp_path, name, labelled):
+    columns = [np.arange(3000), *([LABELS] if labelled else []), PIXELS]
+    names = [name, *(["label"] if labelled else []), *(f"pixel{i}" for i in range(16))]
+    path = table(tmp_path / "x.csv", *columns, names=names)
+    with pytest.warns(UserWarning, match="1 in it not read, as no images: the column"):
+        dataset = load(path)
+    assert_is_table(dataset, labelled=labelled)
+    with pytest.warns(UserWarning, match="not read"):
+        assert load(path, image_shape=(2, 8)).images.shape == (3000, 2, 8, 1)
+
+
+def test_names_of_rows_may_be_words(tmp_path):
+    words = np.array(['"a, b"', '"c"'])[LABELS % 2]
+    path = table(tmp_path / "x.csv", words, PIXELS, names=['""', *(f'"V{i}"' for i in range(16))])
+    with pytest.warns(UserWarning, match="not read"):
+        assert_is_table(load(path), labelled=False)
+
+
+def test_pixels_beside_an_index_are_counted_without_it(tmp_path):
+    path = table(tmp_path / "x.csv", np.arange(3000), PIXELS[:, :15], names=["", *map(str, range(15))])
+    assert_refused(path, "hold 15 pixels")

@@ -193,6 +193,38 @@ def test_clip_at_special_values():
         assert clip(grad, limit) == pytest.approx(factor, rel=1e-7, abs=0)
 
 
+def clip_together(grads, limit, n_threads=2):
+    """What each of several gradients is multiplied by."""
+    scalars = tuple(np.array([0.1, np.nan, 0.9]) for _ in grads)
+    run_kernel(optimizers.clip_together, tuple(grads), scalars, limit, n_threads=n_threads)
+    return [each[1] for each in scalars]
+
+
+@each_dtype
+def test_gradients_are_clipped_together_as_one_vector(dtype):
+    rng = np.random.default_rng(10)
+    grads = [normal(rng, (size,), dtype) for size in (1, 40_001, 8193, 256 * 8192 + 1, 3)]
+    norm = np.sqrt(sum(np.square(exact(grad)[0]).sum() for grad in grads))
+    assert len({*clip_together(grads, 1.001 * norm), 1.0}) == 1
+    for limit in (0.0, norm / 3):
+        found = {factor for n in range(1, 5) for factor in clip_together(grads, limit, n)}
+        assert len(found) == 1
+        assert found.pop() == pytest.approx(limit / norm, rel=1e-13)
+    assert clip_together(grads[:1], 0.25 * abs(grads[0][0])) == [clip(grads[0], 0.25 * abs(grads[0][0]))]
+    assert clip_together([], 1.0) == []
+
+
+def test_gradients_that_are_clipped_together_have_scalars_each():
+    grad, scalars = np.ones(3), np.ones(3)
+    with pytest.raises(ValueError, match="scalars for each of 2 gradients, got 1"):
+        run_kernel(optimizers.clip_together, (grad, grad), (scalars,), 1.0)
+    with pytest.raises(ValueError, match="at least 2 elements, got 1"):
+        run_kernel(optimizers.clip_together, (grad,), (scalars[:1],), 1.0)
+    for wrong in (grad.astype(np.float16), grad.astype(np.int32), grad[np.newaxis]):
+        with pytest.raises(ValueError):  # noqa: PT011
+            run_kernel(optimizers.clip_together, (wrong,), (scalars,), 1.0)
+
+
 @each_dtype
 @each_kernel
 def test_a_program_clips_and_updates_again_and_again(name, dtype):

@@ -2,7 +2,9 @@
 
 import csv
 import math
+import struct
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -303,7 +305,7 @@ def test_event_files_get_the_numbers_of_each_epoch(tmp_path, monkeypatch):
 
     class Module:
         @staticmethod
-        def SummaryWriter(folder):
+        def SummaryWriter(folder, filename_suffix):
             writers.append(Recorder(folder))
             return writers[-1]
 
@@ -314,6 +316,66 @@ def test_event_files_get_the_numbers_of_each_epoch(tmp_path, monkeypatch):
     losses = [call[2:] for call in calls if call[:2] == ("add_scalar", "loss")]
     assert losses == [(loss, epoch) for epoch, loss in enumerate(vae.history_["loss"], 1)]
     assert calls[-1] == ("close",)
+
+
+def event_files(folder):
+    """Return the scalars in each event file, as (name, epoch) and value."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for path in folder.iterdir():
+        content, scalars = path.read_bytes(), {}
+        while content:
+            (size,) = struct.unpack("<Q", content[:8])
+            event = Event.FromString(content[12 : 12 + size])
+            scalars |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
+            content = content[16 + size :]
+        found.append(scalars)
+    return found
+
+
+def test_event_files_of_the_same_second_stay_apart(tmp_path):
+    vae = small_vae(warm_start=True)
+    for _ in range(2):
+        vae.fit(X, n_epochs=2, callbacks=[TensorBoard(tmp_path)])
+    first, second = sorted(event_files(tmp_path), key=min)
+    losses = [scalars["loss", epoch] for scalars, epoch in ((first, 1), (first, 2), (second, 3), (second, 4))]
+    np.testing.assert_allclose(losses, vae.history_["loss"], rtol=1e-6)
+
+
+class Runs:
+    """Takes the place of mlflow: a run's arguments cannot change, and an active run tells those of its beginning."""
+
+    def __init__(self):
+        self.params, self.run = {}, None
+
+    def active_run(self):
+        return self.run
+
+    def start_run(self):
+        data = SimpleNamespace(params=dict(self.params))
+        self.run = SimpleNamespace(data=data, info=SimpleNamespace(run_id="a"))
+        return self.run
+
+    def get_run(self, run_id):
+        return SimpleNamespace(data=SimpleNamespace(params=self.params))
+
+    def log_params(self, params):
+        assert all(self.params.get(name, value) == value for name, value in params.items())
+        self.params |= params
+
+    def log_metrics(self, metrics, step):
+        pass
+
+
+def test_a_run_of_mlflow_may_go_on_with_other_arguments(monkeypatch):
+    runs = Runs()
+    monkeypatch.setitem(sys.modules, "mlflow", runs)
+    runs.start_run()
+    vae = small_vae().fit(X, n_epochs=1, callbacks=[MLflow()])
+    vae.set_params(lr=0.5, warm_start=True).fit(X, n_epochs=1, callbacks=[MLflow()])
+    assert runs.params["lr"] == "None"  # the first one's
+    assert runs.run is not None
 
 
 def test_a_run_of_mlflow_gets_arguments_and_numbers(monkeypatch):
