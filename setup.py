@@ -19,7 +19,9 @@ MODULES = (
     "dispatch", "program", "conv2d", "winograd", "conv_pool", "pool2d", "dense", "latent", "losses", "bounds",
     "elementwise", "pixelwise", "optimizers", "upsample2d", "normalization", "condition",
 )  # fmt: skip
-HEADERS = ["csrc/claim.h", "csrc/kernels/kernels.h", "csrc/kernels/kernel_list.h"]
+HEADERS = [
+    "csrc/arithmetic.h", "csrc/claim.h", "csrc/forks.h", "csrc/kernels/kernels.h", "csrc/kernels/kernel_list.h",
+]  # fmt: skip
 INTERFACE = [*sorted(str(path) for path in Path("csrc").glob("*.pxd")), *HEADERS]
 KERNELS = ["csrc/cpu.h", *sorted(str(path) for path in Path("csrc/kernels").iterdir())]
 WARNINGS = ["-Wall", "-Wextra"]

@@ -56,7 +56,6 @@ _requested: int | None = None
 _SPARE = 4  # threads that have ended may count for a moment
 _known = 1  # so many threads can be created
 _most = MAX_THREADS  # more cannot
-_forked = False
 _local = _Local()
 
 
@@ -82,7 +81,7 @@ def set_num_threads(n: int | None) -> None:
 def get_num_threads() -> int:
     """Return the number of threads that kernels use when called from this Python thread.
 
-    It is always 1 in a forked process and without OpenMP.
+    It is always 1 without OpenMP.
 
     Returns
     -------
@@ -96,7 +95,7 @@ def get_num_threads() -> int:
     3
     >>> cvae.set_num_threads(None)
     """
-    if not dispatch.has_openmp() or _forked:
+    if not dispatch.has_openmp():
         return 1
     if _local.threads is not None:
         return _local.threads
@@ -183,9 +182,9 @@ def check_num_threads(n: Any, name: str) -> int:
 
 
 def _after_fork_in_child() -> None:
-    # GNU OpenMP would hang in a child whose parent used OpenMP threads before the fork.
-    global _forked
-    _forked = True
+    """Find out again how many threads can be created: the child has none of them, and perhaps another limit."""
+    global _known, _most
+    _known, _most = 1, MAX_THREADS
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,4 +1,4 @@
-"""Threads: equal bits for any number, the choice of the number, forks, and concurrent calls."""
+"""Threads: equal bits for any number, the choice of the number, and concurrent calls."""
 
 import os
 import subprocess
@@ -19,7 +19,6 @@ from cvae.runtime.programs import run as run_kernel
 from cvae.runtime.threads import _container_cpus, _is_number_of_threads, check_num_threads, limit_threads
 
 needs_openmp = pytest.mark.skipif(not dispatch.has_openmp(), reason="the kernels were built without OpenMP")
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this operating system has no fork")
 
 
 @pytest.fixture(autouse=True)
@@ -334,39 +333,7 @@ def test_limits_of_control_groups_version_1(quota, period, cpus, tmp_path):
     assert _container_cpus(tmp_path) == cpus
 
 
-# ----------------------------------------------------------- processes, threads
-
-USED = """
-import os, sys, numpy as np, cvae
-from cvae.layers import Conv2D
-cvae.set_num_threads(4)
-layer, X = Conv2D(32, 5, random_state=0), np.random.default_rng(0).random((8, 28, 28, 1))
-expected = layer.forward(X, retain_derived=False)
-def same(_=0):
-    return np.array_equal(layer.forward(X, retain_derived=False), expected)
-"""
-
-
-@needs_fork
-def test_a_process_forked_after_use_does_not_hang():
-    code = """
-pid = os.fork()
-if pid == 0:
-    os._exit(0 if same() and cvae.get_num_threads() == 1 else 1)
-print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), same(), cvae.get_num_threads())
-"""
-    assert run(USED + code)[-3:] == ["0", "True", "4" if dispatch.has_openmp() else "1"]
-
-
-@needs_fork
-def test_a_forked_pool_of_workers_does_not_hang():
-    code = """
-import multiprocessing
-with multiprocessing.get_context("fork").Pool(2) as pool:
-    print(all(pool.map(same, range(6))))
-print(same())
-"""
-    assert run(USED + code)[-2:] == ["True", "True"]
+# ----------------------------------------------------------- Python's threads
 
 
 def test_python_threads_may_call_kernels_at_the_same_time():
