@@ -19,13 +19,18 @@ MODULES = (
     "dispatch", "program", "conv2d", "winograd", "conv_pool", "pool2d", "dense", "latent", "losses", "bounds",
     "elementwise", "pixelwise", "optimizers", "upsample2d", "normalization", "condition",
 )  # fmt: skip
-HEADERS = ["csrc/claim.h", "csrc/kernels/kernels.h", "csrc/kernels/kernel_list.h"]
+HEADERS = [
+    "csrc/arithmetic.h", "csrc/claim.h", "csrc/forks.h", "csrc/kernels/kernels.h", "csrc/kernels/kernel_list.h",
+]  # fmt: skip
 INTERFACE = [*sorted(str(path) for path in Path("csrc").glob("*.pxd")), *HEADERS]
 KERNELS = ["csrc/cpu.h", *sorted(str(path) for path in Path("csrc/kernels").iterdir())]
 WARNINGS = ["-Wall", "-Wextra"]
-# The -fno flags, unlike -ffast-math, neither change results nor affect other code: sqrt need not set errno, and
-# comparisons need not trap.
-FLAGS = ["-O3", "-g0", "-std=gnu11", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
+# Against -Ofast and -ffast-math in CFLAGS: NaN must stay NaN, and linking with them would have the import change the
+# floating-point mode of the process.
+EXACT = ["-O3", "-fno-fast-math", "-fno-unsafe-math-optimizations", "-fno-finite-math-only"]
+# The other -fno flags neither change results nor affect other code: sqrt need not set errno, and comparisons need not
+# trap.
+FLAGS = [*EXACT, "-g0", "-std=gnu11", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
 X86_FLAGS = {
     "baseline": [],
     "avx2": ["-mavx2", "-mfma"],
@@ -56,7 +61,7 @@ class BuildExt(build_ext):
         openmp = self.find_openmp()
         for extension in self.extensions:
             extension.extra_compile_args += ([*FLAGS, *WARNINGS] if self.gnu else ["/O2", "/std:c11"]) + openmp
-            extension.extra_link_args += openmp if self.gnu else []
+            extension.extra_link_args += [*EXACT, *openmp] if self.gnu else []
             if x86:
                 extension.define_macros.append(("CVAE_X86_VARIANTS", "1"))
         super().build_extensions()

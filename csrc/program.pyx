@@ -8,6 +8,10 @@ from libc.stdlib cimport calloc, free
 
 from stages cimport CACHE_LINE, stage, stage_list
 
+cdef extern from "arithmetic.h" nogil:
+    unsigned begin_arithmetic()
+    void end_arithmetic(unsigned before)
+
 cdef extern from "claim.h" nogil:
     ptrdiff_t claim(ptrdiff_t *next, ptrdiff_t count)
 
@@ -19,6 +23,16 @@ cdef extern from "<time.h>" nogil:
         long tv_sec
         long tv_nsec
     int timespec_get(timespec *, int)
+
+
+cdef extern from "forks.h" nogil:
+    int watch_forks()
+    bint needs_substitute()
+    bint run_in_substitute(void (*run)(void *work) noexcept nogil, void *work)
+
+
+if watch_forks() != 0:
+    raise MemoryError("no memory for what happens after a fork")
 
 
 cdef enum:
@@ -94,24 +108,20 @@ cdef class Program:
     cdef int run_stages(self, ptrdiff_t start, ptrdiff_t end, object workspace, int n_threads) except -1:
         if start == end:
             return 0
-        cdef ptrdiff_t size = self.list.scratch, i, parts
+        cdef ptrdiff_t size = self.list.scratch
         # Not once per run: a Python call in between may have used the workspace.
         memory = reserve(workspace, self.list.shared + n_threads * (size + CACHE_LINE))
         cdef unsigned char[::1] view = memory
         cdef share *shares = <share *> &view[0]
         cdef char *shared = <char *> &view[n_threads * CACHE_LINE]
-        cdef char *scratch = shared + self.list.shared
-        cdef const stage *now
+        cdef stages_run work = stages_run(
+            self.list.stages + start, end - start, n_threads, shares, shared, shared + self.list.shared, size)
         with nogil:
-            for i in range(start, end):
-                now = &self.list.stages[i]
-                parts = 1 if now.alone or now.pieces == 1 else n_threads
-                share_out(now, shares, parts)
-                if parts == 1:
-                    work_off(now, shares, 1, 0, shared, scratch)
-                else:
-                    with parallel(num_threads=n_threads):
-                        work_off(now, shares, n_threads, threadid(), shared, scratch + threadid() * size)
+            if n_threads == 1 or not needs_substitute():
+                run_all(&work)
+            elif not run_in_substitute(run_all, &work):
+                work.n_threads = 1
+                run_all(&work)
         return 0
 
     def timed(self, *, workspace, int n_threads):
@@ -168,6 +178,34 @@ cdef inline double clock() noexcept nogil:
     return <double> now.tv_sec + 1e-9 * now.tv_nsec
 
 
+# A run of consecutive stages, with its memory.
+cdef struct stages_run:
+    const stage *stages
+    ptrdiff_t count
+    int n_threads
+    share *shares       # one for each thread
+    char *shared
+    char *scratch       # `size` bytes for each thread
+    ptrdiff_t size
+
+
+cdef void run_all(void *work) noexcept nogil:
+    cdef const stages_run *r = <const stages_run *> work
+    cdef const stage *now
+    cdef ptrdiff_t i, parts
+    cdef unsigned before = begin_arithmetic()
+    for i in range(r.count):
+        now = &r.stages[i]
+        parts = 1 if now.alone or now.pieces == 1 else r.n_threads
+        share_out(now, r.shares, parts)
+        if parts == 1:
+            work_off(now, r.shares, 1, 0, r.shared, r.scratch)
+        else:
+            with parallel(num_threads=r.n_threads):
+                take_part(r, now, threadid())
+    end_arithmetic(before)
+
+
 cdef object reserve(object workspace, ptrdiff_t nbytes):
     """At least nbytes bytes of the caller's workspace (cvae/runtime/workspace.py)."""
     nbytes = max(1, nbytes)
@@ -185,6 +223,13 @@ cdef void share_out(const stage *now, share *shares, ptrdiff_t parts) noexcept n
     for i in range(parts):
         shares[i].next, shares[i].end = i * now.pieces // parts, (i + 1) * now.pieces // parts
         shares[i].at_once = 1 if now.run_range == NULL else shares[i].end - shares[i].next
+
+
+cdef void take_part(const stages_run *r, const stage *now, ptrdiff_t own) noexcept nogil:
+    """Work off a stage in a thread that may be OpenMP's own."""
+    cdef unsigned before = begin_arithmetic()
+    work_off(now, r.shares, r.n_threads, own, r.shared, r.scratch + own * r.size)
+    end_arithmetic(before)
 
 
 cdef void work_off(

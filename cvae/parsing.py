@@ -71,7 +71,11 @@ def parse_call(text: str) -> Call:
     source = f"call({arguments[:-1]})"
     try:
         node = ast.parse(source, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, RecursionError):
+        raise ValueError(message) from None
+    except MemoryError:  # also what the parser says of nesting that is too deep
+        if len(source) < 500:
+            raise
         raise ValueError(message) from None
     # "f(1)(2)" and "f(1) + (2)" also end in a parenthesis, but are not a single call by name.
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):

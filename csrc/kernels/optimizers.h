@@ -2,13 +2,28 @@
  * (2011) for AdaGrad, Tieleman & Hinton (2012) for RMSProp, Kingma & Ba (2015) for Adam, Loshchilov & Hutter (2019) for
  * AdamW; eps is added to the root.
  *
+ * States that decay would otherwise end as the smallest denormal numbers, which rounding keeps from decaying further:
+ * below the smallest normal number a state is 0.
+ *
  * To add an optimizer, write its function and add a line to UPDATE_RULES.  s[0] is the learning rate, s[1] the factor
  * of the gradient; the other scalars are described at each rule. */
 #ifndef CVAE_OPTIMIZERS_H
 #define CVAE_OPTIMIZERS_H
 
+#include <float.h>
+
 #include "kernels.h"
 #include "logistic.h"
+
+#if CVAE_DOUBLE
+#define real_abs fabs
+#define SMALLEST_NORMAL DBL_MIN
+#else
+#define real_abs fabsf
+#define SMALLEST_NORMAL FLT_MIN
+#endif
+
+INLINE real zero_if_denormal(real x) { return real_abs(x) < SMALLEST_NORMAL ? 0 : x; } /* NaN stays NaN */
 
 /* s[2]: momentum. */
 static void sgd(void *param, void *const *states, const void *grad, const double *s, ptrdiff_t count) {
@@ -16,7 +31,7 @@ static void sgd(void *param, void *const *states, const void *grad, const double
     const real *RESTRICT g = grad;
     const real rate = (real)(s[0] * s[1]), keep = (real)s[2];
     for (ptrdiff_t i = 0; i < count; i++) {
-        velocity[i] = keep * velocity[i] + rate * g[i];
+        velocity[i] = zero_if_denormal(keep * velocity[i] + rate * g[i]);
         p[i] -= velocity[i];
     }
 }
@@ -28,7 +43,7 @@ static void adagrad(void *param, void *const *states, const void *grad, const do
     const real rate = (real)s[0], factor = (real)s[1], eps = (real)s[2];
     for (ptrdiff_t i = 0; i < count; i++) {
         const real scaled = g[i] * factor;
-        square_sum[i] += scaled * scaled;
+        square_sum[i] = zero_if_denormal(square_sum[i] + scaled * scaled);
         p[i] -= rate * scaled / (real_sqrt(square_sum[i]) + eps);
     }
 }
@@ -40,7 +55,7 @@ static void rmsprop(void *param, void *const *states, const void *grad, const do
     const real rate = (real)s[0], factor = (real)s[1], keep = (real)s[2], add = (real)(1 - s[2]), eps = (real)s[3];
     for (ptrdiff_t i = 0; i < count; i++) {
         const real scaled = g[i] * factor;
-        mean_square[i] = keep * mean_square[i] + add * (scaled * scaled);
+        mean_square[i] = zero_if_denormal(keep * mean_square[i] + add * (scaled * scaled));
         p[i] -= rate * scaled / (real_sqrt(mean_square[i]) + eps);
     }
 }
@@ -53,8 +68,8 @@ static void adam(void *param, void *const *states, const void *grad, const doubl
     const real rate = (real)(s[0] / s[5]), unbias = (real)(1 / s[6]), eps = (real)s[4], factor = (real)s[1];
     for (ptrdiff_t i = 0; i < count; i++) {
         const real scaled = g[i] * factor;
-        mean[i] = keep1 * mean[i] + add1 * scaled;
-        variance[i] = keep2 * variance[i] + add2 * (scaled * scaled);
+        mean[i] = zero_if_denormal(keep1 * mean[i] + add1 * scaled);
+        variance[i] = zero_if_denormal(keep2 * variance[i] + add2 * (scaled * scaled));
         p[i] -= rate * mean[i] / (real_sqrt(variance[i] * unbias) + eps);
     }
 }
@@ -68,8 +83,8 @@ static void adamw(void *param, void *const *states, const void *grad, const doub
     const real shrink = (real)(s[0] * s[7]);
     for (ptrdiff_t i = 0; i < count; i++) {
         const real scaled = g[i] * factor;
-        mean[i] = keep1 * mean[i] + add1 * scaled;
-        variance[i] = keep2 * variance[i] + add2 * (scaled * scaled);
+        mean[i] = zero_if_denormal(keep1 * mean[i] + add1 * scaled);
+        variance[i] = zero_if_denormal(keep2 * variance[i] + add2 * (scaled * scaled));
         p[i] -= shrink * p[i] + rate * mean[i] / (real_sqrt(variance[i] * unbias) + eps);
     }
 }

@@ -58,7 +58,6 @@ _requested: int | None = None
 _SPARE = 4  # threads that have ended may count for a moment
 _known = 1  # so many threads can be created
 _most = MAX_THREADS  # more cannot
-_forked = False
 _local = _Local()
 _busy: set[int] = set()  # the Python threads within `limit_threads`
 
@@ -85,8 +84,8 @@ def set_num_threads(n: int | None) -> None:
 def get_num_threads() -> int:
     """Return the number of threads that kernels use when called from this Python thread.
 
-    It is always 1 in a forked process and without OpenMP. While several Python threads use models, it is at most the
-    number of CPUs divided by theirs.
+    It is always 1 without OpenMP. While several Python threads use models, it is at most the number of CPUs divided by
+    theirs.
 
     Returns
     -------
@@ -100,7 +99,7 @@ def get_num_threads() -> int:
     3
     >>> cvae.set_num_threads(None)
     """
-    if not dispatch.has_openmp() or _forked:
+    if not dispatch.has_openmp():
         return 1
     if _local.threads is not None:
         return _local.threads
@@ -235,10 +234,10 @@ def check_num_threads(n: Any, name: str) -> int:
 
 
 def _after_fork_in_child() -> None:
-    # GNU OpenMP would hang in a child whose parent used OpenMP threads before the fork.
-    global _forked
-    _forked = True
-    _busy.clear()  # of threads that the child does not have
+    """Find out again how many threads can be created: the child has none of them, and perhaps another limit."""
+    global _known, _most
+    _known, _most = 1, MAX_THREADS
+    _busy.intersection_update({threading.get_ident()})  # the child does not have the others
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,9 +1,11 @@
-"""Threads: equal bits for any number, the choice of the number, forks, and concurrent calls."""
+"""Threads: equal bits for any number, the choice of the number, and concurrent calls."""
 
 import os
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,9 +19,9 @@ from cvae.layers import Conv2D, FullyConnected
 from cvae.runtime import threads
 from cvae.runtime.programs import run as run_kernel
 from cvae.runtime.threads import _container_cpus, _is_number_of_threads, check_num_threads, limit_threads
+from cvae.runtime.workspace import workspace
 
 needs_openmp = pytest.mark.skipif(not dispatch.has_openmp(), reason="the kernels were built without OpenMP")
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this operating system has no fork")
 
 
 @pytest.fixture(autouse=True)
@@ -334,39 +336,7 @@ def test_limits_of_control_groups_version_1(quota, period, cpus, tmp_path):
     assert _container_cpus(tmp_path) == cpus
 
 
-# ----------------------------------------------------------- processes, threads
-
-USED = """
-import os, sys, numpy as np, cvae
-from cvae.layers import Conv2D
-cvae.set_num_threads(4)
-layer, X = Conv2D(32, 5, random_state=0), np.random.default_rng(0).random((8, 28, 28, 1))
-expected = layer.forward(X, retain_derived=False)
-def same(_=0):
-    return np.array_equal(layer.forward(X, retain_derived=False), expected)
-"""
-
-
-@needs_fork
-def test_a_process_forked_after_use_does_not_hang():
-    code = """
-pid = os.fork()
-if pid == 0:
-    os._exit(0 if same() and cvae.get_num_threads() == 1 else 1)
-print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), same(), cvae.get_num_threads())
-"""
-    assert run(USED + code)[-3:] == ["0", "True", "4" if dispatch.has_openmp() else "1"]
-
-
-@needs_fork
-def test_a_forked_pool_of_workers_does_not_hang():
-    code = """
-import multiprocessing
-with multiprocessing.get_context("fork").Pool(2) as pool:
-    print(all(pool.map(same, range(6))))
-print(same())
-"""
-    assert run(USED + code)[-2:] == ["True", "True"]
+# ----------------------------------------------------------- Python's threads
 
 
 def test_python_threads_may_call_kernels_at_the_same_time():
@@ -395,3 +365,62 @@ def test_python_threads_may_call_kernels_at_the_same_time():
             for got, arrays in zip(results, expected * 5, strict=True):
                 for array, right in zip(got, arrays, strict=True):
                     np.testing.assert_array_equal(array, right)
+
+
+def test_python_threads_may_train_two_models_at_the_same_time():
+    X = random_images(40)
+
+    def train(seed):
+        return small_vae(random_state=seed, n_threads=2).fit(X).elbo(X)
+
+    expected = [train(seed) for seed in (0, 1)]
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(3):
+            for got, right in zip(pool.map(train, (0, 1)), expected, strict=True):
+                np.testing.assert_array_equal(got, right)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where Linux lists the threads of a process")
+def test_what_python_threads_have_caused_ends_with_them():
+    X, buffers = random_images(40), []
+    vae = small_vae(n_threads=3).fit(X)
+
+    def work():
+        vae.encode(X)
+        small_vae(n_threads=3).fit(X)
+        buffers.append(weakref.ref(workspace.buffer))
+
+    before, most = len(os.listdir("/proc/self/task")), 0
+    for _ in range(5):
+        workers = [threading.Thread(target=work) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        most = max(most, len(os.listdir("/proc/self/task")))
+    deadline = time.monotonic() + 20
+    while len(os.listdir("/proc/self/task")) > before and time.monotonic() < deadline:
+        time.sleep(0.01)  # OpenMP's threads end a moment later
+    assert len(os.listdir("/proc/self/task")) <= before
+    assert most <= before + 4 * 3
+    assert len(buffers) == 20
+    assert [buffer for buffer in buffers if buffer() is not None] == []
+
+
+@needs_openmp
+def test_a_limit_of_threadpoolctl_holds_in_its_own_thread_and_set_num_threads_in_all():
+    pytest.importorskip("threadpoolctl", reason="threadpoolctl is what sets the limits here")
+    code = """
+import threading, threadpoolctl, cvae
+def in_thread():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(cvae.get_num_threads()))
+    thread.start()
+    thread.join()
+    return found[0]
+with threadpoolctl.threadpool_limits(2):
+    print(cvae.get_num_threads(), in_thread())
+    cvae.set_num_threads(1)
+    print(cvae.get_num_threads(), in_thread())
+"""
+    assert run(code, OMP_NUM_THREADS="4") == ["2", "4", "1", "1"]

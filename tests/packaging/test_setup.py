@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -56,6 +58,55 @@ def test_for_another_processor_no_flags_of_x86_are_passed(setup, build, monkeypa
     assert command.variants == {"baseline": []}
     assert not [flag for flag in module.extra_compile_args if flag.startswith("-mavx")]
     assert "CVAE_X86_VARIANTS" not in dict(module.define_macros)
+
+
+PROBE = """
+#pragma GCC visibility push(default)
+int is_nan(double x) { return x != x; }
+double sum(double a, double b, double c) { return (a + b) - a + c * 0; }
+"""
+
+
+@pytest.mark.builds
+@pytest.mark.skipif(sys.platform == "win32", reason="the flags are those of GCC and Clang")
+@pytest.mark.parametrize("flags", ["-ffast-math", "-Ofast", "-funsafe-math-optimizations -ffinite-math-only"])
+def test_flags_of_the_user_change_no_arithmetic(setup, monkeypatch, tmp_path, flags):
+    monkeypatch.setenv("CFLAGS", flags)
+    compiler = new_compiler()
+    customize_compiler(compiler)
+    assert flags.split()[0] in compiler.compiler_so
+    assert flags.split()[0] in compiler.linker_so
+    (tmp_path / "probe.c").write_text(PROBE)
+    (tmp_path / "load.py").write_text(LOAD)
+    monkeypatch.chdir(tmp_path)
+
+    def results(compiled_with, linked_with):
+        compiler.force = True
+        objects = compiler.compile(["probe.c"], extra_postargs=compiled_with)
+        compiler.link_shared_object(objects, "probe.so", extra_postargs=linked_with)
+        done = subprocess.run([sys.executable, "load.py"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    assert results(setup.FLAGS, setup.EXACT) == ["1", "0.0", "nan", "True"]
+    assert results([], [])[:3] != ["1", "0.0", "nan"]  # with the user's flags alone
+
+
+LOAD = """
+import ctypes, ctypes.util
+libm = ctypes.CDLL(ctypes.util.find_library("m"))
+def environment():
+    memory = ctypes.create_string_buffer(64)
+    libm.feclearexcept(61)
+    libm.fegetenv(memory)
+    return memory.raw
+before = environment()
+probe = ctypes.CDLL("./probe.so")
+after = environment()
+probe.is_nan.argtypes = [ctypes.c_double]
+probe.sum.restype, probe.sum.argtypes = ctypes.c_double, [ctypes.c_double] * 3
+print(probe.is_nan(float("nan")), probe.sum(1, 1e-30, 1), probe.sum(1, 0, float("inf")), after == before)
+"""
 
 
 @pytest.mark.parametrize("free_threaded", [0, 1, None])
