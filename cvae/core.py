@@ -175,7 +175,7 @@ class Core(Estimator):
     def _begin_fit(self, *, anew: bool) -> None:
         """Start anew if the model has parameters and is asked to; else apply arguments that have changed."""
         if anew and self._image_shape is not None:
-            if self._position is not None:
+            if self._position is not None and self._position.interrupted:
                 warnings.warn(
                     "fit starts anew, without what was trained before the interruption: partial_fit, or fit after "
                     "set_params(warm_start=True), goes on",
@@ -381,7 +381,7 @@ class Core(Estimator):
         `first` is the number of the first image if X is a block of a larger set.
         """
         shape = image_shape or self._image_shape or self.image_shape
-        if type(X) is np.ndarray and X.shape[1:] == shape and X.size and X.dtype.kind in NUMBERS:
+        if type(X) is np.ndarray and X.ndim == 4 and X.shape[1:] == shape and X.size and X.dtype.kind in NUMBERS:
             images = X  # as `as_images` would find, but that a single image takes a tenth less time
         else:
             axes = shape_of(X)

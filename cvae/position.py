@@ -38,6 +38,8 @@ class Position:
         another.
     generator : dict or None
         State of the model's generator after these batches; None while training goes on.
+    interrupted : bool
+        Whether an error or a signal has ended the training here.
     """
 
     order: State
@@ -47,15 +49,16 @@ class Position:
     sums: list[float] = field(default_factory=list)
     shards: list[int] = field(default_factory=list)
     generator: State | None = None
+    interrupted: bool = False
 
     def state(self) -> dict[str, Any]:
         """Return all but the generator's state, which is saved with the model."""
-        return {name: value for name, value in vars(self).items() if name != "generator"}
+        return {name: value for name, value in vars(self).items() if name not in ("generator", "interrupted")}
 
     @classmethod
     def restored(cls, state: Mapping[str, Any], rng: np.random.Generator) -> Position:
         """Return the position of a model with this generator; TypeError or ValueError if it is none."""
-        position = cls(**state, generator=rng.bit_generator.state)
+        position = cls(**state, generator=rng.bit_generator.state, interrupted=True)
         sizes = [*position.data, position.until, position.batches, *position.shards]
         if (
             len(position.data) != 3

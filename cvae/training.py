@@ -167,6 +167,8 @@ def train(
             model._position = None
     except BaseException as caught:
         error = caught
+        if model._position is not None:
+            model._position.interrupted = True
         if team is not None and not team.has_agreed:
             team.abandon(caught)
         raise

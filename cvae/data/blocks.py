@@ -208,6 +208,8 @@ def as_blocks(X: Any) -> Blocks | None:
         is_list_of_sets = bool(parts) and _has_slices(parts[0]) and len(parts[0].shape) == 4
         return Blocks(X) if is_list_of_sets else None
     if _is_stored(X):
+        if not all(isinstance(length, (int, np.integer)) for length in X.shape):  # Dask's, before they are computed
+            return None
         size = int(np.prod(X.shape, dtype=object)) * np.dtype(X.dtype).itemsize
         return Blocks(X) if size > LARGE else None
     if is_array(X) or is_frame(X) or is_sequence(X) or isinstance(X, type) or remedy(X, "X"):

@@ -445,8 +445,8 @@ def test_version(folder):
         ("export model.safetensors --onnx x.onnx --part all", "--part: invalid choice: 'all'"),
         ("export missing --npz x.npz", "missing: No such file or directory"),
         ("info missing", "missing: No such file or directory"),
-        ("demo --out grey.npy", "grey.npy: File exists"),
-        ("demo --out /proc/x", "/proc/x: No such file or directory"),
+        ("demo --out grey.npy", "--out must be a folder, got 'grey.npy'"),
+        ("demo --out /proc/x", "cannot write to the folder /proc: No such file or directory"),
     ],
 )
 def test_an_error_is_one_line_and_leaves_nothing_behind(folder, arguments, message):

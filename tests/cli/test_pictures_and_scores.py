@@ -239,7 +239,7 @@ def test_explore_writes_a_page(capsys):
     [
         ("sample model", "-o/--output or --separate must be given"),
         ("sample model --separate photos", "--separate must be a new or an empty folder, got 'photos'"),
-        ("sample model --separate data.npz", "--separate must be a new or an empty folder, got 'data.npz'"),
+        ("sample model --separate data.npz", "--separate must be a folder, got 'data.npz'"),
         ("sample five --separate new", "--separate needs grey or RGB images, got 5 channels; -o FILE.npy takes any"),
         ("sample model -o s.txt", "a picture's name must end in"),
         ("outliers model photos --contamination 0.6", "must be auto or a number in (0, 0.5], got '0.6'"),

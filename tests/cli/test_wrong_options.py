@@ -37,7 +37,8 @@ WRONG = {
                "a" * 300 + "{ending}", "text/x{ending}", "{input}"],
     "ending": ["x.exe", "x", "x.png.bak"],
 }  # fmt: skip
-FLAGS = {  # of subcommands, what makes them run without a mistake
+FLAGS = {
+    "completion": ["bash"],  # of subcommands, what makes them run without a mistake
     "demo": ["--epochs", "1", "--out", "demo"],
     "train": ["data.npz", "-o", "new", "--epochs", "1", "--quiet", "--T", "2"],
     "evaluate": ["model", "data.npz"],
@@ -64,6 +65,7 @@ KINDS = {
     "data": "input", "model": "input", "resume": "input", "config": "input", "validation": "input", "normal": "input",
     "crop": "crop", "resize": "shape", "background": "colour", "image_shape": "shape", "value_range": "range",
     "val_split": "share", "contamination": "share", "checkpoint_every": "interval", "lr": "float", "beta": "float",
+    "global_clip_norm": "float",
     "binarize": "word", "seed": "seed", "random_state": "seed", "label": "word", "prefix": "word",
 }  # fmt: skip
 # What is no mistake: (option, value), or (subcommand, option, value).
@@ -117,7 +119,9 @@ def arguments(command, action, value):
     """Return the words of a command in which one option has a wrong value."""
     words = FLAGS[command].copy()
     if not action.option_strings:
-        place = {"kind": 0, "model": 1 if command == "plot" else 0, "data": 0 if command == "train" else 1}[action.dest]
+        place = {"kind": 0, "shell": 0, "model": 1 if command == "plot" else 0, "data": 0 if command == "train" else 1}[
+            action.dest
+        ]
         if command == "plot" and action.dest == "data":
             words[0:2] = ["latent", "model", value]
         else:

@@ -139,7 +139,7 @@ REFUSED = {
     "missing values": (MISSING, ValueError, "must not have missing values (NaN), got 1"),
     "None among objects": ([[0.5, None]], ValueError, "must not have missing values (NaN)"),
     "text": (np.array([["0", "1"]]), TypeError, "an array of bool, int or float, got dtype <U1"),
-    "text as objects": (pd.DataFrame({"a": ["0", "1"]}), TypeError, "bool, int or float, got objects of type str"),
+    "text as objects": (pd.DataFrame({"a": ["0", "1"]}), TypeError, "columns of numbers, got text in 'a'"),
     "other objects": (np.array([[{}, 1]]), TypeError, "float() argument must be a string or a real number, not 'dict'"),
     "complex": (1j * FLOATS, ValueError, "must hold real numbers, got dtype complex128"),
     "None": (None, TypeError, "got an object of type NoneType"),

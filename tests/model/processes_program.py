@@ -175,4 +175,5 @@ def checkpoints(path, fails_in="-1", after="0"):
     made("auto", n_epochs=10_000).fit(X, comm=WORLD, callbacks=[ModelCheckpoint(path, every_batches=1)])
 
 
-globals()[sys.argv[1]](*sys.argv[2:])
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])
