@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from pathlib import Path
@@ -114,8 +115,11 @@ def read_zarr(path: Path, wanted: str | None = None, most: float = math.inf) -> 
         import zarr
     except ImportError as error:
         raise ImportError("reading Zarr needs zarr: pip install zarr") from error
-    with named_errors(path, "Zarr store"):
-        store = zarr.open(str(path) if path.is_dir() else zarr.storage.ZipStore(path, mode="r"), mode="r")
+    with named_errors(path, "Zarr store"), contextlib.ExitStack() as opened:
+        archive = None if path.is_dir() else zarr.storage.ZipStore(path, mode="r")
+        if archive is not None:
+            opened.callback(archive.close)
+        store = zarr.open(str(path) if archive is None else archive, mode="r")
         found = {"array": store} if isinstance(store, zarr.Array) else _zarr_arrays(zarr, store, "")
         choice, used = _chosen(path, found, wanted, _stored_bytes(path))
         for name, array in used.items():
@@ -124,6 +128,8 @@ def read_zarr(path: Path, wanted: str | None = None, most: float = math.inf) -> 
             field: _zarr_array(path, used[name], most if "images" in field else math.inf)
             for field, name in choice.items()
         }
+        if any(isinstance(values, Lazy) for values in fields.values()):
+            opened.pop_all()  # they read from it
         return {**fields, "unread": [name for name in found if name not in used and wanted is None]}
 
 

@@ -106,7 +106,9 @@ while k < total + 20:
             print("another result after the failure", k)
     elif name != "fit":
         print("changed", k)
-    elif not np.isfinite(vae.fit(X).elbo(X)).all():  # training had begun
+    elif not any(layer.optimizer.cur_step for layer in vae._layers().values()):
+        print("changed before the first step", k)
+    elif not np.isfinite(vae.fit(X).elbo(X)).all():
         print("cannot go on", k)
 print("end", errors, others)
 """
