@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Self, Unpack
 
 import numpy as np
@@ -15,35 +13,23 @@ import numpy.typing as npt
 
 from cvae import assembly, conditions
 from cvae.architectures import architectures_of
-from cvae.by_hand import ByHand
-from cvae.conditions import Classes, Labels
+from cvae.conditions import Classes
 from cvae.core import Array, ImageShape
-from cvae.data.blocks import as_blocks
-from cvae.data.columns import warn_of_other_order
 from cvae.data.images import resolve_image_shape
-from cvae.data.intake import computed, images_and_labels
-from cvae.data.mapping import PixelMapping
+from cvae.data.intake import computed
 from cvae.data.weights import Weights
-from cvae.exclusion import alone
-from cvae.feeding import Labelled, check_repeatable, feed_of
+from cvae.fitting import Fitting
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase
-from cvae.nn.normalization import BatchNorm1D
 from cvae.nn.sequence import Layers
 from cvae.objectives import Objective
 from cvae.optim.base import OptimizerBase
-from cvae.parsing import check_number, check_size, check_switch, made
-from cvae.parts import check_parts
-from cvae.scikit_learn import run_with_callbacks
-from cvae.sharding import resolve_sharding
-from cvae.streaming import stream_of
+from cvae.parsing import check_size, made
 from cvae.summary import Summary
-from cvae.team import team_of, together
-from cvae.training import AnyCallback, check_callbacks, train
-from cvae.undo import undone_on_error
+from cvae.training import AnyCallback
 
 
-class VAE(ByHand):
+class VAE(Fitting):
     """Variational autoencoder from any layers, trained on the CPU.
 
     The encoder is the given layers followed by a dense layer for the mean and log variance of each image's code z. The
@@ -329,95 +315,6 @@ class VAE(ByHand):
         """
         return self._fit(X, y, weights, anew=False, n_epochs=1, verbose=False)
 
-    def _fit(
-        self,
-        X: npt.ArrayLike,
-        y: Any,
-        weights: Weights,
-        *,
-        anew: bool,
-        n_epochs: int | None = None,
-        batchsize: int | None = None,
-        verbose: bool | None = None,
-        validation_data: Any = None,
-        validation_fraction: float | None = None,
-        callbacks: Sequence[AnyCallback] = (),
-        accumulate: int | None = None,
-        n_shards: int | None = None,
-        comm: Any = None,
-        parts: bool = False,
-    ) -> Self:
-        """Check everything, prepare the model and train it; until the first step, all or nothing."""
-        generators = [each for each in (self.random_state,) if isinstance(each, np.random.Generator)]
-        kept = undone_on_error([self], generators if anew else ())
-        with alone(self), team_of(comm) as team, kept as forget:
-            with together(team):
-                self._begin_fit(anew=anew)
-                n_epochs = check_size(self.n_epochs if n_epochs is None else n_epochs, "n_epochs")
-                size = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
-                shows = check_switch("verbose", self.verbose if verbose is None else verbose)
-                check_callbacks(callbacks)
-                if validation_fraction is not None:
-                    check_number("validation_fraction", validation_fraction, "(0, 1)")
-                    if validation_data is not None:
-                        raise ValueError("validation_fraction must be left out with validation_data, got both")
-                interrupted = () if self._position is None else self._position.shards
-                sharding = resolve_sharding(team, n_shards, accumulate, interrupted)
-                check_parts(parts, team, validation_fraction)
-                feed, validation, mapping = feed_of(
-                    self,
-                    X,
-                    self._if_conditional(y),
-                    weights,
-                    n_epochs=n_epochs,
-                    batchsize=size if sharding is None else size * sharding.accumulate,
-                    cuts=batchsize is not None or (sharding is not None and sharding.accumulate > 1),
-                    validation_fraction=validation_fraction,
-                    team=team,
-                    parts=parts,
-                )
-                if validation_data is not None:
-                    image_shape = feed.images.shape[1:]
-                    validation = self._as_validation(validation_data, image_shape, feed.labels, mapping, n_epochs)
-                largest = feed.largest if sharding is None else sharding.largest_part(feed.largest)
-                if largest == 1 and any(isinstance(layer, BatchNorm1D) for layer in self._parts()):
-                    _warn_of_constants()
-                for name, value in (("y", self._if_conditional(y)), *weights.items()):
-                    warn_of_other_order(X, value, name)
-                self._prepare(feed.images, feed.labels, largest, training=True, mapping=mapping, given=feed.given)
-            self._mixture = None
-            if not anew:
-                forget()  # training goes on in the arrays that there are, and can be resumed from where it stops
-            run = partial(
-                train,
-                self,
-                feed,
-                n_epochs=n_epochs,
-                verbose=shows,
-                stepped=forget,
-                validation=validation,
-                sharding=sharding,
-            )
-            data = {"X": X, "y": y, "metadata": weights}
-            run_with_callbacks(self, run, callbacks, n_epochs, self._copied_layers, data)
-        return self
-
-    def _copied_layers(self) -> dict[str, Layers]:
-        """Return copies of the layers by the names of their attributes."""
-        return dict(zip(("encoder_", "decoder_"), copy.deepcopy((self.encoder_, self.decoder_)), strict=True))
-
-    def _as_validation(
-        self, data: Any, image_shape: Sequence[int], labels: Labels | None, mapping: PixelMapping, n_epochs: int
-    ) -> Labelled:
-        """Return validation images and, for a conditional model, labels out of those of the training images."""
-        X, y = images_and_labels(data, "validation_data")
-        kind, blocks = None if labels is None else labels.kind, as_blocks(X)
-        if blocks is not None:
-            check_repeatable(blocks, n_epochs, "validation_data")
-            return stream_of(self, blocks, self._if_conditional(y), "validation_data", image_shape, mapping, kind), None
-        images = self._as_images(X, "validation_data", image_shape, mapping)
-        return images, self._as_labels(self._if_conditional(y), len(images), "the labels of validation_data", kind)
-
     def fit_transform(self, X: npt.ArrayLike, y: Any = None, **fit_params: Any) -> Array:
         """Fit the model with the keyword arguments of `fit` and return `transform` of the same images."""
         X, y = computed(X), computed(y)
@@ -520,12 +417,3 @@ class VAE(ByHand):
 
         self._require_fitted()
         checkpoint.save(self, path, optimizer_state=optimizer_state)
-
-
-def _warn_of_constants() -> None:
-    warnings.warn(
-        "BatchNorm1D puts out the same for all images in batches of one, of which it is the mean: a batchsize of 2 or "
-        "more is needed to learn through it",
-        UserWarning,
-        stacklevel=4,
-    )

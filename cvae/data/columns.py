@@ -82,7 +82,7 @@ def warn_of_other_order(X: Any, values: Any, name: str) -> None:
         warnings.warn(
             f"{name} has the index of X in another order, and counts by place: pass {name}.loc[X.index]",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -1,0 +1,139 @@
+"""From the arguments of `fit` to a training: everything is checked and prepared, or nothing has changed."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from cvae.by_hand import ByHand
+from cvae.conditions import Labels
+from cvae.data.blocks import as_blocks
+from cvae.data.columns import warn_of_other_order
+from cvae.data.intake import images_and_labels
+from cvae.data.mapping import PixelMapping
+from cvae.data.weights import Weights
+from cvae.exclusion import alone
+from cvae.feeding import Labelled, check_repeatable, feed_of
+from cvae.nn.normalization import BatchNorm1D
+from cvae.nn.sequence import Layers
+from cvae.parsing import check_number, check_size, check_switch
+from cvae.parts import check_parts
+from cvae.scikit_learn import run_with_callbacks
+from cvae.sharding import resolve_sharding
+from cvae.streaming import stream_of
+from cvae.team import team_of, together
+from cvae.training import AnyCallback, check_callbacks, train
+from cvae.undo import undone_on_error
+
+
+class Fitting(ByHand):
+    """What `fit` and `partial_fit` have in common."""
+
+    def _fit(
+        self,
+        X: npt.ArrayLike,
+        y: Any,
+        weights: Weights,
+        *,
+        anew: bool,
+        n_epochs: int | None = None,
+        batchsize: int | None = None,
+        verbose: bool | None = None,
+        validation_data: Any = None,
+        validation_fraction: float | None = None,
+        callbacks: Sequence[AnyCallback] = (),
+        accumulate: int | None = None,
+        n_shards: int | None = None,
+        comm: Any = None,
+        parts: bool = False,
+    ) -> Self:
+        """Check everything, prepare the model and train it; until the first step, all or nothing."""
+        generators = [each for each in (self.random_state,) if isinstance(each, np.random.Generator)]
+        kept = undone_on_error([self], generators if anew else ())
+        with alone(self), team_of(comm) as team, kept as forget:
+            with together(team):
+                self._begin_fit(anew=anew)
+                n_epochs = check_size(self.n_epochs if n_epochs is None else n_epochs, "n_epochs")
+                size = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
+                shows = check_switch("verbose", self.verbose if verbose is None else verbose)
+                check_callbacks(callbacks)
+                _check_validation(validation_data, validation_fraction)
+                interrupted = () if self._position is None else self._position.shards
+                sharding = resolve_sharding(team, n_shards, accumulate, interrupted)
+                check_parts(parts, team, validation_fraction)
+                feed, validation, mapping = feed_of(
+                    self,
+                    X,
+                    self._if_conditional(y),
+                    weights,
+                    n_epochs=n_epochs,
+                    batchsize=size if sharding is None else size * sharding.accumulate,
+                    cuts=batchsize is not None or (sharding is not None and sharding.accumulate > 1),
+                    validation_fraction=validation_fraction,
+                    team=team,
+                    parts=parts,
+                )
+                if validation_data is not None:
+                    image_shape = feed.images.shape[1:]
+                    validation = self._as_validation(validation_data, image_shape, feed.labels, mapping, n_epochs)
+                largest = feed.largest if sharding is None else sharding.largest_part(feed.largest)
+                self._warn_of_surprises(X, {"y": self._if_conditional(y), **weights}, largest)
+                self._prepare(feed.images, feed.labels, largest, training=True, mapping=mapping, given=feed.given)
+            self._mixture = None
+            if not anew:
+                forget()  # training goes on in the arrays that there are, and can be resumed from where it stops
+            run = partial(
+                train,
+                self,
+                feed,
+                n_epochs=n_epochs,
+                verbose=shows,
+                stepped=forget,
+                validation=validation,
+                sharding=sharding,
+            )
+            data = {"X": X, "y": y, "metadata": weights}
+            run_with_callbacks(self, run, callbacks, n_epochs, self._copied_layers, data)
+        return self
+
+    def _warn_of_surprises(self, X: Any, others: dict[str, Any], largest: int) -> None:
+        """Warn of arguments that are valid, but hardly meant: of batches of one, and of labels in another order."""
+        if largest == 1 and any(isinstance(layer, BatchNorm1D) for layer in self._parts()):
+            warnings.warn(
+                "BatchNorm1D puts out the same for all images in batches of one, of which it is the mean: a batchsize "
+                "of 2 or more is needed to learn through it",
+                UserWarning,
+                stacklevel=4,
+            )
+        for name, value in others.items():
+            warn_of_other_order(X, value, name)
+
+    def _copied_layers(self) -> dict[str, Layers]:
+        """Return copies of the layers by the names of their attributes."""
+        return dict(zip(("encoder_", "decoder_"), copy.deepcopy((self.encoder_, self.decoder_)), strict=True))
+
+    def _as_validation(
+        self, data: Any, image_shape: Sequence[int], labels: Labels | None, mapping: PixelMapping, n_epochs: int
+    ) -> Labelled:
+        """Return validation images and, for a conditional model, labels out of those of the training images."""
+        X, y = images_and_labels(data, "validation_data")
+        kind, blocks = None if labels is None else labels.kind, as_blocks(X)
+        if blocks is not None:
+            check_repeatable(blocks, n_epochs, "validation_data")
+            return stream_of(self, blocks, self._if_conditional(y), "validation_data", image_shape, mapping, kind), None
+        images = self._as_images(X, "validation_data", image_shape, mapping)
+        return images, self._as_labels(self._if_conditional(y), len(images), "the labels of validation_data", kind)
+
+
+def _check_validation(data: Any, fraction: float | None) -> None:
+    """Raise TypeError or ValueError unless there is one source of images to validate with, or none."""
+    if fraction is not None:
+        check_number("validation_fraction", fraction, "(0, 1)")
+        if data is not None:
+            raise ValueError("validation_fraction must be left out with validation_data, got both")
