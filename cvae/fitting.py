@@ -55,7 +55,8 @@ class Fitting(ByHand):
     ) -> Self:
         """Check everything, prepare the model and train it; until the first step, all or nothing."""
         generators = [each for each in (self.random_state,) if isinstance(each, np.random.Generator)]
-        kept = undone_on_error([self], generators if anew else ())
+        goes_on = not anew and self._image_shape is not None
+        kept = undone_on_error([self], () if goes_on else generators)
         with alone(self), team_of(comm) as team, kept as forget:
             with together(team):
                 self._begin_fit(anew=anew)
@@ -86,7 +87,7 @@ class Fitting(ByHand):
                 self._warn_of_surprises(X, {"y": self._if_conditional(y), **weights}, largest)
                 self._prepare(feed.images, feed.labels, largest, training=True, mapping=mapping, given=feed.given)
             self._mixture = None
-            if not anew:
+            if goes_on:
                 forget()  # training goes on in the arrays that there are, and can be resumed from where it stops
             run = partial(
                 train,

@@ -140,5 +140,5 @@ def test_a_failed_allocation_is_a_memory_error_and_changes_nothing(malloc, opera
     assert done.returncode == 0, done.stderr
     *wrong, end = done.stdout.splitlines()
     assert wrong == []
-    assert int(end.split()[1]) > 5
+    assert int(end.split()[1]) > 2  # of which a sample of few images has three
     print(end)
