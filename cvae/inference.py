@@ -134,7 +134,10 @@ class Inference(Core):
             labels that the first `fit` has not seen.
         """
         self._require_fitted()
-        found = self._computed(*self._as_inputs(X, y), self._encode_always)
+        images, labels = self._as_inputs(X, y)
+        if not isinstance(images, Stream):  # as `_computed` would, which takes a single image a while
+            return self._encode(images, labels, ENCODING_KEY)
+        found = self._computed(images, labels, self._encode_always)
         return found[0], found[1]
 
     def _encode_always(self, images: Array, labels: Labels | None) -> tuple[Array, Array]:
