@@ -33,7 +33,7 @@ def read_ahead(fill: Callable[[int, Stop], Item | None]) -> Generator[Item, None
 
     def work() -> None:
         try:
-            with limit_threads(1):  # the others are the model's
+            with limit_threads(1, shares=False):  # the others are the model's
                 while (place := free.get()) is not None and not stop.is_set:
                     item = fill(place, stop)
                     ready.put((item, place, None))

@@ -36,9 +36,10 @@ def _container_cpus(root: Path = Path("/sys/fs/cgroup")) -> int | None:
 
 
 class _Local(threading.local):
-    """The limit that `limit_threads` set in the current Python thread."""
+    """What `limit_threads` set in the current Python thread: the limit, and whether it takes a share of the CPUs."""
 
     threads: int | None = None
+    shares = True
 
 
 def _is_number_of_threads(text: str) -> bool:
@@ -169,22 +170,32 @@ class limit_threads:
 
     All uses of a model are within such blocks, and Python threads that are there at the same time share the CPUs.
     A class, because a generator takes half as long again, and encoding a single image enters several.
+
+    Parameters
+    ----------
+    n : int or None
+    shares : bool
+        Whether this Python thread takes its share of the CPUs, unlike one that only reads ahead for another.
     """
 
-    __slots__ = ("_before", "_is_outermost", "_n")
+    __slots__ = ("_before", "_is_outermost", "_n", "_shared_before", "_shares")
 
-    def __init__(self, n: int | None) -> None:
-        self._n = None if n is None else check_num_threads(n, "n_threads")
+    def __init__(self, n: int | None, *, shares: bool = True) -> None:
+        self._n, self._shares = None if n is None else check_num_threads(n, "n_threads"), shares
 
     def __enter__(self) -> None:
         own = threading.get_ident()
-        self._before, self._is_outermost = _local.threads, own not in _busy
+        self._before, self._shared_before = _local.threads, _local.shares
         if self._n is not None:
             _local.threads = self._n
-        _busy.add(own)
+        if not self._shares:
+            _local.shares = False
+        self._is_outermost = _local.shares and own not in _busy
+        if self._is_outermost:
+            _busy.add(own)
 
     def __exit__(self, *exception: object) -> None:
-        _local.threads = self._before
+        _local.threads, _local.shares = self._before, self._shared_before
         if self._is_outermost:
             _busy.discard(threading.get_ident())
 

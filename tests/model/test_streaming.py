@@ -11,8 +11,9 @@ import zarr
 from small_vae import assert_same_bits, parameters, random_images, small_vae, subprocess_environment, without_times
 
 import cvae
-from cvae import callbacks
+from cvae import callbacks, steps
 from cvae.datasets import Blocks
+from cvae.runtime import threads
 
 X = random_images(50)
 LAYOUT = {"block": 7, "buffer": 24}
@@ -77,8 +78,6 @@ def test_bits_do_not_depend_on_threads(n_threads, trained):
 
 def seen_by(vae, given, **options):
     """Return the numbers of the images of each batch of `fit`, given `numbered` images."""
-    from cvae import steps
-
     found, take = [], steps.Steps.take
 
     def noted(steps, indices):
@@ -409,3 +408,21 @@ def test_memory_is_bounded_by_the_buffer(tmp_path, kind):
         cwd=tmp_path, env=subprocess_environment(), capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert int(done.stdout) < 2 * buffer * image_bytes < n * image_bytes / 3
+
+
+def test_the_thread_that_reads_takes_no_share_of_the_cpus(monkeypatch):
+    seen, take = set(), steps.Steps.take
+
+    def noted(self, indices):
+        seen.add(cvae.get_num_threads())
+        return take(self, indices)
+
+    monkeypatch.setattr(steps.Steps, "take", noted)
+    monkeypatch.setattr(threads, "_cpus", lambda: 2)
+    cvae.set_num_threads(2)
+    try:
+        vae = cvae.VAE("mlp", T=2, batchsize=10, random_state=0, verbose=False)
+        vae.fit(Blocks(random_images(400), block=10, buffer=40), n_epochs=2)
+    finally:
+        cvae.set_num_threads(None)
+    assert seen == {2}
