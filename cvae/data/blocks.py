@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 LARGE = 1 << 30  # bytes from which on what lies in a file is read block by block without being asked
 _BLOCK_BYTES = 1 << 20  # so that files are read sequentially for some milliseconds at a time
 _CHUNK_BYTES = 1 << 25  # what is read at most to have whole chunks
-_BUFFER_BYTES = 1 << 27
+_BUFFER_BYTES = 1 << 26
 
 
 class Blocks:
@@ -42,7 +42,7 @@ class Blocks:
         than 32 MiB. For sources that give blocks these are as they come.
     buffer : int, optional
         Images in memory, at least two batches, besides the block that is being read. One half of them is shuffled and
-        trained on while the other is read. The default is 128 MiB. With 0 nothing is shuffled: blocks are the batches,
+        trained on while the other is read. The default is 64 MiB. With 0 nothing is shuffled: blocks are the batches,
         in the order in which they come.
 
     Attributes
