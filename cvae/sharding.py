@@ -159,6 +159,35 @@ class _Gradients(Updates):
             gradient.reshape(-1)[:] = values[place]
 
 
+@dataclass(frozen=True)
+class _Division:
+    """Who does what of a step of so many parts.
+
+    Attributes
+    ----------
+    n_parts : int
+    plans : sequence of Plan
+        Those of all processes.
+    plan : Plan
+        That of this one.
+    sums : list of arrays
+        Where the sums of the nodes are that this process has in the end.
+    reduction : Reduction or None
+        Adds up those of all processes, if there are several.
+    """
+
+    n_parts: int
+    plans: Sequence[Plan]
+    plan: Plan
+    sums: list[Array]
+    reduction: Reduction | None
+
+    @property
+    def ends_in_gradients(self) -> bool:
+        """Whether the last part leaves the sum of all in the layers' `gradients`."""
+        return self.reduction is None and len(self.sums) == 1
+
+
 class ShardedSteps:
     """The training steps of an epoch, each the sum of its parts.
 
@@ -187,7 +216,7 @@ class ShardedSteps:
         self._statistics = [array for layer in parts if layer.trainable for array in layer.batch_statistics()]
         self._gradients, self._updates = _Gradients(layers), Updates()
         self._programs: dict[tuple[int, int], Program] = {}
-        self._reductions: dict[int, Reduction] = {}  # by the number of parts, which a small batch has fewer of
+        self._divisions: dict[int, _Division] = {}  # by the number of parts, which a small batch has fewer of
 
     def take(self, indices: Array) -> list[float] | None:
         """Take a step and return the objective's terms before it, summed over the batch.
@@ -195,24 +224,23 @@ class ShardedSteps:
         Return None without a step if the loss is not finite.
         """
         n, team, objective = len(indices), self._sharding.team, self._steps.objective
-        n_parts = min(self._sharding.n_parts, n)
-        plans = self._plans(n_parts)
-        plan, key, error = plans[0 if team is None else team.rank], self._steps.draw(), None
-        rows = np.zeros((len(plan.steps), len(objective.terms) + sum(array.size for array in self._statistics)))
-        reduction = self._reduction(plans, n_parts)
-        self._sums(plan)
+        division = self._division(min(self._sharding.n_parts, n))
+        n_parts, plans, reduction = division.n_parts, division.plans, division.reduction
+        key, error = self._steps.draw(), None
+        width = len(objective.terms) + sum(array.size for array in self._statistics)
+        rows = np.zeros((len(division.plan.steps), width))
         if reduction is not None:
             reduction.begin()
         self._steps.exchange([indices[slice(*_rows(n, n_parts, each))] for each in plans])
         try:
             for i in range(len(rows)):
-                rows[i] = self._part(indices, n_parts, plan, i, key, reduction)
+                rows[i] = self._part(indices, division, i, key)
         except BaseException as caught:
             if team is None:
                 raise
             error = caught
         if reduction is not None:  # also after an error: what others have begun must come to an end
-            gradients = reduction.finish(self._sums(plan))
+            gradients = reduction.finish(division.sums)
         if team is not None:
             team.agree(error)
             rows = team.all_rows(rows, [len(each.steps) for each in plans])
@@ -223,8 +251,8 @@ class ShardedSteps:
             return None
         if reduction is not None:
             self._gradients.put(gradients)
-        elif not self._has_all(plan, n_parts):
-            own = dict(zip(plan.places, self._sums(plan), strict=True))
+        elif not division.ends_in_gradients:
+            own = dict(zip(division.plan.places, division.sums, strict=True))
             self._gradients.put(total(own, n_parts, lambda left, right: np.add(left, right, out=left)))
         end = len(terms)
         for array in self._statistics:
@@ -233,52 +261,40 @@ class ShardedSteps:
         self._updates.apply(self._layers, self.loss, self._steps.norm_limit)
         return terms
 
-    def _plans(self, n_parts: int) -> list[Plan]:
-        """Return what each process does: it takes the same parts of each batch, of which a small one has fewer."""
-        n, team = self._sharding.n_parts, self._sharding.team
-        of_all = [range(n)] if team is None else [team.leaves(n, rank) for rank in range(team.size)]
-        return [Plan.of(min(each.start, n_parts), min(each.stop, n_parts)) for each in of_all]
+    def _division(self, n_parts: int) -> _Division:
+        """Return who does what: each process takes the same parts of each batch, of which a small one has fewer."""
+        if n_parts not in self._divisions:
+            n, team, dtype = self._sharding.n_parts, self._sharding.team, self._steps.passes.images.dtype
+            of_all = [range(n)] if team is None else [team.leaves(n, rank) for rank in range(team.size)]
+            plans = [Plan.of(min(each.start, n_parts), min(each.stop, n_parts)) for each in of_all]
+            plan, reduction = plans[0 if team is None else team.rank], None
+            if team is not None and team.size > 1:
+                nodes = [[*each.places] for each in plans]
+                reduction = team.reduction(nodes, n_parts, self._gradients.ends(_STRETCH), dtype)
+            places = self._gradients.sums
+            while len(places) < plan.n_places:
+                places.append(empty((self._gradients.size,), dtype))
+            sums = [places[place] for place in plan.places.values()]
+            self._divisions[n_parts] = _Division(n_parts, plans, plan, sums, reduction)
+        return self._divisions[n_parts]
 
-    def _part(self, indices: Array, n_parts: int, plan: Plan, i: int, key: int, reduction: Reduction | None) -> Array:
+    def _part(self, indices: Array, division: _Division, i: int, key: int) -> Array:
         """Compute the gradients of the i-th part of this process; return its terms and weighted statistics."""
-        part, n = plan.first + i, len(indices)
+        n, n_parts, plan, reduction = len(indices), division.n_parts, division.plan, division.reduction
+        part = plan.first + i
         rows = indices[_start(n, n_parts, part) : _start(n, n_parts, part + 1)]
         self._steps.load(rows, np.random.Generator(np.random.Philox(key=[key, part])))
         terms, share = self._steps.loss_of(rows), len(rows) / n
         if (n, part) not in self._programs:
             if len(self._programs) >= _MAX_PROGRAMS:
                 self._programs.clear()
-            step, is_last, advance = plan.steps[i], i == len(plan.steps) - 1, None
-            keeps = not (is_last and self._has_all(plan, n_parts))
-            if is_last and reduction is not None:
-                advance = partial(reduction.advance, self._sums(plan))
-            self._gradients.begin(share, step.added, step.place if keeps else None, advance)
+            step, is_last = plan.steps[i], i == len(plan.steps) - 1
+            place = None if is_last and division.ends_in_gradients else step.place
+            advance = partial(reduction.advance, division.sums) if is_last and reduction is not None else None
+            self._gradients.begin(share, step.added, place, advance)
             self._programs[n, part] = self._steps.passes.backward_into(len(rows), self._gradients)
         execute(self._programs[n, part])
         return np.concatenate([terms, *(share * np.float64(array.reshape(-1)) for array in self._statistics)])
-
-    def _has_all(self, plan: Plan, n_parts: int) -> bool:
-        """Return whether there is no other process and the last part leaves the sum of all."""
-        is_alone = self._sharding.team is None or self._sharding.team.size == 1
-        return is_alone and len(plan.steps) == n_parts and len(plan.places) == 1
-
-    def _sums(self, plan: Plan) -> list[Array]:
-        """Return the sums of the nodes that this process has."""
-        sums = self._gradients.sums
-        while len(sums) < plan.n_places:
-            sums.append(empty((self._gradients.size,), self._steps.passes.images.dtype))
-        return [sums[place] for place in plan.places.values()]
-
-    def _reduction(self, plans: Sequence[Plan], n_parts: int) -> Reduction | None:
-        """Return what adds up the sums of all processes, if there are several."""
-        team = self._sharding.team
-        if team is None or team.size == 1:
-            return None
-        if n_parts not in self._reductions:
-            nodes = [[*each.places] for each in plans]
-            dtype = self._steps.passes.images.dtype
-            self._reductions[n_parts] = team.reduction(nodes, n_parts, self._gradients.ends(_STRETCH), dtype)
-        return self._reductions[n_parts]
 
 
 def _start(n: int, n_parts: int, part: int) -> int:
