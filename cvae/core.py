@@ -22,6 +22,7 @@ from cvae.data.images import as_images, resolve_image_shape
 from cvae.data.intake import NUMBERS
 from cvae.data.mapping import PixelMapping
 from cvae.estimator import Estimator, not_fitted
+from cvae.hints import OF_MODELS
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase, check_dtype
 from cvae.nn.initializers import OptimizerInitializer
@@ -59,28 +60,10 @@ _MADE_BY_START = frozenset(
 )  # fmt: skip
 
 
-_OTHERS_METHODS = {  # of other libraries' models
-    "predict": "reconstruct returns images, transform codes, score_samples how probable images are",
-    "evaluate": "score and elbo return how probable images are",
-    "generate": "sample draws new images",
-    "compile": "optimizer and objective are arguments of the constructor",
-    "train": "fit trains",
-    "history": "history_ has the losses of all epochs",
-    "layers": "encoder_ and decoder_ are the layers by name",
-    **dict.fromkeys(("get_weights", "weights"), "parameters has the arrays of all layers"),
-    "reparameterize": "encode returns mean and log variance of the codes",
-    "reconstruction_error": "error_map returns where, and elbo how much, images differ from what the model knows",
-    **dict.fromkeys(("save_weights", "save_model", "dump"), "save writes the model to a file"),
-    **dict.fromkeys(("load", "load_weights", "load_model"), "cvae.load returns the model in a file"),
-    "state_dict": "cvae.export.to_state_dict returns one",
-    "load_state_dict": "cvae.export.from_state_dict takes one",
-    **dict.fromkeys(("to", "cuda", "cpu"), "models run on the CPU"),
-}
-
-
 class Core(Estimator):
     """Base of the models, which declare the arguments annotated here among their own and make layers from them."""
 
+    _hints = OF_MODELS
     _keeps_parameters = frozenset(
         {
             "n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "lr", "global_clip_norm", "objective", "beta",
@@ -144,12 +127,7 @@ class Core(Estimator):
         if name in _MADE_BY_START and not self._is_started:
             self._start()
             return vars(self)[name]
-        try:
-            return super().__getattr__(name)
-        except AttributeError as error:
-            if name not in _OTHERS_METHODS:
-                raise
-            raise AttributeError(f"{error}: {_OTHERS_METHODS[name]}", name=name, obj=self) from None
+        return super().__getattr__(name)
 
     def _start(self) -> None:
         """Check the arguments and reset the model: layers without parameters, random number generators, history."""

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from cvae.core import Array
 from cvae.data.intake import computed
 from cvae.estimator import not_fitted
+from cvae.hints import no_attribute
 from cvae.model import VAE
 from cvae.parsing import check_size
 from cvae.scores import check_contamination, check_score, image_scores, threshold
@@ -187,9 +188,7 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __getattr__(self, name: str) -> Any:
         """Say what takes the place of attributes that other libraries' detectors have."""
-        hint = f": {_OTHERS_ATTRIBUTES[name]}" if name in _OTHERS_ATTRIBUTES else ""
-        message = f"{type(self).__name__!r} object has no attribute {name!r}{hint}"
-        raise AttributeError(message, name=name, obj=self)
+        raise no_attribute(self, name, _OTHERS_ATTRIBUTES)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "offset_")

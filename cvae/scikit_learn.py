@@ -11,8 +11,10 @@ import importlib
 import re
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from cvae.hints import no_attribute
 
 # What only scikit-learn's base classes have: asking for it imports them if they are installed.
 _FROM_SCIKIT_LEARN = re.compile(r"set_output|set_callbacks|set_\w+_request|get_metadata_routing|_repr_\w+_")
@@ -31,6 +33,8 @@ class LateBase(_NoBase):
     An instance from before the import gets them, too.
     """
 
+    _hints: Mapping[str, str] = {}
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         take_base()
         return super().__new__(cls)
@@ -41,7 +45,7 @@ class LateBase(_NoBase):
             return object.__getattribute__(self, name)  # which raised an AttributeError of its own
         if take_base(import_it=_FROM_SCIKIT_LEARN.fullmatch(name) is not None):
             return getattr(self, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        raise no_attribute(self, name, self._hints)
 
     def __dir__(self) -> list[str]:
         return [*object.__dir__(self)]  # scikit-learn's evaluates all of them

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.data.intake import as_array, is_array, is_frame, is_sequence, remedy
-from cvae.data.lazy import Lazy
+from cvae.data.lazy import Lazy, Shaped, n_bytes
 from cvae.parsing import check_size
 
 Array = npt.NDArray[Any]
@@ -21,7 +21,7 @@ _CHUNK_BYTES = 1 << 25  # what is read at most to have whole chunks
 _BUFFER_BYTES = 1 << 26
 
 
-class Blocks:
+class Blocks(Shaped):
     """Images to train on or to encode that are read block by block, by a thread that is ahead of the model.
 
     `fit` shuffles the blocks, and then the images of the blocks that it holds in memory, always in the same way for the
@@ -63,9 +63,6 @@ class Blocks:
     (5000, 2)
     """
 
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
     def __init__(self, source: Any, *, block: int | None = None, buffer: int | None = None) -> None:
         self.block = None if block is None else check_size(block, "block")
         self.buffer = (
@@ -98,16 +95,6 @@ class Blocks:
         chunk = 1 if not chunks else chunks[0][0] if isinstance(chunks[0], tuple) else chunks[0]
         most = max(n, _CHUNK_BYTES * self.shape[0] // self.nbytes)
         return min(-(-n // chunk) * chunk, most, self.shape[0])
-
-    @property
-    def ndim(self) -> int:
-        """Number of dimensions."""
-        return len(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all images, where they are known."""
-        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
 
     @property
     def is_once(self) -> bool:
@@ -210,8 +197,7 @@ def as_blocks(X: Any) -> Blocks | None:
     if _is_stored(X):
         if not all(isinstance(length, (int, np.integer)) for length in X.shape):  # Dask's, before they are computed
             return None
-        size = int(np.prod(X.shape, dtype=object)) * np.dtype(X.dtype).itemsize
-        return Blocks(X) if size > LARGE else None
+        return Blocks(X) if n_bytes(X.shape, X.dtype) > LARGE else None
     if is_array(X) or is_frame(X) or is_sequence(X) or isinstance(X, type) or remedy(X, "X"):
         return None
     if _is_iterable(X):

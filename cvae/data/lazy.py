@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,29 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 
-class Lazy:
+def n_bytes(shape: Sequence[int], dtype: npt.DTypeLike) -> int:
+    """Return the bytes of an array of any size."""
+    return math.prod(map(int, shape)) * np.dtype(dtype).itemsize
+
+
+class Shaped:
+    """What follows from the shape and dtype of images that are not in memory."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all images."""
+        return n_bytes(self.shape, self.dtype)
+
+
+class Lazy(Shaped):
     """Images that are read when a slice is taken.
 
     Parameters
@@ -33,16 +56,6 @@ class Lazy:
     ) -> None:
         self.shape, self.dtype, self.chunks = tuple(map(int, shape)), np.dtype(dtype), chunks
         self._read = read
-
-    @property
-    def ndim(self) -> int:
-        """Number of dimensions."""
-        return len(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all images."""
-        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
 
     def __len__(self) -> int:
         return self.shape[0]

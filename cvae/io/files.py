@@ -18,7 +18,8 @@ except ImportError:
     fcntl = None
 
 _PREFIX, _SUFFIX = ".cvae-", ".tmp"  # of temporary files; short, so that any name of a file can be written
-_MODEL = b'{"__metadata__":{"cvae":'  # how `serialization.write` begins a model's file, after 8 bytes
+KEY = "cvae"  # of the description in the metadata of a model's file
+_MODEL = b'{"__metadata__":{"%b":' % KEY.encode()  # how `serialization.write` begins it, after 8 bytes
 _ONLY_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EROFS}  # what `fsync` says on some file systems
 

@@ -12,9 +12,8 @@ from safetensors import SafetensorError, safe_open
 
 from cvae.data.errors import one_line
 from cvae.data.signatures import kind
-from cvae.io.files import as_path, check_regular, replaced_file
+from cvae.io.files import KEY, as_path, check_regular, replaced_file
 
-KEY = "cvae"  # the description's key in the file's metadata
 FORMAT = 4  # version of the description's format; older versions can be read, newer ones cannot
 _DTYPES = {np.dtype(np.float64): "F64", np.dtype(np.float32): "F32"}  # by the names of the format
 
