@@ -1,17 +1,19 @@
-"""Latency of one image: an exported C file against ONNX Runtime with the exported graphs.
+"""Latency of one image: an exported C file against ONNX Runtime with the exported graphs, and TensorFlow Lite.
 
     python benchmarks/c_export.py [--model MODEL] [--flags "-O3 -march=native"] [--rounds 40]
 
-Both sides run on one thread, in rounds of `CALLS` calls each, and in turn, so that a drifting machine speed favours
-neither. They are called from Python: the C functions through ctypes, ONNX Runtime with inputs and outputs bound
-beforehand. Before they are timed, their results are compared. The table shows the median and the 99th percentile of all
-calls, in microseconds, and how many times faster the C file is in each.
+All run on one thread, in rounds of `CALLS` calls each, and in turn, so that a drifting machine speed favours none. They
+are called from Python: the C functions through ctypes, ONNX Runtime with inputs and outputs bound beforehand,
+TensorFlow Lite, where TensorFlow is installed, with inputs in place. Before they are timed, their results are compared.
+The table shows the median and the 99th percentile of all calls, in microseconds, and how many times faster the C file
+is in each.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -19,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -75,7 +78,25 @@ def c_functions(vae: cvae.VAE, image: np.ndarray, z: np.ndarray, folder: Path, c
     }
 
 
-def onnx_functions(vae: cvae.VAE, image: np.ndarray, z: np.ndarray) -> dict[str, Run]:
+class Bound:
+    """A session of ONNX Runtime with its input and outputs."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, given: np.ndarray) -> None:
+        self._session, self._binding = session, session.io_binding()
+        self._binding.bind_cpu_input(session.get_inputs()[0].name, given)
+        for output in session.get_outputs():
+            self._binding.bind_output(output.name)
+
+    def __call__(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+
+    def result(self) -> np.ndarray:
+        """Return the first output of the last call."""
+        result: np.ndarray = self._binding.copy_outputs_to_cpu()[0]
+        return result
+
+
+def onnx_functions(vae: cvae.VAE, image: np.ndarray, z: np.ndarray) -> dict[str, Bound]:
     """Return the same with ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -83,17 +104,18 @@ def onnx_functions(vae: cvae.VAE, image: np.ndarray, z: np.ndarray) -> dict[str,
     for name, part in PARTS.items():
         model = onnx_model(vae, part).SerializeToString()
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        binding = session.io_binding()
-        binding.bind_cpu_input(session.get_inputs()[0].name, z if name == "decode" else image)
-        for output in session.get_outputs():
-            binding.bind_output(output.name)
-
-        def call(session: object = session, binding: object = binding) -> object:
-            session.run_with_iobinding(binding)  # type: ignore[attr-defined]
-            return binding  # type: ignore[return-value]
-
-        runs[name] = call
+        runs[name] = Bound(session, z if name == "decode" else image)
     return runs
+
+
+def peers_of(vae: cvae.VAE, image: np.ndarray, z: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Return the functions of each peer by its name."""
+    found: dict[str, dict[str, Any]] = {"ONNX Runtime": onnx_functions(vae, image, z)}
+    if importlib.util.find_spec("tensorflow"):
+        from peers.tflite_peer import tflite_functions
+
+        found["TensorFlow Lite"] = dict(tflite_functions(vae, image, z))
+    return found
 
 
 def timed(call: Run) -> list[int]:
@@ -113,34 +135,35 @@ def compare(name: str, vae: cvae.VAE, command: list[str], rounds: int) -> None:
     image = np.ascontiguousarray(digits[:1], np.float32) / 255
     z = vae.transform(image)
     with tempfile.TemporaryDirectory() as folder:
-        ours = c_functions(vae, image, z, Path(folder), command)
-        theirs = onnx_functions(vae, image, z)
+        ours, peers = c_functions(vae, image, z, Path(folder), command), peers_of(vae, image, z)
         for function in PARTS:
-            got, binding = ours[function](), theirs[function]()
-            expected = binding.copy_outputs_to_cpu()[0]  # type: ignore[attr-defined]
-            np.testing.assert_allclose(np.ravel(got), expected.ravel(), rtol=1e-5, atol=1e-5)
-            times: tuple[list[int], list[int]] = [], []
+            got, theirs = ours[function](), {peer: functions[function] for peer, functions in peers.items()}
+            for call in theirs.values():
+                call()
+                np.testing.assert_allclose(np.ravel(got), np.ravel(call.result()), rtol=1e-5, atol=1e-5)
+            times: dict[str, list[int]] = {"C": [], **{peer: [] for peer in peers}}
             for _ in range(rounds):
-                for kept, side in zip(times, (ours, theirs), strict=True):
-                    kept += timed(side[function])
-            c, onnx = (np.percentile(each, [50, 99]) / 1e3 for each in times)
-            print(
-                f"| {name} | {function} | {c[0]:.1f} | {onnx[0]:.1f} | {onnx[0] / c[0]:.1f} "
-                f"| {c[1]:.1f} | {onnx[1]:.1f} | {onnx[1] / c[1]:.1f} |",
-                flush=True,
-            )
+                for side, call in {"C": ours[function], **theirs}.items():
+                    times[side] += timed(call)
+            c, *others = (np.percentile(each, [50, 99]) / 1e3 for each in times.values())
+            for peer, other in zip(peers, others, strict=True):
+                print(
+                    f"| {name} | {function} | {peer} | {c[0]:.1f} | {other[0]:.1f} | {other[0] / c[0]:.1f} "
+                    f"| {c[1]:.1f} | {other[1]:.1f} | {other[1] / c[1]:.1f} |",
+                    flush=True,
+                )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time an exported C file against ONNX Runtime, one image at a time.")
+    parser = argparse.ArgumentParser(description="Time an exported C file against other runtimes, one image at a time.")
     parser.add_argument("--model", metavar="FILE", help="a model of 28x28 images (default: three networks)")
     parser.add_argument("--flags", default="-O3 -march=native", help="of the compiler (default: %(default)s)")
     parser.add_argument("--compiler", default="gcc", help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=40, help="default: %(default)s")
     args = parser.parse_args()
     models = networks() if args.model is None else {Path(args.model).name: cvae.load(args.model)}
-    print("| model | function | C, us | ONNX Runtime | times faster | C, p99 | ONNX Runtime | times faster |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| model | function | peer | C, us | peer | times faster | C, p99 | peer | times faster |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for name, vae in models.items():
         compare(name, vae, [args.compiler, "-std=c99", *shlex.split(args.flags)], args.rounds)
 
