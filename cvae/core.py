@@ -19,7 +19,7 @@ from cvae.conditions import Labels
 from cvae.data.binarization import Binarization
 from cvae.data.columns import Columns, shape_of
 from cvae.data.images import as_images, resolve_image_shape
-from cvae.data.intake import NUMBERS
+from cvae.data.intake import BYTES, NUMBERS
 from cvae.data.mapping import PixelMapping
 from cvae.estimator import Estimator, not_fitted
 from cvae.hints import OF_MODELS
@@ -44,10 +44,26 @@ Learnt = TypeVar("Learnt")
 
 
 class _PassesOfModels(threading.local):
-    """The passes of each model, separate for each Python thread, so that several threads can use one model."""
+    """The passes of each model, separate for each Python thread, so that several threads can use one model.
+
+    By the model's id, which takes a fraction of the time of a WeakKeyDictionary, until the model is gone.
+    """
 
     def __init__(self) -> None:
-        self.of: weakref.WeakKeyDictionary[Core, dict[bool, Passes]] = weakref.WeakKeyDictionary()
+        self._of: dict[int, tuple[weakref.ref[Core], dict[bool, Passes]]] = {}
+
+    def of(self, model: Core) -> dict[bool, Passes]:
+        """Return the passes of a model, by whether they are for training."""
+        key = id(model)
+        if key in self._of:
+            return self._of[key][1]
+        by_id = self._of  # of this thread; the model may go in another
+
+        def forget(_: weakref.ref[Core]) -> None:
+            by_id.pop(key, None)
+
+        by_id[key] = weakref.ref(model, forget), {}
+        return by_id[key][1]
 
 
 _passes_of_models = _PassesOfModels()
@@ -147,7 +163,7 @@ class Core(Estimator):
         for name in ("_image_shape", "_label_kind", "_mapping", "_columns", "_position"):
             vars(self).pop(name, None)
         self._value_range = value_range
-        _passes_of_models.of.pop(self, None)
+        _passes_of_models.of(self).clear()
         self._remember_arguments()
 
     def _begin_fit(self, *, anew: bool) -> None:
@@ -369,17 +385,20 @@ class Core(Estimator):
                 if shape is None and axes[1] > 0:
                     shape = (1, axes[1], 1)
             images = as_images(X, shape, name=name)
+        known, binarized = mapping or self._mapping, self._binarization.how is not None
+        arguments = images, name, self._likelihood, self._value_range, known
+        if images.dtype.char in BYTES:  # no kernel looks at them
+            return checked_pixels(*arguments, binarized=binarized, first=first)
         with limit_threads(self.n_threads if first is None else 1):
-            known, binarized = mapping or self._mapping, self._binarization.how is not None
-            return checked_pixels(
-                images, name, self._likelihood, self._value_range, known, binarized=binarized, first=first
-            )
+            return checked_pixels(*arguments, binarized=binarized, first=first)
 
     def _as_labels(self, y: Any, n: int, name: str = "y", kind: conditions.LabelKind | None = None) -> Labels | None:
         """Return the labels y of n images or codes, checked; None for a model without condition, which takes none.
 
         Until the model has learnt what there is to know about labels, it is taken to be `kind`; None learns it from y.
         """
+        if y is None and self.condition is None:
+            return None
         return conditions.as_labels(self.condition, self._label_kind or kind, y, n, self.dtype, name)
 
     def _if_conditional(self, y: Any) -> Any:
@@ -402,9 +421,7 @@ class Core(Estimator):
 
     def _passes(self, batchsize: int, *, training: bool) -> Passes:
         """Return passes for batches of at least this size, cached for each Python thread."""
-        kept = _passes_of_models.of.get(self)
-        if kept is None:
-            kept = _passes_of_models.of[self] = {}
+        kept = _passes_of_models.of(self)
         made_from = self.encoder_, self.decoder_, self._given_likelihood, self._objective
         passes = kept.get(training)
         if passes is None or passes.batchsize < batchsize or not passes.is_current(*made_from):

@@ -83,6 +83,8 @@ class Passes:
         self._is_prepared = False
         self._programs: dict[tuple[object, ...], Program] = {}
         arrays = [mapping for layer in self.layers for mapping in (layer.parameters, layer.gradients)]
+        if not training:  # there are no gradients to look at, and a single image takes less time
+            arrays = arrays[::2]
         self._snapshot = Snapshot([part for layer in self.layers for part in layer.parts()], arrays)
 
     def is_current(

@@ -73,17 +73,6 @@ def checked_pixels(
     ValueError
         If a value is another one.
     """
-
-    def check(images: Array) -> None:
-        if ends is not None:
-            check_range(images, name=name, value_range=ends)
-        elif value_range is not None:
-            check_finite(images, name=name)
-        else:
-            likelihood.check(images, name)
-            if binarized:
-                check_range(images, name=name)
-
     ends: tuple[float, float] | None = None
     if value_range is None:
         if binarized and known is not None and not known.is_identity:
@@ -94,7 +83,7 @@ def checked_pixels(
         learnt = None if known is None else known.ends
         ends = learnt if isinstance(value_range, str) else value_range
     try:
-        check(images)
+        _check(images, name, likelihood, value_range, ends, binarized)
         return images
     except ValueError as error:
         if isinstance(error, WrongPixel):
@@ -103,8 +92,27 @@ def checked_pixels(
         if within is images:
             is_about_unit = value_range is None and (likelihood.pixels == "unit" or binarized)
             raise ValueError(f"{error}{_hint(images, name, known) if is_about_unit else ''}") from None
-    check(within)
+    _check(within, name, likelihood, value_range, ends, binarized)
     return within
+
+
+def _check(
+    images: Array,
+    name: str,
+    likelihood: Likelihood,
+    value_range: ValueRange,
+    ends: tuple[float, float] | None,
+    binarized: bool,
+) -> None:
+    """Raise ValueError if a pixel is outside `ends`; without them, if it is none that the likelihood takes."""
+    if ends is not None:
+        check_range(images, name=name, value_range=ends)
+    elif value_range is not None:
+        check_finite(images, name=name)
+    else:
+        likelihood.check(images, name)
+        if binarized:
+            check_range(images, name=name)
 
 
 def _hint(images: Array, name: str, known: PixelMapping | None) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cvae._kernels import pixelwise
+from cvae.data.intake import BYTES
 from cvae.runtime.programs import run
 
 _BLOCK_VALUES = 1 << 16  # values checked at a time, so that they stay in cache
@@ -58,7 +59,7 @@ def check_range(X: np.ndarray, *, name: str = "X", value_range: tuple[float, flo
     cvae.data.checks.WrongPixel: X must hold values in [0, 1] (only uint8 means 0..255), got 128.0 in image 0 ...
     """
     if value_range is None:
-        if X.dtype in (np.bool_, np.uint8):
+        if X.dtype.char in BYTES:
             return
         if _is_plain(X):
             outside = np.empty(1, np.uint8)

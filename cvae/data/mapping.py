@@ -12,6 +12,8 @@ Array = npt.NDArray[Any]
 
 _BLOCK_VALUES = 1 << 16  # values that are summed at a time, so that they stay in cache
 _PERIOD = 64  # offsets and scales, at least, that kernels go through one after another
+# Of 255, for bytes: looked up faster than divided for a single image.
+_FRACTIONS = {char: np.divide(np.arange(256), 255, dtype=char) for char in "fd"}
 
 
 class PixelMapping:
@@ -54,9 +56,9 @@ class PixelMapping:
 
     def copied(self, images: Array, out: Array) -> None:
         """Write the mapped images to `out`, float32 or float64: the plain form of what a kernel does in training."""
-        divides = self.divides_bytes and images.dtype == np.uint8
+        divides = self.divides_bytes and images.dtype.char == "B"
         if divides:
-            np.divide(images, 255, out=out, dtype=out.dtype)
+            _FRACTIONS[out.dtype.char].take(images, out=out, mode="clip")
         if self.is_identity:
             if not divides:
                 np.copyto(out, images, casting="same_kind")

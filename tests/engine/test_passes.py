@@ -14,12 +14,12 @@ from cvae.optimizers import SGD
 from cvae.passes import MAX_PROGRAMS
 
 
-def made(**changes):
-    """Return a model whose FC4 has an activation with an argument, and its passes for inference."""
+def made(*, training=False, **changes):
+    """Return a model whose FC4 has an activation with an argument, and its passes, by default for inference."""
     vae = initialized(small_vae(**changes))
     vae.encoder["FC4"].act_fn = LeakyReLU(alpha=0.5)
     vae.encode(random_images())
-    return vae, vae._passes(1, training=False)
+    return vae, vae._passes(1, training=training)
 
 
 def is_current(vae, passes):
@@ -128,10 +128,9 @@ def another_objective(vae):
         set_attribute("Pool1", "dtype", np.dtype("float64")),
         set_attribute("Conv1", "trainable", False),
         set_attribute("Conv1", "something_of_a_subclass", 1),
-        *map(new_array, ("parameters", "gradients")),
-        *map(new_arrays, ("parameters", "gradients")),
+        new_array("parameters"),
+        new_arrays("parameters"),
         an_array_more,
-        an_array_less,
         another_layer,
         a_layer_less,
         a_layer_more,
@@ -142,6 +141,14 @@ def another_objective(vae):
 )
 def test_passes_notice(change):
     vae, passes = made()
+    assert is_current(vae, passes)
+    change(vae)
+    assert not is_current(vae, passes)
+
+
+@pytest.mark.parametrize("change", [new_array("gradients"), new_arrays("gradients"), an_array_less])
+def test_passes_for_training_notice_gradients(change):
+    vae, passes = made(training=True)
     assert is_current(vae, passes)
     change(vae)
     assert not is_current(vae, passes)
