@@ -11,7 +11,8 @@ from cvae._kernels import elementwise, optimizers
 from cvae.activations import ACTIVATIONS, GELU, ActivationBase
 
 TESTS = Path(__file__).parent
-LIST = TESTS.parents[1] / "csrc" / "kernels" / "kernel_list.h"
+ROOT = TESTS.parents[1]
+LIST = ROOT / "csrc" / "kernels" / "kernel_list.h"
 
 # What a kernel is held against.  Kernels that tell how much memory others need are held against guards around it.
 ENOUGH_MEMORY = program_checks.Guarded
@@ -114,6 +115,12 @@ def test_the_list_can_be_read():
 
 def test_every_kernel_has_a_reference():
     assert set(listed()) == set(REFERENCES)
+
+
+def test_every_kernel_is_called_without_python():
+    """By the program that other compilers, processors and checkers of memory run (tests/long)."""
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests/long/kernel_program").iterdir())
+    assert set(listed()) <= set(re.findall(r"(?:TABLE\.|IN_TWO\()(\w+)", source))
 
 
 def test_every_optimizer_has_a_reference():

@@ -1,0 +1,52 @@
+"""A copy of the package whose compiled modules a sanitizer watches (tests/long)."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from kernel_program import ROOT
+
+
+def build(name, compiler, symbol):
+    """Build the package in a folder that is kept, with a shell script as its compiler, and return the folder.
+
+    What has been compiled before is compiled again only if its sources have changed.  All modules must refer to what
+    `symbol` starts with.
+    """
+    folder = Path(os.environ.get("CVAE_LONG_KEEP", ROOT / "build")) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in ("csrc", "cvae", "tests"):
+        shutil.copytree(ROOT / each, folder / each, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.so", "*.pyc"))
+    for each in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
+        shutil.copy2(ROOT / each, folder)
+    script = folder / "compiler"
+    if not script.exists() or script.read_text() != compiler:
+        script.write_text(compiler)
+        script.chmod(0o755)
+        for module in folder.glob("**/*.so"):
+            module.unlink()
+    env = {**os.environ, "CC": str(script), "LDSHARED": f"{script} -shared"}
+    subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, env=env, check=True)
+    assert len(modules(folder)) == len(list(ROOT.glob("csrc/*.pyx")))
+    for module in modules(folder):
+        symbols = subprocess.run(["nm", "-D", module], capture_output=True, text=True, check=True).stdout
+        assert symbol in symbols, module
+    return folder
+
+
+def modules(folder):
+    return sorted(folder.glob("cvae/_kernels/*.so"))
+
+
+def written(reports):
+    """Return all that a sanitizer has written to a folder."""
+    return "\n".join(path.read_text(errors="replace") for path in sorted(reports.iterdir()))
+
+
+def summary(done):
+    """Return how many tests have passed, from what pytest printed; they all must have."""
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-5_000:]
+    return re.findall(r"^.*\d+ passed.*$", done.stdout, re.MULTILINE)[-1]
