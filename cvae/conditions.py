@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from cvae.checking import check_size
 from cvae.data.gathering import Gatherer
 from cvae.data.intake import as_array
-from cvae.parsing import check_size
 
 Array = npt.NDArray[Any]
 _FEW = 20  # images, of which each may well have a class of its own

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae import assembly, conditions
+from cvae.checking import check_bool, check_number, check_size, check_switch
 from cvae.conditions import Labels
 from cvae.data.binarization import Binarization
 from cvae.data.columns import Columns, shape_of
@@ -30,7 +31,6 @@ from cvae.nn.sequence import Layers
 from cvae.objectives import Objective
 from cvae.optim.base import OptimizerBase
 from cvae.optim.schedulers import ConstantScheduler
-from cvae.parsing import check_bool, check_number, check_size, check_switch
 from cvae.passes import Passes
 from cvae.random import make_rng
 from cvae.runtime.threads import check_num_threads, limit_threads

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.by_hand import ByHand
+from cvae.checking import check_number, check_size, check_switch
 from cvae.conditions import Labels
 from cvae.data.blocks import as_blocks
 from cvae.data.columns import warn_of_other_order
@@ -22,7 +23,6 @@ from cvae.exclusion import alone
 from cvae.feeding import Labelled, check_repeatable, feed_of
 from cvae.nn.normalization import BatchNorm1D
 from cvae.nn.sequence import Layers
-from cvae.parsing import check_number, check_size, check_switch
 from cvae.parts import check_parts
 from cvae.scikit_learn import run_with_callbacks
 from cvae.sharding import resolve_sharding

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from cvae import assembly, conditions
 from cvae.architectures import architectures_of
+from cvae.checking import check_size
 from cvae.conditions import Classes
 from cvae.core import Array, ImageShape
 from cvae.data.images import resolve_image_shape
@@ -24,7 +25,7 @@ from cvae.nn.base import LayerBase
 from cvae.nn.sequence import Layers
 from cvae.objectives import Objective
 from cvae.optim.base import OptimizerBase
-from cvae.parsing import check_size, made
+from cvae.parsing import made
 from cvae.summary import Summary
 from cvae.training import AnyCallback
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvae.checking import check_number, check_size
 from cvae.compat.losses import VAELoss
 from cvae.core import ImageShape
 from cvae.likelihoods import Bernoulli, Likelihood
@@ -22,7 +23,6 @@ from cvae.nn.pool2d import Pool2D
 from cvae.nn.sequence import Layers
 from cvae.objectives import ELBO, Objective
 from cvae.optim.base import OptimizerBase
-from cvae.parsing import check_number, check_size
 
 
 class BernoulliVAE(VAE):

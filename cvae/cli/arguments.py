@@ -12,12 +12,13 @@ from typing import Any, NamedTuple, NoReturn
 
 import cvae
 from cvae.architectures import ARCHITECTURES
+from cvae.checking import MAX_COUNT
 from cvae.cli.completion import suggest
 from cvae.conditions import KINDS
 from cvae.likelihoods import Likelihood
 from cvae.nn.convolution import ALGORITHMS
 from cvae.objectives import Objective
-from cvae.parsing import MAX_COUNT, subclasses_by_name
+from cvae.parsing import subclasses_by_name
 
 
 class _Setting(NamedTuple):

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvae.checking import check_size
 from cvae.data.intake import as_array, is_array, is_frame, is_sequence, remedy
 from cvae.data.lazy import Lazy, Shaped, n_bytes
-from cvae.parsing import check_size
 
 Array = npt.NDArray[Any]
 

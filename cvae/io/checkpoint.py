@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae import assembly, conditions
+from cvae.checking import check_count
 from cvae.core import Core
 from cvae.data.columns import Columns
 from cvae.data.errors import one_line
@@ -25,7 +26,7 @@ from cvae.nn.fully_connected import FullyConnected
 from cvae.nn.initializers import OptimizerInitializer
 from cvae.optim.base import OptimizerBase
 from cvae.optim.schedulers import make_scheduler
-from cvae.parsing import Parsable, check_count
+from cvae.parsable import Parsable
 from cvae.position import TIMES, Position
 from cvae.sampling import Sampling
 

@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae._kernels import conv2d, winograd
+from cvae.checking import MAX_AXIS, check_size
 from cvae.nn.base import Retained
 from cvae.nn.geometry import IntOrPair, Pad, resolve_dilation, resolve_kernel_shape, resolve_stride
 from cvae.nn.protocol import Shape
 from cvae.nn.weighted import WeightedLayer
-from cvae.parsing import MAX_AXIS, check_size
 
 ALGORITHMS = ("auto", "direct", "winograd")
 WINOGRAD_TRANSFORM = 12

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from cvae._kernels import optimizers as kernels
 from cvae._kernels.program import Program
+from cvae.checking import check_count, check_mapping, check_number
 from cvae.optim.schedulers import ConstantScheduler, SchedulerBase, make_scheduler
-from cvae.parsing import Configurable, check_count, check_mapping, check_number
+from cvae.parsable import Configurable
 from cvae.runtime.programs import run
 from cvae.runtime.workspace import copy_of, zeros_like
 from cvae.snapshot import Revised

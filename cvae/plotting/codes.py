@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvae.checking import check_number, check_size
 from cvae.model import VAE
-from cvae.parsing import check_number, check_size
 from cvae.plotting.figures import TEXT, WIDTH, add_legend, class_colors, new_figure, save, styled
 from cvae.plotting.grids import MARGIN, ROW_LABEL_WIDTH, as_rgb, check_grid, draw_grid, enlarge
 from cvae.plotting.images import Path
