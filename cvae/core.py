@@ -52,7 +52,7 @@ class _PassesOfModels(threading.local):
     def __init__(self) -> None:
         self._of: dict[int, tuple[weakref.ref[Core], dict[bool, Passes]]] = {}
 
-    def of(self, model: Core) -> dict[bool, Passes]:
+    def kept_for(self, model: Core) -> dict[bool, Passes]:
         """Return the passes of a model, by whether they are for training."""
         key = id(model)
         if key in self._of:
@@ -163,7 +163,7 @@ class Core(Estimator):
         for name in ("_image_shape", "_label_kind", "_mapping", "_columns", "_position"):
             vars(self).pop(name, None)
         self._value_range = value_range
-        _passes_of_models.of(self).clear()
+        _passes_of_models.kept_for(self).clear()
         self._remember_arguments()
 
     def _begin_fit(self, *, anew: bool) -> None:
@@ -421,7 +421,7 @@ class Core(Estimator):
 
     def _passes(self, batchsize: int, *, training: bool) -> Passes:
         """Return passes for batches of at least this size, cached for each Python thread."""
-        kept = _passes_of_models.of(self)
+        kept = _passes_of_models.kept_for(self)
         made_from = self.encoder_, self.decoder_, self._given_likelihood, self._objective
         passes = kept.get(training)
         if passes is None or passes.batchsize < batchsize or not passes.is_current(*made_from):
