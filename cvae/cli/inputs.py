@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -134,15 +136,40 @@ def validation_data(vae: cvae.VAE, dataset: Dataset) -> Validation | None:
 
 
 def labels_for(vae: cvae.VAE, labels: np.ndarray | None, dataset: Dataset) -> np.ndarray | None:
-    """Return labels if the model is conditional, otherwise None; raise ValueError if it does not take these."""
+    """Return labels if the model is conditional, otherwise None; raise ValueError if it does not take these.
+
+    Those of folders are the folders' names: their numbers depend on what other folders there are.
+    """
     if vae.condition is None:
         return None
     if labels is None:
         raise ValueError(f"{dataset.name} must hold labels of all images for a conditional model, got none")
+    if dataset.class_names is not None:
+        labels = _named(vae, dataset.class_names, dataset.name)[labels]
     try:
         vae._as_labels(labels, len(labels), f"the labels of {dataset.name}")
     except TypeError as error:  # the file has the wrong dtype
         raise ValueError(str(error)) from None
+    return labels
+
+
+def _named(vae: cvae.VAE, class_names: Sequence[str], source: str) -> np.ndarray:
+    """Return the label of each folder of a class: its name, or the number that the name is."""
+    names = np.array([unicodedata.normalize("NFC", name) for name in class_names])  # macOS spells them in its own way
+    if vae.condition == "values":
+        try:
+            return names.astype(np.float64)
+        except ValueError:
+            words = ", ".join(map(shown, class_names[:3]))
+            raise ValueError(
+                f"{source} must have folders whose names are numbers for a model with values as labels, got {words}"
+            ) from None
+    labels = names.astype(np.int64) if all(re.fullmatch("0|[1-9][0-9]{0,17}", name) for name in names) else names
+    known = vae.classes_ if vae._label_kind is not None else labels
+    if known.dtype.kind != "U" and known.tolist() == [*range(len(names))] and not np.isin(labels, known).all():
+        meant = ", ".join(f"{i} {shown(name)}" for i, name in enumerate(class_names[:5])) + ", ..." * (len(names) > 5)
+        warnings.warn(f"the model knows its classes by numbers, which are taken to be {meant}", stacklevel=2)
+        return known
     return labels
 
 
