@@ -70,9 +70,11 @@ def load(
                          ``test`` and ``val``; in upper or lower case; ``file.h5:name`` names the
                          images; needs h5py or zarr
     .csv, .tsv, .txt     a row of numbers for each image, with or without a line of names; labels in
-                         the column ``label``, or in the first where the others make a square; a
-                         first column without a name, or ``index`` or ``id``, is left out
-    any other file       an IDX file of images, gzipped or not
+                         the column ``label``, or where the others make a square, in that whose name
+                         is unlike theirs, or the first, or the last if the first is 0 throughout; a
+                         first column without a name, or ``index`` or ``id``, is left out; gzipped
+                         or not; decimal commas where commas part no columns
+    any other file       an IDX file of images, or such a table, gzipped or not
     ==================== =========================================================================
 
     Pictures are turned upright as EXIF says. 16 bits stay 16 bits (uint16), also of colours; pictures with a palette
@@ -223,6 +225,8 @@ def _read(
             reader = "idx"  # MNIST's, even if it is damaged
         elif reader == "zip":
             reader = "zarr" if ".zarr" in name else "npz"
+        elif not reader and tables.is_table(path):
+            reader = "table"
     takes_key: dict[str, Callable[[Path, str | None], dict[str, Any]]] = {
         "npz": arrays.read_npz,
         "hdf5": partial(containers.read_hdf5, most=most),
