@@ -19,7 +19,7 @@ from cvae.data import arrays, containers, folders, idx, known, picture_sets, tab
 from cvae.data.adjustment import Adjustment, adjustment
 from cvae.data.blocks import LARGE, Blocks
 from cvae.data.dataset import PARTS, Dataset
-from cvae.data.images import as_images, resolve_image_shape
+from cvae.data.images import as_images, resolve_image_shape, shape_hint
 from cvae.data.known import names
 from cvae.data.lazy import Lazy
 from cvae.data.pictures import SUFFIXES as PICTURE_SUFFIXES
@@ -313,13 +313,25 @@ def _images(
     except TypeError as error:  # the file has the wrong dtype, not the caller's argument
         raise ValueError(str(error)) from None
     except ValueError as error:
-        raise ValueError(f"{error}{_remedy(array, image_shape)}") from None
+        is_told = image_shape is not None and shape_hint(np.shape(array), image_shape, name) != ""
+        raise ValueError(f"{error}{'' if is_told else _remedy(array, image_shape)}") from None
     if not is_adjusted:
+        _check_channels(images, changes, name)
         images = changes.apply_to_all(images, name)
     if image_shape is not None and images.shape[1:] != image_shape and not is_flat:
         message = f"{name} must hold images of shape {image_shape}, got {images.shape[1:]}"
         raise ValueError(message + _remedy(images, image_shape))
     return images
+
+
+def _check_channels(images: np.ndarray, changes: Adjustment, name: str) -> None:
+    """Refuse to scale or cut images whose channels come first, which would no longer show."""
+    rows, cols, channels = images.shape[1:]
+    if (changes.resize or changes.crop) and rows in (1, 3, 4) and min(cols, channels) >= 8:
+        raise ValueError(
+            f"{name} holds images of {rows}x{cols} pixels with {channels} channels, which are not scaled or cut: "
+            "channels come last, so save array.transpose(0, 2, 3, 1)"
+        )
 
 
 def _remedy(images: np.ndarray, image_shape: tuple[int, int, int] | None) -> str:
