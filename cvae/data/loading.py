@@ -62,7 +62,8 @@ def load(
     a picture            a set of that one picture, or of all pages of a TIFF and frames of a GIF
     a folder with        ``train-images-idx3-ubyte`` and, if present,
     MNIST's IDX files    ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and
-                         ``t10k-labels-idx1-ubyte``; gzipped or not; -idx may be .idx
+                         ``t10k-labels-idx1-ubyte``; gzipped or not; -idx may be .idx; or those of
+                         another set, such as ``emnist-digits-train-images-idx3-ubyte``
     ``.npy`` file        an array of images, memory-mapped
     ``.npz`` file,       images, named ``images``, ``x_train``, ``train_images``, ``x`` or
     HDF5, Zarr           ``arr_0``, or the only array of 3 or 4 dimensions; optionally labels

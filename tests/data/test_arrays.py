@@ -310,3 +310,33 @@ def test_one_picture_is_not_taken_for_many_unawares():
     with pytest.warns(UserWarning, match=r"8 images of 9x3 pixels: if it is one picture of 8x9 pixels with 3 channels"):
         vae.fit(rng.random((8, 9, 3)))
     vae.fit(rng.random((50, 9, 3)))
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["archive/data.pkl", "archive/data/0"], "a PyTorch file; save its tensors by numpy.savez"),
+        (["[Content_Types].xml", "xl/workbook.xml"], "an Office file; save its table as .csv"),
+        (["config.json", "model.weights.h5"], "a Keras model"),
+        (["a/1.png", "a/2.png"], "a ZIP archive of a/1.png, a/2.png; unpack it"),
+    ],
+)
+def test_archives_of_other_programs_are_called_by_their_names(tmp_path, names, found):
+    for file in ("x.npz", "x.zip", "x.pt"):
+        with zipfile.ZipFile(tmp_path / file, "w") as archive:
+            for name in names:
+                archive.writestr(name, "")
+        assert_refused(tmp_path / file, f"must hold arrays, as numpy.savez writes them, got {found}")
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_other_files_called_like_arrays(tmp_path, suffix):
+    for content, found in (
+        (
+            b"version https://git-lfs.github.com/spec/v1",
+            "but a pointer of Git LFS; git lfs pull brings the file itself",
+        ),
+        (b"<!DOCTYPE html>", "but text that starts with '<!DOCTYPE html>'"),
+        (b"\x1f\x8b" + bytes(9), "but a gzip file"),
+    ):
+        assert_refused(write(tmp_path / f"x.{suffix}", content), f"not a valid .{suffix} file", found)
