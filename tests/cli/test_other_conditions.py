@@ -99,3 +99,10 @@ def test_pixels_in_other_units_than_those_of_training_are_told_of(capsys, pixels
     np.save("other.npy", pixels)
     assert main(["evaluate", "m", "other.npy"]) == 0
     assert ("and those of training were from 0 to 1" in capsys.readouterr().err) == is_told
+
+
+def test_a_code_of_one_number_has_no_plane(capsys):
+    assert main(["train", "data.npy", *MLP, "--latent", "1", "-o", "m", "--epochs", "1"]) == 0
+    assert main(["plot", "plane", "m", "-o", "plane.png"]) == 2
+    assert "codes of at least two numbers for a plane, got T=1; traversals draw one" in capsys.readouterr().err
+    assert main(["plot", "traversals", "m", "-o", "t.png"]) == 0
