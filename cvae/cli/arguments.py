@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import inspect
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, NoReturn
@@ -37,6 +38,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
+        self._negative_number_matcher = re.compile(r"-\.?[0-9]")  # of ranges and lists of values too: -1:1, -0.5,2
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Refuse an option with -- for a value, which argparse takes for none and passes on as an empty list."""

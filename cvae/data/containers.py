@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cvae.data.errors import named_errors
 from cvae.data.lazy import Lazy
-from cvae.data.naming import MAX_RATIO, Header, check_headers, choose
+from cvae.data.naming import MAX_RATIO, Choice, Header, check_headers, choose
 
 Array = npt.NDArray[Any]
 
@@ -71,9 +71,9 @@ def read_hdf5(path: Path, wanted: str | None = None, most: float = math.inf) -> 
         return {
             **{
                 field: _hdf5_array(path, used[name], most if "images" in field else math.inf)
-                for field, name in choice.items()
+                for field, name in choice.fields.items()
             },
-            "unread": [name for name in found if name not in used and wanted is None],
+            "unread": choice.unread,
         }
 
 
@@ -126,11 +126,11 @@ def read_zarr(path: Path, wanted: str | None = None, most: float = math.inf) -> 
             _check_codecs(name, array.metadata.to_dict())
         fields = {
             field: _zarr_array(path, used[name], most if "images" in field else math.inf)
-            for field, name in choice.items()
+            for field, name in choice.fields.items()
         }
         if any(isinstance(values, Lazy) for values in fields.values()):
             opened.pop_all()  # they read from it
-        return {**fields, "unread": [name for name in found if name not in used and wanted is None]}
+        return {**fields, "unread": choice.unread}
 
 
 def _zarr_array(path: Path, array: Any, most: float) -> Array | Lazy:
@@ -154,17 +154,15 @@ def _zarr_arrays(zarr: ModuleType, group: Any, prefix: str) -> dict[str, Any]:
     return found
 
 
-def _chosen(
-    path: Path, found: dict[str, Any], wanted: str | None, stored: int
-) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return the names of the arrays to read by field, and these arrays by name."""
+def _chosen(path: Path, found: dict[str, Any], wanted: str | None, stored: int) -> tuple[Choice, dict[str, Any]]:
+    """Return the names of the arrays to read, and these arrays by name."""
     headers = {name: Header(tuple(array.shape), np.dtype(array.dtype)) for name, array in found.items()}
     choice = choose(path, headers, None if wanted is None else wanted.strip("/"))
     used = {name: found[name] for name in choice.fields.values()}
     check_headers(path, {field: headers[name] for field, name in choice.fields.items()}, stored)
     for name, array in used.items():
         _check_chunks(name, array, stored)
-    return choice.fields, used
+    return choice, used
 
 
 def _check_chunks(name: str, array: Any, stored: int) -> None:

@@ -128,6 +128,8 @@ def latent_plane(
         If an argument is invalid, the model is not trained, or matplotlib is not installed.
     """
     base = _base_code(vae, at, y)
+    if vae.T < 2:
+        raise ValueError(f"vae must have codes of at least two numbers for a plane, got T={vae.T}; traversals draw one")
     chosen = _dimensions(vae, dimensions)
     if len(chosen) != 2 or chosen[0] == chosen[1]:
         raise ValueError(f"dimensions must be two different ones of T={vae.T}, got {tuple(dimensions)!r}")

@@ -129,3 +129,12 @@ def test_without_the_package(tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=f"needs {package}: pip install {package}"):
         load(paths[package])
+
+
+def test_hdf5_behind_a_block_of_the_user(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w", userblock_size=512) as file:
+        file["images"] = IMAGES
+        file.create_dataset("test_images", data=IMAGES, chunks=IMAGES.shape)
+    dataset = load(tmp_path / "x.h5")
+    np.testing.assert_array_equal(dataset.images[..., 0], IMAGES)
+    np.testing.assert_array_equal(dataset.test_images[..., 0], IMAGES)
