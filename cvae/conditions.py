@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import re
 import warnings
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, Self
@@ -217,6 +218,9 @@ def restored(condition: str, state: dict[str, Any]) -> LabelKind:
     """Return what `LabelKind.state` was called of, with this `condition`; TypeError or ValueError if it is no state."""
     if condition == "values":
         return Values(check_size(state["n_labels"], "n_labels"))
+    # NumPy would parse any text, and fail in many ways.
+    if not isinstance(state["dtype"], str) or re.fullmatch(r"[<>|][biufU]\d{1,10}", state["dtype"]) is None:
+        raise ValueError(f"dtype must be that of an array of labels, such as '<i8', got {state['dtype']!r}")
     dtype = np.dtype(state["dtype"])
     # Text gets the width that it needs: the one in a file could be gigabytes.
     classes = np.array(state["classes"], None if dtype.kind == "U" else dtype)

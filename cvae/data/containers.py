@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import zipfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -116,12 +117,14 @@ def read_zarr(path: Path, wanted: str | None = None, most: float = math.inf) -> 
     except ImportError as error:
         raise ImportError("reading Zarr needs zarr: pip install zarr") from error
     with named_errors(path, "Zarr store"), contextlib.ExitStack() as opened:
-        archive = None if path.is_dir() else zarr.storage.ZipStore(path, mode="r")
-        if archive is not None:
+        stored, archive = _stored_bytes(path), None
+        if not path.is_dir():
+            _check_members(path, stored)
+            archive = zarr.storage.ZipStore(path, mode="r")
             opened.callback(archive.close)
         store = zarr.open(str(path) if archive is None else archive, mode="r")
         found = {"array": store} if isinstance(store, zarr.Array) else _zarr_arrays(zarr, store, "")
-        choice, used = _chosen(path, found, wanted, _stored_bytes(path))
+        choice, used = _chosen(path, found, wanted, stored)
         for name, array in used.items():
             _check_codecs(name, array.metadata.to_dict())
         fields = {
@@ -171,6 +174,15 @@ def _check_chunks(name: str, array: Any, stored: int) -> None:
         n_bytes = np.dtype(array.dtype).itemsize * math.prod(int(size) for size in part or ())
         if n_bytes > max(_CHUNK_ALWAYS_READ, MAX_RATIO * stored):
             raise ValueError(f"{name} has chunks of {n_bytes:,} bytes, which the file of {stored:,} bytes cannot hold")
+
+
+def _check_members(path: Path, stored: int) -> None:
+    """Raise ValueError for a member of a ZIP file that is larger than what the file can hold, and is read whole."""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.compress_size > stored or member.file_size > MAX_RATIO * stored:
+                size = f"{member.file_size:,} bytes, {member.compress_size:,} of them stored"
+                raise ValueError(f"{member.filename} has {size}, which the file of {stored:,} bytes cannot hold")
 
 
 def _check_codecs(name: str, metadata: Any) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import zipfile
 
 import h5py
 import numpy as np
@@ -94,6 +95,19 @@ def test_arrays_that_the_files_cannot_hold(tmp_path):
     group = zarr.open_group(str(tmp_path / "a.zarr"), mode="w")
     group.create_array("images", shape=(10**6, 1000, 1000), dtype="u1", chunks=(1, 1000, 1000))
     assert_refused(tmp_path / "a.zarr", "cannot hold")
+
+
+def test_members_that_a_zip_file_cannot_hold(tmp_path):
+    path = tmp_path / "a.zarr.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("zarr.json", "{}")
+    content = bytearray(path.read_bytes())
+    directory = content.index(b"PK\x01\x02")
+    for size in (directory + 20, directory + 24):  # stored, and read
+        damaged = content.copy()
+        damaged[size : size + 4] = (10**9).to_bytes(4, "little")
+        path.write_bytes(damaged)
+        assert_refused(path, "zarr.json has", f"which the file of {len(content)} bytes cannot hold")
 
 
 def test_codecs_that_run_code_are_refused(tmp_path):
