@@ -393,3 +393,16 @@ def test_the_rate_of_an_optimizer_has_one_name():
     with pytest.raises(AttributeError, match="Adam has no learning_rate: lr is its rate"):
         optimizer.learning_rate = 0.1
     assert not hasattr(optimizer, "learning_rate")
+
+
+@pytest.mark.parametrize("change", [lambda X: 1 - X, lambda X: X[:3], lambda X: list(1 - X), lambda X: X[:5, 0, 0, 0]])
+def test_targets_that_a_model_does_not_learn_are_no_silent_argument(change):
+    X = random_images(8)
+    with pytest.warns(UserWarning, match="y is ignored: a model without condition learns to put out X; .*validation"):
+        dense_vae().fit(X, change(X))
+
+
+@pytest.mark.parametrize("change", [lambda X: X, np.copy, list, lambda X: range(8), lambda X: X.reshape(8, -1)[:, :3]])
+def test_targets_that_others_need_are_no_reason_to_warn(change):
+    X = random_images(8)
+    assert_same_bits(parameters(dense_vae().fit(X, change(X))), parameters(dense_vae().fit(X)))
