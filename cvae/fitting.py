@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from cvae import conditions
 from cvae.by_hand import ByHand
 from cvae.conditions import Labels
 from cvae.data.blocks import as_blocks
@@ -52,6 +53,7 @@ class Fitting(ByHand):
         n_shards: int | None = None,
         comm: Any = None,
         parts: bool = False,
+        classes: Any = None,
     ) -> Self:
         """Check everything, prepare the model and train it; until the first step, all or nothing."""
         generators = [each for each in (self.random_state,) if isinstance(each, np.random.Generator)]
@@ -60,6 +62,8 @@ class Fitting(ByHand):
         with alone(self), team_of(comm) as team, kept as forget:
             with together(team):
                 self._begin_fit(anew=anew)
+                if classes is not None:
+                    self._label_kind = conditions.of_classes(self.condition, self._label_kind, classes)
                 n_epochs = check_size(self.n_epochs if n_epochs is None else n_epochs, "n_epochs")
                 size = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
                 shows = check_switch("verbose", self.verbose if verbose is None else verbose)

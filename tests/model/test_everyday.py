@@ -406,3 +406,46 @@ def test_targets_that_a_model_does_not_learn_are_no_silent_argument(change):
 def test_targets_that_others_need_are_no_reason_to_warn(change):
     X = random_images(8)
     assert_same_bits(parameters(dense_vae().fit(X, change(X))), parameters(dense_vae().fit(X)))
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_a_pair_of_images_and_labels_comes_with_how_to_pass_it(kind):
+    for X in (random_images(8), random_images(8)[..., 0], random_images(8).reshape(8, -1)):
+        with pytest.raises(TypeError, match=r"X .*it is a pair of images and labels: pass X\[0\], and X\[1\] as y"):
+            dense_vae().fit(kind((X, np.arange(8))))
+
+
+def test_the_first_call_of_partial_fit_may_name_all_classes():
+    X, y = random_images(8), np.arange(8) // 4
+    vae = dense_vae(condition="classes").partial_fit(X, y, classes=[2, 0, 1]).partial_fit(X, y + 1, classes=[0, 1, 2])
+    assert vae.classes_.tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match=r"classes must be those of the first call, \[0, 1, 2\], got \[0, 1\]"):
+        vae.partial_fit(X, y, classes=[0, 1])
+    with pytest.raises(ValueError, match="classes must be None for a model with condition=None"):
+        dense_vae().partial_fit(X, classes=[0, 1])
+    fresh = dense_vae(condition="classes")
+    with pytest.raises(ValueError, match="y must hold labels"):
+        fresh.partial_fit(X, y + 7, classes=[0, 1])
+    assert fresh.fit(X, y + 7).classes_.tolist() == [7, 8]
+
+
+def test_partial_fit_says_what_fit_takes():
+    with pytest.raises(TypeError, match=r"partial_fit got an unexpected .*'callbacks', which fit takes: .*warm_start"):
+        dense_vae().partial_fit(random_images(4), callbacks=[])
+    with pytest.raises(TypeError, match="fit got an unexpected keyword argument 'eval_set', which is validation_data"):
+        dense_vae().fit(random_images(4), eval_set=[])
+
+
+def test_files_are_read_in_a_known_encoding():
+    options = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning"]
+    code = "import cvae; print(cvae.VAE('mlp', T=2).summary((8, 8)))"
+    done = subprocess.run(
+        [sys.executable, *options, "-c", code],
+        env=subprocess_environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert "Flatten" in done.stdout
