@@ -252,7 +252,7 @@ class ByHand(Sampling):
 
         A frozen layer only flushes. An error leaves all parameters, optimizers and gradients unchanged.
         """
-        self._sync()
+        self._sync_training()
         trained = [layer for layer in reversed(self._layers().values()) if layer.trainable]
         for layer in self._parts():
             layer.own_arrays()

@@ -214,6 +214,24 @@ def as_labels(
     return (kind or KINDS[condition].learn(y, name)).labels(y, n, dtype, name)
 
 
+def of_classes(condition: str | None, known: LabelKind | None, classes: Any) -> LabelKind:
+    """Return what a model knows about labels that is told all classes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it has no use for them, or they are not those that it knows already.
+    """
+    if condition != "classes":
+        raise ValueError(f"classes must be None for a model with condition={condition!r}, got {classes!r}")
+    given = Classes(np.unique(_as_classes(classes, "classes")))
+    if known is None:
+        return given
+    if given.state()["classes"] != known.state()["classes"]:
+        raise ValueError(f"classes must be those of the first call, {known.state()['classes']}, got {classes!r}")
+    return known
+
+
 def restored(condition: str, state: dict[str, Any]) -> LabelKind:
     """Return what `LabelKind.state` was called of, with this `condition`; TypeError or ValueError if it is no state."""
     if condition == "values":
