@@ -38,7 +38,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=cvae.get_num_threads())
     parser.add_argument("--samples", type=int, default=5000, help="codes for the likelihood of an image")
-    parser.add_argument("--images", type=int, default=10_000, help="test images whose likelihood is estimated")
+    parser.add_argument(
+        "--images", type=int, default=10_000, help="test images with so many; all others get fewer, see `Run.evaluate`"
+    )
     parser.add_argument("--folder", type=Path, default=Path("likelihood-runs"), help="of the models and their progress")
     parser.add_argument("--pytorch", action="store_true", help="have PyTorch train the same rows as long")
     parser.add_argument("--json", type=Path, help="file for all figures")
@@ -77,7 +79,7 @@ def _trained(args: argparse.Namespace, name: str, seed: int, data: Any, seconds:
         run.progress["epochs"] = max(1, int(seconds * rate / len(data.images)))
     run.train(data.images, data.test_images)
     if "evaluation" not in run.progress or run.progress["evaluation"]["samples"] != args.samples:
-        run.progress["evaluation"] = run.evaluate(data.test_images[: args.images], args.samples)
+        run.progress["evaluation"] = run.evaluate(data.test_images, args.samples, args.images)
         run.save()
     return run.progress
 

@@ -27,6 +27,18 @@ cdef enum:
     FEW_PIXELS_AT_ONCE = 2 * WHOLE_TILES
 
 
+def has_few_outputs(tuple w, ptrdiff_t stride, *, bint transposed, ptrdiff_t itemsize):
+    """Whether weights (R, S, C, K) lead to so few channels, or back if transposed, that this is the fastest algorithm.
+
+    itemsize is that of the numbers in bytes.
+    """
+    cdef window_shape s
+    s.r, s.s, s.c, s.k = w
+    s.stride = stride
+    cdef const kernel_table *table = f32 if itemsize == sizeof(float) else f64
+    return bool(table.conv2d_has_few_outputs(&s, transposed))
+
+
 def conv2d_forward(
     program,
     floating[:, :, :, ::1] y not None,         # OUT (N, OH, OW, K)
@@ -41,7 +53,7 @@ def conv2d_forward(
         (<object> y).shape, (<object> x).shape, (<object> w).shape, stride, dilation, pad_top, pad_left)
     check_bias((<object> b).shape, &s)
     cdef ptrdiff_t panels = ceil_div(s.k, table.panel), pixels = s.n * s.oh * s.ow
-    cdef bint packs_nothing = pixels <= FEW_PIXELS
+    cdef bint packs_nothing = pixels <= FEW_PIXELS or table.conv2d_has_few_outputs(&s, False)
     cdef convolution *work = <convolution *> new_work(
         program, (y, x, w, b), sizeof(convolution),
         0 if packs_nothing else s.r * s.s * s.c * panels * table.panel * sizeof(floating),
@@ -97,14 +109,16 @@ cdef convolution *grad_input_work(
     cdef window_shape s = convolution_shape(
         (<object> dy).shape, (<object> dx).shape, (<object> w).shape, stride, dilation, pad_top, pad_left)
     cdef ptrdiff_t panels = ceil_div(s.r * s.s * s.c, table.panel)
-    # One piece of work packs what it needs itself.
-    cdef bint packs_nothing = s.n == 1 or s.n * s.oh * s.ow <= FEW_PIXELS_AT_ONCE
+    cdef bint few_outputs = table.conv2d_has_few_outputs(&s, True)
+    # Which packs what it needs itself.
+    cdef bint is_one_piece = not few_outputs and (s.n == 1 or s.n * s.oh * s.ow <= FEW_PIXELS_AT_ONCE)
+    cdef bint packs_nothing = few_outputs or is_one_piece
     cdef convolution *work = <convolution *> new_work(
         program, (dx, dy, w, *others), sizeof(convolution),
         0 if packs_nothing else s.k * panels * table.panel * sizeof(floating),
-        table.conv2d_grad_input_scratch(&s) * sizeof(floating))
+        0 if few_outputs else table.conv2d_grad_input_scratch(&s) * sizeof(floating))
     work.table, work.s = table, s
-    work.group = s.n if packs_nothing else max(1, min(BLOCK_ROWS // (s.oh * s.ow), ceil_div(s.n, FEW_PIECES)))
+    work.group = s.n if is_one_piece else max(1, min(BLOCK_ROWS // (s.oh * s.ow), ceil_div(s.n, FEW_PIECES)))
     work.dx, work.dy, work.w = &dx[0, 0, 0, 0], &dy[0, 0, 0, 0], &w[0, 0, 0, 0]
     work.packs_nothing = packs_nothing
     if not packs_nothing:

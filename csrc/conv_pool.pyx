@@ -186,9 +186,10 @@ cdef ptrdiff_t convolve_up_to(
     they are pooled, but enough of them to keep the matrix product efficient."""
     cdef ptrdiff_t end = g.conv.n * g.conv.oh * g.conv.ow, row = g.conv.ow
     cdef ptrdiff_t count = max(1, 96 // row) * row if row <= BLOCK_ROWS else BLOCK_ROWS
+    cdef char *packed = NULL if b.conv.table.conv2d_has_few_outputs(&g.conv, False) else weights
     while done < needed:
-        b.conv.table.conv2d_forward(scratch, g.x, weights, NULL, b.conv.b, &g.conv, True, done, min(done + count, end),
-                                    inner_scratch(b, scratch))
+        b.conv.table.conv2d_forward(scratch, g.x, packed, b.conv.w, b.conv.b, &g.conv, True, done,
+                                    min(done + count, end), inner_scratch(b, scratch))
         done = min(done + count, end)
     return done
 
@@ -249,6 +250,7 @@ cdef void accumulate_direct(const void *work, ptrdiff_t index, char *shared, cha
     cdef char *bias_sums = sums + (b.conv.accumulator_size - b.conv.s.k) * b.conv.itemsize
     cdef char *inner = inner_scratch(b, scratch)
     cdef group_of_images g
+    cdef char *packed
     cdef ptrdiff_t patch = b.conv.s.r * b.conv.s.s * b.conv.s.c, i, j, pixels
     for i in range(index * b.conv.groups // b.conv.accumulators, (index + 1) * b.conv.groups // b.conv.accumulators):
         g = select(b, i)
@@ -259,8 +261,9 @@ cdef void accumulate_direct(const void *work, ptrdiff_t index, char *shared, cha
             table.conv2d_grad_weight(sums, bias_sums, g.x, scratch, &g.conv, j * BLOCK_ROWS,
                                      range_end(j, BLOCK_ROWS, pixels), 0, patch, inner)
         if g.dx != NULL:
+            packed = NULL if table.conv2d_has_few_outputs(&g.conv, True) else shared
             for j in range(g.conv.n):
-                table.conv2d_grad_input(g.dx, scratch, shared, NULL, &g.conv, j, j + 1, inner)
+                table.conv2d_grad_input(g.dx, scratch, packed, b.conv.w, &g.conv, j, j + 1, inner)
 
 
 cdef void collect_gradients(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:

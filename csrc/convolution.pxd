@@ -17,6 +17,7 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*add_bias)(void *, const void *, ptrdiff_t, int, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*set_zero)(void *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*sum_accumulators)(void *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
+        ptrdiff_t (*conv2d_has_few_outputs)(const window_shape *, int) noexcept nogil
         void (*conv2d_forward)(void *, const void *, const void *, const void *, const void *, const window_shape *,
                                int, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
         void (*conv2d_grad_input)(void *, const void *, const void *, const void *, const window_shape *, ptrdiff_t,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from cvae.parsing import Constant, check_number, check_size, made
+from cvae.checking import check_number, check_size
+from cvae.parsable import Constant
+from cvae.parsing import made
 
 
 class Annealing(Constant, ABC):

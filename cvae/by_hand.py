@@ -12,13 +12,13 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from cvae.checking import check_switch
 from cvae.core import Array, ImageShape
 from cvae.data.gathering import gather
 from cvae.derived import Derived, derived_names, output_gradients, run_one_by_one
 from cvae.nn.base import as_floats
 from cvae.nn.sequence import Layers
 from cvae.optim.updates import Updates
-from cvae.parsing import check_switch
 from cvae.passes import Passes
 from cvae.random import standard_normal
 from cvae.runtime.threads import limit_threads
@@ -252,7 +252,7 @@ class ByHand(Sampling):
 
         A frozen layer only flushes. An error leaves all parameters, optimizers and gradients unchanged.
         """
-        self._sync()
+        self._sync_training()
         trained = [layer for layer in reversed(self._layers().values()) if layer.trainable]
         for layer in self._parts():
             layer.own_arrays()

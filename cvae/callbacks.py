@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.annealing import Annealing
+from cvae.checking import check_bool, check_number, check_size
 from cvae.io.checkpoint import check_can_be_saved
 from cvae.io.files import as_path, check_writable
 from cvae.optim.schedulers import ConstantScheduler
-from cvae.parsing import check_bool, check_number, check_size
 from cvae.training import Callback
 
 __all__ = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import re
 import warnings
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, Self
@@ -10,9 +11,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from cvae.checking import check_size
 from cvae.data.gathering import Gatherer
 from cvae.data.intake import as_array
-from cvae.parsing import check_size
 
 Array = npt.NDArray[Any]
 _FEW = 20  # images, of which each may well have a class of its own
@@ -213,10 +214,31 @@ def as_labels(
     return (kind or KINDS[condition].learn(y, name)).labels(y, n, dtype, name)
 
 
+def of_classes(condition: str | None, known: LabelKind | None, classes: Any) -> LabelKind:
+    """Return what a model knows about labels that is told all classes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it has no use for them, or they are not those that it knows already.
+    """
+    if condition != "classes":
+        raise ValueError(f"classes must be None for a model with condition={condition!r}, got {classes!r}")
+    given = Classes(np.unique(_as_classes(classes, "classes")))
+    if known is None:
+        return given
+    if given.state()["classes"] != known.state()["classes"]:
+        raise ValueError(f"classes must be those of the first call, {known.state()['classes']}, got {classes!r}")
+    return known
+
+
 def restored(condition: str, state: dict[str, Any]) -> LabelKind:
     """Return what `LabelKind.state` was called of, with this `condition`; TypeError or ValueError if it is no state."""
     if condition == "values":
         return Values(check_size(state["n_labels"], "n_labels"))
+    # NumPy would parse any text, and fail in many ways.
+    if not isinstance(state["dtype"], str) or re.fullmatch(r"[<>|][biufU]\d{1,10}", state["dtype"]) is None:
+        raise ValueError(f"dtype must be that of an array of labels, such as '<i8', got {state['dtype']!r}")
     dtype = np.dtype(state["dtype"])
     # Text gets the width that it needs: the one in a file could be gigabytes.
     classes = np.array(state["classes"], None if dtype.kind == "U" else dtype)

@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae import assembly, conditions
+from cvae.checking import check_bool, check_number, check_size, check_switch
 from cvae.conditions import Labels
 from cvae.data.binarization import Binarization
 from cvae.data.columns import Columns, shape_of
 from cvae.data.images import as_images, resolve_image_shape
 from cvae.data.intake import BYTES, NUMBERS
 from cvae.data.mapping import PixelMapping
-from cvae.estimator import Estimator, not_fitted
+from cvae.estimator import HINTS, Estimator, not_fitted
 from cvae.hints import OF_MODELS
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase, check_dtype
@@ -30,7 +31,6 @@ from cvae.nn.sequence import Layers
 from cvae.objectives import Objective
 from cvae.optim.base import OptimizerBase
 from cvae.optim.schedulers import ConstantScheduler
-from cvae.parsing import check_bool, check_number, check_size, check_switch
 from cvae.passes import Passes
 from cvae.random import make_rng
 from cvae.runtime.threads import check_num_threads, limit_threads
@@ -52,7 +52,7 @@ class _PassesOfModels(threading.local):
     def __init__(self) -> None:
         self._of: dict[int, tuple[weakref.ref[Core], dict[bool, Passes]]] = {}
 
-    def of(self, model: Core) -> dict[bool, Passes]:
+    def kept_for(self, model: Core) -> dict[bool, Passes]:
         """Return the passes of a model, by whether they are for training."""
         key = id(model)
         if key in self._of:
@@ -79,7 +79,7 @@ _MADE_BY_START = frozenset(
 class Core(Estimator):
     """Base of the models, which declare the arguments annotated here among their own and make layers from them."""
 
-    _hints = OF_MODELS
+    _hints = HINTS | OF_MODELS
     _keeps_parameters = frozenset(
         {
             "n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "lr", "global_clip_norm", "objective", "beta",
@@ -107,6 +107,7 @@ class Core(Estimator):
     _label_kind: conditions.LabelKind | None = None
     _mapping: PixelMapping | None = None
     _columns: Columns = Columns()
+    _optimizer_text: str | None = None  # of the optimizer that is in effect
     _position: Any = None  # within an epoch that was interrupted, see `cvae.training`
 
     @abstractmethod
@@ -163,11 +164,12 @@ class Core(Estimator):
         for name in ("_image_shape", "_label_kind", "_mapping", "_columns", "_position"):
             vars(self).pop(name, None)
         self._value_range = value_range
-        _passes_of_models.of(self).clear()
+        _passes_of_models.kept_for(self).clear()
         self._remember_arguments()
 
     def _begin_fit(self, *, anew: bool) -> None:
         """Start anew if the model has parameters and is asked to; else apply arguments that have changed."""
+        self._warn_of_unused(stacklevel=4)
         if anew and self._image_shape is not None:
             if self._position is not None and self._position.interrupted:
                 warnings.warn(
@@ -178,7 +180,22 @@ class Core(Estimator):
                 )
             self._start()
         else:
-            self._sync()
+            self._sync_training()
+
+    def _sync_training(self) -> None:
+        """Apply arguments as `_sync` does, and changes within the optimizer that was given as an object or a dict.
+
+        Layers have copies of it, to which such a change is none.
+        """
+        self._sync()
+        if self._optimizer_text not in (None, str(self.optimizer)):
+            with undone_on_error([self]):
+                self._take_effect({"optimizer"})
+                self._remember_arguments()
+
+    def _remember_arguments(self) -> None:
+        super()._remember_arguments()
+        self._optimizer_text = str(self.optimizer)
 
     def _waits_for_fit(self) -> bool:
         """Return whether arguments have changed that a model with parameters can only take into account from anew."""
@@ -421,7 +438,7 @@ class Core(Estimator):
 
     def _passes(self, batchsize: int, *, training: bool) -> Passes:
         """Return passes for batches of at least this size, cached for each Python thread."""
-        kept = _passes_of_models.of(self)
+        kept = _passes_of_models.kept_for(self)
         made_from = self.encoder_, self.decoder_, self._given_likelihood, self._objective
         passes = kept.get(training)
         if passes is None or passes.batchsize < batchsize or not passes.is_current(*made_from):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import sys
+import warnings
 from abc import ABC, abstractmethod
 from typing import Any, Self
 
@@ -26,6 +28,11 @@ _OTHERS_NAMES = {  # of other libraries' constructors
     **dict.fromkeys(("loss", "reconstruction_loss"), "likelihood"),
     **dict.fromkeys(("hidden_dims", "hidden_layer_sizes"), "encoder and decoder, lists of layers,"),
 }
+_DOES_NOTHING = {  # if it is assigned to a model, as to one of another library
+    "stop_training": "a callback that returns True ends the training",
+    "trainable": "freeze keeps the parameters of a layer",
+    "training": "fit trains, and all other methods leave the model as it is",
+}
 
 
 class NotFittedError(ValueError, AttributeError):
@@ -44,6 +51,9 @@ def not_fitted(message: str) -> NotFittedError:
 def _reduced(error: NotFittedError) -> tuple[Any, ...]:
     """Return what pickle makes an equal error from, in worker processes for example."""
     return not_fitted, error.args
+
+
+HINTS = {name: f"it is {known.rstrip(',')} here" for name, known in _OTHERS_NAMES.items()}  # of attributes
 
 
 class Estimator(LateBase, ABC):
@@ -129,6 +139,20 @@ class Estimator(LateBase, ABC):
         pairs = zip(self._arguments, values, self._in_effect, strict=True)
         return {name: before for name, value, before in pairs if not _is_same(value, before)}
 
+    def _warn_of_unused(self, stacklevel: int) -> None:
+        """Warn of attributes that were assigned as if they were arguments, which nothing reads."""
+        if not type(self).__module__.startswith("cvae."):
+            return  # a subclass may have what it likes
+        names = self._argument_names()
+        for name in sorted(vars(self).keys() - set(names)):
+            if name.startswith("_") or name.endswith("_"):
+                continue
+            close = difflib.get_close_matches(name, names, 1, 0.8)
+            meant = (HINTS | _DOES_NOTHING).get(name) or "".join(f"it is {known} here" for known in close)
+            if meant:
+                message = f"{name} of this {type(self).__name__} has been assigned, but does nothing: {meant}"
+                warnings.warn(message, UserWarning, stacklevel=stacklevel + 1)
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments by name, as scikit-learn's estimators do."""
         return {name: getattr(self, name) for name in self._argument_names()}
@@ -153,7 +177,8 @@ class Estimator(LateBase, ABC):
         names = self._argument_names()
         for name in params:
             if name not in names:
-                raise ValueError(f"set_params must get arguments of {type(self).__name__}, got {name!r}")
+                here = f", which is {_OTHERS_NAMES[name].rstrip(',')} here" if name in _OTHERS_NAMES else ""
+                raise ValueError(f"set_params must get arguments of {type(self).__name__}, got {name!r}{here}")
         current = self.get_params()
         changed = {name: value for name, value in params.items() if not _is_same(value, current[name])}
         if changed.keys() <= self._keeps_parameters:

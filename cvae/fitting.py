@@ -11,18 +11,19 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from cvae import conditions
 from cvae.by_hand import ByHand
+from cvae.checking import check_number, check_size, check_switch
 from cvae.conditions import Labels
 from cvae.data.blocks import as_blocks
-from cvae.data.columns import warn_of_other_order
-from cvae.data.intake import images_and_labels
+from cvae.data.columns import shape_of, warn_of_other_order
+from cvae.data.intake import as_array, images_and_labels
 from cvae.data.mapping import PixelMapping
 from cvae.data.weights import Weights
 from cvae.exclusion import alone
 from cvae.feeding import Labelled, check_repeatable, feed_of
 from cvae.nn.normalization import BatchNorm1D
 from cvae.nn.sequence import Layers
-from cvae.parsing import check_number, check_size, check_switch
 from cvae.parts import check_parts
 from cvae.scikit_learn import run_with_callbacks
 from cvae.sharding import resolve_sharding
@@ -52,6 +53,7 @@ class Fitting(ByHand):
         n_shards: int | None = None,
         comm: Any = None,
         parts: bool = False,
+        classes: Any = None,
     ) -> Self:
         """Check everything, prepare the model and train it; until the first step, all or nothing."""
         generators = [each for each in (self.random_state,) if isinstance(each, np.random.Generator)]
@@ -60,6 +62,8 @@ class Fitting(ByHand):
         with alone(self), team_of(comm) as team, kept as forget:
             with together(team):
                 self._begin_fit(anew=anew)
+                if classes is not None:
+                    self._label_kind = conditions.of_classes(self.condition, self._label_kind, classes)
                 n_epochs = check_size(self.n_epochs if n_epochs is None else n_epochs, "n_epochs")
                 size = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
                 shows = check_switch("verbose", self.verbose if verbose is None else verbose)
@@ -84,7 +88,7 @@ class Fitting(ByHand):
                     image_shape = feed.images.shape[1:]
                     validation = self._as_validation(validation_data, image_shape, feed.labels, mapping, n_epochs)
                 largest = feed.largest if sharding is None else sharding.largest_part(feed.largest)
-                self._warn_of_surprises(X, {"y": self._if_conditional(y), **weights}, largest)
+                self._warn_of_surprises(X, y, weights, largest)
                 self._prepare(feed.images, feed.labels, largest, training=True, mapping=mapping, given=feed.given)
             self._mixture = None
             if goes_on:
@@ -103,8 +107,8 @@ class Fitting(ByHand):
             run_with_callbacks(self, run, callbacks, n_epochs, self._copied_layers, data)
         return self
 
-    def _warn_of_surprises(self, X: Any, others: dict[str, Any], largest: int) -> None:
-        """Warn of arguments that are valid, but hardly meant: of batches of one, and of labels in another order."""
+    def _warn_of_surprises(self, X: Any, y: Any, weights: Weights, largest: int) -> None:
+        """Warn of what is valid, but hardly meant: batches of one, images in the place of labels, and another order."""
         if largest == 1 and any(isinstance(layer, BatchNorm1D) for layer in self._parts()):
             warnings.warn(
                 "BatchNorm1D puts out the same for all images in batches of one, of which it is the mean: a batchsize "
@@ -112,7 +116,14 @@ class Fitting(ByHand):
                 UserWarning,
                 stacklevel=4,
             )
-        for name, value in others.items():
+        if self.condition is None and y is not None and _is_other_images(y, X):
+            warnings.warn(
+                "y is ignored: a model without condition learns to put out X; images to validate with are "
+                "validation_data, and weights are sample_weight",
+                UserWarning,
+                stacklevel=4,
+            )
+        for name, value in {"y": self._if_conditional(y), **weights}.items():
             warn_of_other_order(X, value, name)
 
     def _copied_layers(self) -> dict[str, Layers]:
@@ -130,6 +141,21 @@ class Fitting(ByHand):
             return stream_of(self, blocks, self._if_conditional(y), "validation_data", image_shape, mapping, kind), None
         images = self._as_images(X, "validation_data", image_shape, mapping)
         return images, self._as_labels(self._if_conditional(y), len(images), "the labels of validation_data", kind)
+
+
+def _is_other_images(y: Any, X: Any) -> bool:
+    """Return whether labels are images that X does not begin with, or not as many as X has: a target of another kind.
+
+    X itself is what autoencoders of other libraries are given.
+    """
+    ours, theirs = shape_of(X), shape_of(y)
+    if y is X or not ours or not theirs:
+        return False
+    if ours[0] != theirs[0] or len(theirs) <= 2:
+        return ours[0] != theirs[0]
+    if not (hasattr(X, "__getitem__") and hasattr(y, "__getitem__")):
+        return True
+    return not np.array_equal(as_array(X[:1], "X"), as_array(y[:1], "y"))
 
 
 def _check_validation(data: Any, fraction: float | None) -> None:

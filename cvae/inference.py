@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvae.checking import check_number, check_size
 from cvae.conditions import Labels
 from cvae.core import Array, Core
 from cvae.data.blocks import as_blocks, release
 from cvae.data.gathering import gather
 from cvae.data.intake import as_numbers
 from cvae.data.weights import as_weights
-from cvae.parsing import check_number, check_size
 from cvae.passes import Passes
 from cvae.random import ImageNoise, make_rng
 from cvae.runtime.threads import limit_threads

@@ -16,11 +16,12 @@ import numpy.typing as npt
 
 from cvae._kernels import elementwise, losses, pixelwise
 from cvae._kernels.program import Program
+from cvae.checking import check_number
 from cvae.data.checks import check_bytes, check_finite, check_range
 from cvae.data.images import resolve_image_shape
 from cvae.nn.activations import ActivationBase, Identity, Sigmoid
 from cvae.nn.appended_number import AppendedNumber
-from cvae.parsing import Constant, check_number
+from cvae.parsable import Constant
 
 Array = npt.NDArray[Any]
 

@@ -69,7 +69,7 @@ def available_bytes(root: Path = Path("/")) -> int | None:
 
 def _of_machine(path: Path) -> int | None:
     try:
-        rows = dict(line.split(":", 1) for line in path.read_text().splitlines())
+        rows = dict(line.split(":", 1) for line in path.read_text(encoding="utf-8").splitlines())
         return 1024 * sum(int(rows[name].split()[0]) for name in ("MemAvailable", "SwapFree"))
     except (OSError, ValueError, KeyError, IndexError):
         return None
@@ -80,10 +80,13 @@ def _of_container(folder: Path) -> list[int | None]:
     left: list[int | None] = []
     for limit, usage in files:
         try:
-            in_use = int((folder / usage).read_text())
+            in_use = int((folder / usage).read_text(encoding="utf-8"))
             # Pages of files are given back when memory is short.
-            stat = dict(line.split() for line in (folder / usage).with_name("memory.stat").read_text().splitlines())
-            left.append(int((folder / limit).read_text()) - in_use + int(stat.get("inactive_file", 0)))
+            stat = dict(
+                line.split()
+                for line in (folder / usage).with_name("memory.stat").read_text(encoding="utf-8").splitlines()
+            )
+            left.append(int((folder / limit).read_text(encoding="utf-8")) - in_use + int(stat.get("inactive_file", 0)))
         except (OSError, ValueError):  # none of this version, or "max"
             left.append(None)
     return left

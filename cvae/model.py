@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -13,18 +14,19 @@ import numpy.typing as npt
 
 from cvae import assembly, conditions
 from cvae.architectures import architectures_of
+from cvae.checking import check_size
 from cvae.conditions import Classes
 from cvae.core import Array, ImageShape
 from cvae.data.images import resolve_image_shape
 from cvae.data.intake import computed
-from cvae.data.weights import Weights
+from cvae.data.weights import Weights, check_names
 from cvae.fitting import Fitting
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase
 from cvae.nn.sequence import Layers
 from cvae.objectives import Objective
 from cvae.optim.base import OptimizerBase
-from cvae.parsing import check_size, made
+from cvae.parsing import made
 from cvae.summary import Summary
 from cvae.training import AnyCallback
 
@@ -308,12 +310,19 @@ class VAE(Fitting):
             parts=parts,
         )
 
-    def partial_fit(self, X: npt.ArrayLike, y: Any = None, **weights: Unpack[Weights]) -> Self:
+    def partial_fit(self, X: npt.ArrayLike, y: Any = None, *, classes: Any = None, **weights: Unpack[Weights]) -> Self:
         """Go on training, silently and for one pass over the images, and return self.
 
-        The first call must know all classes of y. `sample_weight` is that of `fit`.
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        classes : array, shape (n_classes,), optional
+            All labels that there will be, where y of the first call does not have them all. Later calls may repeat
+            them.
         """
-        return self._fit(X, y, weights, anew=False, n_epochs=1, verbose=False)
+        check_names(weights, "partial_fit", inspect.signature(VAE.fit).parameters)
+        return self._fit(X, y, weights, anew=False, n_epochs=1, verbose=False, classes=classes)
 
     def fit_transform(self, X: npt.ArrayLike, y: Any = None, **fit_params: Any) -> Array:
         """Fit the model with the keyword arguments of `fit` and return `transform` of the same images."""

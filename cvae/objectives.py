@@ -14,9 +14,10 @@ import numpy.typing as npt
 from cvae._kernels import bounds, latent, losses
 from cvae._kernels.program import Program
 from cvae.annealing import Annealing, make_weight
+from cvae.checking import check_number, check_size
 from cvae.engine.batch import Batch
 from cvae.likelihoods import Likelihood
-from cvae.parsing import Constant, check_number, check_size
+from cvae.parsable import Constant
 
 
 class Objective(Constant, ABC):

@@ -13,12 +13,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from cvae.checking import check_size
 from cvae.core import Array
 from cvae.data.intake import computed
 from cvae.estimator import not_fitted
 from cvae.hints import no_attribute
 from cvae.model import VAE
-from cvae.parsing import check_size
 from cvae.scores import check_contamination, check_score, image_scores, threshold
 
 try:

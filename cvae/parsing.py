@@ -1,23 +1,16 @@
 """Call strings such as ``"RMSProp(lr=0.0001)"`` and the objects they describe.
 
-The command line, saved models and numpy-ml's interface specify activations, schedulers and optimizers
-as text. Such text is parsed, checked and written back only here.
+The command line, saved models and numpy-ml's interface specify activations, schedulers and optimizers as text. It is
+parsed and checked only here; the objects write it themselves (`cvae.parsable`).
 """
 
 import ast
-import copy
 import inspect
-import numbers
-import operator
 import weakref
-from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any, NamedTuple, Self, TypeVar
-
-import numpy as np
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
-MAX_COUNT = (1 << 63) - 1  # the largest number of anything that compiled code can count to
-MAX_AXIS = (1 << 31) - 1  # the largest size of an axis of weights or images, products of two of which can be counted
 
 
 class Call(NamedTuple):
@@ -138,7 +131,7 @@ def object_from_call(text: str, table: Mapping[str, type[T]], kind: str) -> T:
         name, args, kwargs = parse_call(text)
     except ValueError as error:
         raise ValueError(f"{kind}: {error}") from None
-    return _construct(_find_class(name, table, kind), args, kwargs)
+    return constructed(_find_class(name, table, kind), args, kwargs)
 
 
 def object_from_hyperparameters(hyperparameters: Mapping[str, Any], table: Mapping[str, type[T]], kind: str) -> T:
@@ -170,7 +163,7 @@ def object_from_hyperparameters(hyperparameters: Mapping[str, Any], table: Mappi
     arguments = dict(hyperparameters)
     if not isinstance(name := arguments.pop("id", None), str):
         raise ValueError(f"hyperparameters must name the {kind} under 'id', got {name!r} there")
-    return _construct(_find_class(name, table, kind), (), arguments)
+    return constructed(_find_class(name, table, kind), (), arguments)
 
 
 def subclasses_by_name(base: type) -> dict[str, type[Any]]:
@@ -246,7 +239,7 @@ def signature_of(cls: type[Any]) -> inspect.Signature:
     return found
 
 
-def _construct(cls: type[T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+def constructed(cls: type[T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
     signature = signature_of(cls)
     try:
         signature.bind(*args, **kwargs)
@@ -257,294 +250,3 @@ def _construct(cls: type[T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
         return cls(*args, **kwargs)
     except TypeError as error:  # the text or dict itself has the right type; a value inside it is wrong
         raise ValueError(str(error)) from error
-
-
-def check_number(name: str, value: Any, interval: str = "(-inf, inf)") -> float:
-    """Return `value` as a Python number after checking that it is a real number in `interval`.
-
-    Parameters
-    ----------
-    name : str
-        The argument's name, for error messages.
-    value : real number
-        A Python or NumPy number; a bool does not count.
-    interval : str
-        Bounds in the usual notation: ``"[0, 1)"`` includes 0 and excludes 1.
-
-    Returns
-    -------
-    int or float
-        An int for integers of up to 63 bits, otherwise a float; its `repr` is a Python literal.
-
-    Raises
-    ------
-    TypeError
-        If `value` is not a real number.
-    ValueError
-        If `value` is outside the interval, NaN or too large for a float.
-
-    Examples
-    --------
-    >>> check_number("decay", 0.9, "[0, 1)")
-    0.9
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number in {interval}, got {value!r}")
-    try:
-        number = int(value) if isinstance(value, numbers.Integral) else float(value)
-        as_float = float(number)
-    except OverflowError:
-        raise ValueError(f"{name} must be a number in {interval}, got one too large for a float") from None
-    low, high = (float(bound) for bound in interval[1:-1].split(","))
-    above = number >= low if interval.startswith("[") else number > low
-    below = number <= high if interval.endswith("]") else number < high
-    if not (above and below):
-        raise ValueError(f"{name} must be a number in {interval}, got {value!r}")
-    return number if abs(number) <= MAX_COUNT else as_float
-
-
-def check_size(value: Any, name: str, most: int = MAX_COUNT) -> int:
-    """Return `value` as an int after checking that it is from 1 to `most`.
-
-    Raises
-    ------
-    TypeError
-        If `value` is not an integer; a bool does not count.
-    ValueError
-        If it is less than 1 or more than `most`.
-
-    Examples
-    --------
-    >>> check_size(128, "batchsize")
-    128
-    """
-    message = f"{name} must be an int >= 1, got {value!r}"
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        size = operator.index(value)
-    except TypeError:
-        raise TypeError(message) from None
-    if size < 1:
-        raise ValueError(message)
-    if size > most:
-        raise ValueError(f"{name} must be an int from 1 to {most}, got {size}")
-    return size
-
-
-def check_count(name: str, value: Any) -> int:
-    """Return `value` after checking that it is an int from 0 to 2^63 - 1; raise TypeError or ValueError.
-
-    Examples
-    --------
-    >>> check_count("step", 0)
-    0
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be an int >= 0, got {value!r}")
-    count = int(value)
-    if not 0 <= count <= MAX_COUNT:
-        raise ValueError(f"{name} must be an int from 0 to 2^63 - 1, got {count}")
-    return count
-
-
-def check_bool(name: str, value: Any) -> bool:
-    """Return `value` after checking that it is True or False.
-
-    Raises
-    ------
-    TypeError
-        If `value` is not a Python bool.
-
-    Examples
-    --------
-    >>> check_bool("staircase", True)
-    True
-    """
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
-    return value
-
-
-def check_switch(name: str, value: Any) -> bool:
-    """Return whether something is on: `value` is a bool, of Python or NumPy, or a level >= 0 as scikit-learn has them.
-
-    Raises
-    ------
-    TypeError
-        If it is none of these.
-
-    Examples
-    --------
-    >>> check_switch("verbose", 2)
-    True
-    """
-    is_level = isinstance(value, numbers.Integral) and int(value) >= 0
-    if not (is_level or isinstance(value, np.bool_)):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
-    return bool(value)
-
-
-def check_mapping(name: str, value: Any) -> dict[str, Any]:
-    """Return a copy of a mapping, empty for None, after checking that it is one with strings for keys.
-
-    Raises
-    ------
-    TypeError
-        If `value` is neither a mapping nor None, or a key is not a string.
-
-    Examples
-    --------
-    >>> check_mapping("cache_dict", None)
-    {}
-    """
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise TypeError(f"{name} must be a dict with strings for keys, got {value!r}")
-    return dict(value)
-
-
-class Parsable:
-    """Base class of objects whose ``str()`` is a call string that builds an equal object.
-
-    A subclass stores each constructor argument in an attribute of the same name and is listed in the table
-    in which its call strings are looked up. Two objects are equal if they have the same class and equal
-    arguments; state that accumulates with use is ignored.
-
-    Attributes
-    ----------
-    label : str or None
-        The name used by ``str()``; the name of the class if None.
-
-    Examples
-    --------
-    >>> class Line(Parsable):
-    ...     def __init__(self, slope=1):
-    ...         self.slope = slope
-    >>> Line(slope=2)
-    Line(slope=2)
-    """
-
-    label: str | None = None
-
-    @classmethod
-    def argument_names(cls) -> tuple[str, ...]:
-        """Return the names of the constructor arguments, in the order used by ``str()``."""
-        return tuple(signature_of(cls).parameters)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The constructor arguments by name."""
-        return {name: getattr(self, name) for name in self.argument_names()}
-
-    def __str__(self) -> str:
-        label = self.label or type(self).__name__
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
-        return f"{label}({arguments})" if arguments else label
-
-    __repr__ = __str__
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Parsable):
-            return NotImplemented
-        return type(self) is type(other) and self.arguments == other.arguments
-
-
-class Constant(Parsable):
-    """A `Parsable` whose arguments cannot be changed, so that what was made with it stays right."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in vars(self):
-            raise AttributeError(f"{name} of {type(self).__name__} cannot change; make another one")
-        super().__setattr__(name, value)
-
-
-class Configurable(Parsable):
-    """A `Parsable` whose arguments can be changed after construction.
-
-    Attributes
-    ----------
-    hyperparameters : Hyperparameters
-        A live view of the arguments and the name of the class (``"id"``).
-
-    Examples
-    --------
-    >>> class Line(Configurable):
-    ...     def __init__(self, slope=1):
-    ...         self.slope = slope
-    >>> line = Line().set_params({"slope": 3})
-    >>> line.hyperparameters["slope"] += 1
-    >>> line
-    Line(slope=4)
-    """
-
-    @property
-    def hyperparameters(self) -> "Hyperparameters":
-        """A live view of the arguments and the name of the class; assigning an item calls `set_params`."""
-        return Hyperparameters(self)
-
-    def set_params(self, hparam_dict: Mapping[str, Any] | None = None) -> Self:
-        """Change some arguments, with the constructor's checks.
-
-        Parameters
-        ----------
-        hparam_dict : mapping, optional
-            New values by name; ``"id"``, if present, must be the name of this class.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If a name is unknown or a value is invalid; nothing is changed in that case.
-        """
-        changes = check_mapping("hparam_dict", hparam_dict)
-        own_id = type(self).__name__
-        if (given_id := changes.pop("id", own_id)) != own_id:
-            raise ValueError(f"id must be {own_id!r}, got {given_id!r}")
-        changed = _construct(type(self), (), self.arguments | changes)
-        for name in self.argument_names():
-            setattr(self, name, getattr(changed, name))
-        return self
-
-    def copy(self) -> Self:
-        """Return a deep copy of the object, including its state."""
-        return copy.deepcopy(self)
-
-
-class Hyperparameters(MutableMapping[str, Any]):
-    """A live view of the arguments of a `Configurable`: reads and writes go to the object.
-
-    The items are the name of the class under ``"id"`` and the arguments; an argument that is itself
-    `Parsable` appears as its call string. ``dict(hyperparameters)`` takes a snapshot.
-    """
-
-    def __init__(self, owner: Configurable) -> None:
-        self._owner = owner
-
-    def _snapshot(self) -> dict[str, Any]:
-        arguments = {
-            name: str(value) if isinstance(value, Parsable) else value for name, value in self._owner.arguments.items()
-        }
-        return {"id": type(self._owner).__name__, **arguments}
-
-    def __getitem__(self, key: str) -> Any:
-        return self._snapshot()[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self._owner.set_params({key: value})
-
-    def __delitem__(self, key: str) -> None:
-        raise TypeError(f"a hyperparameter can be changed but not deleted, got {key!r}")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._snapshot())
-
-    def __len__(self) -> int:
-        return len(self._snapshot())
-
-    def __repr__(self) -> str:
-        return repr(self._snapshot())

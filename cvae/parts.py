@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae._kernels.program import Program
+from cvae.checking import check_bool
 from cvae.data.gathering import Gatherer
 from cvae.data.mapping import PixelMapping
 from cvae.data.weights import Weights
-from cvae.parsing import check_bool
 from cvae.position import checksum
 from cvae.team import Team
 

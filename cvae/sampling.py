@@ -7,13 +7,13 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from cvae.checking import check_number, check_size
 from cvae.conditions import Labels
 from cvae.core import Array
 from cvae.data.intake import as_numbers
 from cvae.inference import ENCODING_KEY
 from cvae.inspection import Inspection
 from cvae.mixture import Mixture
-from cvae.parsing import check_number, check_size
 from cvae.random import make_rng, standard_normal
 
 

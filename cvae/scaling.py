@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from cvae._kernels import losses, pixelwise
 from cvae._kernels.program import Program
+from cvae.checking import check_number
 from cvae.data import mapping
 from cvae.data.checks import WrongPixel, check_finite, check_range, clipped, warn_of_ones, warn_of_transposed
 from cvae.data.mapping import PixelMapping
 from cvae.likelihoods import Likelihood
 from cvae.nn.activations import ActivationBase
-from cvae.parsing import check_number
 
 Array = npt.NDArray[Any]
 ValueRange = tuple[float, float] | str | None

@@ -35,6 +35,23 @@ class LateBase(_NoBase):
 
     _hints: Mapping[str, str] = {}
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Take scikit-learn's base classes now, where bases of a user's class may be in the way of them."""
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith("cvae."):
+            return
+        try:
+            take_base()
+        except TypeError:  # the orders of bases contradict each other
+            given = cls.__bases__
+            cls.__bases__ = tuple(base for base in given if issubclass(base, LateBase))  # or no class could have them
+            names = ", ".join(base.__name__ for base in given if base not in cls.__bases__)
+            model = cls.__bases__[0].__name__
+            raise TypeError(
+                f"{cls.__name__} must not have the bases {names} beside {model}, which brings scikit-learn's base "
+                "classes in another order: leave those of scikit-learn out"
+            ) from None
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         take_base()
         return super().__new__(cls)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvae.checking import check_number, check_size
 from cvae.core import Array
 from cvae.model import VAE
-from cvae.parsing import check_number, check_size
 
 SCORES = ("elbo", "reconstruction", "likelihood")
 _WHISKER = 1.5  # interquartile ranges below the first quartile (Tukey 1977, "Exploratory Data Analysis")

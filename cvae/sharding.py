@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from cvae._kernels import elementwise
 from cvae._kernels.program import Program
+from cvae.checking import check_size
 from cvae.engine.tree import Plan, total
 from cvae.optim.updates import Optimized, Updates
-from cvae.parsing import check_size
 from cvae.reduction import Reduction
 from cvae.runtime.programs import execute
 from cvae.runtime.workspace import empty

@@ -234,7 +234,7 @@ class _Training:
         with self.together():
             for callback in self._callbacks:
                 callback.on_epoch_begin(model, epoch)
-            model._sync()  # a callback may have assigned arguments
+            model._sync_training()  # a callback may have assigned arguments
         self.share_changes()
         position, has_order = self._position(last)
         try:
@@ -256,6 +256,8 @@ class _Training:
         model._position = where if epoch < last else None
         with self.together():
             answers = [callback.on_epoch_end(model, epoch, dict(entry)) for callback in self._callbacks]
+            if answers:
+                model._warn_of_unused(stacklevel=1)  # as `fit` does of what was assigned before it
             self._interrupt.check()
         ends = any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
         return ends if self._team is None else bool(self._team.share(ends))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from cvae.checking import check_number, check_size
 from cvae.compat.losses import VAELoss
 from cvae.core import ImageShape
 from cvae.likelihoods import Bernoulli, Likelihood
@@ -22,7 +23,8 @@ from cvae.nn.pool2d import Pool2D
 from cvae.nn.sequence import Layers
 from cvae.objectives import ELBO, Objective
 from cvae.optim.base import OptimizerBase
-from cvae.parsing import check_number, check_size
+
+AnyVAE = TypeVar("AnyVAE", bound=VAE)
 
 
 class BernoulliVAE(VAE):
@@ -241,27 +243,37 @@ class BernoulliVAE(VAE):
         }
 
 
-def load(path: str | os.PathLike[str]) -> VAE:
+@overload
+def load(path: str | os.PathLike[str], cls: None = None) -> VAE: ...
+@overload
+def load(path: str | os.PathLike[str], cls: type[AnyVAE]) -> AnyVAE: ...
+def load(path: str | os.PathLike[str], cls: type[Any] | None = None) -> Any:
     """Load a saved model; `partial_fit`, or `fit` with `warm_start`, goes on training where the saved one stopped.
 
     Parameters
     ----------
     path : path
         A safetensors file.
+    cls : type, optional
+        A class of your own, derived from that of the model, which gets the arguments of its constructor that were saved
+        with it: numbers, text, lists and dicts. Other attributes are not in a file. None returns a model of this
+        package, and warns if it was saved from a class of your own.
 
     Returns
     -------
     VAE
-        Of the class that was saved, such as `BernoulliVAE`.
+        Of the class that was saved, such as `BernoulliVAE`, or `cls`.
 
     Raises
     ------
+    TypeError
+        If `cls` is not such a class.
     OSError
         If the file cannot be read.
     ValueError
-        If it is not a cvae model file.
+        If it is not a cvae model file, or of a model that is no `cls`.
     """
     from cvae.io import checkpoint  # here, for it takes a tenth of the time of `import cvae`
 
-    classes: dict[str, type[VAE]] = {"BernoulliVAE": BernoulliVAE, "VAE": VAE}
-    return checkpoint.load(classes, path)
+    classes: dict[str, type[Any]] = {"BernoulliVAE": BernoulliVAE, "VAE": VAE}
+    return checkpoint.load(classes, path, cls)

@@ -7,6 +7,7 @@
 #ifndef CVAE_CONV2D_H
 #define CVAE_CONV2D_H
 
+#include "few_outputs.h"
 #include "gemm.h"
 
 enum { GRAD_INPUT_PANELS = 8 }; /* panels of patch columns computed before they are scattered */
@@ -109,12 +110,6 @@ static void scatter_patches(real *dx, const real *patches, ptrdiff_t stride, con
  * patch matrix transposed, because a row of output pixels is the longer run. */
 INLINE int has_few_channels(const window_shape *s) { return s->c <= FEW_CHANNELS && patch_size(s) <= BLOCK_ROWS; }
 
-/* distance / stride, rounded up; it divides only when it must. */
-INLINE ptrdiff_t strides_over(ptrdiff_t distance, ptrdiff_t stride) {
-    if (distance <= 0) return 0;
-    return stride == 1 ? distance : (distance + stride - 1) / stride;
-}
-
 /* One row of the transposed patch matrix, that of tap (r, column_tap) of a channel, for the output pixels (image, i,
  * j) to (image, i, j + count - 1). */
 INLINE void gather_pixels(real *out, const real *x, const window_shape *s, const pixel *at, ptrdiff_t count,
@@ -213,6 +208,10 @@ static void forward_in_place(real *y, const real *x, const real *packed_w, epilo
 static void conv2d_forward(void *y, const void *x, const void *packed_w, const void *w, const void *bias,
                            const window_shape *s, int relu, ptrdiff_t first, ptrdiff_t last, void *scratch) {
     const ptrdiff_t depth = patch_size(s), chunk = depth_chunk(depth);
+    if (!packed_w && conv2d_has_few_outputs(s, 0)) {
+        few_outputs_forward(y, x, w, bias, s, relu, first, last, scratch);
+        return;
+    }
     if (packed_w && reads_in_place(s)) {
         const epilogue finish = {bias, 0, relu, NULL};
         forward_in_place(y, x, packed_w, finish, s, first, last, scratch);
@@ -243,6 +242,10 @@ static ptrdiff_t conv2d_grad_input_scratch(const window_shape *s) {
 
 static void conv2d_grad_input(void *dx, const void *dy, const void *packed_wt, const void *w, const window_shape *s,
                               ptrdiff_t first, ptrdiff_t last, void *scratch) {
+    if (!packed_wt && conv2d_has_few_outputs(s, 1)) {
+        few_outputs_transposed(dx, dy, w, s, first, last);
+        return;
+    }
     const ptrdiff_t columns = patch_size(s), pixels = s->oh * s->ow, image_size = s->h * s->w * s->c;
     const ptrdiff_t width = GRAD_INPUT_PANELS * PANEL, chunk = depth_chunk(s->k);
     real *block = scratch, *patches = block + SCRATCH_SIZE, *packed_panel = patches + BLOCK_ROWS * width;

@@ -22,8 +22,11 @@ KERNEL(void, add_column_sums, (void *sums, const void *x, ptrdiff_t m, ptrdiff_t
 /* Adds bias (n) to rows first <= i < last of y (., n), with max(., 0) afterwards if relu (bias.h). */
 KERNEL(void, add_bias, (void *y, const void *bias, ptrdiff_t n, int relu, ptrdiff_t first, ptrdiff_t last))
 
-/* ---- Direct convolution (conv2d.h) */
+/* ---- Direct convolution (conv2d.h, few_outputs.h) */
 
+/* Whether the forward pass or, if transposed, the input gradient is faster with w as it is than with packed weights,
+ * and the latter then needs no scratch. */
+KERNEL(ptrdiff_t, conv2d_has_few_outputs, (const window_shape *shape, int transposed))
 /* Output pixels first <= p < last (at most BLOCK_ROWS) of y (N, OH, OW, K) = conv(x (N, H, W, C), w) + bias (K), with
  * max(., 0) if relu; packed_w: w (R * S * C, K) in panels, or NULL, which takes dense_scratch elements of scratch more
  * than block_scratch, and is faster for few pixels. */

@@ -96,6 +96,11 @@ INLINE vec positive_part(vec v) { return as_real(as_bits(v) & ~less(v, broadcast
 
 INLINE ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 INLINE ptrdiff_t larger(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
+/* distance / stride, rounded up; it divides only when it must. */
+INLINE ptrdiff_t strides_over(ptrdiff_t distance, ptrdiff_t stride) {
+    if (distance <= 0) return 0;
+    return stride == 1 ? distance : (distance + stride - 1) / stride;
+}
 INLINE ptrdiff_t whole_vectors(ptrdiff_t count) { return (count + LANES - 1) / LANES * LANES; }
 
 /* The first count lanes, or all if there are fewer; the others are read as zero, and not written. */

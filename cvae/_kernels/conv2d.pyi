@@ -3,6 +3,7 @@ from typing import Unpack
 from cvae._kernels._types import Real, Spacing
 from cvae._kernels.program import Program
 
+def has_few_outputs(w: tuple[int, ...], stride: int, *, transposed: bool, itemsize: int) -> bool: ...
 def conv2d_forward(
     program: Program, y: Real, x: Real, w: Real, b: Real, *, relu: bool, **spacing: Unpack[Spacing]
 ) -> None: ...

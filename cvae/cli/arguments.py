@@ -6,18 +6,20 @@ import argparse
 import contextlib
 import inspect
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, NoReturn
 
 import cvae
 from cvae.architectures import ARCHITECTURES
+from cvae.checking import MAX_COUNT
 from cvae.cli.completion import suggest
 from cvae.conditions import KINDS
 from cvae.likelihoods import Likelihood
 from cvae.nn.convolution import ALGORITHMS
 from cvae.objectives import Objective
-from cvae.parsing import MAX_COUNT, subclasses_by_name
+from cvae.parsing import subclasses_by_name
 
 
 class _Setting(NamedTuple):
@@ -36,6 +38,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
+        self._negative_number_matcher = re.compile(r"-\.?[0-9]")  # of ranges and lists of values too: -1:1, -0.5,2
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Refuse an option with -- for a value, which argparse takes for none and passes on as an empty list."""

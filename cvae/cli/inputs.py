@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +23,8 @@ _PARTS = {"train": ("", "images"), "val": ("val_", "validation images"), "test":
 
 
 Images = np.ndarray | Blocks
+_FIRST = 256  # images whose range is looked at
+_FAR = 50  # times the range of other images
 
 
 class Validation(NamedTuple):
@@ -70,7 +74,27 @@ def evaluation_data(vae: cvae.VAE, dataset: Dataset, part: str | None = None) ->
     Without a part, that is the test images if there are any, or the validation images, or all.
     """
     images, labels, which = part_of(dataset, part)
+    _warn_of_other_range(vae, images, dataset.name)
     return images, labels_for(vae, labels, dataset), f"{which} of {shown(Path(dataset.name).name)}"
+
+
+def _warn_of_other_range(vae: cvae.VAE, images: Images, source: str) -> None:
+    """Warn of pixels whose range is far from that of those that a model was standardized by."""
+    mapping = vae._mapping
+    if mapping is None or mapping.is_identity or not mapping.divides_bytes:
+        return  # nothing to compare with, or values that are checked
+    some = np.asarray(images[:_FIRST])
+    unit = 255 if some.dtype == np.uint8 else 1
+    low, high = float(some.min()) / unit, float(some.max()) / unit
+    known_low, known_high = mapping.ends
+    known_width = known_high - known_low or 1.0
+    is_apart = low > known_high + known_width or high < known_low - known_width
+    if is_apart or (high > low and not 1 / _FAR < (high - low) / known_width < _FAR):
+        warnings.warn(
+            f"the pixels of {shown(source)} are from {low:g} to {high:g}, and those of training were from "
+            f"{known_low:g} to {known_high:g}{', of uint8 as 0 to 1' if unit > 1 else ''}: are they in the same units?",
+            stacklevel=2,
+        )
 
 
 def part_of(dataset: Dataset, part: str | None) -> tuple[Images, np.ndarray | None, str]:
@@ -134,15 +158,40 @@ def validation_data(vae: cvae.VAE, dataset: Dataset) -> Validation | None:
 
 
 def labels_for(vae: cvae.VAE, labels: np.ndarray | None, dataset: Dataset) -> np.ndarray | None:
-    """Return labels if the model is conditional, otherwise None; raise ValueError if it does not take these."""
+    """Return labels if the model is conditional, otherwise None; raise ValueError if it does not take these.
+
+    Those of folders are the folders' names: their numbers depend on what other folders there are.
+    """
     if vae.condition is None:
         return None
     if labels is None:
         raise ValueError(f"{dataset.name} must hold labels of all images for a conditional model, got none")
+    if dataset.class_names is not None:
+        labels = _named(vae, dataset.class_names, dataset.name)[labels]
     try:
         vae._as_labels(labels, len(labels), f"the labels of {dataset.name}")
     except TypeError as error:  # the file has the wrong dtype
         raise ValueError(str(error)) from None
+    return labels
+
+
+def _named(vae: cvae.VAE, class_names: Sequence[str], source: str) -> np.ndarray:
+    """Return the label of each folder of a class: its name, or the number that the name is."""
+    names = np.array([unicodedata.normalize("NFC", name) for name in class_names])  # macOS spells them in its own way
+    if vae.condition == "values":
+        try:
+            return names.astype(np.float64)
+        except ValueError:
+            words = ", ".join(map(shown, class_names[:3]))
+            raise ValueError(
+                f"{source} must have folders whose names are numbers for a model with values as labels, got {words}"
+            ) from None
+    labels = names.astype(np.int64) if all(re.fullmatch("0|[1-9][0-9]{0,17}", name) for name in names) else names
+    known = vae.classes_ if vae._label_kind is not None else labels
+    if known.dtype.kind != "U" and known.tolist() == [*range(len(names))] and not np.isin(labels, known).all():
+        meant = ", ".join(f"{i} {shown(name)}" for i, name in enumerate(class_names[:5])) + ", ..." * (len(names) > 5)
+        warnings.warn(f"the model knows its classes by numbers, which are taken to be {meant}", stacklevel=2)
+        return known
     return labels
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import cvae
@@ -70,11 +71,26 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     known = {*inspect.signature(cvae.VAE).parameters, *inspect.signature(cvae.BernoulliVAE).parameters}
     for name in values:
         if name not in known:
-            raise ValueError(f"{os.fspath(path)} must hold arguments of a model such as T or encoder, got {name!r}")
+            expected = f"arguments of a model such as {_resembled(name, known) or 'T or encoder'}"
+            raise ValueError(f"{os.fspath(path)} must hold {expected}, got {name!r}")
     return {
         name: tuple(value) if isinstance(value, list) and name not in ("encoder", "decoder") else value
         for name, value in values.items()
     }
+
+
+def _resembled(name: str, known: Iterable[str]) -> str | None:
+    """Return the argument that is meant by the name of its flag, or by one much like its own, None if there is none."""
+    flags = {
+        flag.lstrip("-"): argument
+        for argument, setting in settings().items()
+        for flag in filter(None, (setting.flag, setting.alias))
+    }
+    word = name.replace("_", "-")
+    if word in flags:
+        return flags[word]
+    similar = difflib.get_close_matches(name, known, 1)
+    return similar[0] if similar else None
 
 
 def _as_network(words: Sequence[str]) -> Sequence[str] | str:

@@ -39,6 +39,8 @@ def check_output(
     name = as_path(path)
     if not name:
         raise ValueError("the output must be the name of a file, got ''")
+    if name == "-":
+        raise ValueError("the output must be the name of a file, got '-': nothing is written to standard output")
     if picture:
         plotting.check_can_plot(path)
     if name.endswith(os.sep) or (os.path.exists(path) and not os.path.isfile(path)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import sys
@@ -24,6 +25,9 @@ from cvae.training import AnyCallback
 @dataclass
 class Outputs:
     """Where a training writes its model and its history, and when.
+
+    What another program has written there since the training began is left as it is: `model` and `history` become names
+    of new files then.
 
     Attributes
     ----------
@@ -48,29 +52,65 @@ class Outputs:
         exists = os.path.exists(self.model)
         is_own = exists and self.resumed is not None and os.path.samefile(self.resumed, self.model)
         self._is_other = exists and not is_own
+        self._known = {name: _version(getattr(self, name)) for name in ("model", "history")}
 
     def write(self, vae: cvae.VAE, n_before: int, *, is_complete: bool) -> bool:
         """Write model and history, and return whether that was done; `n_before` epochs were trained before."""
         if self._is_other and n_epochs(vae) == n_before:
             return False
         with deferred_interrupt() as interrupt:  # a signal that comes now waits for the files
+            self._leave_others()
             vae.save(self.model, optimizer_state=self.optimizer_state or not is_complete)
+            self._known["model"] = _version(self.model)
             if self.history is not None:
                 epochs = zip(range(1, n_epochs(vae) + 1), *vae.history_.values(), strict=True)
                 write_csv(self.history, ["epoch", *vae.history_], epochs)
+                self._known["history"] = _version(self.history)
         interrupt.check()
         return True
+
+    def _leave_others(self) -> None:
+        """Choose other names for files that are not those that were there at the start or were written last."""
+        for name, known in self._known.items():
+            path, found = getattr(self, name), _version(getattr(self, name))
+            if found not in (None, known):
+                setattr(self, name, _free_name(Path(path)))
+                log(f"warning: another program has written {shown(path)}; this one writes {shown(getattr(self, name))}")
+
+
+def _version(path: str | Path | None) -> tuple[int, int] | None:
+    """Return what tells that a file was written anew, None if there is none."""
+    if path is None or not os.path.exists(path):
+        return None
+    found = os.stat(path)
+    return found.st_mtime_ns, found.st_size
+
+
+def _free_name(path: Path) -> Path:
+    """Return a name like this one, with -2, -3, ... at its end, of which there is no file."""
+    names = (path.with_name(f"{path.stem}-{i}{path.suffix}") for i in itertools.count(2))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 class _Checkpoint(ModelCheckpoint):
     """Writes the outputs whenever that is due."""
 
-    def __init__(self, outputs: Outputs, n_before: int) -> None:
+    def __init__(self, outputs: Outputs, vae: cvae.VAE) -> None:
         super().__init__(outputs.model, **outputs.checkpoint)  # type: ignore[arg-type]
-        self._outputs, self._n_before = outputs, n_before
+        self._outputs, self._n_before = outputs, n_epochs(vae)
+        self._interrupted_after = 0 if vae._position is None else vae._position.batches
 
     def _path(self, epoch: int, entry: dict[str, float]) -> str:
         return self.path  # braces in it are no fields
+
+    def on_batch_end(self, vae: Any, batch: int, loss: float) -> None:
+        if self._interrupted_after and batch != self._interrupted_after + 1:
+            log(
+                f"warning: the epoch that was interrupted after {self._interrupted_after} batches begins anew: its "
+                "images, batch size, --val-split, --accumulate or --shards were others"
+            )
+        self._interrupted_after = 0
+        super().on_batch_end(vae, batch, loss)
 
     def on_epoch_end(self, vae: Any, epoch: int, entry: dict[str, float]) -> None:
         if self.is_due():
@@ -111,7 +151,7 @@ def train_and_save(
     n_before = n_epochs(vae)
     name = "validation" if validation is None else validation.name
     is_terminal = sys.stderr.isatty()  # show a progress bar there, elsewhere log a line per epoch
-    callbacks: list[AnyCallback] = [_Checkpoint(outputs, n_before)]
+    callbacks: list[AnyCallback] = [_Checkpoint(outputs, vae)]
     if not is_terminal and not quiet:
         callbacks.append(_log_epoch(name))
     try:

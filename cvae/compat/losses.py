@@ -7,7 +7,7 @@ weight of the KL divergence.
 import numpy as np
 import numpy.typing as npt
 
-from cvae.parsing import check_number
+from cvae.checking import check_number
 
 FloatArray = npt.NDArray[np.floating]
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from cvae.data.errors import Refused, named_errors
 from cvae.data.naming import Header, check_headers, choose
+from cvae.data.signatures import kind
 
 Array = npt.NDArray[Any]
 
@@ -24,6 +25,8 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those that NumPy writes
 def read_npy(path: Path) -> Array:
     """Map an array of a .npy file to memory; raise ValueError if it is damaged or holds no numbers."""
     with named_errors(path, ".npy file"):
+        if other := _which_is(path):
+            raise ValueError(f"it has no magic string of one{other}")
         try:
             array = np.lib.format.open_memmap(path, mode="r")
         except MemoryError:  # of the parser of the header; the array itself takes none
@@ -53,7 +56,7 @@ def read_npz(path: Path, wanted: str | None = None) -> dict[str, Any]:
         If the file is damaged, it is not clear what the images are, or the arrays are no numbers.
     """
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path}: not a valid .npz file: it is not a complete zip archive")
+        raise ValueError(f"{path}: not a valid .npz file: it is not a complete zip archive{_which_is(path)}")
     with named_errors(path, ".npz file"), zipfile.ZipFile(path) as archive:
         headers = {}
         for name in dict.fromkeys(archive.namelist()):
@@ -61,14 +64,30 @@ def read_npz(path: Path, wanted: str | None = None) -> dict[str, Any]:
                 with _member(archive, name) as stream:
                     headers[name[:-4]] = _read_header(stream)[0]
         if not headers:
-            members = ", ".join(archive.namelist()[:3]) or "nothing"
-            raise Refused(f"must hold arrays, as numpy.savez writes them, got a ZIP archive of {members}; unpack it")
+            raise Refused(f"must hold arrays, as numpy.savez writes them, got {_archive_of(archive.namelist())}")
         choice = choose(path, headers, wanted)
         used = {field: headers[name] for field, name in choice.fields.items()}
         check_headers(path, used, path.stat().st_size)
         others = [name for name in archive.namelist() if not name.endswith(".npy")]
         fields = {field: _read_member(archive, f"{name}.npy") for field, name in choice.fields.items()}
         return {**fields, "unread": [*choice.unread, *others]}
+
+
+def _which_is(path: Path) -> str:
+    """Return what a file is whose name is that of another kind, "" if that is not known."""
+    found = kind(path)
+    return f", but {found.name}" if found.is_known and found.reader not in ("npy", "zip") else ""
+
+
+def _archive_of(names: list[str]) -> str:
+    """Return what a ZIP archive without arrays is, by the names of its files, and what helps."""
+    if any(name.endswith("/data.pkl") for name in names):
+        return "a PyTorch file; save its tensors by numpy.savez"
+    if "[Content_Types].xml" in names:
+        return "an Office file; save its table as .csv"
+    if "model.weights.h5" in names:
+        return "a Keras model"
+    return f"a ZIP archive of {', '.join(names[:3]) or 'nothing'}; unpack it"
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cvae._kernels import pixelwise
 from cvae._kernels.program import Program
-from cvae.parsing import check_number
+from cvae.checking import check_number
 from cvae.runtime.programs import run
 
 Array = npt.NDArray[Any]

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvae.data.intake import as_array, is_array, is_frame, is_sequence, remedy
+from cvae.checking import check_size
+from cvae.data.intake import as_array, is_array, is_frame, is_pair, is_sequence, remedy
 from cvae.data.lazy import Lazy, Shaped, n_bytes
-from cvae.parsing import check_size
 
 Array = npt.NDArray[Any]
 
@@ -191,7 +191,7 @@ def as_blocks(X: Any) -> Blocks | None:
     if type(X) is np.ndarray or isinstance(X, np.ndarray):
         return Blocks(X) if X.nbytes > LARGE and _file_of(X) is not None else None
     if isinstance(X, (list, tuple)):
-        parts = X[:1] if isinstance(X, list) else []
+        parts = X[:1] if isinstance(X, list) and not is_pair(X) else []
         is_list_of_sets = bool(parts) and _has_slices(parts[0]) and len(parts[0].shape) == 4
         return Blocks(X) if is_list_of_sets else None
     if _is_stored(X):

@@ -182,8 +182,15 @@ def warn_of_ones(images: np.ndarray, *, name: str = "X") -> None:
 
 
 def warn_of_transposed(images: np.ndarray, *, name: str = "X") -> None:
-    """Warn of images whose channels probably come first."""
-    rows, cols, channels = images.shape[1:]
+    """Warn of images whose channels probably come first, and of those that are probably the rows of one picture."""
+    n, rows, cols, channels = images.shape
+    if cols in (3, 4) and channels == 1 and min(n, rows) >= max(8, max(n, rows) // 4):
+        warnings.warn(
+            f"{name} holds {n} images of {rows}x{cols} pixels: if it is one picture of {n}x{rows} pixels with {cols} "
+            f"channels, pass {name}[np.newaxis]",
+            UserWarning,
+            stacklevel=4,
+        )
     if rows in (1, 3, 4) and min(cols, channels) >= 8:
         warnings.warn(
             f"{name} holds images of {rows}x{cols} pixels with {channels} channels: channels come last, so if these "

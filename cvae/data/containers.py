@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import zipfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from cvae.data.errors import named_errors
 from cvae.data.lazy import Lazy
-from cvae.data.naming import MAX_RATIO, Header, check_headers, choose
+from cvae.data.naming import MAX_RATIO, Choice, Header, check_headers, choose
 
 Array = npt.NDArray[Any]
 
@@ -71,9 +72,9 @@ def read_hdf5(path: Path, wanted: str | None = None, most: float = math.inf) -> 
         return {
             **{
                 field: _hdf5_array(path, used[name], most if "images" in field else math.inf)
-                for field, name in choice.items()
+                for field, name in choice.fields.items()
             },
-            "unread": [name for name in found if name not in used and wanted is None],
+            "unread": choice.unread,
         }
 
 
@@ -116,21 +117,23 @@ def read_zarr(path: Path, wanted: str | None = None, most: float = math.inf) -> 
     except ImportError as error:
         raise ImportError("reading Zarr needs zarr: pip install zarr") from error
     with named_errors(path, "Zarr store"), contextlib.ExitStack() as opened:
-        archive = None if path.is_dir() else zarr.storage.ZipStore(path, mode="r")
-        if archive is not None:
+        stored, archive = _stored_bytes(path), None
+        if not path.is_dir():
+            _check_members(path, stored)
+            archive = zarr.storage.ZipStore(path, mode="r")
             opened.callback(archive.close)
         store = zarr.open(str(path) if archive is None else archive, mode="r")
         found = {"array": store} if isinstance(store, zarr.Array) else _zarr_arrays(zarr, store, "")
-        choice, used = _chosen(path, found, wanted, _stored_bytes(path))
+        choice, used = _chosen(path, found, wanted, stored)
         for name, array in used.items():
             _check_codecs(name, array.metadata.to_dict())
         fields = {
             field: _zarr_array(path, used[name], most if "images" in field else math.inf)
-            for field, name in choice.items()
+            for field, name in choice.fields.items()
         }
         if any(isinstance(values, Lazy) for values in fields.values()):
             opened.pop_all()  # they read from it
-        return {**fields, "unread": [name for name in found if name not in used and wanted is None]}
+        return {**fields, "unread": choice.unread}
 
 
 def _zarr_array(path: Path, array: Any, most: float) -> Array | Lazy:
@@ -154,17 +157,15 @@ def _zarr_arrays(zarr: ModuleType, group: Any, prefix: str) -> dict[str, Any]:
     return found
 
 
-def _chosen(
-    path: Path, found: dict[str, Any], wanted: str | None, stored: int
-) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return the names of the arrays to read by field, and these arrays by name."""
+def _chosen(path: Path, found: dict[str, Any], wanted: str | None, stored: int) -> tuple[Choice, dict[str, Any]]:
+    """Return the names of the arrays to read, and these arrays by name."""
     headers = {name: Header(tuple(array.shape), np.dtype(array.dtype)) for name, array in found.items()}
     choice = choose(path, headers, None if wanted is None else wanted.strip("/"))
     used = {name: found[name] for name in choice.fields.values()}
     check_headers(path, {field: headers[name] for field, name in choice.fields.items()}, stored)
     for name, array in used.items():
         _check_chunks(name, array, stored)
-    return choice.fields, used
+    return choice, used
 
 
 def _check_chunks(name: str, array: Any, stored: int) -> None:
@@ -173,6 +174,15 @@ def _check_chunks(name: str, array: Any, stored: int) -> None:
         n_bytes = np.dtype(array.dtype).itemsize * math.prod(int(size) for size in part or ())
         if n_bytes > max(_CHUNK_ALWAYS_READ, MAX_RATIO * stored):
             raise ValueError(f"{name} has chunks of {n_bytes:,} bytes, which the file of {stored:,} bytes cannot hold")
+
+
+def _check_members(path: Path, stored: int) -> None:
+    """Raise ValueError for a member of a ZIP file that is larger than what the file can hold, and is read whole."""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.compress_size > stored or member.file_size > MAX_RATIO * stored:
+                size = f"{member.file_size:,} bytes, {member.compress_size:,} of them stored"
+                raise ValueError(f"{member.filename} has {size}, which the file of {stored:,} bytes cannot hold")
 
 
 def _check_codecs(name: str, metadata: Any) -> None:

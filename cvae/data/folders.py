@@ -161,10 +161,16 @@ def _nothing(unread: list[Path]) -> str:
     """Say that there are no pictures, and what there is."""
     message = f"holds no pictures ({' '.join(suffix[1:] for suffix in SUFFIXES)})"
     if unread:
-        message += f", got {unread[0].name}, {kind(unread[0]).name}" if unread[0].is_file() else ""
+        readable = next((path for path in unread if path.is_file() and _is_data(path)), None)
+        shown = readable or unread[0]
+        message += f", got {shown.name}, {kind(shown).name}" if shown.is_file() else ""
         message += f", and {len(unread) - 1} more" * (len(unread) > 1)
-        if unread[0].suffix.lower() == ".npy":
+        if shown.suffix.lower() == ".npy":
             message += "; put arrays of an image each into one file by numpy.stack and numpy.save"
-        elif unread[0].is_file() and kind(unread[0]).reader:
+        elif readable:
             message += "; load such a file itself"
     return message
+
+
+def _is_data(path: Path) -> bool:
+    return bool(kind(path).reader) or path.suffix.lower() in (".csv", ".tsv")

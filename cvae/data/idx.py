@@ -7,6 +7,7 @@ as big-endian uint32, and the values.
 import gzip
 import io
 import math
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -63,14 +64,20 @@ def idx_folder(folder: Path) -> Path | None:
     """Return the folder of MNIST's files, which is `folder` or where torchvision keeps them in it, or None."""
     names = [name for split in _FILES.values() for name in split]
     for place in (folder, folder / "raw", folder / "MNIST" / "raw", folder / "FashionMNIST" / "raw"):
-        if any(find_idx(place, name) for name in names):
+        if any(find_idx(place, name) for name in names) or _sets(place):
             return place
     return None
 
 
 def find_idx(folder: Path, name: str) -> Path | None:
-    """Return the path of an IDX file, gzipped or not, spelled like train-images.idx3-ubyte, in a folder of its name."""
-    for spelling in (name, name.replace("-idx", ".idx")):
+    """Return the path of an IDX file, gzipped or not, spelled like train-images.idx3-ubyte, in a folder of its name.
+
+    Those of other sets, such as EMNIST's, say "test" for "t10k".
+    """
+    tested = name.replace("t10k-", "test-") if name.partition("t10k-")[0] else name
+    for spelling in dict.fromkeys(
+        each.replace("-idx", separator) for separator in ("-idx", ".idx") for each in (name, tested)
+    ):
         for path in (folder / spelling, folder / f"{spelling}.gz", folder / spelling / spelling):
             if path.is_file():
                 return path
@@ -86,7 +93,11 @@ def read_idx_folder(folder: Path, most: float = math.inf) -> dict[str, np.ndarra
         If a file is damaged, images are missing beside others, or the numbers of labels and images differ.
     """
     parts = {}
-    for prefix, (images_name, labels_name) in _FILES.items():
+    sets = [""] if any(find_idx(folder, name) for split in _FILES.values() for name in split) else _sets(folder)
+    if len(sets) > 1:
+        raise ValueError(f"{folder}: must hold IDX files of one set, got those of {', '.join(sets)}; move others away")
+    for prefix, names in _FILES.items():
+        images_name, labels_name = (f"{sets[0]}{name}" for name in names)
         images_path, labels_path = find_idx(folder, images_name), find_idx(folder, labels_name)
         if images_path:
             parts[f"{prefix}images"] = read_idx(images_path, most)
@@ -96,6 +107,13 @@ def read_idx_folder(folder: Path, most: float = math.inf) -> dict[str, np.ndarra
             parts[f"{prefix}labels"] = read_idx(labels_path)
             check_labels(str(labels_path), parts[f"{prefix}images"], parts[f"{prefix}labels"])
     return parts
+
+
+def _sets(folder: Path) -> list[str]:
+    """Return what the names of IDX files for training begin with where that is more than "train", as EMNIST's are."""
+    pattern = r"(.+[-_])train-images[-.]idx3-ubyte(\.gz)?"
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return list(dict.fromkeys(match[1] for name in names if (match := re.fullmatch(pattern, name))))
 
 
 def _parse_header(stream: io.BufferedReader | gzip.GzipFile) -> tuple[tuple[int, ...], np.dtype]:

@@ -92,12 +92,12 @@ def as_images(X: npt.ArrayLike, image_shape: Sequence[int] | None = None, *, nam
         return _unflatten(array, wanted, name)
     images = array[..., np.newaxis] if array.ndim == 3 else array
     if wanted is not None and images.shape[1:] != wanted:
-        hint = _hint(array.shape, wanted, name)
+        hint = shape_hint(array.shape, wanted, name)
         raise ValueError(f"{name} must hold images of shape {wanted}, got {images.shape[1:]}{hint}")
     return images
 
 
-def _hint(shape: tuple[int, ...], wanted: tuple[int, int, int], name: str) -> str:
+def shape_hint(shape: tuple[int, ...], wanted: tuple[int, int, int], name: str) -> str:
     """Return what to do with an array of this shape that should have held images of another."""
     rows, cols, channels = wanted
     if shape == wanted or (shape, channels) == ((rows, cols), 1):
@@ -132,6 +132,6 @@ def _unflatten(array: np.ndarray, wanted: tuple[int, int, int] | None, name: str
     if features != wanted[0] * wanted[1] * wanted[2]:
         raise ValueError(
             f"{name} must have rows * cols * channels features to match image_shape {wanted}, got {features}"
-            f"{_hint(array.shape, wanted, name)}"
+            f"{shape_hint(array.shape, wanted, name)}"
         )
     return array.reshape(n, *wanted)

@@ -96,7 +96,7 @@ def images_and_labels(data: Any, name: str) -> tuple[Any, Any]:
 def _is_pair(items: list[Any]) -> bool:
     """Return whether a list holds images and their labels, or images alone, rather than being a list of images."""
     dimensions = [_dimensions(item) for item in items[:3]]
-    return dimensions == [4] or (len(items) == 2 and dimensions[0] > max(dimensions[1], 1))
+    return dimensions == [4] or is_pair(items)
 
 
 def _dimensions(items: Any) -> int:
@@ -147,7 +147,17 @@ def remedy(X: Any, name: str) -> str:
         return f"pass {name}.collect()"
     if is_array(X):
         return f"it is one picture: pass [{name}]" if _is_picture(X) else ""
+    if is_pair(X):
+        return f"it is a pair of images and labels: pass {name}[0], and {name}[1] as y"
     return _remedy_of_set(X, name)
+
+
+def is_pair(X: Any) -> bool:
+    """Return whether X is a tuple or list of images and their labels, of fewer dimensions."""
+    if not isinstance(X, (tuple, list)) or len(X) != 2:
+        return False
+    of_images, of_labels = map(_dimensions, X)
+    return of_images > max(of_labels, 1)
 
 
 def _is_picture(X: Any) -> bool:

@@ -19,7 +19,7 @@ from cvae.data import arrays, containers, folders, idx, known, picture_sets, tab
 from cvae.data.adjustment import Adjustment, adjustment
 from cvae.data.blocks import LARGE, Blocks
 from cvae.data.dataset import PARTS, Dataset
-from cvae.data.images import as_images, resolve_image_shape
+from cvae.data.images import as_images, resolve_image_shape, shape_hint
 from cvae.data.known import names
 from cvae.data.lazy import Lazy
 from cvae.data.pictures import SUFFIXES as PICTURE_SUFFIXES
@@ -62,7 +62,8 @@ def load(
     a picture            a set of that one picture, or of all pages of a TIFF and frames of a GIF
     a folder with        ``train-images-idx3-ubyte`` and, if present,
     MNIST's IDX files    ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and
-                         ``t10k-labels-idx1-ubyte``; gzipped or not; -idx may be .idx
+                         ``t10k-labels-idx1-ubyte``; gzipped or not; -idx may be .idx; or those of
+                         another set, such as ``emnist-digits-train-images-idx3-ubyte``
     ``.npy`` file        an array of images, memory-mapped
     ``.npz`` file,       images, named ``images``, ``x_train``, ``train_images``, ``x`` or
     HDF5, Zarr           ``arr_0``, or the only array of 3 or 4 dimensions; optionally labels
@@ -70,9 +71,11 @@ def load(
                          ``test`` and ``val``; in upper or lower case; ``file.h5:name`` names the
                          images; needs h5py or zarr
     .csv, .tsv, .txt     a row of numbers for each image, with or without a line of names; labels in
-                         the column ``label``, or in the first where the others make a square; a
-                         first column without a name, or ``index`` or ``id``, is left out
-    any other file       an IDX file of images, gzipped or not
+                         the column ``label``, or where the others make a square, in that whose name
+                         is unlike theirs, or the first, or the last if the first is 0 throughout; a
+                         first column without a name, or ``index`` or ``id``, is left out; gzipped
+                         or not; decimal commas where commas part no columns
+    any other file       an IDX file of images, or such a table, gzipped or not
     ==================== =========================================================================
 
     Pictures are turned upright as EXIF says. 16 bits stay 16 bits (uint16), also of colours; pictures with a palette
@@ -223,6 +226,8 @@ def _read(
             reader = "idx"  # MNIST's, even if it is damaged
         elif reader == "zip":
             reader = "zarr" if ".zarr" in name else "npz"
+        elif not reader and tables.is_table(path):
+            reader = "table"
     takes_key: dict[str, Callable[[Path, str | None], dict[str, Any]]] = {
         "npz": arrays.read_npz,
         "hdf5": partial(containers.read_hdf5, most=most),
@@ -309,13 +314,25 @@ def _images(
     except TypeError as error:  # the file has the wrong dtype, not the caller's argument
         raise ValueError(str(error)) from None
     except ValueError as error:
-        raise ValueError(f"{error}{_remedy(array, image_shape)}") from None
+        is_told = image_shape is not None and shape_hint(np.shape(array), image_shape, name) != ""
+        raise ValueError(f"{error}{'' if is_told else _remedy(array, image_shape)}") from None
     if not is_adjusted:
+        _check_channels(images, changes, name)
         images = changes.apply_to_all(images, name)
     if image_shape is not None and images.shape[1:] != image_shape and not is_flat:
         message = f"{name} must hold images of shape {image_shape}, got {images.shape[1:]}"
         raise ValueError(message + _remedy(images, image_shape))
     return images
+
+
+def _check_channels(images: np.ndarray, changes: Adjustment, name: str) -> None:
+    """Refuse to scale or cut images whose channels come first, which would no longer show."""
+    rows, cols, channels = images.shape[1:]
+    if (changes.resize or changes.crop) and rows in (1, 3, 4) and min(cols, channels) >= 8:
+        raise ValueError(
+            f"{name} holds images of {rows}x{cols} pixels with {channels} channels, which are not scaled or cut: "
+            "channels come last, so save array.transpose(0, 2, 3, 1)"
+        )
 
 
 def _remedy(images: np.ndarray, image_shape: tuple[int, int, int] | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sized
 import numpy as np
 import numpy.typing as npt
 
-from cvae.parsing import check_size, check_switch
+from cvae.checking import check_size, check_switch
 
 
 def minibatch(

@@ -20,6 +20,7 @@ _KNOWN = {
     "test_images": ("test_images", "x_test", "test_x", "test_data"),
     "test_labels": ("test_labels", "y_test", "test_y", "test_target"),
 }
+_OF_LABELS = "buifUS"  # kinds of dtypes
 # Beyond the size of what was compressed: deflate's upper bound, 258 bytes from 2 bits.
 MAX_RATIO = 1032
 
@@ -57,11 +58,15 @@ def choose(path: Path, found: Mapping[str, Header], wanted: str | None) -> Choic
     if wanted is not None:
         if wanted not in found:
             raise ValueError(f"{path}: must hold an array {wanted!r}, got {_listed(found)}")
-        return Choice({"images": wanted}, [])
+        return Choice({"images": wanted} | _labels_of(wanted, found), [])
     fields: dict[str, str] = {}
+    no_labels = {}
     for name in found:
         for field, known in _KNOWN.items():
-            if name.lower().strip("/").replace("/", "_") in known:
+            if _plain(name) in known:
+                if field.endswith("labels") and found[name].dtype.kind not in _OF_LABELS:
+                    no_labels[name] = f"{name} of the type {found[name].dtype}"
+                    continue
                 if field in fields:
                     raise ValueError(
                         f"{path}: must hold one array of {field}, got {fields[field]} and {name}; "
@@ -77,7 +82,28 @@ def choose(path: Path, found: Mapping[str, Header], wanted: str | None) -> Choic
                 f"got {_listed(found)}{remedy}"
             )
         fields["images"] = likely[0]
-    return Choice(fields, [name for name in found if name not in fields.values()])
+    for field, name in [*fields.items()]:
+        shape, images = found[name].shape, fields.get(field.replace("labels", "images"), name)
+        if field.endswith("labels") and len(shape) > 2 and shape[:1] == found[images].shape[:1]:  # masks
+            no_labels[name] = f"{fields.pop(field)} of shape {shape}"
+    return Choice(fields, [no_labels.get(name, name) for name in found if name not in fields.values()])
+
+
+def _labels_of(images: str, found: Mapping[str, Header]) -> dict[str, str]:
+    """Return the name of the labels of images of a known name, "test_labels" of "test_images", if there are any."""
+    for field in ("images", "val_images", "test_images"):
+        if _plain(images) not in _KNOWN[field]:
+            continue
+        for name, header in found.items():
+            is_label = header.dtype.kind in _OF_LABELS and len(header.shape) in (1, 2)
+            is_theirs = _plain(name) in _KNOWN[field.replace("images", "labels")]
+            if is_label and is_theirs and header.shape[:1] == found[images].shape[:1]:
+                return {"labels": name}
+    return {}
+
+
+def _plain(name: str) -> str:
+    return name.lower().strip("/").replace("/", "_")
 
 
 def check_headers(path: Path, headers: Mapping[str, Header], stored: int) -> None:
@@ -93,7 +119,7 @@ def check_headers(path: Path, headers: Mapping[str, Header], stored: int) -> Non
         The size of the file in bytes.
     """
     for field, header in headers.items():
-        if header.dtype.kind not in ("buifUS" if field.endswith("labels") else "buif"):
+        if not field.endswith("labels") and header.dtype.kind not in "buif":
             kind = "Python objects, whose reading could run any code" if header.dtype.kind == "O" else header.dtype
             raise ValueError(f"{path}: {field} must be an array of bool, int or float, got {kind}")
         n_bytes = header.dtype.itemsize * math.prod(int(size) for size in header.shape)

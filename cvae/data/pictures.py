@@ -45,7 +45,8 @@ _KINDS = {
     "RGB": _COLOUR, "RGBX": _COLOUR, "RGBA": _COLOUR, "RGBa": _COLOUR,
     "CMYK": _CONVERTED, "YCbCr": _CONVERTED, "LAB": _CONVERTED, "HSV": _CONVERTED,
 }  # fmt: skip
-_ORIENTATION, _SUBFILE_TYPE, _BITS, _DESCRIPTION, _SAMPLE_FORMAT = 274, 254, 258, 270, 339  # tags of TIFF and EXIF
+# Tags of TIFF and EXIF.
+_ORIENTATION, _SUBFILE_TYPE, _BITS, _DESCRIPTION, _SAMPLE_FORMAT, _PHOTOMETRIC = 274, 254, 258, 270, 339, 262
 
 
 class Image(NamedTuple):
@@ -222,6 +223,8 @@ class Picture:
             pixels = _pixels(_plain(picture))
             if image.dtype != pixels.dtype.name:
                 pixels = pixels.astype(image.dtype)
+            if picture.format == "TIFF" and image.dtype == "uint16" and picture.tag_v2.get(_PHOTOMETRIC) == 0:
+                pixels = ~pixels  # 0 is white, which Pillow knows of 8 bits alone
         return _upright(pixels, orientation)
 
     def _decode_16_bits(self, picture: Any) -> Array:
@@ -267,6 +270,8 @@ def _dtype(picture: Any) -> str:
         return "uint32" if is_unsigned else "int32"
     if mode == "F":
         return "float32"
+    if mode == "L" and picture.format == "TIFF" and picture.tag_v2.get(_SAMPLE_FORMAT, (1,))[0] == 2:
+        return "int8"
     if isinstance(rawmode, str) and ";16" in rawmode:
         if rawmode.partition(";")[0] in ("RGB", "RGBA", "RGBX") and "transparency" not in picture.info:
             return "uint16"

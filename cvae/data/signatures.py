@@ -46,6 +46,13 @@ _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (  # offset, bytes; the first that
     (344, b"n+1\0", Kind(_UNREAD, "a NIfTI file; save its array by numpy.save")),
     (0, b"\x93NUMPY", Kind("npy", "a .npy file")),
     (0, b"\x89HDF\r\n\x1a\n", Kind("hdf5", "an HDF5 file")),
+    (
+        0,
+        b"MATLAB 7.3",
+        Kind(_UNREAD, "a MATLAB 7.3 file; read it by h5py and save its arrays, transposed, by numpy.savez"),
+    ),
+    (512, b"\x89HDF\r\n\x1a\n", Kind("hdf5", "an HDF5 file")),  # behind a block of the user's
+    (0, b"version https://git-lfs", Kind(_UNREAD, "a pointer of Git LFS; git lfs pull brings the file itself")),
     (0, b"MATLAB 5.0", Kind(_UNREAD, "a MATLAB file; read it by scipy.io.loadmat and save its arrays by numpy.savez")),
     (0, b"PK\x03\x04", Kind("zip", "a ZIP archive")),
     (0, b"PK\x05\x06", Kind("zip", "an empty ZIP archive")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, TypedDict
 
 import numpy as np
@@ -22,7 +23,21 @@ _OTHERS_NAMES = {
     "batch_size": "batchsize",
     "validation_split": "validation_fraction",
     "weights": "sample_weight",
+    **dict.fromkeys(("eval_set", "val_data", "X_val", "x_val", "X_test"), "validation_data"),
+    **dict.fromkeys(("early_stopping", "patience"), "callbacks=[cvae.callbacks.EarlyStopping(...)]"),
+    **dict.fromkeys(("learning_rate", "lr"), "set_params(lr=...)"),
 }
+
+
+def check_names(given: Weights, method: str, elsewhere: Collection[str] = ()) -> None:
+    """Raise TypeError for keyword arguments of `method` other than weights; those in `elsewhere` are `fit`'s."""
+    unknown = sorted(given.keys() - Weights.__annotations__.keys())
+    if unknown:
+        name = unknown[0]
+        hint = f", which is {_OTHERS_NAMES[name]} here" if name in _OTHERS_NAMES else ""
+        if name in elsewhere:
+            hint = ", which fit takes: it goes on, too, after set_params(warm_start=True)"
+        raise TypeError(f"{method} got an unexpected keyword argument {name!r}{hint}")
 
 
 def as_weights(given: Weights, n: int, rows: npt.NDArray[np.intp] | None = None) -> Array | None:
@@ -37,10 +52,7 @@ def as_weights(given: Weights, n: int, rows: npt.NDArray[np.intp] | None = None)
     ValueError
         If there is not one weight, at least 0 and finite, for each image, or all are 0.
     """
-    unknown = sorted(given.keys() - Weights.__annotations__.keys())
-    if unknown:
-        hint = "".join(f", which is {_OTHERS_NAMES[name]} here" for name in unknown[:1] if name in _OTHERS_NAMES)
-        raise TypeError(f"fit got an unexpected keyword argument {unknown[0]!r}{hint}")
+    check_names(given, "fit")
     value = given.get("sample_weight")
     if value is None:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 
 from cvae.core import Core
 from cvae.export.c_file import CFile
@@ -50,6 +51,11 @@ def to_c(model: Core, path: str | os.PathLike[str], *, prefix: str = "cvae") -> 
 
 def c_source(model: Core, *, prefix: str = "cvae") -> str:
     """Return the text that `to_c` writes, with the same arguments and errors."""
+    check_prefix(prefix)
+    return CFile(take_apart(model), type(model).__name__, prefix).text()
+
+
+def check_prefix(prefix: Any) -> None:
+    """Raise ValueError unless names of C may begin with this."""
     if not isinstance(prefix, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", prefix):
         raise ValueError(f"prefix must be a C identifier, got {prefix!r}")
-    return CFile(take_apart(model), type(model).__name__, prefix).text()

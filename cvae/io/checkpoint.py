@@ -6,6 +6,7 @@ A loaded model continues training with the same bits as the saved one.
 import inspect
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae import assembly, conditions
+from cvae.checking import check_count
 from cvae.core import Core
 from cvae.data.columns import Columns
 from cvae.data.errors import one_line
@@ -25,7 +27,7 @@ from cvae.nn.fully_connected import FullyConnected
 from cvae.nn.initializers import OptimizerInitializer
 from cvae.optim.base import OptimizerBase
 from cvae.optim.schedulers import make_scheduler
-from cvae.parsing import Parsable, check_count
+from cvae.parsable import Parsable
 from cvae.position import TIMES, Position
 from cvae.sampling import Sampling
 
@@ -82,6 +84,8 @@ def _contents(model: Sampling, optimizer_state: bool) -> tuple[dict[str, Array],
         "history": [name for name in model.history_ if name not in TIMES],
         **({"named": named} if named else {}),  # which files of models from lists of layers do not have
     }
+    if type(model) is not saved_class:
+        description["subclass"] = {"name": type(model).__qualname__, **_own_arguments(model)}
     if model._columns.are_rows:
         description["columns"] = model._columns.names
     if model._label_kind is not None:
@@ -99,6 +103,21 @@ def _saved_class(model: Sampling) -> type[Any]:
 
 def _arguments(model: Sampling, saved_class: type[Any]) -> dict[str, Any]:
     return {name: _as_text(name, getattr(model, name)) for name in inspect.signature(saved_class).parameters}
+
+
+def _own_arguments(model: Sampling) -> dict[str, Any]:
+    """Return the arguments of a subclass's own constructor, and the names of those that JSON cannot represent."""
+    arguments = {name: _as_text(name, value) for name, value in model.get_params(deep=False).items()}
+    kept = {name: value for name, value in arguments.items() if _is_writable(value)}
+    return {"arguments": kept, "missing": sorted(arguments.keys() - kept.keys())}
+
+
+def _is_writable(value: Any) -> bool:
+    try:
+        serialization.as_text({"value": value})
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _history_arrays(history: Mapping[str, list[float]]) -> dict[str, Array]:
@@ -135,36 +154,82 @@ def _check_can_be_read(saved_class: type[Any], description: dict[str, Any]) -> N
     _made({saved_class.__name__: saved_class}, written)
 
 
-def load(classes: Mapping[str, type[AnyModel]], path: str | os.PathLike[str]) -> AnyModel:
-    """Return the model that `save` wrote to a file; `classes` are the possible classes by name.
+def load(
+    classes: Mapping[str, type[AnyModel]], path: str | os.PathLike[str], cls: type[AnyModel] | None = None
+) -> AnyModel:
+    """Return the model that `save` wrote to a file.
+
+    Parameters
+    ----------
+    classes : mapping
+        The possible classes by name.
+    path : str or path
+    cls : type, optional
+        One of them, or a class derived from it. None means that of this package which was saved, and warns if it was
+        that of a subclass.
 
     Raises
     ------
     TypeError
-        If `path` is not a str or path.
+        If `path` is not a str or path, or `cls` not such a class.
     OSError
         If the file cannot be read.
     ValueError
-        If it is not a model file, or its contents do not fit together.
+        If it is not a model file, its contents do not fit together, or `cls` is not of the model in the file.
     """
+    if cls is not None and not (isinstance(cls, type) and issubclass(cls, tuple(classes.values()))):
+        raise TypeError(f"cls must be one of the classes {', '.join(classes)}, or derived from one, got {cls!r}")
     arrays, description = serialization.read(path)
+    name = os.fspath(path)
     try:
-        model = _made(classes, description)
-        _fill(model, arrays, description)
+        base = classes["BernoulliVAE" if description["format"] == 1 else description["model"]]
+        fits = cls is None or issubclass(cls, base)
+        subclass = str(description["subclass"]["name"]) if "subclass" in description else None
+        if fits:
+            model = _made({base.__name__: base}, description, cls)
+            _fill(model, arrays, description)
     except _UNFIT as error:
-        raise ValueError(f"{os.fspath(path)} is not a complete model file of cvae: {one_line(error)}") from None
+        raise ValueError(f"{name} is not a complete model file of cvae: {one_line(error)}") from None
+    if not fits:
+        raise ValueError(f"{name} holds a {base.__name__}, got the class {cls.__name__}")  # type: ignore[union-attr]
+    if cls is None and subclass is not None:
+        shown = one_line(subclass)
+        warnings.warn(
+            f"{name} was saved from {shown}, a class derived from {base.__name__}, which this returns: pass that class "
+            f"as cls, or cls={base.__name__}",
+            UserWarning,
+            stacklevel=3,
+        )
+    missing = [str(each) for each in description.get("subclass", {}).get("missing", ())] if cls is not None else []
+    if missing and cls is not base:
+        warnings.warn(
+            f"{name} does not hold {one_line(', '.join(missing))} of the {type(model).__name__}, which have their "
+            "defaults: set_params changes them",
+            UserWarning,
+            stacklevel=3,
+        )
     return model
 
 
-def _made(classes: Mapping[str, type[AnyModel]], description: dict[str, Any]) -> AnyModel:
-    """Return a model without parameters from the description of its file, in which older formats are brought up."""
+def _made(
+    classes: Mapping[str, type[AnyModel]], description: dict[str, Any], cls: type[AnyModel] | None = None
+) -> AnyModel:
+    """Return a model without parameters from the description of its file, in which older formats are brought up.
+
+    It is of the class `cls`, if there is one, made from what its own constructor takes.
+    """
     if description["format"] == 1:  # knew only one class
         description["model"] = "BernoulliVAE"
     if description["format"] < 3:
         _, _, channels = description["image_shape"]
         description["pixels"] = _pixels(identity(channels))  # which were taken as they were
     arguments = _with_tuples(description["arguments"] | description.get("named", {}), "encoder", "decoder")
-    model = classes[description["model"]](**arguments)
+    if cls is None or cls is classes[description["model"]]:
+        model = classes[description["model"]](**arguments)
+    else:
+        model = cls(**_with_tuples(description.get("subclass", {}).get("arguments", arguments)))
+        for name, value in arguments.items():
+            setattr(model, name, value)
     layers = model._layers()
     if [*layers] != [*description["layers"]]:
         raise ValueError(f"layers must be those of the constructor, {[*layers]}, got {[*description['layers']]}")

@@ -119,7 +119,9 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]
         pass
     try:
         with safe_open(name, framework="numpy") as file:
-            description = json.loads((file.metadata() or {})[KEY])
+            if KEY not in (metadata := file.metadata() or {}):
+                raise ValueError("it is a safetensors file of another program, or of weights alone")
+            description = json.loads(metadata[KEY])
             version = description["format"]
             is_known = type(version) is int and version <= FORMAT
             # Only of a model, since a file of another program may be of any size.

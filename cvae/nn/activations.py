@@ -13,8 +13,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from cvae.checking import check_bool, check_number
 from cvae.nn.special_functions import logistic, logistic_grad, logistic_grad2, normal_cdf, normal_density
-from cvae.parsing import Constant, check_bool, check_number
+from cvae.parsable import Constant
 
 __all__ = [
     "ACTIVATIONS", "ELU", "GELU", "SELU", "ActivationBase", "Affine", "Exponential", "HardSigmoid", "Identity",

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from cvae._kernels import elementwise
 from cvae._kernels.program import Program
+from cvae.checking import check_bool
 from cvae.nn.base import LayerBase
 from cvae.nn.protocol import Array, Arrays, Shape
-from cvae.parsing import check_bool
 from cvae.runtime.workspace import copy_of, zeros_like
 
 LEAST_SHARE = 0.01  # of a batch in the average, which thus reaches back some hundred batches

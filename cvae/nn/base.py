@@ -14,10 +14,11 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from cvae.checking import check_mapping
 from cvae.nn.initializers import ActivationInitializer, OptimizerInitializer
 from cvae.nn.protocol import Array, Layer, allocate
 from cvae.optim.updates import Updates
-from cvae.parsing import check_mapping, signature_of
+from cvae.parsing import signature_of
 from cvae.random import make_rng
 from cvae.runtime.programs import run
 from cvae.runtime.workspace import zeros_like

@@ -100,6 +100,8 @@ class Conv2D(ConvolutionBase):
         Raise ValueError if it was requested but does not apply.
         """
         _, rows, cols, out_ch = self.output_shape(in_shape)
+        if forward and self._has_few_outputs((*self.kernel_shape, in_shape[3], out_ch), transposed=False):
+            return False
         return self._chooses_winograd((rows, cols), (in_shape[3], out_ch), forward=forward, training=training)
 
     def padding(self, in_shape: Shape) -> dict[str, int]:

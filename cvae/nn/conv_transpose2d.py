@@ -146,7 +146,8 @@ class ConvTranspose2D(ConvolutionBase):
 
     def record_affine(self, program: Program, x: Array, z: Array, *, relu: bool, training: bool) -> None:
         pad = self._pad_before()
-        if self._uses_winograd(x.shape, forward=False, training=training):
+        few = self._has_few_outputs(self.W.shape, transposed=True)
+        if not few and self._uses_winograd(x.shape, forward=False, training=training):
             winograd.transpose(program, z, x, self.W, self.b, relu=relu, stride=self.stride, **pad)
         else:
             conv2d.conv2d_transpose(program, z, x, self.W, self.b, relu=relu, **self._spacing, **pad)

@@ -3,14 +3,15 @@
 import math
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
-from cvae._kernels import winograd
+from cvae._kernels import conv2d, winograd
+from cvae.checking import MAX_AXIS, check_size
 from cvae.nn.base import Retained
 from cvae.nn.geometry import IntOrPair, Pad, resolve_dilation, resolve_kernel_shape, resolve_stride
 from cvae.nn.protocol import Shape
 from cvae.nn.weighted import WeightedLayer
-from cvae.parsing import MAX_AXIS, check_size
 
 ALGORITHMS = ("auto", "direct", "winograd")
 WINOGRAD_TRANSFORM = 12
@@ -92,6 +93,12 @@ class ConvolutionBase(WeightedLayer):
     def _spacing(self) -> dict[str, int]:
         """Stride and dilation, as arguments of the kernels."""
         return {"stride": self.stride, "dilation": self.dilation}
+
+    def _has_few_outputs(self, W_shape: Shape, *, transposed: bool) -> bool:
+        """Return whether "auto" is the direct algorithm because there are few output channels, as images have."""
+        itemsize = np.dtype(self.dtype).itemsize
+        few = conv2d.has_few_outputs(W_shape, self.stride, transposed=transposed, itemsize=itemsize)
+        return self.algorithm == "auto" and few
 
     def _chooses_winograd(
         self, out_shape: tuple[int, int], channels: tuple[int, int], *, forward: bool, training: bool = True

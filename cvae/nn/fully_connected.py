@@ -6,11 +6,11 @@ import numpy.typing as npt
 
 from cvae._kernels import dense
 from cvae._kernels.program import Program
+from cvae.checking import MAX_AXIS, check_size
 from cvae.nn.activations import ReLU
 from cvae.nn.protocol import Array, Arrays, Shape
 from cvae.nn.weighted import WeightedLayer
 from cvae.optim.updates import Updates
-from cvae.parsing import MAX_AXIS, check_size
 
 
 class FullyConnected(WeightedLayer):

@@ -9,7 +9,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
-from cvae.parsing import MAX_AXIS
+from cvae.checking import MAX_AXIS
 
 Shape2D = tuple[int, int]
 Pad4 = tuple[int, int, int, int]

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvae.checking import MAX_AXIS, check_size
 from cvae.nn.activations import ACTIVATIONS, ActivationBase, Identity, LeakyReLU, ReLU, Tanh
 from cvae.optim.base import OptimizerBase
 from cvae.optim.optimizers import SGD, known_optimizers
 from cvae.optim.schedulers import SchedulerBase, make_scheduler
-from cvae.parsing import MAX_AXIS, check_size, instance_of, object_from_call, object_from_hyperparameters
+from cvae.parsing import instance_of, object_from_call, object_from_hyperparameters
 
 __all__ = ["ActivationInitializer", "OptimizerInitializer", "SchedulerInitializer", "WeightInitializer", "calc_fan"]
 

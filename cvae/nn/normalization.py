@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from cvae._kernels import normalization
 from cvae._kernels.program import Program
+from cvae.checking import check_number, check_size
 from cvae.nn.activated import ActivatedLayer
 from cvae.nn.protocol import Array, Arrays, Shape
-from cvae.parsing import check_number, check_size
 from cvae.runtime.workspace import copy_of, empty, zeros_like
 
 STARTS = {"scaler": 1.0, "intercept": 0.0, "running_mean": 0.0, "running_var": 1.0}

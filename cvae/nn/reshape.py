@@ -7,9 +7,9 @@ from typing import Any
 import numpy.typing as npt
 
 from cvae._kernels.program import Program
+from cvae.checking import check_size
 from cvae.nn.base import LayerBase
 from cvae.nn.protocol import Array, Arrays, Shape
-from cvae.parsing import check_size
 
 
 class Reshape(LayerBase):

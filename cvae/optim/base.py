@@ -3,15 +3,16 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from cvae._kernels import optimizers as kernels
 from cvae._kernels.program import Program
+from cvae.checking import check_count, check_mapping, check_number
 from cvae.optim.schedulers import ConstantScheduler, SchedulerBase, make_scheduler
-from cvae.parsing import Configurable, check_count, check_mapping, check_number
+from cvae.parsable import Configurable
 from cvae.runtime.programs import run
 from cvae.runtime.workspace import copy_of, zeros_like
 from cvae.snapshot import Revised
@@ -90,6 +91,15 @@ class OptimizerBase(Configurable, Revised, ABC):
         self._lr = check_number("lr", lr, "[0, inf)")
         if isinstance(self.lr_scheduler, ConstantScheduler):
             self.lr_scheduler = ConstantScheduler(self._lr)
+
+    @property
+    def learning_rate(self) -> NoReturn:
+        """Raise AttributeError: other libraries' name of `lr`, to which nothing should be assigned in vain."""
+        raise AttributeError(f"{type(self).__name__} has no learning_rate: lr is its rate")
+
+    @learning_rate.setter
+    def learning_rate(self, rate: Any) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} has no learning_rate: lr is its rate")
 
     @property
     def cur_step(self) -> int:

@@ -10,8 +10,9 @@ Loshchilov and Hutter 2019, "Decoupled weight decay regularization" (AdamW).
 
 from typing import Any
 
+from cvae.checking import check_number
 from cvae.optim.base import OptimizerBase, SchedulerLike
-from cvae.parsing import check_number, subclasses_by_name
+from cvae.parsing import subclasses_by_name
 
 
 class SGD(OptimizerBase):

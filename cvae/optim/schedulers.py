@@ -13,15 +13,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from cvae.parsing import (
-    Configurable,
-    check_bool,
-    check_count,
-    check_number,
-    object_from_call,
-    object_from_hyperparameters,
-    subclasses_by_name,
-)
+from cvae.checking import check_bool, check_count, check_number
+from cvae.parsable import Configurable
+from cvae.parsing import object_from_call, object_from_hyperparameters, subclasses_by_name
 
 __all__ = [
     "SCHEDULERS", "ConstantScheduler", "CosineScheduler", "ExponentialScheduler", "KingScheduler", "NoamScheduler",

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvae.checking import check_number, check_size
 from cvae.model import VAE
-from cvae.parsing import check_number, check_size
 from cvae.plotting.figures import TEXT, WIDTH, add_legend, class_colors, new_figure, save, styled
 from cvae.plotting.grids import MARGIN, ROW_LABEL_WIDTH, as_rgb, check_grid, draw_grid, enlarge
 from cvae.plotting.images import Path
@@ -128,6 +128,8 @@ def latent_plane(
         If an argument is invalid, the model is not trained, or matplotlib is not installed.
     """
     base = _base_code(vae, at, y)
+    if vae.T < 2:
+        raise ValueError(f"vae must have codes of at least two numbers for a plane, got T={vae.T}; traversals draw one")
     chosen = _dimensions(vae, dimensions)
     if len(chosen) != 2 or chosen[0] == chosen[1]:
         raise ValueError(f"dimensions must be two different ones of T={vae.T}, got {tuple(dimensions)!r}")

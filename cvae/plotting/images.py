@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvae.checking import check_size
 from cvae.model import VAE
-from cvae.parsing import check_size
 from cvae.plotting.figures import WIDTH
 from cvae.plotting.grids import MARGIN, ROW_LABEL_WIDTH, as_rgb, check_grid, draw_grid, enlarge, stack
 from cvae.random import make_rng

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cvae.checking import check_size
 from cvae.data.images import as_images
 from cvae.model import VAE
-from cvae.parsing import check_size
 from cvae.plotting.figures import WIDTH
 from cvae.plotting.grids import ROW_LABEL_WIDTH, as_rgb, beside, draw_grid, enlarge, stack
 from cvae.plotting.images import Path, with_reconstructions

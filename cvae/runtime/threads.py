@@ -21,11 +21,11 @@ from cvae._kernels.program import MAX_THREADS
 def _container_cpus(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     """Return the CPU limit of the control group (v2 or v1), rounded up, or None if there is none."""
     try:
-        quota, period = (root / "cpu.max").read_text().split()
+        quota, period = (root / "cpu.max").read_text(encoding="utf-8").split()
     except (OSError, ValueError):
         try:
-            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text()
-            period = (root / "cpu" / "cpu.cfs_period_us").read_text()
+            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text(encoding="utf-8")
+            period = (root / "cpu" / "cpu.cfs_period_us").read_text(encoding="utf-8")
         except OSError:
             return None
     try:

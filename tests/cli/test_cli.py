@@ -350,6 +350,16 @@ def test_labels_that_are_missing_or_wrong_are_errors(labelled, tmp_path, argumen
     assert not (tmp_path / "out.png").exists()
 
 
+def test_values_may_be_negative_however_they_are_given(labelled, tmp_path):
+    for i, label in enumerate((["--label", "-1.5"], ["--label=-1.5"])):
+        run("sample", "values", *label, "-n", "2", "--seed", "1", "-o", tmp_path / f"{i}.npy", cwd=labelled)
+    np.testing.assert_array_equal(np.load(tmp_path / "0.npy"), np.load(tmp_path / "1.npy"))
+    message = refuse("sample", "values", "--label", "-1,-2", "-o", tmp_path / "x.npy", cwd=labelled)
+    assert "y must be a number, or a number for each of 64" in message
+    message = refuse("train", "data.npz", "-o", tmp_path / "m", "--value-range", "-1:1", *SMALL, cwd=labelled)
+    assert "X must hold values in the value_range from -1.0 to 1.0" in message
+
+
 def test_models_without_condition_take_no_label(folder, tmp_path):
     arguments = ("sample", "model.safetensors", "--label", "3", "-o", tmp_path / "out.png")
     assert "--label must be left out for a model without condition, got '3'" in refuse(*arguments, cwd=folder)

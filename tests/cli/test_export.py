@@ -59,3 +59,18 @@ def test_a_missing_package_is_named_before_anything_is_written(monkeypatch, caps
     assert cli.main(["export", "model", "--npz", "e.npz", "--onnx", "e.onnx"]) == 2
     assert capsys.readouterr().err == "cvae: error: exporting to ONNX needs the package onnx: pip install onnx\n"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_wrong_prefix_is_known_before_anything_is_written(capsys, tmp_path):
+    assert cli.main(["export", "model", "--onnx", "e.onnx", "--c", "e.c", "--prefix", "1a"]) == 2
+    assert capsys.readouterr().err == "cvae: error: prefix must be a C identifier, got '1a'\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_weights_alone_are_no_model(capsys):
+    assert cli.main(["export", "model", "--torch", "weights.safetensors"]) == 0
+    assert cli.main(["info", "weights.safetensors"]) == 2
+    message = (
+        "weights.safetensors is not a model file of cvae: it is a safetensors file of another program, or of weights"
+    )
+    assert message in capsys.readouterr().err

@@ -123,6 +123,10 @@ def test_a_file_may_hold_the_arguments_of_numpy_mls_model():
     [
         ("depth = 3", "c.toml must hold arguments of a model such as T or encoder, got 'depth'"),
         ("[model]\nT = 3", "c.toml must hold arguments of a model such as T or encoder, got 'model'"),
+        ("epochs = 3", "c.toml must hold arguments of a model such as n_epochs, got 'epochs'"),
+        ("latent = 3", "c.toml must hold arguments of a model such as T, got 'latent'"),
+        ("value-range = 'data'", "c.toml must hold arguments of a model such as value_range, got 'value-range'"),
+        ("batch_size = 3", "c.toml must hold arguments of a model such as batchsize, got 'batch_size'"),
         ("T = ", "c.toml must be a TOML file: Invalid value"),
         ("T = 1\nT = 2", "c.toml must be a TOML file: Cannot overwrite a value"),
         ("# \xff", "c.toml must be a TOML file: 'utf-8' codec"),
@@ -159,6 +163,7 @@ def test_a_wrong_file_is_an_error_of_one_line(text, message, tmp_path, capsys):
         ("--binarize sometimes", "binarize must be None, 'dynamic', 'fixed' or a threshold in [0, 1), got 'sometimes'"),
         ("--binarize nan", "binarize must be None, 'dynamic', 'fixed' or a threshold in [0, 1), got nan"),
         ("--latent 0", "--T/--latent: must be an int >= 1, got '0'"),
+        ("-o -", "the output must be the name of a file, got '-': nothing is written to standard output"),
         ("--resume data.npy --config model.toml", "--config must be left out with --resume"),
     ],
 )

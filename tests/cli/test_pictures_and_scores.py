@@ -211,6 +211,7 @@ def test_every_picture(kind, capsys):
         assert len(picture.convert("L").getcolors(100_000)) > 2
 
 
+@pytest.mark.filterwarnings("default:the model knows its classes by numbers")
 def test_pictures_of_conditional_models():
     run("plot", "samples", "classes", "-o", "p.png")
     run("plot", "plane", "classes", "--label", "1", "-n", "2", "-o", "p.png")

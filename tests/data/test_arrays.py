@@ -1,5 +1,6 @@
 """NumPy's files, .npy and .npz; damaged ones and false headers."""
 
+import re
 import tracemalloc
 import zipfile
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from data_files import IMAGES, LABELS, NPY, assert_is_mnist, assert_refused, npy_bytes, write
 
+from cvae import VAE
 from cvae.datasets import load
 
 
@@ -105,7 +107,6 @@ def test_flat_npz_needs_image_shape(tmp_path):
         ({"images": IMAGES, "test_labels": LABELS}, ["labels but no images"]),
         ({"images": IMAGES, "test_images": IMAGES[:, 1:]}, ["(4, 5, 1), got (3, 5, 1)"]),
         ({"images": IMAGES.astype(object)}, ["images must be an array of bool, int or float", "Python objects"]),
-        ({"images": IMAGES, "labels": LABELS.astype(object)}, ["labels must be", "Python objects"]),
         ({"images": IMAGES.astype(complex)}, ["bool, int or float", "complex"]),
         ({"images": IMAGES, "test_images": LABELS}, ["test_images must have the shape", "(3,)"]),
     ],
@@ -271,3 +272,71 @@ def test_archives_are_read_into_place(tmp_path):
         tracemalloc.stop()
     np.testing.assert_array_equal(dataset.images[..., 0], images)
     assert peak < images.nbytes * 1.4
+
+
+@pytest.mark.parametrize(
+    "labels", [LABELS.astype(object), LABELS.astype(complex), LABELS.astype("M8[s]"), np.zeros((3, 4, 5), np.uint8)]
+)
+def test_labels_that_are_none_do_not_keep_images_from_being_read(tmp_path, labels):
+    np.savez(tmp_path / "x.npz", images=IMAGES, labels=labels)
+    with pytest.warns(UserWarning, match="1 in it not read, as no images: labels of "):
+        dataset = load(tmp_path / "x.npz")
+    np.testing.assert_array_equal(dataset.images[..., 0], IMAGES)
+    assert dataset.labels is None
+
+
+def test_images_that_are_named_bring_their_labels(tmp_path):
+    np.savez(tmp_path / "x.npz", images=IMAGES, labels=LABELS, x_test=IMAGES[:2], y_test=LABELS[1:], data=IMAGES[:1])
+    for name, labels in (("images", LABELS), ("x_test", LABELS[1:]), ("data", None)):
+        found = load(f"{tmp_path / 'x.npz'}:{name}").labels
+        assert found is None if labels is None else np.array_equal(found, labels)
+
+
+def test_a_shape_that_helps_is_the_only_remedy(tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "first.npy", rng.random((9, 3, 8, 8)))
+    np.save(tmp_path / "one.npy", rng.random((8, 8, 3)))
+    for name, remedy in (("first", "transpose(0, 2, 3, 1)"), ("one", "[np.newaxis] for one image")):
+        with pytest.raises(ValueError, match=re.escape(remedy)) as caught:
+            load(tmp_path / f"{name}.npy", image_shape=(8, 8, 3))
+        assert "resize" not in str(caught.value)
+    with pytest.raises(ValueError, match="not scaled or cut: channels come last"):
+        load(tmp_path / "first.npy", resize=8)
+
+
+def test_one_picture_is_not_taken_for_many_unawares():
+    rng = np.random.default_rng(0)
+    vae = VAE("mlp", T=1, n_epochs=1, random_state=0)
+    with pytest.warns(UserWarning, match=r"8 images of 9x3 pixels: if it is one picture of 8x9 pixels with 3 channels"):
+        vae.fit(rng.random((8, 9, 3)))
+    vae.fit(rng.random((50, 9, 3)))
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["archive/data.pkl", "archive/data/0"], "a PyTorch file; save its tensors by numpy.savez"),
+        (["[Content_Types].xml", "xl/workbook.xml"], "an Office file; save its table as .csv"),
+        (["config.json", "model.weights.h5"], "a Keras model"),
+        (["a/1.png", "a/2.png"], "a ZIP archive of a/1.png, a/2.png; unpack it"),
+    ],
+)
+def test_archives_of_other_programs_are_called_by_their_names(tmp_path, names, found):
+    for file in ("x.npz", "x.zip", "x.pt"):
+        with zipfile.ZipFile(tmp_path / file, "w") as archive:
+            for name in names:
+                archive.writestr(name, "")
+        assert_refused(tmp_path / file, f"must hold arrays, as numpy.savez writes them, got {found}")
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_other_files_called_like_arrays(tmp_path, suffix):
+    for content, found in (
+        (
+            b"version https://git-lfs.github.com/spec/v1",
+            "but a pointer of Git LFS; git lfs pull brings the file itself",
+        ),
+        (b"<!DOCTYPE html>", "but text that starts with '<!DOCTYPE html>'"),
+        (b"\x1f\x8b" + bytes(9), "but a gzip file"),
+    ):
+        assert_refused(write(tmp_path / f"x.{suffix}", content), f"not a valid .{suffix} file", found)

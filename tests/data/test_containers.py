@@ -2,6 +2,7 @@
 
 import json
 import sys
+import zipfile
 
 import h5py
 import numpy as np
@@ -96,6 +97,19 @@ def test_arrays_that_the_files_cannot_hold(tmp_path):
     assert_refused(tmp_path / "a.zarr", "cannot hold")
 
 
+def test_members_that_a_zip_file_cannot_hold(tmp_path):
+    path = tmp_path / "a.zarr.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("zarr.json", "{}")
+    content = bytearray(path.read_bytes())
+    directory = content.index(b"PK\x01\x02")
+    for size in (directory + 20, directory + 24):  # stored, and read
+        damaged = content.copy()
+        damaged[size : size + 4] = (10**9).to_bytes(4, "little")
+        path.write_bytes(damaged)
+        assert_refused(path, "zarr.json has", f"which the file of {len(content)} bytes cannot hold")
+
+
 def test_codecs_that_run_code_are_refused(tmp_path):
     path = write_v2(tmp_path / "x.zarr", {"images": IMAGES})
     metadata = json.loads((path / "images" / ".zarray").read_text())
@@ -129,3 +143,12 @@ def test_without_the_package(tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=f"needs {package}: pip install {package}"):
         load(paths[package])
+
+
+def test_hdf5_behind_a_block_of_the_user(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w", userblock_size=512) as file:
+        file["images"] = IMAGES
+        file.create_dataset("test_images", data=IMAGES, chunks=IMAGES.shape)
+    dataset = load(tmp_path / "x.h5")
+    np.testing.assert_array_equal(dataset.images[..., 0], IMAGES)
+    np.testing.assert_array_equal(dataset.test_images[..., 0], IMAGES)

@@ -236,3 +236,9 @@ def test_progress_is_shown_on_terminals_alone_and_needs_none(tmp_path, monkeypat
     assert "reading pictures" in capsys.readouterr().err
     monkeypatch.setattr(sys, "stderr", None)
     assert len(load(tmp_path).images) == 2
+
+
+def test_what_can_be_loaded_itself_is_named_first(tmp_path):
+    for name in ("a-readme.md", "train.csv"):
+        (tmp_path / name).write_text("some words")
+    assert_refused(tmp_path, "holds no pictures", "got train.csv, text that starts with 'some words', and 1 more; load")

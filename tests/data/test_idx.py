@@ -175,3 +175,24 @@ def test_no_memory_is_asked_for_a_false_header(tmp_path):
             assert tracemalloc.get_traced_memory()[1] < 2**22
         finally:
             tracemalloc.stop()
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_files_of_other_sets_are_those_of_one_name(tmp_path, suffix):
+    names = {
+        "train-images-idx3": IMAGES,
+        "train-labels-idx1": LABELS,
+        "test-images-idx3": IMAGES,
+        "test-labels-idx1": LABELS,
+    }
+    for name, array in names.items():
+        write(tmp_path / f"emnist-digits-{name}-ubyte{suffix}", idx_bytes(array))
+    dataset = load(tmp_path)
+    for images in (dataset.images, dataset.test_images):
+        np.testing.assert_array_equal(images[..., 0], IMAGES)
+    np.testing.assert_array_equal(dataset.labels, LABELS)
+    np.testing.assert_array_equal(dataset.test_labels, LABELS)
+    write(tmp_path / "emnist-letters-train-images-idx3-ubyte", idx_bytes(IMAGES))
+    assert_refused(tmp_path, "one set, got those of emnist-digits-, emnist-letters-; move others away")
+    write_mnist(tmp_path)
+    assert_is_mnist(load(tmp_path))

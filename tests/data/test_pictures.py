@@ -116,6 +116,29 @@ def test_tiff_of_other_numbers(tmp_path, dtype):
     np.testing.assert_array_equal(images[0, ..., 0], pixels)
 
 
+def with_tag(content, tag, value):
+    """Return a little-endian TIFF of Pillow's with another value of a tag."""
+    start = struct.unpack_from("<I", content, 4)[0]
+    entries = range(start + 2, start + 2 + 12 * struct.unpack_from("<H", content, start)[0], 12)
+    at = next(entry for entry in entries if struct.unpack_from("<H", content, entry)[0] == tag)
+    return content[: at + 8] + struct.pack("<HH", value, 0) + content[at + 12 :]
+
+
+def test_tiff_in_which_0_is_white(tmp_path):
+    for pixels in (GREY[0], DEEP[..., 0]):
+        plain = save_picture(tmp_path / "a.tif", pixels).read_bytes()
+        images = load(write(tmp_path / "b.tif", with_tag(plain, 262, 0))).images
+        assert images.dtype == pixels.dtype
+        np.testing.assert_array_equal(images[0, ..., 0], np.iinfo(pixels.dtype).max - pixels)
+
+
+def test_tiff_of_signed_bytes(tmp_path):
+    path = tmp_path / "a.tif"
+    Image.fromarray(GREY[0]).save(path, tiffinfo={339: 1})
+    images = load(write(path, with_tag(path.read_bytes(), 339, 2))).images
+    np.testing.assert_array_equal(images[0, ..., 0], GREY[0].view(np.int8))
+
+
 @pytest.mark.parametrize("channels", [3, 4])
 def test_colours_of_16_bits(tmp_path, channels):
     pixels = DEEP[..., :channels].copy()
@@ -252,6 +275,8 @@ def test_nothing_but_pictures_is_opened(tmp_path, monkeypatch):
         (b'{"a": 1}', "text that starts with '{\"a\": 1}'"),
         (struct.pack("<Q", 64) + b'{"a":{}}', "a safetensors file, such as a model"),
         (b"MATLAB 5.0 MAT-file", "scipy.io.loadmat"),
+        (b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n", "h5py and save its arrays, transposed"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS; git lfs pull brings"),
         (b"", "an empty file"),
         (b"\x07\x12\xff\0", "bytes 07 12 ff 00"),
     ],

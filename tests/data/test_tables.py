@@ -141,3 +141,115 @@ def test_names_of_rows_may_be_words(tmp_path):
 def test_pixels_beside_an_index_are_counted_without_it(tmp_path):
     path = table(tmp_path / "x.csv", np.arange(3000), PIXELS[:, :15], names=["", *map(str, range(15))])
     assert_refused(path, "hold 15 pixels")
+
+
+def test_names_may_be_numbers(tmp_path):
+    for columns, start, labelled in (((PIXELS,), 0, False), ((LABELS, PIXELS), 0, True), ((PIXELS,), 1, False)):
+        n = 16 + labelled
+        path = table(tmp_path / "x.csv", *columns, names=[str(start + i) for i in range(n)])
+        with pytest.warns(UserWarning, match=rf"not read, as no images: the line of names {start}, {start + 1}, "):
+            assert_is_table(load(path), labelled=labelled)
+    words = np.array(["cat", "dog"])[LABELS % 2]
+    path = table(tmp_path / "x.csv", words, PIXELS, names=["label", *map(str, range(16))])
+    assert load(path).labels.tolist() == words.tolist()
+
+
+def test_a_first_row_that_counts_is_an_image_if_the_second_goes_on(tmp_path):
+    pixels = np.arange(64).reshape(4, 16)
+    np.testing.assert_array_equal(load(table(tmp_path / "x.csv", pixels)).images.reshape(4, 16), pixels)
+
+
+def test_a_row_that_pandas_took_for_names_is_none(tmp_path):
+    first = ["5", "0", "0.1", "0.2", "3", *(f"0.{i}" for i in range(3, 15))]
+    path = table(tmp_path / "x.csv", LABELS, PIXELS, names=first)
+    with pytest.warns(UserWarning, match=r"the line of names 5, 0, 0\.1"):
+        assert_is_table(load(path))
+
+
+@pytest.mark.parametrize("word", ["", "?", "NULL"])
+def test_a_row_with_something_missing_is_no_line_of_names(tmp_path, word):
+    pixels = PIXELS.astype(object)
+    pixels[0, 5] = word
+    assert_refused(table(tmp_path / "x.csv", pixels), f"line 1 must hold numbers or names, got {word!r} in column 6")
+
+
+def test_words_as_labels_without_names(tmp_path):
+    words = np.array(["cat", "dog"])[LABELS % 2]
+    for columns in ((words, PIXELS), (PIXELS, words)):
+        path = table(tmp_path / "x.csv", *(column.astype(object) for column in columns))
+        if columns[0] is PIXELS:
+            with pytest.warns(UserWarning, match="the last column is taken for labels"):
+                dataset = load(path)
+        else:
+            dataset = load(path)
+        assert dataset.labels.tolist() == words.tolist()
+        np.testing.assert_array_equal(dataset.images.reshape(-1, 16), PIXELS)
+
+
+@pytest.mark.parametrize("name", ["optdigits.tra", "optdigits", "digits.data.gz", "x.csv"])
+def test_labels_last_without_names(tmp_path, name):
+    pixels = PIXELS.copy()
+    pixels[:, 0] = 0  # as corners are
+    path = table(tmp_path / name, pixels, LABELS)
+    with pytest.warns(UserWarning, match="the last column is taken for labels"):
+        dataset = load(path)
+    np.testing.assert_array_equal(dataset.images.reshape(-1, 16), pixels)
+    np.testing.assert_array_equal(dataset.labels, LABELS)
+
+
+def test_labels_first_beside_a_corner_that_is_empty(tmp_path):
+    pixels = PIXELS.copy()
+    pixels[:, -1] = 0
+    for labels in (LABELS, np.zeros(3000, int)):
+        np.testing.assert_array_equal(load(table(tmp_path / "x.csv", labels, pixels)).labels, labels)
+
+
+def test_the_name_that_is_unlike_all_others_is_that_of_labels(tmp_path):
+    for names in (["digit", *(f"p{i}" for i in range(16))], [*(f"{i}x{i}" for i in range(16)), "kind of thing"]):
+        columns = [LABELS, PIXELS] if names[0] == "digit" else [PIXELS, LABELS]
+        assert_is_table(load(table(tmp_path / "x.csv", *columns, names=names)))
+    names = ["id", "digit", *(f"p{i}" for i in range(16))]
+    with pytest.warns(UserWarning, match="the column 'id'"):
+        assert_is_table(load(table(tmp_path / "x.csv", LABELS, LABELS, PIXELS, names=names)))
+    names = ["a", "b", *(f"p{i}" for i in range(15))]
+    assert_refused(table(tmp_path / "x.csv", LABELS, PIXELS, names=names), "17 pixels, which make no square image")
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", " "])
+def test_decimal_commas(tmp_path, delimiter):
+    pixels = PIXELS / 4
+    path = table(tmp_path / "x.csv", np.char.replace(pixels.astype(str), ".", ","), delimiter=delimiter)
+    if delimiter == " ":
+        assert_refused(path)  # of which nobody knows what parts columns
+    else:
+        np.testing.assert_array_equal(load(path).images.reshape(-1, 16), pixels)
+
+
+@pytest.mark.parametrize("first", ["sep=,\n", "# made by a program\n# on a day\n", "\n\n"])
+def test_what_comes_before_the_table_is_left_out(tmp_path, first):
+    path = table(tmp_path / "x.csv", LABELS, PIXELS)
+    assert_is_table(load(write(path, first.encode() + path.read_bytes())))
+    bad = write(tmp_path / "y.csv", (first + "1,2,3,4\n" * 1024 + "1,2,3\n").encode())
+    assert_refused(bad, f"line {1025 + first.count(chr(10))} has 3 pixels, not 4")
+
+
+def test_names_in_a_comment(tmp_path):
+    names = ["label", *(f"p{i}" for i in range(16))]
+    path = tmp_path / "x.txt"
+    for delimiter in (",", " "):
+        np.savetxt(path, np.column_stack([LABELS, PIXELS]), "%d", delimiter, header=delimiter.join(names))
+        assert_is_table(load(path))
+
+
+def test_rows_that_end_with_a_delimiter(tmp_path):
+    path = table(tmp_path / "x.csv", LABELS, PIXELS, end=",\r\n")
+    assert_is_table(load(path))
+    names = ["label", *(f"p{i}" for i in range(16))]
+    assert_is_table(load(table(tmp_path / "x.csv", LABELS, PIXELS, names=names, delimiter=";", end=";\n")))
+
+
+@pytest.mark.parametrize("order", ["le", "be"])
+def test_text_of_16_bits(tmp_path, order):
+    path = table(tmp_path / "x.csv", LABELS, PIXELS)
+    mark = {"le": b"\xff\xfe", "be": b"\xfe\xff"}[order]
+    assert_is_table(load(write(path, mark + path.read_text().encode(f"utf-16-{order}"))))

@@ -20,6 +20,9 @@ CORNERS = {
     "many images": (70, 3, 3, 2, 4, (3, 3), 2, 0, (0, 1, 0, 1), 0),
     "large": (2, 14, 14, 64, 32, (3, 3), 2, 0, (0, 1, 0, 1), 0),
     "stride 1": (9, 9, 7, 20, 33, (5, 4), 1, 0, (2, 2, 1, 2), 0),
+    **{f"{c} output channels of 32": (2, 7, 9, 32, c, (4, 4), 2, 0, (1, 1, 1, 1), 0) for c in (1, 2, 3, 4, 5)},
+    "one output channel of 16, rows that nothing reaches": (2, 5, 4, 16, 1, (1, 2), 3, 0, oracles.NO_PAD, 2),
+    "one output channel of 16, dilation": (2, 6, 4, 16, 1, (3, 3), 2, 2, (1, 2, 0, 1), 1),
     "stride 1, one output channel": (9, 13, 14, 20, 1, (3, 3), 1, 0, (1, 1, 1, 1), 0),
 }
 corners = pytest.mark.parametrize("case", CORNERS.values(), ids=CORNERS.keys())

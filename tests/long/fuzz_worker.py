@@ -37,7 +37,7 @@ import h5py  # noqa: F401
 import numpy as np
 import zarr  # noqa: F401
 
-INSTRUMENTED = ["cvae.data", "cvae.io", "cvae.parsing", "cvae.cli.models", "PIL", "zipfile", "tomllib"]
+INSTRUMENTED = ["cvae.data", "cvae.io", "cvae.parsing", "cvae.checking", "cvae.cli.models", "PIL", "zipfile", "tomllib"]
 with atheris.instrument_imports(include=INSTRUMENTED) if atheris else contextlib.nullcontext():
     import tomllib  # noqa: F401
     import zipfile  # noqa: F401

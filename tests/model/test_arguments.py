@@ -277,7 +277,7 @@ def test_set_params_of_a_subclass_makes_what_its_constructor_makes(tmp_path):
     scores = GridSearchCV(Shallow(), {"units": [1, 40]}, cv=2).fit(random_images(20)).cv_results_["mean_test_score"]
     assert scores[0] != scores[1]
     vae.save(tmp_path / "model.safetensors")
-    loaded = cvae.load(tmp_path / "model.safetensors")  # as the class of the package that it is
+    loaded = cvae.load(tmp_path / "model.safetensors", cvae.BernoulliVAE)  # as the class of the package that it is
     assert type(loaded) is cvae.BernoulliVAE
     assert_same_bits(parameters(loaded.fit(X)), parameters(vae.fit(X)))
 

@@ -520,6 +520,7 @@ WRONG_CLASSES = {
     "numbers for text": {"dtype": "<U3"},
     "a record": {"dtype": [["a", "<i4"]]},
     "bool": {"dtype": "|b1"},
+    "no dtype": {"dtype": ",<i8"},
     "two axes": {"classes": [[0, 1], [2, 3]]},
 }
 

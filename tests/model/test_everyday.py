@@ -321,3 +321,131 @@ def test_all_threads_are_none():
 def test_a_map_of_codes_takes_codes():
     with pytest.raises(TypeError, match=r"means must be an array of numbers, .*vae.transform\(images\), got .* VAE"):
         cvae.plotting.latent(dense_vae())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("batch_size", "batch_size of this VAE has been assigned, but does nothing: it is batchsize here"),
+        ("n_epoch", "n_epoch of this VAE .*: it is n_epochs here"),
+        ("trainable", "trainable of this VAE .*: freeze keeps the parameters of a layer"),
+    ],
+)
+def test_assigning_what_is_no_argument_is_noticed(name, message):
+    X, vae = random_images(4), dense_vae()
+    setattr(vae, name, 3)
+    with pytest.warns(UserWarning, match=message) as caught:
+        vae.fit(X)
+    assert caught[0].filename == __file__
+    delattr(vae, name)
+    vae.fit(X).note = "users may keep what they like with a model"
+    vae.partial_fit(X)
+
+
+def test_a_callback_that_sets_what_stops_other_libraries_is_told_what_to_return():
+    vae, stop = dense_vae(), LambdaCallback(on_epoch_end=lambda vae, epoch, entry: setattr(vae, "stop_training", True))
+    with pytest.warns(UserWarning, match="stop_training .* does nothing: a callback that returns True ends the"):
+        vae.fit(random_images(4), callbacks=[stop])
+
+
+def test_a_subclass_has_attributes_of_its_own():
+    vae = Passing(encoder="mlp", T=2, n_epochs=1, verbose=False)
+    vae.batch_size = vae.n_epoch = 3
+    vae.fit(random_images(4))
+
+
+def test_names_of_other_libraries_are_translated_where_a_model_has_none():
+    vae = dense_vae()
+    with pytest.raises(AttributeError, match="no attribute 'latent_dim': it is T here"):
+        _ = vae.latent_dim
+    with pytest.raises(ValueError, match="set_params must get arguments of VAE, got 'latent_dim', which is T here"):
+        vae.set_params(latent_dim=3)
+
+
+def rates(vae):
+    return {layer.optimizer.lr for layers in (vae.encoder_, vae.decoder_) for layer in layers.values()}
+
+
+def test_a_change_within_the_optimizer_that_a_model_was_given_counts():
+    X, optimizer = random_images(8), cvae.optimizers.Adam(lr=0.01)
+    vae = dense_vae(optimizer=optimizer).fit(X)
+    optimizer.lr = 0.0
+    before = parameters(vae)
+    assert_same_bits(parameters(vae.partial_fit(X)), before)
+    optimizer.set_params({"lr": 0.01})
+    other = dense_vae(optimizer="Adam(lr=0.01)").fit(X).set_params(lr=0.0).partial_fit(X).set_params(lr=None)
+    assert_same_bits(parameters(vae.partial_fit(X)), parameters(other.partial_fit(X)))  # with the state of Adam
+
+
+def test_a_callback_may_change_the_rate_of_the_optimizer_that_a_model_was_given():
+    def fall(vae, epoch, entry):
+        vae.optimizer.lr *= 0.5
+
+    given = dense_vae(optimizer=cvae.optimizers.Adam(lr=0.01)).fit(random_images(8), n_epochs=3, callbacks=[fall])
+    assert rates(given) == {0.0025}
+    as_dict = dense_vae(optimizer={"hyperparameters": {"id": "SGD", "lr": 0.01}}).fit(random_images(8))
+    as_dict.optimizer["hyperparameters"]["lr"] = 0.02
+    assert rates(as_dict.partial_fit(random_images(8))) == {0.02}
+
+
+def test_the_rate_of_an_optimizer_has_one_name():
+    optimizer = cvae.optimizers.Adam()
+    with pytest.raises(AttributeError, match="Adam has no learning_rate: lr is its rate"):
+        optimizer.learning_rate = 0.1
+    assert not hasattr(optimizer, "learning_rate")
+
+
+@pytest.mark.parametrize("change", [lambda X: 1 - X, lambda X: X[:3], lambda X: list(1 - X), lambda X: X[:5, 0, 0, 0]])
+def test_targets_that_a_model_does_not_learn_are_no_silent_argument(change):
+    X = random_images(8)
+    with pytest.warns(UserWarning, match="y is ignored: a model without condition learns to put out X; .*validation"):
+        dense_vae().fit(X, change(X))
+
+
+@pytest.mark.parametrize("change", [lambda X: X, np.copy, list, lambda X: range(8), lambda X: X.reshape(8, -1)[:, :3]])
+def test_targets_that_others_need_are_no_reason_to_warn(change):
+    X = random_images(8)
+    assert_same_bits(parameters(dense_vae().fit(X, change(X))), parameters(dense_vae().fit(X)))
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_a_pair_of_images_and_labels_comes_with_how_to_pass_it(kind):
+    for X in (random_images(8), random_images(8)[..., 0], random_images(8).reshape(8, -1)):
+        with pytest.raises(TypeError, match=r"X .*it is a pair of images and labels: pass X\[0\], and X\[1\] as y"):
+            dense_vae().fit(kind((X, np.arange(8))))
+
+
+def test_the_first_call_of_partial_fit_may_name_all_classes():
+    X, y = random_images(8), np.arange(8) // 4
+    vae = dense_vae(condition="classes").partial_fit(X, y, classes=[2, 0, 1]).partial_fit(X, y + 1, classes=[0, 1, 2])
+    assert vae.classes_.tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match=r"classes must be those of the first call, \[0, 1, 2\], got \[0, 1\]"):
+        vae.partial_fit(X, y, classes=[0, 1])
+    with pytest.raises(ValueError, match="classes must be None for a model with condition=None"):
+        dense_vae().partial_fit(X, classes=[0, 1])
+    fresh = dense_vae(condition="classes")
+    with pytest.raises(ValueError, match="y must hold labels"):
+        fresh.partial_fit(X, y + 7, classes=[0, 1])
+    assert fresh.fit(X, y + 7).classes_.tolist() == [7, 8]
+
+
+def test_partial_fit_says_what_fit_takes():
+    with pytest.raises(TypeError, match=r"partial_fit got an unexpected .*'callbacks', which fit takes: .*warm_start"):
+        dense_vae().partial_fit(random_images(4), callbacks=[])
+    with pytest.raises(TypeError, match="fit got an unexpected keyword argument 'eval_set', which is validation_data"):
+        dense_vae().fit(random_images(4), eval_set=[])
+
+
+def test_files_are_read_in_a_known_encoding():
+    options = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning"]
+    code = "import cvae; print(cvae.VAE('mlp', T=2).summary((8, 8)))"
+    done = subprocess.run(
+        [sys.executable, *options, "-c", code],
+        env=subprocess_environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert "Flatten" in done.stdout

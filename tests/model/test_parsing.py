@@ -7,16 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvae.parsing import (
-    Call,
-    Configurable,
-    Parsable,
-    check_bool,
-    check_number,
-    object_from_call,
-    object_from_hyperparameters,
-    parse_call,
-)
+from cvae.checking import check_bool, check_number
+from cvae.parsable import Configurable, Parsable
+from cvae.parsing import Call, object_from_call, object_from_hyperparameters, parse_call
 
 
 class Point(Parsable):

@@ -112,7 +112,7 @@ def own_classes():
 SIGNATURES = {
     "fit": "(self, X, y=None, *, n_epochs=None, batchsize=None, verbose=None, validation_data=None, "
     "validation_fraction=None, callbacks=(), accumulate=None, n_shards=None, comm=None, parts=False, **weights)",
-    "partial_fit": "(self, X, y=None, **weights)",
+    "partial_fit": "(self, X, y=None, *, classes=None, **weights)",
     "encode": "(self, X, y=None)",
     "transform": "(self, X, y=None, *, out=None)",
     "decode": "(self, Z, y=None)",

@@ -48,11 +48,12 @@ def run(args: argparse.Namespace) -> None:
     dataset = cvae.datasets.load("mnist-sample")
     vae = cvae.BernoulliVAE(**_SETTINGS, n_epochs=args.epochs, random_state=args.seed)
     validation = validation_data(vae, dataset)
-    results = train_and_save(vae, dataset, Outputs(model, history), validation=validation)
+    outputs = Outputs(model, history)
+    results = train_and_save(vae, dataset, outputs, validation=validation)
     if pictures:
         _draw(vae, dataset, *pictures)
     print_table(results)
-    print_written(model, history, *pictures)
+    print_written(outputs.model, outputs.history or history, *pictures)
 
 
 def _new_folder() -> Path:

@@ -10,6 +10,7 @@ from cvae.cli.arguments import add_model
 from cvae.cli.inputs import set_threads
 from cvae.cli.output import check_ending, check_output, print_written
 from cvae.export import to_c, to_npz, to_onnx, to_torch_file
+from cvae.export.c import check_prefix
 from cvae.export.onnx import PARTS, PIXELS, check_can_export
 
 HELP = "write a model for other programs: as ONNX, as C, or its weights for PyTorch or NumPy"
@@ -40,6 +41,8 @@ def run(args: argparse.Namespace) -> None:
     for kind, options in given.items():
         if options and kind not in paths:
             raise ValueError(f"--{next(iter(options))} must be left out without --{kind}")
+    if args.prefix is not None:
+        check_prefix(args.prefix)
     _check_outputs(args.model, paths)
     set_threads(args)
     vae = cvae.load(args.model)

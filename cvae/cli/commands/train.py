@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> None:
                 vae, dataset, outputs, validation=validation, n_more=n_more, quiet=args.quiet, **how
             )
         print_table(results)
-        print_written(*(path for path in (args.output, args.history) if path is not None))
+        print_written(*(path for path in (outputs.model, outputs.history) if path is not None))
 
 
 def _validation(

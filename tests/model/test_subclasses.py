@@ -1,0 +1,113 @@
+"""Classes that users derive from the models, with scikit-learn's own bases and without."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from small_vae import assert_same_bits, parameters, random_images, small_vae, subprocess_environment
+
+import cvae
+
+
+def run(program):
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, env=subprocess_environment(), capture_output=True, text=True, timeout=100)
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "bases",
+    [
+        "TransformerMixin, BaseEstimator, cvae.VAE",
+        "BaseEstimator, cvae.BernoulliVAE",
+        "cvae.VAE, BaseEstimator, TransformerMixin",
+    ],
+)
+def test_bases_that_contradict_a_model_s_are_refused_and_break_no_other_class(bases):
+    program = f"""
+import cvae
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+try:
+    class Mine({bases}): pass
+except TypeError as error:
+    print(error)
+class Other(ClassifierMixin, cvae.VAE): pass
+for vae in (cvae.VAE("mlp"), Other(T=3)):
+    print(vae, isinstance(vae, BaseEstimator), callable(vae.set_output))
+"""
+    message, *models = run(program).splitlines()
+    assert "Mine must not have the bases" in message
+    assert "leave those of scikit-learn out" in message
+    assert models == ["VAE(encoder='mlp') True True", "Other(T=3) True True"]
+
+
+def test_bases_in_scikit_learn_s_order_behind_a_model_are_no_matter():
+    program = """
+import cvae
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+class Mine(cvae.VAE, TransformerMixin, BaseEstimator): pass
+print(clone(Mine(T=3)))
+"""
+    assert run(program) == "Mine(T=3)\n"
+
+
+class Halved(cvae.VAE):
+    """A model with an argument of its own and another method."""
+
+    def __init__(self, width=4, share=0.5, note=None, T=2):
+        super().__init__(["Flatten()"], [f"FullyConnected(n_out={width})"], T=T, n_epochs=1, batchsize=4, verbose=False)
+        self.width, self.share, self.note = width, share, note
+
+    def transform(self, X, y=None, **others):
+        return super().transform(X, y, **others) * self.share
+
+
+class Named(cvae.BernoulliVAE):
+    """A model with another method alone."""
+
+    def score(self, X, y=None, sample_weight=None):
+        return 7.0
+
+
+def test_a_class_of_ones_own_is_restored_with_its_arguments(tmp_path):
+    X, path = random_images(6), tmp_path / "model"
+    vae = Halved(width=3, share=0.25).fit(X)
+    vae.save(path)
+    other = cvae.load(path, Halved)
+    assert type(other) is Halved
+    assert other.get_params() == {"width": 3, "share": 0.25, "note": None, "T": 2}
+    assert (other.batchsize, other.n_epochs) == (4, 1)
+    np.testing.assert_array_equal(other.transform(X), vae.transform(X))
+    assert_same_bits(parameters(other.partial_fit(X)), parameters(vae.partial_fit(X)))
+    other.set_params(width=5).fit(X)
+    assert cvae.load(path, cls=cvae.VAE).decode(np.zeros((1, 2))).shape == (1, *X.shape[1:])
+
+
+def test_a_model_of_the_package_may_become_one_of_ones_own(tmp_path):
+    X = random_images(6)
+    vae = small_vae().fit(X, n_epochs=1)
+    vae.save(tmp_path / "model")
+    named = cvae.load(tmp_path / "model", Named)
+    assert (type(named), named.score(X)) == (Named, 7.0)
+    assert_same_bits(parameters(named), parameters(vae))
+    with pytest.raises(ValueError, match="holds a BernoulliVAE, got the class Halved"):
+        cvae.load(tmp_path / "model", Halved)
+
+
+def test_a_class_of_ones_own_is_not_lost_without_a_word(tmp_path):
+    vae, path = Halved().fit(random_images(6)), tmp_path / "model"
+    vae.save(path)
+    with pytest.warns(UserWarning, match="was saved from Halved, a class derived from VAE, which this returns") as seen:
+        assert type(cvae.load(path)) is cvae.VAE
+    assert seen[0].filename == __file__
+    vae.set_params(note=print).fit(random_images(6)).save(path)
+    with pytest.warns(UserWarning, match="does not hold note of the Halved, which have their defaults"):
+        assert cvae.load(path, Halved).note is None
+
+
+@pytest.mark.parametrize("cls", [dict, "VAE", cvae.VAE()])
+def test_what_a_file_is_loaded_as_is_a_class_of_models(cls, tmp_path):
+    with pytest.raises(TypeError, match="cls must be one of the classes BernoulliVAE, VAE, or derived from one, got"):
+        cvae.load(tmp_path / "model", cls)
