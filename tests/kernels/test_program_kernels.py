@@ -32,6 +32,8 @@ from cvae.runtime.programs import execute, run
 # Every kernel with the shapes of its arrays, of float32 unless another type is given, and its options.
 X, W, Y, B = (40, 9, 8, 3), (3, 3, 3, 20), (40, 7, 6, 20), (20,)
 POOLED, HALVED = (40, 6, 5, 20), (40, 4, 3, 20)
+DEEP, FEW, TO_FEW, FROM_FEW = (40, 9, 8, 16), (40, 7, 6, 2), (3, 3, 16, 2), (3, 3, 2, 16)
+MANY, MANY_HALVED = (160, *X[1:]), (160, *HALVED[1:])  # of which vectors of all widths make several pieces
 PLACES, BYTES = (POOLED, np.int32), (POOLED, np.uint8)
 DIRECT = {"conv": {**CONV, "out_shape": Y[1:3]}, "pool": POOL, "winograd": False}
 FAST, KEPT, MADE = DIRECT | {"winograd": True}, {"keep_weights": True}, {"keep_weights": False}
@@ -58,10 +60,17 @@ KERNELS = {
     "conv2d_grad_input": (conv2d.conv2d_grad_input, [X, Y, W], CONV),
     "conv2d_transpose": (conv2d.conv2d_transpose, [X, Y, W, (3,)], {**CONV, "relu": True}),
     "conv2d_grad_weight": (conv2d.conv2d_grad_weight, [W, B, X, Y], CONV),
+    "few_outputs_forward": (conv2d.conv2d_forward, [FEW, DEEP, TO_FEW, (2,)], {**CONV, "relu": True}),
+    "few_outputs_grad_input": (conv2d.conv2d_grad_input, [(40, 9, 8, 2), (40, 7, 6, 16), FROM_FEW], CONV),
+    "few_outputs_transpose": (
+        conv2d.conv2d_transpose,
+        [(40, 9, 8, 2), (40, 7, 6, 16), FROM_FEW, (2,)],
+        {**CONV, "relu": False},
+    ),
     "winograd_forward": (winograd.forward, [Y, X, W, B], {**STRIDED, "relu": True}),
     "winograd_transpose": (winograd.transpose, [X, Y, W, (3,)], {**STRIDED, "relu": True}),
     "winograd_backward": (winograd.backward, [X, W, B, X, Y, W], STRIDED),
-    "polyphase_forward": (winograd.forward, [HALVED, X, W, B], {**STRIDED, "stride": 2, "relu": True}),
+    "polyphase_forward": (winograd.forward, [MANY_HALVED, MANY, W, B], {**STRIDED, "stride": 2, "relu": True}),
     "polyphase_transpose": (winograd.transpose, [X, HALVED, W, (3,)], {**STRIDED, "stride": 2, "relu": True}),
     "polyphase_backward": (winograd.backward, [X, W, B, X, HALVED, W], {**STRIDED, "stride": 2}),
     "conv_pool_forward": (conv_pool.forward, [POOLED, BYTES, X, W, B], DIRECT | KEPT),

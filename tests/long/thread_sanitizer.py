@@ -28,9 +28,6 @@ INTERPRETER = """
 #include <Python.h>
 int main(int argc, char **argv) { return Py_BytesMain(argc, argv); }
 """
-ASSUMES_WIDER_VECTORS = (
-    "tests/kernels/test_program_kernels.py::test_there_is_enough_work_for_threads_to_share_it[polyphase_forward]"
-)
 SUITE = [
     ["tests/engine/test_thread_cases.py", "-k", "float32"],
     ["tests/kernels/test_program.py", "tests/kernels/test_program_kernels.py"],
@@ -76,7 +73,7 @@ def sanitized():
 
 @pytest.mark.parametrize("tests", SUITE, ids=" ".join)
 def test_threads_of_programs_give_no_report(sanitized, tests, tmp_path):
-    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "--deselect", ASSUMES_WIDER_VECTORS]
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     folder, python = sanitized
     done, reports = run(python, *command, cwd=folder, reports=tmp_path / "reports")
     assert reports == ""

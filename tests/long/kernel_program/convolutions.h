@@ -21,6 +21,7 @@ static real *packed(const real *w, ptrdiff_t k, ptrdiff_t n, int transposed) {
 static void direct_forward(const window_shape *s, const real *x, const real *w, const real *bias) {
     const ptrdiff_t pixels = s->n * s->oh * s->ow, taps = s->r * s->s * s->c;
     real *panels_of_w = packed(w, taps, s->k, 0);
+    if (TABLE.conv2d_has_few_outputs(s, 0) && s->k > 4) abort(); /* in a network it decides what is packed */
     for (int way = 0; way < 4; way++) {
         const int unpacked = way % 2, relu = way / 2;
         real *y = space(pixels * s->k);
@@ -157,6 +158,12 @@ static void convolutions(void) {
     convolution(windows(2, 11, 7, 5, 9, 3, 2, 1, 2, 2, 3, 0, 1));
     convolution(windows(1, 7, 7, 40, 34, 3, 3, 1, 0, 1, 1, 1, 1)); /* patches longer than BLOCK_DEPTH */
     convolution(windows(1, 13, 12, 2, 3, 7, 5, 3, 0, 3, 2, 4, 2));
+    for (ptrdiff_t few = 1; few < 5; few++) { /* whatever the vectors hold; unpacked weights take their own way then */
+        convolution(windows(2, 7, 19, 16, few, 3, 3, 1, 0, 1, 1, 1, 1));
+        convolution(windows(2, 7, 19, few, 16, 3, 3, 1, 0, 1, 1, 1, 1));
+    }
+    convolution(windows(1, 12, 21, 32, 2, 4, 3, 2, 1, 3, 2, 2, 4));
+    convolution(windows(1, 12, 21, 1, 32, 4, 3, 3, 0, 2, 2, 1, 2));
     block_with_pooling(windows(3, 12, 11, 1, 6, 5, 5, 1, 0, 0, 0, 0, 0), 2, 2, 2, 0);
     block_with_pooling(windows(2, 10, 9, 3, 19, 3, 2, 1, 1, 1, 1, 1, 2), 3, 2, 2, 1);
     block_with_pooling(windows(1, 9, 12, 2, 3, 3, 3, 2, 0, 2, 1, 1, 2), 2, 3, 3, 0);
