@@ -225,7 +225,7 @@ def test_a_kernel_only_records_and_then_needs_no_more_memory_than_it_asked_for(k
 @pytest.mark.skipif(not dispatch.has_openmp(), reason="the kernels were built without OpenMP")
 def test_each_thread_has_scratch_memory_of_its_own():
     """A stage whose three pieces wait for each other, so that each is done by another thread."""
-    kernel, shapes, options = KERNELS["conv2d_grad_input"]
+    kernel, shapes, options = KERNELS["conv2d_forward"]
     program = record([(kernel, random_arrays(shapes), options)])
     found, seen, together = list_of(program), [], threading.Barrier(3, timeout=60)
 
