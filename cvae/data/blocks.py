@@ -19,6 +19,7 @@ LARGE = 1 << 30  # bytes from which on what lies in a file is read block by bloc
 _BLOCK_BYTES = 1 << 20  # so that files are read sequentially for some milliseconds at a time
 _CHUNK_BYTES = 1 << 25  # what is read at most to have whole chunks
 _BUFFER_BYTES = 1 << 26
+_MAPPED_AROUND = max(1 << 21, mmap.PAGESIZE)  # a large page
 
 
 class Blocks(Shaped):
@@ -250,5 +251,7 @@ def release(array: Any) -> None:
     if file is not None:
         low, high = np.lib.array_utils.byte_bounds(array)
         address = np.frombuffer(file, np.uint8).__array_interface__["data"][0]
-        start = (low - address) // mmap.PAGESIZE * mmap.PAGESIZE
-        file.madvise(mmap.MADV_DONTNEED, start, high - address - start)
+        # With the pages around it, which the system maps beside those that are read, and nobody else would give back.
+        start = (low - address) // _MAPPED_AROUND * _MAPPED_AROUND
+        end = min(len(file), -(-(high - address) // _MAPPED_AROUND) * _MAPPED_AROUND)
+        file.madvise(mmap.MADV_DONTNEED, start, end - start)
