@@ -1,7 +1,9 @@
 """Images that are read block by block: what is taken, the order of reading, and the thread that reads ahead."""
 
 import mmap
+import re
 import threading
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -166,3 +168,21 @@ def test_an_error_of_the_thread_comes_after_what_was_read_before_it():
     assert [next(reading), next(reading)] == [1, 2]
     with pytest.raises(OSError, match="no disk"):
         next(reading)
+
+
+def file_pages():
+    """Return the bytes of files that this process has in memory."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return 1024 * int(re.search(r"^RssFile:\s+(\d+)", status, re.MULTILINE)[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc")
+def test_blocks_that_were_read_leave_no_pages(tmp_path):
+    np.lib.format.open_memmap(tmp_path / "x.npy", mode="w+", dtype=np.uint8, shape=(6400, 10_000)).flush()
+    images = np.load(tmp_path / "x.npy", mmap_mode="r")
+    before = file_pages()
+    for start in range(0, len(images), 100):
+        block = images[start : start + 100]
+        block.sum()
+        release(block)
+    assert file_pages() - before < 4e6  # 64 blocks of 1 MB, none of which begins with a page
