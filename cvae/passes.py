@@ -82,9 +82,9 @@ class Passes:
         self._norm_limit: float | None = None
         self._is_prepared = False
         self._programs: dict[tuple[object, ...], Program] = {}
-        arrays = [mapping for layer in self.layers for mapping in (layer.parameters, layer.gradients)]
-        if not training:  # there are no gradients to look at, and a single image takes less time
-            arrays = arrays[::2]
+        # Inference has no gradients to look at, and a single image takes less time.
+        kinds = 2 if training else 1
+        arrays = [mapping for layer in self.layers for mapping in (layer.parameters, layer.gradients)[:kinds]]
         self._snapshot = Snapshot([part for layer in self.layers for part in layer.parts()], arrays)
 
     def is_current(

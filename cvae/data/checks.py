@@ -181,6 +181,12 @@ def warn_of_ones(images: np.ndarray, *, name: str = "X") -> None:
         )
 
 
+def have_channels_first(images: np.ndarray) -> bool:
+    """Return whether the channels of images probably come first."""
+    rows, cols, channels = images.shape[1:]
+    return rows in (1, 3, 4) and min(cols, channels) >= 8
+
+
 def warn_of_transposed(images: np.ndarray, *, name: str = "X") -> None:
     """Warn of images whose channels probably come first, and of those that are probably the rows of one picture."""
     n, rows, cols, channels = images.shape
@@ -191,7 +197,7 @@ def warn_of_transposed(images: np.ndarray, *, name: str = "X") -> None:
             UserWarning,
             stacklevel=4,
         )
-    if rows in (1, 3, 4) and min(cols, channels) >= 8:
+    if have_channels_first(images):
         warnings.warn(
             f"{name} holds images of {rows}x{cols} pixels with {channels} channels: channels come last, so if these "
             f"are {cols}x{channels} pixels with {rows}, pass {name}.transpose(0, 2, 3, 1)",
