@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from likelihood_rows import ROWS
 from likelihood_training import Run, images_per_second
 from peers import KEEP_MEMORY
@@ -45,6 +46,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--pytorch", action="store_true", help="have PyTorch train the same rows as long")
     parser.add_argument("--json", type=Path, help="file for all figures")
     parser.add_argument("--plot", type=Path, help="picture of the likelihoods over time")
+    parser.add_argument("--picture", type=Path, help="picture of what the last row's model draws")
     args = parser.parse_args()
     args.rows = [*ROWS] if args.rows == "all" else args.rows.split(",")
     for row in args.rows:
@@ -69,6 +71,8 @@ def main() -> None:
     print(table(results))
     if args.plot:
         plot(results, args.plot)
+    if args.picture:
+        draw(args.folder / f"{args.rows[-1]}-seed0" / "model.safetensors", data.test_images, args.picture)
 
 
 def _trained(args: argparse.Namespace, name: str, seed: int, data: Any, seconds: float) -> dict[str, Any]:
@@ -137,6 +141,25 @@ def plot(results: dict[str, Any], path: Path) -> None:
     )
     axes.legend()
     figure.savefig(path, dpi=120)
+
+
+def draw(model: Path, test: Any, path: Path, rows: int = 4, cols: int = 8) -> None:
+    """Draw digits of the test set above their reconstructions, and samples beside them."""
+    import matplotlib.pyplot as plt
+
+    vae = cvae.load(model)
+    digits = test[: rows * cols]
+    pairs = np.stack([digits / 255, vae.reconstruct(digits)], axis=1)  # (rows * cols, 2, 28, 28, 1)
+    pairs = pairs.reshape(rows, cols, 2, *digits.shape[1:]).swapaxes(1, 2)
+    samples = vae.sample(2 * rows * cols, random_state=0)
+    figure, sides = plt.subplots(1, 2, figsize=(10, 5.2), layout="constrained")
+    titles = ("test digits above their reconstructions", "samples")
+    for axes, images, title in zip(sides, (pairs, samples), titles, strict=True):
+        images = images.reshape(2 * rows, cols, *digits.shape[1:])
+        axes.imshow(np.hstack(np.hstack(images)), cmap="gray", vmin=0, vmax=1)
+        axes.set_title(title)
+        axes.axis("off")
+    figure.savefig(path, dpi=100)
 
 
 if __name__ == "__main__":
