@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cvae._kernels.program import Program
 from cvae.by_hand import ByHand
 from cvae.conditions import LabelGatherer
 from cvae.feeding import Feed
@@ -40,7 +40,9 @@ class Steps:
         self.norm_limit = model.global_clip_norm
         self.passes.begin_epoch(self.norm_limit)
         self._binarization, self._key = model._binarization, np.zeros(1, np.uint64)
-        self._images = gatherer_of(feed.images, self.passes.images, model._mapping, self._record_binarization)
+        # Without a reference to self, which would keep the images in memory until garbage is collected.
+        binarize = partial(self._binarization.record, key=self._key, training=True)
+        self._images = gatherer_of(feed.images, self.passes.images, model._mapping, binarize)
         self._labels = None if feed.labels is None else LabelGatherer(feed.labels, self.passes.labels)
         # Far below the largest number, since gradients are products and overflow before the loss does.
         self.limit = math.sqrt(np.finfo(model.dtype).max)
@@ -79,6 +81,3 @@ class Steps:
     def loss_of(self, indices: Array) -> list[float]:
         """Run the forward pass of the images that have been loaded; return the objective's terms, summed over them."""
         return self.passes.loss(len(indices), None if self._weights is None else self._weights[indices])
-
-    def _record_binarization(self, program: Program, images: Array) -> None:
-        self._binarization.record(program, images, self._key, training=True)

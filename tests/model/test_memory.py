@@ -1,6 +1,8 @@
 """Estimates of memory before it is taken, and of how much there is."""
 
+import gc
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -82,3 +84,32 @@ def test_this_machine_says_how_much_there_is():
     available = available_bytes()
     assert available is None or available > 10**6
     assert np.isfinite(available or 0)
+
+
+KEEPS_NOTHING = {
+    "fit": ({}, lambda vae, X: vae.fit(X, n_epochs=1)),
+    "binarized": ({"binarize": "dynamic"}, lambda vae, X: vae.fit(X, n_epochs=1)),
+    "labels": ({"condition": "classes"}, lambda vae, X: vae.fit(X, np.arange(len(X)) % 2, n_epochs=1)),
+    "validation": ({}, lambda vae, X: vae.fit(X, n_epochs=1, validation_data=X)),
+    "parts of batches": ({}, lambda vae, X: vae.fit(X, n_epochs=1, n_shards=2)),
+    "blocks": ({}, lambda vae, X: vae.fit(cvae.datasets.Blocks(X), n_epochs=1)),
+    "a batch": ({}, lambda vae, X: vae.partial_fit(X)),
+}
+METHODS = ("transform", "reconstruct", "elbo", "score", "log_likelihood")
+
+
+@pytest.mark.parametrize("how", [*KEEPS_NOTHING, *METHODS])
+def test_images_are_freed_as_soon_as_the_user_lets_go_of_them(how):
+    arguments, use = KEEPS_NOTHING.get(how, ({}, lambda vae, X: getattr(vae, how)(X)))
+    vae = cvae.VAE("mlp", T=2, batchsize=8, random_state=0, verbose=False, **arguments)
+    vae.fit(np.zeros((8, 4, 4, 1), np.uint8), *([[0, 1] * 4] if how == "labels" else []), n_epochs=1)
+    X = np.zeros((32, 4, 4, 1), np.uint8)
+    images = weakref.ref(X)
+    gc.collect()
+    gc.disable()
+    try:
+        use(vae, X)
+        del X
+        assert images() is None
+    finally:
+        gc.enable()
