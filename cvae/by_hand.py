@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.checking import check_switch
-from cvae.core import Array, ImageShape
+from cvae.core import Array
 from cvae.data.gathering import gather
-from cvae.derived import Derived, derived_names, output_gradients, run_one_by_one
+from cvae.derived import Derived, Values, derived_names, output_gradients, run_one_by_one
 from cvae.nn.base import as_floats
 from cvae.nn.sequence import Layers
 from cvae.optim.updates import Updates
@@ -42,18 +42,10 @@ class ByHand(Sampling):
         super()._start()
         self._forget_forward()
 
-    def _make_missing(self, image_shape: ImageShape) -> None:
-        super()._make_missing(image_shape)
-        self._start_derived({})  # which has names of layers
-
     def _forget_forward(self) -> None:
         """Reset to the state before any `forward`."""
         self._retained: list[_Forward] = []
-        self._start_derived({})
-
-    def _start_derived(self, known: dict[str, Any]) -> None:
-        names = derived_names(self.encoder_, self.decoder_)
-        self._derived = Derived(names, known, lambda: self._components("derived_variables")["components"])
+        self._derived = Values({})
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what `forward` retained, which lies in memory that a copy cannot share."""
@@ -102,7 +94,12 @@ class ByHand(Sampling):
         Training does not need most of them, so they are computed when one is first requested, which must be before
         `update` changes the parameters. A value is None without a pass to compute it from, or if requested too late.
         """
-        return self._derived
+        return Derived(
+            derived_names(self.encoder_, self.decoder_),
+            self._derived,
+            lambda: self._components("derived_variables")["components"],
+            self._output_gradients,
+        )
 
     def forward(
         self,
@@ -205,7 +202,7 @@ class ByHand(Sampling):
                 if added.any():
                     sums += added
         self._retained[0].passes = None
-        self._derived.compute_with(lambda: self._output_gradients(target, noise))
+        self._derived.inputs = target, noise
         return dX
 
     def _retain(self, passes: Passes, X_recon: Array, key: np.uint64, noise: Array) -> None:
@@ -214,7 +211,7 @@ class ByHand(Sampling):
         batch = passes.batch_of(n)
         images, labels, z = passes.images[:n].copy(), passes.labels[:n].copy(), batch.z.copy()
         self._retained.append(_Forward(passes, images, labels, key, noise, X_recon.copy()))
-        self._start_derived({"noise": noise, "t_mean": batch.mean.copy(), "t_log_var": batch.log_var.copy()})
+        self._derived = Values({"noise": noise, "t_mean": batch.mean.copy(), "t_log_var": batch.log_var.copy()})
         # Not the model itself: the layers would keep it alive.
         encoder, decoder, n_threads, codes = self.encoder_, self.decoder_, self.n_threads, passes.codes
 
@@ -265,5 +262,5 @@ class ByHand(Sampling):
         """Forget what `forward` retained and set all gradients to zero."""
         for layer in self._layers().values():
             layer.flush_gradients()
-        self._derived.settle()
+        self._derived.inputs = None
         self._retained = []

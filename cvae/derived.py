@@ -13,6 +13,25 @@ from cvae.passes import Passes
 Array = npt.NDArray[Any]
 
 
+class Values:
+    """What is known of a pass, and the arguments of what computes the rest.
+
+    Parameters
+    ----------
+    known : dict
+        Values by name.
+
+    Attributes
+    ----------
+    inputs : tuple or None
+        None if nothing can be computed: there was no backward pass, its values are known, or parameters have changed.
+    """
+
+    def __init__(self, known: dict[str, Any]) -> None:
+        self.known = known
+        self.inputs: tuple[Array, Array] | None = None
+
+
 class Derived(Mapping[str, Any]):
     """Values by name; those not known yet are computed together when one of them is first requested.
 
@@ -20,39 +39,38 @@ class Derived(Mapping[str, Any]):
     ----------
     names : list of str
         All names but "components". A value that is neither known nor computed is None.
-    known : dict
-        Values by name.
+    values : Values
     components : callable
         Returns the value of "components", the derived variables of all layers.
+    compute : callable
+        Returns values by name, given `values.inputs`.
     """
 
-    def __init__(self, names: list[str], known: dict[str, Any], components: Callable[[], dict[str, Any]]) -> None:
-        self._names, self._known, self._components = [*names, "components"], known, components
-        self._compute: Callable[[], dict[str, Any]] | None = None
-
-    def compute_with(self, compute: Callable[[], dict[str, Any]]) -> None:
-        """Let `compute` return the remaining values by name when one is requested."""
-        self._compute = compute
+    def __init__(
+        self,
+        names: list[str],
+        values: Values,
+        components: Callable[[], dict[str, Any]],
+        compute: Callable[[Array, Array], dict[str, Array]],
+    ) -> None:
+        self._names, self._values, self._components, self._compute = [*names, "components"], values, components, compute
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._names:
             raise KeyError(name)
         if name == "components":
             return self._components()
-        if name not in self._known and self._compute is not None:
-            compute, self._compute = self._compute, None
-            self._known |= compute()
-        return self._known.get(name)
+        values = self._values
+        if name not in values.known and values.inputs is not None:
+            inputs, values.inputs = values.inputs, None
+            values.known |= self._compute(*inputs)
+        return values.known.get(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
     def __len__(self) -> int:
         return len(self._names)
-
-    def settle(self) -> None:
-        """Stop computing values on demand: the parameters are about to change."""
-        self._compute = None
 
 
 def derived_names(encoder: Layers, decoder: Layers) -> list[str]:

@@ -94,12 +94,15 @@ KEEPS_NOTHING = {
     "parts of batches": ({}, lambda vae, X: vae.fit(X, n_epochs=1, n_shards=2)),
     "blocks": ({}, lambda vae, X: vae.fit(cvae.datasets.Blocks(X), n_epochs=1)),
     "a batch": ({}, lambda vae, X: vae.partial_fit(X)),
+    "forward": ({}, lambda vae, X: vae.forward(X)),
+    "backward": ({}, lambda vae, X: vae.backward(X, vae.forward(X)).sum() + vae.derived_variables["dDecoder_t_mean"]),
+    "update": ({}, lambda vae, X: (vae.backward(X, vae.forward(X)), vae.update())),
 }
 METHODS = ("transform", "reconstruct", "elbo", "score", "log_likelihood")
 
 
 @pytest.mark.parametrize("how", [*KEEPS_NOTHING, *METHODS])
-def test_images_are_freed_as_soon_as_the_user_lets_go_of_them(how):
+def test_images_and_model_are_freed_as_soon_as_the_user_lets_go_of_them(how):
     arguments, use = KEEPS_NOTHING.get(how, ({}, lambda vae, X: getattr(vae, how)(X)))
     vae = cvae.VAE("mlp", T=2, batchsize=8, random_state=0, verbose=False, **arguments)
     vae.fit(np.zeros((8, 4, 4, 1), np.uint8), *([[0, 1] * 4] if how == "labels" else []), n_epochs=1)
@@ -111,5 +114,8 @@ def test_images_are_freed_as_soon_as_the_user_lets_go_of_them(how):
         use(vae, X)
         del X
         assert images() is None
+        model = weakref.ref(vae)
+        del vae
+        assert model() is None
     finally:
         gc.enable()
