@@ -33,15 +33,16 @@ def region_cost(region: float, n_threads: int) -> float:
 
 def stage_seconds(stage: Stage, n_threads: int, region: float) -> float:
     """Return the seconds of a stage: threads work off their own shares, then take pieces of others (program.pyx)."""
-    if n_threads == 1 or stage.alone or (len(stage.pieces) == 1 and not stage.shares):
-        return stage.prepare + float(stage.pieces.sum())
+    pieces, prepare = stage.pieces[n_threads].tolist(), stage.prepare[n_threads]
+    count = len(pieces)
+    if n_threads == 1 or stage.alone or count <= 1:
+        return prepare + sum(pieces)
     cost = region_cost(region, n_threads)
     if stage.shares:
-        return cost + float(stage.shares[n_threads].max())
-    count = len(stage.pieces)
+        return cost + max(pieces)
     nexts = [i * count // n_threads for i in range(n_threads)]
     ends = [*nexts[1:], count]
-    pieces, last = stage.pieces.tolist(), 0.0
+    last = 0.0
     working = [(0.0, i, i, True) for i in range(n_threads)]  # free at, thread, whose share, whether it still prepares
     while working:
         at, thread, share, prepares = heapq.heappop(working)
@@ -53,7 +54,7 @@ def stage_seconds(stage: Stage, n_threads: int, region: float) -> float:
             continue
         piece = nexts[share]
         nexts[share] += 1
-        took = pieces[piece] + (stage.prepare if prepares else 0.0)
+        took = pieces[piece] + (prepare if prepares else 0.0)
         heapq.heappush(working, (at + took, thread, share, False))
     return cost + last
 

@@ -22,6 +22,7 @@ from stages import QUANTILE, measure_region, measure_step, measure_steps
 import cvae
 
 THREADS = (1, 2, 4, 8, 16, 32, 64)
+MOST = THREADS[-1]
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 STEPS = 4  # of a batch size in each round
 
@@ -85,14 +86,13 @@ def weak(step: replay.Step, n_threads: int, region: float, ranks: int, network: 
 
 def print_stages(step: replay.Step) -> None:
     """Print pieces and times of all stages."""
-    print(f"\n## The stages, batches of {step.batch}\n")
-    print("| stage | pieces | ms | longest piece, µs |")
+    print(f"\n## The stages on {MOST} threads, batches of {step.batch}\n")
+    print("| stage | pieces | ms, all together | longest, µs |")
     print("|---|---|---|---|")
     for stage in step.stages:
-        longest = 1e6 * float(stage.pieces.max())
-        count = f"{len(stage.shares[THREADS[-1]])} shares" if stage.shares else len(stage.pieces)
-        total = 1e3 * replay.stage_seconds(stage, 1, 0)
-        print(f"| {stage.name} | {'1 thread' if stage.alone else count} | {total:.3f} | {longest:.0f} |")
+        count = "1 thread" if stage.alone else f"{MOST} shares" if stage.shares else len(stage.pieces[MOST])
+        total, longest = stage.prepare[MOST] + stage.pieces[MOST].sum(), stage.pieces[MOST].max(initial=0)
+        print(f"| {stage.name} | {count} | {1e3 * total:.3f} | {1e6 * longest:.0f} |")
 
 
 def plot(path: str, steps: list[replay.Step], region: float) -> None:

@@ -23,7 +23,7 @@ REPEATED = 100
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of a step; times are seconds.
+    """A stage of a step; times are seconds, by the number of threads, for some stages do other things on many.
 
     Attributes
     ----------
@@ -31,12 +31,12 @@ class Stage:
         Layer, kernel and number of the stage among the kernel's.
     layer : str
         "" if the stage is of none with weights.
-    prepare : float
+    prepare : dict of float
         What each thread does before its first piece.
-    pieces : array
-        Of each piece.
-    shares : dict
-        By the number of threads, the time of each one's share, of stages that do a share in one call.
+    pieces : dict of array
+        Of each piece or, if `shares`, of each thread's share, which is done in one call; empty where the stage is left
+        out.
+    shares : bool
     alone : bool
         Whether one thread does all of it.
     descends : bool
@@ -45,9 +45,9 @@ class Stage:
 
     name: str
     layer: str
-    prepare: float
-    pieces: np.ndarray
-    shares: dict[int, np.ndarray]
+    prepare: dict[int, float]
+    pieces: dict[int, np.ndarray]
+    shares: bool
     alone: bool
     descends: bool
 
@@ -159,17 +159,15 @@ def measure_step(model: cvae.VAE, images: np.ndarray, batch: int, threads: Seque
 
 def _stages(recorder: _Recorder, runs: dict[int, list[Any]], layers: dict[int, str]) -> list[Stage]:
     """Return the stages of steps that were run several times for several numbers of threads."""
-    stages, steps = [], [step for of_n in runs.values() for step in of_n]
+    stages, steps = [], next(iter(runs.values()))
     for number, (_, program, timed) in enumerate(steps[0]):
         names = _names(recorder.kernels[id(program)], layers)
         for i, (_, _, alone) in enumerate(timed):
             every = {n: [step[number][2][i] for step in of_n] for n, of_n in runs.items()}
-            times = {n: _lower([seconds for _, seconds, _ in found]) for n, found in every.items()}
-            by_share = len({len(each) for each in times.values()}) > 1
-            pieces = times[1] if by_share else _lower([seconds for found in every.values() for _, seconds, _ in found])
-            prepare = float(_lower([first for found in every.values() for first, *_ in found]))
-            descends = number == len(steps[0]) - 1
-            stages.append(Stage(*names[i], prepare, pieces, times if by_share else {}, alone, descends))
+            pieces = {n: _lower([seconds for _, seconds, _ in found]) for n, found in every.items()}
+            prepare = {n: float(_lower([first for first, *_ in found])) for n, found in every.items()}
+            shares = len({len(each) for each in pieces.values() if len(each)}) > 1
+            stages.append(Stage(*names[i], prepare, pieces, shares, alone, number == len(steps[0]) - 1))
     return stages
 
 

@@ -6,11 +6,16 @@ from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memset
 
 from convolution cimport (
-    accumulator_count, along_rows, check_winograd, convolution, convolution_shape,
+    ACCUMULATOR_BYTES, accumulator_count, along_rows, check_winograd, convolution, convolution_shape,
     kernel_table, weight_count,
 )
-from stages cimport new_work, whole_lines
+from stages cimport CACHE_LINE, new_work, whole_lines
 from tables cimport BLOCK_ROWS, INACTIVE, ceil_div, check_window, window_shape
+
+# What a thread keeps during a stage, for all its groups.
+cdef struct thread_state:
+    char *weights            # evaluated or packed: its own, or those in the shared memory
+    ptrdiff_t last           # the group whose gradient it last added to an accumulator, -1 if none
 
 cdef enum:
     LARGEST_IMAGE = 1 << 18  # elements, with padding, of an image of which few_gradients makes a copy
@@ -30,7 +35,11 @@ cdef struct block:
     ptrdiff_t output_bytes   # the convolution's output for a group
     ptrdiff_t place_bytes    # places of the maxima of a row of windows or, backward, of an image
     ptrdiff_t input_bytes    # copy of a group's input, if the gradient overwrites it
-    ptrdiff_t weight_bytes   # packed or evaluated weights, if each thread makes its own
+    ptrdiff_t weight_bytes   # packed or evaluated weights, if each thread makes its own; before them a thread_state
+    # The weight gradient by Winograd's algorithm.  Groups are pieces of work if each adds to an accumulator once, and
+    # there is memory to keep that apart; else all groups of an accumulator are one piece.  At these offsets in the
+    # shared memory: for each group whether its gradient stands apart, and the bias gradients of each BLOCK_ROWS pixels.
+    ptrdiff_t pieces, apart_at, bias_at, bias_blocks
 
 
 # ---------------------------------------------------------------- recording
@@ -88,12 +97,14 @@ cdef inline block *new_block(
         inner = inner_size(&b, backward)
     if winograd or not backward:
         b.weight_bytes = whole_lines(weights * itemsize)
-    else:
-        b.conv.accumulators_at = whole_lines(weights * itemsize)
+    b.conv.accumulators_at = whole_lines(weights * itemsize)  # if the threads share the weights
     accumulators = count_accumulators(&b) if backward else 0
+    cdef ptrdiff_t shared = b.conv.accumulators_at + accumulators * itemsize
+    if backward and winograd and not b.few:
+        shared = plan_groups(&b)
     cdef block *work = <block *> new_work(
-        program, arrays, sizeof(block), b.conv.accumulators_at + accumulators * itemsize,
-        b.output_bytes + b.place_bytes + b.input_bytes + b.weight_bytes + inner * itemsize)
+        program, arrays, sizeof(block), shared,
+        b.output_bytes + b.place_bytes + b.input_bytes + CACHE_LINE + b.weight_bytes + inner * itemsize)
     work[0] = b
     return work
 
@@ -131,6 +142,18 @@ cdef inline ptrdiff_t count_accumulators(block *b) noexcept nogil:
         b.conv.accumulator_size = s.k + (table.winograd_kernel_size(s, False) if b.winograd else weight_count(s))
     b.conv.accumulators = accumulator_count(s.n, b.conv.groups, b.conv.accumulator_size * b.conv.itemsize)
     return b.conv.accumulators * b.conv.accumulator_size
+
+
+cdef inline ptrdiff_t plan_groups(block *b) noexcept nogil:
+    """Set the pieces of work of Winograd's backward pass, and what the groups need; returns the shared memory."""
+    cdef const window_shape *s = &b.conv.s
+    cdef ptrdiff_t size = b.conv.accumulator_size * b.conv.itemsize
+    cdef bint at_once = b.conv.group * b.conv.table.winograd_tiles(s) <= b.conv.table.winograd_block(s)
+    b.pieces = b.conv.groups if at_once and b.conv.groups <= ACCUMULATOR_BYTES // size else b.conv.accumulators
+    b.bias_blocks = ceil_div(b.conv.group * s.oh * s.ow, BLOCK_ROWS)
+    b.apart_at = whole_lines(b.conv.accumulators_at + b.pieces * size)
+    b.bias_at = whole_lines(b.apart_at + b.conv.groups)
+    return b.bias_at + b.conv.groups * b.bias_blocks * s.k * b.conv.itemsize
 
 
 cdef inline bint few_gradients(const block *b) noexcept nogil:
@@ -186,7 +209,11 @@ cdef inline char *inner_scratch(const block *b, char *scratch) noexcept nogil:
 
 
 cdef inline char *own_weights(const block *b, char *scratch) noexcept nogil:
-    return input_copy(b, scratch) + b.input_bytes
+    return <char *> state_of(b, scratch) + CACHE_LINE
+
+
+cdef inline thread_state *state_of(const block *b, char *scratch) noexcept nogil:
+    return <thread_state *> (input_copy(b, scratch) + b.input_bytes)
 
 
 cdef inline char *input_copy(const block *b, char *scratch) noexcept nogil:

@@ -8,14 +8,15 @@ from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memcpy
 
 from block cimport (
-    block, group_of_images, inner_scratch, input_copy, new_block, own_weights, select, weight_size,
+    block, group_of_images, inner_scratch, input_copy, new_block, own_weights, select, state_of, thread_state,
+    weight_size,
 )
 from convolution cimport (
     RANGE, accumulator_at, check_bias, collect_kernel, compare_weights, evaluate_kernel,
-    evaluate_kernel_along_rows, is_small, kernel_pieces, kernel_table, pack_transposed_weights, pack_weights,
-    sum_direct_gradients, sum_into_first, weight_count,
+    evaluate_kernel_along_rows, evaluate_transposed_kernel, is_small, kernel_pieces, kernel_table,
+    pack_transposed_weights, pack_weights, sum_direct_gradients, sum_into_first, weight_count,
 )
-from stages cimport add_prepared_stage, add_stage, new_lines
+from stages cimport ON_MANY, add_prepared_stage, add_stage, are_many, new_lines, run_last_stage
 from tables cimport BLOCK_ROWS, INACTIVE, ceil_div, import_f32, import_f64, range_end, window_shape
 
 cdef const kernel_table *f32 = <const kernel_table *> import_f32()
@@ -60,13 +61,24 @@ def forward(
         add_stage(program, compare_weights, work, 1, True)
         if work.rows:
             add_stage(program, evaluate_kernel_along_rows, work, 1, True)
-        elif winograd:
-            add_stage(program, evaluate_kernel, work, kernel_pieces(work.conv.table.winograd_channels(s)), small)
         else:
-            add_stage(program, pack_weights, work, ceil_div(s.k, work.conv.table.panel), small)
+            add_weights(program, work, small)
         add_stage(program, forward_group, work, work.conv.groups, small)
     else:
+        if not work.rows:
+            add_weights(program, work, small)
+            run_last_stage(program, ON_MANY)
         add_prepared_stage(program, prepare_forward, forward_group, work, work.conv.groups, small)
+
+
+cdef int add_weights(program, block *work, bint small) except -1:
+    """Record the evaluation or packing of the weights."""
+    cdef const window_shape *s = &work.conv.s
+    if work.winograd:
+        add_stage(program, evaluate_kernel, work, kernel_pieces(work.conv.table.winograd_channels(s)), small)
+    else:
+        add_stage(program, pack_weights, work, ceil_div(s.k, work.conv.table.panel), small)
+    return 0
 
 
 def backward(
@@ -109,8 +121,11 @@ def backward(
 cdef int record_winograd_backward(program, block *work) except -1:
     cdef const window_shape *s = &work.conv.s
     cdef bint small = is_small(s)
-    add_prepared_stage(program, prepare_backward, accumulate_winograd, work, work.conv.accumulators, small)
-    add_stage(program, sum_into_first, work, ceil_div(work.conv.accumulator_size, RANGE), small)
+    if work.conv.dx != NULL:
+        add_stage(program, evaluate_transposed_kernel, work, kernel_pieces(s.k), small)
+        run_last_stage(program, ON_MANY)
+    add_prepared_stage(program, prepare_backward, accumulate_winograd, work, work.pieces, small)
+    add_stage(program, sum_groups, work, ceil_div(work.conv.accumulator_size - s.k, RANGE) + 1, small)
     add_stage(program, collect_gradients, work, work.conv.table.winograd_channels(s) + 1, small)
     return 0
 
@@ -136,22 +151,26 @@ cdef int record_few_gradients(program, block *work) except -1:
 # ---------------------------------------------------------------- pieces of work
 
 cdef void prepare_forward(const void *work, char *shared, char *scratch) noexcept nogil:
-    """Every thread transforms the weights for itself, which is faster than reading them from another core's cache."""
+    """Each of a few threads transforms the weights for itself, which is faster than reading them from another core's
+    cache."""
     cdef const block *b = <const block *> work
     cdef const window_shape *s = &b.conv.s
     cdef char *weights = own_weights(b, scratch)
     if b.rows:
         b.conv.table.winograd_rows_kernel(weights, b.conv.w, s)
+    elif are_many(shared):
+        weights = shared
     elif b.winograd:
         b.conv.table.winograd_kernel(weights, b.conv.w, s, False, 0, b.conv.table.winograd_channels(s))
     else:
         b.conv.table.pack_panels(weights, b.conv.w, s.r * s.s * s.c, s.k, s.k, 1, 0,
                                  ceil_div(s.k, b.conv.table.panel))
+    state_of(b, scratch).weights = weights
 
 
 cdef void forward_group(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const block *b = <const block *> work
-    cdef char *weights = own_weights(b, scratch) if b.conv.kept_weights == NULL else b.conv.kept_weights
+    cdef char *weights = b.conv.kept_weights if b.conv.kept_weights != NULL else state_of(b, scratch).weights
     cdef const kernel_table *table = b.conv.table
     cdef group_of_images g = select(b, index)
     cdef int32_t *places = <int32_t *> (scratch + b.output_bytes)
@@ -218,29 +237,99 @@ cdef char *clear_accumulator(const block *b, ptrdiff_t index, char *shared) noex
 
 
 cdef void prepare_backward(const void *work, char *shared, char *scratch) noexcept nogil:
-    """Each thread evaluates the transposed weights itself, as in prepare_forward."""
+    """The transposed weights, as in prepare_forward."""
     cdef const block *b = <const block *> work
-    if b.conv.dx != NULL:
-        b.conv.table.winograd_kernel(own_weights(b, scratch), b.conv.w, &b.conv.s, True, 0, b.conv.s.k)
+    cdef char *weights = shared if are_many(shared) else own_weights(b, scratch)
+    if b.conv.dx != NULL and not are_many(shared):
+        b.conv.table.winograd_kernel(weights, b.conv.w, &b.conv.s, True, 0, b.conv.s.k)
+    state_of(b, scratch)[0] = thread_state(weights, -1)
 
 
 cdef void accumulate_winograd(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
     cdef const block *b = <const block *> work
+    cdef ptrdiff_t i
+    for i in range(index * b.conv.groups // b.pieces, (index + 1) * b.conv.groups // b.pieces):
+        accumulate_group(b, i, shared, scratch)
+
+
+cdef void accumulate_group(const block *b, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    """The gradients of a group, added to its accumulator if it is the first there, or if the thread has just added the
+    one before.  Else the gradient is kept apart: sum_groups adds it, in the same order."""
     cdef const kernel_table *table = b.conv.table
-    cdef ptrdiff_t first = index * b.conv.groups // b.conv.accumulators, i
-    cdef char *sums = accumulator_at(&b.conv, shared, index)
-    cdef char *bias_sums = sums + (b.conv.accumulator_size - b.conv.s.k) * b.conv.itemsize
-    cdef group_of_images g
-    table.set_zero(bias_sums, 0, b.conv.s.k)
-    for i in range(first, (index + 1) * b.conv.groups // b.conv.accumulators):
-        g = select(b, i)
-        keep_input(b, &g, scratch)
-        unpool(b, &g, scratch)
-        if g.dx != NULL:
-            table.set_zero(g.dx, 0, g.conv.n * g.conv.h * g.conv.w * g.conv.c)
-        table.add_column_sums(bias_sums, scratch, g.conv.n * g.conv.oh * g.conv.ow, g.conv.k)
-        table.winograd_backward(g.dx, sums, i > first, g.x, scratch, own_weights(b, scratch), &g.conv, 0,
-                                g.conv.n * table.winograd_tiles(&g.conv), inner_scratch(b, scratch))
+    cdef thread_state *own = state_of(b, scratch)
+    cdef ptrdiff_t accumulator = accumulator_of(b, index)
+    cdef bint is_first = index == first_group(b, accumulator), follows = own.last == index - 1
+    cdef char *sums = accumulator_at(&b.conv, shared, accumulator)
+    if is_first or follows:
+        own.last = index
+    else:
+        sums = group_apart(b, index, shared)
+    (shared + b.apart_at)[index] = not (is_first or follows)
+    cdef group_of_images g = select(b, index)
+    keep_input(b, &g, scratch)
+    unpool(b, &g, scratch)
+    if g.dx != NULL:
+        table.set_zero(g.dx, 0, g.conv.n * g.conv.h * g.conv.w * g.conv.c)
+    sum_bias_blocks(b, index, g.conv.n * g.conv.oh * g.conv.ow, shared, scratch)
+    table.winograd_backward(g.dx, sums, follows and not is_first, g.x, scratch, own.weights, &g.conv, 0,
+                            g.conv.n * table.winograd_tiles(&g.conv), inner_scratch(b, scratch))
+
+
+cdef inline ptrdiff_t accumulator_of(const block *b, ptrdiff_t group) noexcept nogil:
+    return ((group + 1) * b.conv.accumulators - 1) // b.conv.groups
+
+
+cdef inline ptrdiff_t first_group(const block *b, ptrdiff_t accumulator) noexcept nogil:
+    return accumulator * b.conv.groups // b.conv.accumulators
+
+
+cdef inline char *group_apart(const block *b, ptrdiff_t group, char *shared) noexcept nogil:
+    """Where the gradient of a group is kept that is not the first of an accumulator: behind the accumulators."""
+    return accumulator_at(&b.conv, shared, b.conv.accumulators + group - accumulator_of(b, group) - 1)
+
+
+cdef inline char *bias_block(const block *b, ptrdiff_t group, char *shared) noexcept nogil:
+    return shared + b.bias_at + group * b.bias_blocks * b.conv.s.k * b.conv.itemsize
+
+
+cdef void sum_bias_blocks(
+    const block *b, ptrdiff_t group, ptrdiff_t pixels, char *shared, char *scratch
+) noexcept nogil:
+    """The sums of each BLOCK_ROWS pixels of a group."""
+    cdef ptrdiff_t k = b.conv.s.k, row = k * b.conv.itemsize, i
+    cdef char *sums = bias_block(b, group, shared)
+    b.conv.table.set_zero(sums, 0, b.bias_blocks * k)
+    for i in range(ceil_div(pixels, BLOCK_ROWS)):
+        b.conv.table.add_column_sums(sums + i * row, scratch + i * BLOCK_ROWS * row,
+                                     range_end(i, BLOCK_ROWS, pixels) - i * BLOCK_ROWS, k)
+
+
+cdef void sum_groups(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    """A range of the first accumulator becomes the sum of all groups; the last piece is the bias."""
+    cdef const block *b = <const block *> work
+    cdef ptrdiff_t weights = b.conv.accumulator_size - b.conv.s.k, first = index * RANGE
+    cdef ptrdiff_t last = range_end(index, RANGE, weights), i
+    cdef char *sums
+    if first >= weights:
+        sum_biases(b, shared)
+        return
+    for i in range(b.conv.groups):
+        if (shared + b.apart_at)[i]:
+            sums = accumulator_at(&b.conv, shared, accumulator_of(b, i))
+            b.conv.table.sum_accumulators(
+                sums, sums, 2, (group_apart(b, i, shared) - sums) // b.conv.itemsize, first, last)
+    sums = accumulator_at(&b.conv, shared, 0)
+    b.conv.table.sum_accumulators(sums, sums, b.conv.accumulators, b.conv.accumulator_size, first, last)
+
+
+cdef void sum_biases(const block *b, char *shared) noexcept nogil:
+    cdef ptrdiff_t k = b.conv.s.k, i
+    cdef char *sums = accumulator_at(&b.conv, shared, 0) + (b.conv.accumulator_size - k) * b.conv.itemsize
+    for i in range(b.conv.accumulators):
+        b.conv.table.sum_accumulators(
+            sums + i * b.conv.accumulator_size * b.conv.itemsize, bias_block(b, first_group(b, i), shared),
+            (first_group(b, i + 1) - first_group(b, i)) * b.bias_blocks, k, 0, k)
+    b.conv.table.sum_accumulators(sums, sums, b.conv.accumulators, b.conv.accumulator_size, 0, k)
 
 
 cdef void accumulate_direct(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:

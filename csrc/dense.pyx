@@ -2,7 +2,7 @@
 
 from cython cimport floating
 
-from stages cimport add_range_stage, add_stage, new_work
+from stages cimport ON_FEW, ON_MANY, add_range_stage, add_stage, new_work, run_last_stage
 from tables cimport ceil_div, import_f32, import_f64, range_end
 from updates cimport fill_update, parameter_update, update_rule
 
@@ -23,6 +23,10 @@ cdef extern from "kernels/kernels.h" nogil:
         void (*dense_forward)(void *, const void *, const void *, const void *, ptrdiff_t, ptrdiff_t, int, ptrdiff_t,
                               ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
         void (*dense_backward)(const dense_gradients *, const void *, ptrdiff_t, void *) noexcept nogil
+        void (*dense_grad_input)(const dense_gradients *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t,
+                                 void *) noexcept nogil
+        void (*dense_grad_weight)(const dense_gradients *, const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t,
+                                  void *) noexcept nogil
         ptrdiff_t (*dense_backward_scratch)(ptrdiff_t) noexcept nogil
         ptrdiff_t (*live_size)(ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*live_find)(void *, const void *, int, ptrdiff_t, ptrdiff_t) noexcept nogil
@@ -33,10 +37,13 @@ cdef const kernel_table *f32 = <const kernel_table *> import_f32()
 cdef const kernel_table *f64 = <const kernel_table *> import_f64()
 
 cdef enum:
-    ROWS = 256               # examples of a piece of the forward pass, at most
-    COPIED_ROWS = 32         # examples whose live columns one piece copies
-    SUMS = 64                # columns that one piece sums
+    ROWS = 256               # examples that the forward pass takes at a time, at most
+    PIECE_ROWS = 24          # examples of a piece of work, at most: two of the tallest tiles
+    COPIED_ROWS = 16         # examples whose live columns one piece copies
+    SUMS = 16                # columns that one piece sums
     SMALL_WORK = 150_000     # multiplications below which waking other threads costs more than it saves
+    SMALL_SUMS = 20_000      # the same for elements that are copied or summed
+    NARROW = 1 << 20         # bytes of weights, at most, of layers whose panels are too few for many threads
 
 
 cdef int check(tuple m, tuple n_in, tuple n_out) except -1:
@@ -52,6 +59,17 @@ cdef inline ptrdiff_t part(ptrdiff_t index, ptrdiff_t parts, ptrdiff_t size) noe
     return index * size // parts
 
 
+# The same for the examples of pieces, none of which has just one example, which the forward pass treats differently.
+cdef inline ptrdiff_t piece_start(ptrdiff_t index, ptrdiff_t pieces, ptrdiff_t rows) noexcept nogil:
+    return rows if index == pieces else part(index, pieces, rows) // 4 * 4
+
+
+# Where a share of the pieces `next` <= . < `last` has to be interrupted: rows of the same line of `pieces`, and then
+# whole lines, belong together.
+cdef inline ptrdiff_t end_of_line(ptrdiff_t next, ptrdiff_t last, ptrdiff_t pieces) noexcept nogil:
+    return min(last, (next // pieces + 1) * pieces)
+
+
 # ---------------------------------------------------------------- forward
 
 cdef struct product:
@@ -62,7 +80,8 @@ cdef struct product:
     void *y
     bint relu
     ptrdiff_t m, n, k
-    ptrdiff_t panels, down             # pieces of work: panels of columns times blocks of examples
+    ptrdiff_t panels, down             # panels of columns, blocks of examples
+    ptrdiff_t pieces                   # of work, of a panel for a block of examples
 
 
 def dense_forward(
@@ -81,20 +100,30 @@ def dense_forward(
     p.table, p.m, p.n, p.k, p.relu = table, x.shape[0], w.shape[1], w.shape[0], relu
     p.y, p.x, p.w, p.b = &y[0, 0], &x[0, 0], &w[0, 0], &b[0]
     p.panels, p.down = ceil_div(p.n, table.panel), ceil_div(p.m, ROWS)
-    add_range_stage(program, forward_panels, p, p.down * p.panels, p.m * p.n * p.k < SMALL_WORK)
+    p.pieces = ceil_div(ceil_div(p.m, p.down), PIECE_ROWS)
+    add_range_stage(program, forward_pieces, p, p.down * p.panels * p.pieces, p.m * p.n * p.k < SMALL_WORK)
 
 
-cdef void forward_panels(
+cdef void forward_pieces(
     const void *work, ptrdiff_t first, ptrdiff_t last, char *shared, char *scratch
 ) noexcept nogil:
-    """Neighbouring panels together, so that a block of x serves all of them while it is in cache."""
+    """A block of examples at a time: where whole panels belong to the share, all of them together, so that the block of
+    x serves all of them while it is in cache; at the ends of the share some examples of a panel."""
     cdef const product *p = <const product *> work
-    cdef ptrdiff_t i, start
-    for i in range(first // p.panels, ceil_div(last, p.panels)):
-        start = i * p.panels
+    cdef ptrdiff_t next = first, end, panel, start, rows, last_panel
+    while next < last:
+        panel = next // p.pieces
+        end = end_of_line(next, last, p.pieces)
+        if end - next == p.pieces:
+            end = min(last // p.pieces * p.pieces, end_of_line(next, last, p.panels * p.pieces))
+        start = part(panel // p.panels, p.down, p.m)
+        rows = part(panel // p.panels + 1, p.down, p.m) - start
+        last_panel = ceil_div(end, p.pieces)
         p.table.dense_forward(
-            p.y, p.x, p.w, p.b, p.n, p.k, p.relu, part(i, p.down, p.m), part(i + 1, p.down, p.m),
-            max(first - start, 0), min(last - start, p.panels), scratch)
+            p.y, p.x, p.w, p.b, p.n, p.k, p.relu, start + piece_start(next - panel * p.pieces, p.pieces, rows),
+            start + piece_start(end - (last_panel - 1) * p.pieces, p.pieces, rows),
+            panel % p.panels, (last_panel - 1) % p.panels + 1, scratch)
+        next = end
 
 
 # ---------------------------------------------------------------- backward
@@ -105,6 +134,8 @@ cdef struct backward:
     parameter_update update
     void *db
     bint skip_dead
+    ptrdiff_t copies                   # pieces that copy live columns
+    ptrdiff_t down, panels             # pieces of a panel of rows of w: of dx, examples; of the weight gradient, panels
 
 
 def dense_backward(
@@ -148,13 +179,26 @@ def dense_backward(
         fill_update[floating](
             program, &work.update, table.update_rules, rule, <floating[:n * k]> &moved[0, 0], states, scalars)
         g.update = &work.update
-    if g.dx != NULL or g.dw != NULL or g.update != NULL:
+    cdef bint products = g.dx != NULL or g.dw != NULL or g.update != NULL
+    if products:
         add_stage(program, find_live, work, 1, True)
-        add_stage(program, copy_live, work, ceil_div(m, COPIED_ROWS), small)
-        add_stage(program, backward_panel, work, ceil_div(k, table.panel), small)
+        work.copies = ceil_div(m, COPIED_ROWS) if skip_dead or n % table.panel else 0
     if db is not None:
         work.db = &db_out[0]
-        add_stage(program, bias_columns, work, ceil_div(n, SUMS), m * n < SMALL_WORK)
+    cdef ptrdiff_t panels = ceil_div(k, table.panel), sums = 0 if db is None else ceil_div(n, SUMS)
+    if work.copies + sums > 0:
+        add_stage(program, copy_or_sum, work, work.copies + sums, m * n < SMALL_SUMS)
+    if products:
+        add_stage(program, backward_panel, work, panels, small)
+    if products and g.dx != g.x and n * k * <ptrdiff_t> sizeof(floating) <= NARROW:
+        run_last_stage(program, ON_FEW)
+        work.down, work.panels = ceil_div(m, PIECE_ROWS), ceil_div(n, table.panel)
+        if g.dx != NULL:  # first, because the update moves w
+            add_range_stage(program, input_pieces, work, panels * work.down, small)
+            run_last_stage(program, ON_MANY)
+        if g.dw != NULL or g.update != NULL:
+            add_range_stage(program, weight_pieces, work, panels * work.panels, small)
+            run_last_stage(program, ON_MANY)
 
 
 cdef void find_live(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
@@ -162,10 +206,14 @@ cdef void find_live(const void *work, ptrdiff_t index, char *shared, char *scrat
     b.table.live_find(shared, b.gradients.dy, b.skip_dead, b.gradients.m, b.gradients.n)
 
 
-cdef void copy_live(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+cdef void copy_or_sum(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+    """Copy the live columns of some examples, or sum some columns."""
     cdef const backward *b = <const backward *> work
-    b.table.live_copy(shared, b.gradients.dy, b.gradients.n, index * COPIED_ROWS,
-                      range_end(index, COPIED_ROWS, b.gradients.m))
+    cdef ptrdiff_t m = b.gradients.m, n = b.gradients.n, sums = index - b.copies
+    if sums < 0:
+        b.table.live_copy(shared, b.gradients.dy, n, index * COPIED_ROWS, range_end(index, COPIED_ROWS, m))
+    else:
+        b.table.column_sums(b.db, b.gradients.dy, m, n, sums * SUMS, range_end(sums, SUMS, n))
 
 
 cdef void backward_panel(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
@@ -174,7 +222,27 @@ cdef void backward_panel(const void *work, ptrdiff_t index, char *shared, char *
     b.table.dense_backward(&b.gradients, shared, index, scratch)
 
 
-cdef void bias_columns(const void *work, ptrdiff_t index, char *shared, char *scratch) noexcept nogil:
+cdef void input_pieces(
+    const void *work, ptrdiff_t first, ptrdiff_t last, char *shared, char *scratch
+) noexcept nogil:
+    """Examples of a panel of columns of dx together, so that the panel of w is packed once for all of them."""
     cdef const backward *b = <const backward *> work
-    b.table.column_sums(b.db, b.gradients.dy, b.gradients.m, b.gradients.n, index * SUMS,
-                        range_end(index, SUMS, b.gradients.n))
+    cdef ptrdiff_t m = b.gradients.m, next = first, end, start
+    while next < last:
+        end, start = end_of_line(next, last, b.down), next // b.down * b.down
+        b.table.dense_grad_input(&b.gradients, shared, next // b.down, piece_start(next - start, b.down, m),
+                                 piece_start(end - start, b.down, m), scratch)
+        next = end
+
+
+cdef void weight_pieces(
+    const void *work, ptrdiff_t first, ptrdiff_t last, char *shared, char *scratch
+) noexcept nogil:
+    """Neighbouring panels of columns together."""
+    cdef const backward *b = <const backward *> work
+    cdef ptrdiff_t panel = b.table.panel, next = first, end, start
+    while next < last:
+        end, start = end_of_line(next, last, b.panels), next // b.panels * b.panels
+        b.table.dense_grad_weight(&b.gradients, shared, next // b.panels, (next - start) * panel,
+                                  min((end - start) * panel, b.gradients.n), scratch)
+        next = end

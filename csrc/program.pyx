@@ -6,7 +6,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from cython.parallel cimport parallel, threadid
 from libc.stdlib cimport calloc, free
 
-from stages cimport CACHE_LINE, stage, stage_list
+from stages cimport CACHE_LINE, is_left_out, stage, stage_list
 
 cdef extern from "arithmetic.h" nogil:
     unsigned begin_arithmetic()
@@ -110,10 +110,10 @@ cdef class Program:
             return 0
         cdef ptrdiff_t size = self.list.scratch
         # Not once per run: a Python call in between may have used the workspace.
-        memory = reserve(workspace, self.list.shared + n_threads * (size + CACHE_LINE))
+        memory = reserve(workspace, CACHE_LINE + self.list.shared + n_threads * (size + CACHE_LINE))
         cdef unsigned char[::1] view = memory
         cdef share *shares = <share *> &view[0]
-        cdef char *shared = <char *> &view[n_threads * CACHE_LINE]
+        cdef char *shared = <char *> &view[(n_threads + 1) * CACHE_LINE]
         cdef stages_run work = stages_run(
             self.list.stages + start, end - start, n_threads, shares, shared, shared + self.list.shared, size)
         with nogil:
@@ -128,7 +128,8 @@ cdef class Program:
         """Run everything on one thread, the stages divided as among n_threads, and return how long each part took.
 
         For each stage: seconds of what each thread does first, which is 0 for most; a list with the seconds of each
-        piece, or of each thread's share where that is done in one call; and whether one thread does the whole stage.
+        piece, or of each thread's share where that is done in one call, or none if the stage is left out on so many
+        threads; and whether one thread does the whole stage.
         """
         if not 1 <= n_threads <= MOST_THREADS:
             raise ValueError(f"n_threads must be from 1 to {MOST_THREADS}, got {n_threads}")
@@ -144,38 +145,51 @@ cdef class Program:
     cdef int time_stages(
         self, list found, ptrdiff_t start, ptrdiff_t end, object workspace, int n_threads
     ) except -1:
-        memory = reserve(workspace, self.list.shared + self.list.scratch)
+        memory = reserve(workspace, CACHE_LINE + self.list.shared + self.list.scratch)
         cdef unsigned char[::1] view = memory
-        cdef char *shared = <char *> &view[0]
+        cdef char *shared = <char *> &view[CACHE_LINE]
         cdef char *scratch = shared + self.list.shared
         cdef const stage *now
-        cdef ptrdiff_t i, part, parts, first, last
+        cdef ptrdiff_t i, part, parts, piece, first, last
         cdef double before, prepared
+        note_threads(shared, n_threads)
         for i in range(start, end):
             now = &self.list.stages[i]
             seconds, prepared = [], 0
-            if now.prepare != NULL:
-                before = clock()
-                now.prepare(now.work, shared, scratch)
-                prepared = clock() - before
-            parts = now.pieces if now.run_range == NULL else 1 if now.alone else n_threads
+            if is_left_out(now, n_threads):
+                found.append((0.0, [], bool(now.alone)))
+                continue
+            parts = 1 if now.alone or now.pieces == 1 else n_threads
             for part in range(parts):
                 first, last = part * now.pieces // parts, (part + 1) * now.pieces // parts
-                before = clock()
+                if now.prepare != NULL and first < last:
+                    before = clock()
+                    now.prepare(now.work, shared, scratch)
+                    prepared = clock() - before
                 if now.run_range == NULL:
-                    now.run(now.work, part, shared, scratch)
-                elif first < last:
-                    now.run_range(now.work, first, last, shared, scratch)
-                seconds.append(clock() - before)
+                    for piece in range(first, last):
+                        before = clock()
+                        now.run(now.work, piece, shared, scratch)
+                        seconds.append(clock() - before)
+                else:
+                    before = clock()
+                    if first < last:
+                        now.run_range(now.work, first, last, shared, scratch)
+                    seconds.append(clock() - before)
             found.append((prepared, seconds, bool(now.alone)))
         return 0
 
 
 cdef inline double clock() noexcept nogil:
-    """Seconds."""
+    """Seconds, to less than a nanosecond, for which there have been too many since 1970."""
     cdef timespec now
     timespec_get(&now, TIME_UTC)
-    return <double> now.tv_sec + 1e-9 * now.tv_nsec
+    return <double> (now.tv_sec % 1_000_000) + 1e-9 * now.tv_nsec
+
+
+cdef inline void note_threads(char *shared, ptrdiff_t n_threads) noexcept nogil:
+    """Write down how many threads there are (stages.pxd)."""
+    (<ptrdiff_t *> (shared - CACHE_LINE))[0] = n_threads
 
 
 # A run of consecutive stages, with its memory.
@@ -194,8 +208,11 @@ cdef void run_all(void *work) noexcept nogil:
     cdef const stage *now
     cdef ptrdiff_t i, parts
     cdef unsigned before = begin_arithmetic()
+    note_threads(r.shared, r.n_threads)
     for i in range(r.count):
         now = &r.stages[i]
+        if is_left_out(now, r.n_threads):
+            continue
         parts = 1 if now.alone or now.pieces == 1 else r.n_threads
         share_out(now, r.shares, parts)
         if parts == 1:

@@ -80,19 +80,40 @@ INLINE ptrdiff_t sums_row(ptrdiff_t n) { return panels_size(1, n) + LANES; }
 
 static ptrdiff_t dense_backward_scratch(ptrdiff_t n) { return DENSE_SCRATCH + (PANEL + 1) * sums_row(n); }
 
-/* sums (rows)[sums_row] = the live columns of the gradient of the rows of w from `first` on. */
-static void sum_weight_gradient(real *sums, const dense_gradients *g, const live_columns *live, ptrdiff_t first,
-                                ptrdiff_t rows, upcoming *next) {
+/* Columns first <= . < last of the gradient of `rows` rows of w, from row `start` on. */
+typedef struct {
+    ptrdiff_t start, rows, first, last;
+} weight_range;
+
+/* sums (rows)[sums_row] = the live columns of a range of the weight gradient, each at its rank among all of them. */
+static void sum_weight_gradient(real *sums, const dense_gradients *g, const live_columns *live, weight_range of,
+                                upcoming *next) {
     const ptrdiff_t chunk = depth_chunk(g->m), stride = sums_row(g->n);
+    const ptrdiff_t end = live_before(live, of.last, g->n);
     for (ptrdiff_t i = 0; i < g->m; i += chunk)
-        for (ptrdiff_t j = 0; j < *live->count; j += PANEL) {
+        for (ptrdiff_t j = live_before(live, of.first, g->n); j < end; j += PANEL) {
             const epilogue finish = {NULL, i > 0, 0, next};
             ptrdiff_t right_stride;
             const real *right = live_panel(live, g->dy, g->n, j, &right_stride);
-            gemm_panel(sums + j, stride, smaller(PANEL, *live->count - j), (const real *)g->x + i * g->k + first,
-                       DEPTH_FIRST, g->k, NULL, right + i * right_stride, right_stride, rows, smaller(chunk, g->m - i),
-                       &finish);
+            gemm_panel(sums + j, stride, smaller(PANEL, end - j), (const real *)g->x + i * g->k + of.start, DEPTH_FIRST,
+                       g->k, NULL, right + i * right_stride, right_stride, of.rows, smaller(chunk, g->m - i), &finish);
         }
+}
+
+/* A range of the weight gradient, and the update of its weights, from its sums.  row: scratch (sums_row). */
+static void finish_weight_gradient(const dense_gradients *g, const live_columns *live, weight_range of,
+                                   const real *sums, real *row) {
+    for (ptrdiff_t i = 0; i < of.rows; i++) {
+        const ptrdiff_t at = (of.start + i) * g->n;
+        const real *gradient = sums + i * sums_row(g->n);
+        if (live->some) {
+            live_spread(row, gradient, live, of.first, of.last);
+            gradient = row;
+        }
+        if (g->dw)
+            memcpy((real *)g->dw + at + of.first, gradient + of.first, (size_t)(of.last - of.first) * sizeof(real));
+        if (g->update) update_parameter(g->update, gradient + of.first, at + of.first, at + of.last);
+    }
 }
 
 /* Moves some of a panel's rows, which belong to the columns of dy from `first` on, to its start: those of `columns`. */
@@ -101,11 +122,11 @@ static void keep_rows(real *packed, const ptrdiff_t *columns, ptrdiff_t count, p
         memmove(packed + q * PANEL, packed + (columns[q] - first) * PANEL, PANEL * sizeof(real));
 }
 
-/* Columns of dx from `first` on, at most a panel. */
+/* Rows first_row <= . < last_row of the columns of dx from `first` on, at most a panel. */
 static void input_gradient(const dense_gradients *g, const live_columns *live, ptrdiff_t first, ptrdiff_t columns,
-                           upcoming *next, real *packed) {
-    const real *left = live->some ? live->matrix : (const real *)g->dy;
+                           ptrdiff_t first_row, ptrdiff_t last_row, upcoming *next, real *packed) {
     const ptrdiff_t left_stride = live->some ? live->stride : g->n, chunk = depth_chunk(g->n);
+    const real *left = (live->some ? live->matrix : (const real *)g->dy) + first_row * left_stride;
     for (ptrdiff_t p = 0, done = 0; p < g->n; p += chunk) {
         const ptrdiff_t depth = smaller(chunk, g->n - p), start = done;
         const epilogue finish = {NULL, p > 0, 0, next};
@@ -116,8 +137,8 @@ static void input_gradient(const dense_gradients *g, const live_columns *live, p
         } else {
             done += depth;
         }
-        gemm_panel((real *)g->dx + first, g->k, columns, left + start, ROWS_FIRST, left_stride, NULL, packed, PANEL,
-                   g->m, done - start, &finish);
+        gemm_panel((real *)g->dx + first_row * g->k + first, g->k, columns, left + start, ROWS_FIRST, left_stride, NULL,
+                   packed, PANEL, last_row - first_row, done - start, &finish);
     }
 }
 
@@ -127,28 +148,49 @@ INLINE upcoming elements(const void *array, ptrdiff_t first, ptrdiff_t count, co
     return next;
 }
 
+/* The optimizer's states of `count` weights from `first` on, to prefetch, each followed by the one before it, and the
+ * first by `then`; returns the last. */
+INLINE upcoming *states_ahead(upcoming ahead[MAX_STATES], const dense_gradients *g, ptrdiff_t first, ptrdiff_t count,
+                              const upcoming *then) {
+    const parameter_update *update = g->update;
+    for (int i = 0; i < MAX_STATES; i++)
+        ahead[i] = elements(update ? update->states[MAX_STATES - 1 - i] : NULL, first, count, i ? &ahead[i - 1] : then);
+    return &ahead[MAX_STATES - 1];
+}
+
 /* A panel of rows of the weights, so that they are still in cache when they are updated. */
 static void dense_backward(const dense_gradients *g, const void *live_memory, ptrdiff_t panel, void *scratch) {
     const live_columns live = live_in(live_memory, g->n);
-    const parameter_update *update = g->update;
-    const ptrdiff_t start = panel * PANEL, rows = smaller(PANEL, g->k - start), begin = start * g->n;
-    real *packed = scratch, *sums = packed + DENSE_SCRATCH, *row = sums + PANEL * sums_row(g->n);
-    upcoming states[MAX_STATES + 1] = {elements(NULL, 0, 0, NULL)}; /* each is followed by the one before it */
-    for (int i = 0; i < MAX_STATES; i++)
-        states[i + 1] = elements(update ? update->states[MAX_STATES - 1 - i] : NULL, begin, rows * g->n, &states[i]);
-    upcoming w = elements(g->w, begin, rows * g->n, NULL);
-    if (g->dw || update) sum_weight_gradient(sums, g, &live, start, rows, &w); /* before dx, which may be x */
-    if (g->dx) input_gradient(g, &live, start, rows, &states[MAX_STATES], packed);
-    for (ptrdiff_t i = 0; i < rows && (g->dw || update); i++) {
-        const ptrdiff_t at = begin + i * g->n;
-        const real *gradient = sums + i * sums_row(g->n);
-        if (live.some) {
-            live_spread(row, gradient, &live, g->n);
-            gradient = row;
-        }
-        if (g->dw) memcpy((real *)g->dw + at, gradient, (size_t)g->n * sizeof(real));
-        if (update) update_parameter(update, gradient, at, at + g->n);
-    }
+    const weight_range of = {panel * PANEL, smaller(PANEL, g->k - panel * PANEL), 0, g->n};
+    const ptrdiff_t begin = of.start * g->n, count = of.rows * g->n;
+    real *packed = scratch, *sums = packed + DENSE_SCRATCH;
+    upcoming w = elements(g->w, begin, count, NULL), states[MAX_STATES];
+    upcoming *next = states_ahead(states, g, begin, count, NULL);
+    if (g->dw || g->update) sum_weight_gradient(sums, g, &live, of, &w); /* before dx, which may be x */
+    if (g->dx) input_gradient(g, &live, of.start, of.rows, 0, g->m, next, packed);
+    if (g->dw || g->update) finish_weight_gradient(g, &live, of, sums, sums + PANEL * sums_row(g->n));
+}
+
+/* Some rows of a panel of columns of dx. */
+static void dense_grad_input(const dense_gradients *g, const void *live_memory, ptrdiff_t panel, ptrdiff_t first_row,
+                             ptrdiff_t last_row, void *scratch) {
+    const live_columns live = live_in(live_memory, g->n);
+    const ptrdiff_t start = panel * PANEL, next = start + PANEL;
+    upcoming w = elements(g->w, next * g->n, next < g->k ? smaller(PANEL, g->k - next) * g->n : 0, NULL);
+    input_gradient(g, &live, start, smaller(PANEL, g->k - start), first_row, last_row, &w, scratch);
+}
+
+/* Some columns, from the start of a vector on, of a panel of rows of the weight gradient, and the update of these
+ * weights. */
+static void dense_grad_weight(const dense_gradients *g, const void *live_memory, ptrdiff_t panel,
+                              ptrdiff_t first_column, ptrdiff_t last_column, void *scratch) {
+    const live_columns live = live_in(live_memory, g->n);
+    const weight_range of = {panel * PANEL, smaller(PANEL, g->k - panel * PANEL), first_column, last_column};
+    const ptrdiff_t count = last_column - first_column == g->n && g->update ? of.rows * g->n : 0;
+    real *sums = scratch;
+    upcoming w = elements(g->w, of.start * g->n, count, NULL), states[MAX_STATES];
+    sum_weight_gradient(sums, g, &live, of, states_ahead(states, g, of.start * g->n, count, &w));
+    finish_weight_gradient(g, &live, of, sums, sums + PANEL * sums_row(g->n));
 }
 
 #endif

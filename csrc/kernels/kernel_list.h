@@ -109,6 +109,12 @@ KERNEL(void, dense_forward,
 /* A panel of rows of w: its part of dx, its gradient, and its update.  live: of dy; scratch: dense_backward_scratch(n)
  * elements. */
 KERNEL(void, dense_backward, (const dense_gradients *gradients, const void *live, ptrdiff_t panel, void *scratch))
+/* The same in parts: rows first_row <= . < last_row of a panel of columns of dx, and columns first_column <= . <
+ * last_column, from the start of a panel on, of the gradient of a panel of rows of w, with their update. */
+KERNEL(void, dense_grad_input, (const dense_gradients *gradients, const void *live, ptrdiff_t panel,
+                                ptrdiff_t first_row, ptrdiff_t last_row, void *scratch))
+KERNEL(void, dense_grad_weight, (const dense_gradients *gradients, const void *live, ptrdiff_t panel,
+                                 ptrdiff_t first_column, ptrdiff_t last_column, void *scratch))
 KERNEL(ptrdiff_t, dense_backward_scratch, (ptrdiff_t n))
 /* The live columns of dy (m, n), which the backward pass visits, in live_size(m, n) bytes: all of them or, if
  * skip_dead, those that are not all zero.  live_copy copies rows first <= i < last of them, as far as the pass needs a

@@ -25,8 +25,9 @@ INLINE ptrdiff_t live_matrix_at(ptrdiff_t n) {
     return (bytes + vectors * VECTOR_BYTES + 63) / 64 * 64;
 }
 
+/* A panel of live columns may start at any of them, so that the last row is read up to a panel beyond its end. */
 static ptrdiff_t live_size(ptrdiff_t m, ptrdiff_t n) {
-    return live_matrix_at(n) + panels_size(m, n) * (ptrdiff_t)sizeof(real);
+    return live_matrix_at(n) + (panels_size(m, n) + PANEL) * (ptrdiff_t)sizeof(real);
 }
 
 INLINE live_columns live_in(const void *memory, ptrdiff_t n) {
@@ -76,6 +77,11 @@ static void live_copy(void *memory, const void *dy, ptrdiff_t n, ptrdiff_t first
     }
 }
 
+/* The number of live columns before a column, which is the end or the first of a vector. */
+INLINE ptrdiff_t live_before(const live_columns *live, ptrdiff_t column, ptrdiff_t n) {
+    return !live->some ? column : column < n ? live->before[column / LANES] : *live->count;
+}
+
 /* One panel of live columns, from the j-th on, and its row stride. */
 INLINE const real *live_panel(const live_columns *live, const real *dy, ptrdiff_t n, ptrdiff_t j, ptrdiff_t *stride) {
     const int in_place = !live->some && j + PANEL <= n;
@@ -96,12 +102,13 @@ INLINE vec take(const real *from, vec_int lane) {
 #endif
 }
 
-/* out (n) = a row of live columns at their places, 0 elsewhere; row is read up to a vector beyond its end. */
-INLINE void live_spread(real *out, const real *row, const live_columns *live, ptrdiff_t n) {
-    for (ptrdiff_t j = 0; j < n; j += LANES) {
+/* Elements first <= . < last of out, `first` being that of a vector, = a row of live columns at their places, 0
+ * elsewhere; row is read up to a vector beyond its end. */
+INLINE void live_spread(real *out, const real *row, const live_columns *live, ptrdiff_t first, ptrdiff_t last) {
+    for (ptrdiff_t j = first; j < last; j += LANES) {
         vec_int lane;
         memcpy(&lane, live->lane + j, sizeof(lane));
-        store_some(out + j, take(row + live->before[j / LANES], lane), n - j);
+        store_some(out + j, take(row + live->before[j / LANES], lane), last - j);
     }
 }
 

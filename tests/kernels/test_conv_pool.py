@@ -255,6 +255,24 @@ def test_the_same_bits_with_any_number_of_threads(name, drawing, with_dx, dtype)
 
 
 @each_dtype
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(400, 7, 7, 6, 5, 3, 3, winograd=True),
+        Case(600, 6, 6, 8, 9, 3, 3, pool_stride=1, winograd=True),
+        Case(12, 44, 40, 6, 8, 5, 5, winograd=True),  # more tiles than a block holds
+    ],
+    ids=str,
+)
+def test_groups_may_be_added_up_by_other_threads_than_the_ones_before(case, dtype):
+    data = Data(case, dtype)
+    expected = data.fused(1)
+    for n_threads in (3, 5, 16, 40):
+        for got, one in zip(data.fused(n_threads), expected, strict=True):
+            np.testing.assert_array_equal(got, one)
+
+
+@each_dtype
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_the_gradient_of_the_input_may_take_its_place(case, n_threads, dtype):

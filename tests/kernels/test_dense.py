@@ -206,6 +206,34 @@ def test_an_update_on_the_way_gives_the_bits_of_one_afterwards(rule, shape, dead
         np.testing.assert_array_equal(got, expected)
 
 
+@each_dtype
+@pytest.mark.parametrize(
+    "shape",
+    [(256, 5, 256), (130, 256, 90), (300, 40, 300), (75, 700, 10), (25, 70, 50), (60, 530, 530)],  # wide: the last
+    ids=str,
+)
+@pytest.mark.parametrize("dead", [False, True])
+def test_the_same_bits_with_any_number_of_threads(shape, dead, dtype):
+    m, n_in, n_out = shape
+    rng = np.random.default_rng(11)
+    x, w, b = normal(rng, (m, n_in), dtype), normal(rng, (n_in, n_out), dtype), normal(rng, (n_out,), dtype)
+    dy = normal(rng, (m, n_out), dtype)
+    if dead:
+        dy = with_zeros(dy, rng.permutation(n_out)[: n_out // 2])
+    results = []
+    for n_threads in (1, 2, 3, 7, 64):
+        y, dx, db, moved = output((m, n_out), dtype), output(x.shape, dtype), output((n_out,), dtype), w.copy()
+        taken = step("adam", dtype, w.size)
+        run(dense.dense_forward, y, x, w, b, relu=True, n_threads=n_threads)
+        run(dense.dense_backward, dx, None, db, x, dy, moved, skip_dead=True, update=taken, n_threads=n_threads)
+        assert_margins_untouched(y)
+        assert_margins_untouched(dx)
+        results.append((y, dx, db, moved, *taken[1]))
+    for of_many in results[1:]:
+        for got, expected in zip(of_many, results[0], strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
 WRONG_STEPS = {
     "rule": lambda rule, states, scalars: ("newton", states, scalars),
     "scalars": lambda rule, states, scalars: (rule, states, scalars[:-1]),

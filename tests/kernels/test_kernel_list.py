@@ -47,6 +47,8 @@ REFERENCES = {
     "winograd_rows_scratch": ENOUGH_MEMORY,
     "dense_forward": oracles.dense_forward,
     "dense_backward": oracles.dense_backward,
+    "dense_grad_input": oracles.dense_backward,
+    "dense_grad_weight": oracles.dense_backward,
     "dense_backward_scratch": ENOUGH_MEMORY,
     "live_size": ENOUGH_MEMORY,
     "live_find": oracles.dense_backward,

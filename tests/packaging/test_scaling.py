@@ -11,7 +11,9 @@ def replayed(modules):
     stages, replay = modules("stages", "replay")
 
     def stage(*pieces, prepare=0.0, shares=None, alone=False, layer="", descends=False):
-        return stages.Stage("stage", layer, prepare, np.array(pieces, float), shares or {}, alone, descends)
+        of_threads = shares or dict.fromkeys((1, 2, 4, 16), pieces)
+        times = {n: np.array(each, float) for n, each in of_threads.items()}
+        return stages.Stage("stage", layer, dict.fromkeys(times, prepare), times, bool(shares), alone, descends)
 
     def step(*of_step, outside=0.0, gradients=None):
         return stages.Step(8, list(of_step), outside, gradients or {})
@@ -29,6 +31,7 @@ def test_threads_take_pieces_of_those_that_are_late(replayed):
     assert replay.stage_seconds(stage(1, 1, 1, 1), 4, 0.5) == 2  # 1, and 0.5 times log2(4) to share it
     assert replay.stage_seconds(stage(1, 1, 1, 1, alone=True), 4, 0.5) == 4
     assert replay.stage_seconds(stage(1), 4, 0.5) == 1
+    assert replay.stage_seconds(stage(), 4, 0.5) == 0  # left out
 
 
 def test_a_share_in_one_call_is_never_taken_from(replayed):
@@ -82,7 +85,9 @@ def test_all_stages_of_a_step_are_measured_by_name(modules):
     ):
         assert any(name.startswith(part) for name in names), part
     assert {stage.layer for stage in step.stages if stage.descends} == {"", *step.gradients}
-    assert all(len(stage.pieces) >= 1 and (stage.pieces >= 0).all() for stage in step.stages)
+    for stage in step.stages:
+        assert all((each >= 0).all() for each in stage.pieces.values()), stage.name
+        assert any(len(each) for each in stage.pieces.values()), stage.name
     assert step.gradients["FC5"] == 4 * (16 * 10 + 10)
     assert step.outside > 0
     same = cvae.BernoulliVAE(**vae.get_params()).partial_fit(images)

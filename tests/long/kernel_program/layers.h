@@ -20,9 +20,27 @@ static void bias_and_sums(ptrdiff_t m, ptrdiff_t n) {
 
 static const double RATES[] = {0.01, 1, 0.9, 0.99, 1e-4, 0.1, 0.01, 0.02}; /* of any optimizer */
 
-/* Both gradients and the update, of all columns and of those that are not all zero. */
+/* Both gradients and the update, by panels of rows of w or, in_parts, in parts of them. */
+static void dense_panels(const dense_gradients *g, const void *live, int in_parts, void *scratch) {
+    for (ptrdiff_t j = 0; j < panels(g->k); j++) {
+        if (!in_parts) {
+            TABLE.dense_backward(g, live, j, scratch);
+            continue;
+        }
+        TABLE.dense_grad_input(g, live, j, 0, g->m / 2, scratch);
+        TABLE.dense_grad_input(g, live, j, g->m / 2, g->m, scratch);
+        for (ptrdiff_t first = 0; first < g->n; first += TABLE.panel) {
+            const ptrdiff_t last = first + TABLE.panel < g->n ? first + TABLE.panel : g->n;
+            TABLE.dense_grad_weight(g, live, j, first, last, scratch);
+        }
+    }
+}
+
+/* The same, of all columns and of those that are not all zero. */
 static void dense_gradient(ptrdiff_t m, ptrdiff_t k, ptrdiff_t n, const real *x, const real *dy, const real *w) {
-    for (int skip_dead = 0; skip_dead < 2; skip_dead++) {
+    for (int way = 0; way < 4; way++) {
+        const int skip_dead = way % 2, in_parts = way / 2;
+        const char *name = in_parts ? "dense_grad_input" : "dense_backward";
         real *moved = copy_of(w, k * n), *first = zeros(k * n), *second = zeros(k * n);
         real *dx = space(m * k), *dw = space(k * n), *scratch = space(TABLE.dense_backward_scratch(n));
         void *live = bytes(TABLE.live_size(m, n));
@@ -31,10 +49,11 @@ static void dense_gradient(ptrdiff_t m, ptrdiff_t k, ptrdiff_t n, const real *x,
         TABLE.live_find(live, dy, skip_dead, m, n);
         TABLE.live_copy(live, dy, n, 0, m / 2);
         TABLE.live_copy(live, dy, n, m / 2, m);
-        for (ptrdiff_t j = 0; j < panels(k); j++) TABLE.dense_backward(&gradients, live, j, scratch);
-        write_out("dense_backward", n, dx, m * k);
-        write_out("dense_backward", m, dw, k * n);
-        write_out("dense_backward", m + 3, first, k * n);
+        dense_panels(&gradients, live, in_parts, scratch);
+        write_out(name, n, dx, m * k);
+        if (in_parts) name = "dense_grad_weight";
+        write_out(name, m, dw, k * n);
+        write_out(name, m + 3, first, k * n);
         RELEASE(moved, first, second, dx, dw, scratch, live);
     }
 }
