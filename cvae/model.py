@@ -425,4 +425,5 @@ class VAE(Fitting):
         from cvae.io import checkpoint  # here, for it takes a tenth of the time of `import cvae`
 
         self._require_fitted()
+        self._sync_training()  # a rate may have been changed within the optimizer
         checkpoint.save(self, path, optimizer_state=optimizer_state)

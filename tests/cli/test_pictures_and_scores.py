@@ -194,6 +194,13 @@ def test_samples_of_classes_become_folders():
     assert read.class_names == ("0", "1")
 
 
+@pytest.mark.parametrize(("n", "drawn", "said"), [(6, 6, ""), (5, 4, "4 images instead of 5: 2 of each of 2 classes")])
+def test_another_number_of_samples_than_asked_for_is_said(n, drawn, said, capsys):
+    run("sample", "classes", "-n", n, "--seed", 3, "-o", "s.npy")
+    assert len(np.load("s.npy")) == drawn
+    assert capsys.readouterr().out.partition("wrote")[0].strip() == said
+
+
 # ---------------------------------------------------------------- pictures and explorer
 
 KINDS = {

@@ -388,6 +388,15 @@ def test_a_callback_may_change_the_rate_of_the_optimizer_that_a_model_was_given(
     assert rates(as_dict.partial_fit(random_images(8))) == {0.02}
 
 
+def test_a_rate_that_is_changed_before_saving_is_that_of_the_file(tmp_path):
+    vae = dense_vae(optimizer=cvae.optimizers.Adam(lr=0.01)).fit(random_images(8))
+    vae.optimizer.lr = 0.5
+    vae.save(tmp_path / "m.safetensors")
+    other = cvae.load(tmp_path / "m.safetensors")
+    assert rates(other) == {0.5}
+    assert_same_bits(parameters(other.partial_fit(random_images(8))), parameters(vae.partial_fit(random_images(8))))
+
+
 def test_the_rate_of_an_optimizer_has_one_name():
     optimizer = cvae.optimizers.Adam()
     with pytest.raises(AttributeError, match="Adam has no learning_rate: lr is its rate"):

@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = "picture to write, .png, or array of images in the model's units, .npy"
     add_output(parser, "FILE", output, required=False)
     parser.add_argument("--separate", metavar="DIR", help="new folder for a picture of each image, in folders by class")
-    parser.add_argument("-n", type=COUNT, metavar="N", default=64, help="default: %(default)s")
+    n_help = "images, of all classes together as many of each (default: %(default)s)"
+    parser.add_argument("-n", type=COUNT, metavar="N", default=64, help=n_help)
     parser.add_argument(
         "--label", metavar="LABEL", help="of a conditional model: a class (default: all), or values joined by commas"
     )
@@ -46,7 +47,9 @@ def run(args: argparse.Namespace) -> None:
     by_class = vae.condition == "classes" and args.label is None
     if by_class:
         # A row for each class, the same codes in all rows.
-        n = max(1, args.n // len(vae.classes_))
+        n, classes = max(1, args.n // len(vae.classes_)), len(vae.classes_)
+        if n * classes != args.n:
+            print(f"{n * classes} images instead of {args.n}: {n} of each of {classes} classes")
         images = np.stack([vae.sample(n, random_state=seed, y=each) for each in vae.classes_])
     else:
         images = vae.sample(args.n, random_state=seed, y=label(vae, args.label))
