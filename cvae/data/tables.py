@@ -2,7 +2,8 @@
 
 A table may have a line of names, and a column of labels: under one of the names below, or if only the others make a
 square image, or one of the shape that was asked for, the column whose name is unlike all others, or without names the
-first or the last. A first column that is named as one of row numbers is left out.
+first or the last. A first column that is named as one of row numbers is left out. One cell may hold all pixels
+(pixel_column.py).
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.data.errors import Refused, named_errors
+from cvae.data.pixel_column import SpreadLines, spread
 
 Array = npt.NDArray[Any]
 
 SUFFIXES = (".csv", ".tsv", ".txt")
-_LABELS = ("label", "labels", "class", "target", "y")
+_LABELS = ("label", "labels", "class", "target", "y", "emotion")
 _INDICES = ("", "unnamed: 0", "index", "id")  # of rows, as pandas and R write them in the first column
 _ROWS_AT_A_TIME = 1024
 _LINE_CHARACTERS = 1 << 26
@@ -120,14 +122,16 @@ def read_table(path: Path, image_shape: Sequence[int] | None, *, is_hint: bool =
     ValueError
         If a line is no row of numbers or has another length, or it is not clear what the images' shape is.
     """
-    with named_errors(path, "table of pixels"), _opened(path) as lines:
+    with named_errors(path, "table of pixels"), _opened(path) as file:
+        lines = spread(file, _LABELS, _LINE_CHARACTERS) or file
         head = _head(lines)
         layout = _layout(head.lines, image_shape, is_hint)
         if layout.label not in (None, 0) and not layout.has_names:
             warnings.warn(f"{path}: the last column is taken for labels", stacklevel=4)
         rows = itertools.chain(head.lines[layout.has_names :], lines)
         pixels, labels = _read_rows(rows, layout, head.n_before + layout.has_names)
-        fields: dict[str, Any] = {"images": pixels.reshape(-1, *layout.image_shape), "unread": layout.unread}
+        unread = layout.unread + getattr(lines, "unread", [])
+        fields: dict[str, Any] = {"images": pixels.reshape(-1, *layout.image_shape), "unread": unread}
         return fields if layout.label is None else fields | {"labels": labels}
 
 
@@ -140,7 +144,7 @@ def _opened(path: Path) -> IO[str]:
     return text
 
 
-def _head(lines: IO[str]) -> _Head:
+def _head(lines: IO[str] | SpreadLines) -> _Head:
     """Read the first lines, without empty ones, comments and the line in which spreadsheets name their delimiter."""
     found: list[str] = []
     n_before, comment = 0, ""

@@ -253,3 +253,55 @@ def test_text_of_16_bits(tmp_path, order):
     path = table(tmp_path / "x.csv", LABELS, PIXELS)
     mark = {"le": b"\xff\xfe", "be": b"\xfe\xff"}[order]
     assert_is_table(load(write(path, mark + path.read_text().encode(f"utf-16-{order}"))))
+
+
+# ---------------------------------------------------------------- all pixels of an image in one cell
+
+
+def in_one_cell(*columns, form="{}"):
+    """Return lines of columns, of which the one given as "pixels" holds all pixels of an image."""
+    cells = [form.format(" ".join(map(str, row))) for row in PIXELS.tolist()]
+    values = [cells if isinstance(column, str) else list(map(str, column)) for column in columns]
+    return [",".join(row) for row in zip(*values, strict=True)]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz"])
+@pytest.mark.parametrize(
+    ("names", "columns", "form"),
+    [
+        ("emotion,pixels,Usage", (LABELS, "pixels", ["Training"] * 3000), "{}"),
+        ("emotion, Usage, pixels", (LABELS, [" Training"] * 3000, "pixels"), " {}"),
+        ("pixels,label", ("pixels", LABELS), '"[{}]"'),
+    ],
+)
+def test_pixels_may_stand_in_one_cell(tmp_path, name, names, columns, form):
+    lines = [names, *in_one_cell(*columns, form=form)]
+    path = write(tmp_path / name, "\n".join(lines).encode())
+    if "Usage" in names:
+        with pytest.warns(UserWarning, match="the column 'Usage'"):
+            assert_is_table(load(path))
+    else:
+        assert_is_table(load(path))
+
+
+def test_pixels_in_one_cell_without_labels_or_with_words(tmp_path):
+    assert_is_table(
+        load(write(tmp_path / "x.csv", "\n".join(["Pixels", *in_one_cell("pixels")]).encode())), labelled=False
+    )
+    words = [f'"{"ab"[i]}, {i}"' for i in LABELS % 2]
+    dataset = load(write(tmp_path / "y.csv", "\n".join(["label,pixels", *in_one_cell(words, "pixels")]).encode()))
+    assert dataset.labels[:3].tolist() == ["a, 0", "b, 1", "a, 0"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("1,0 1 2 ... 14 15", r"pixels were cut off when it was written: '...' stands for some of them"),
+        ("1,0 1 2 3", "the number of columns changed from 17 to 5 at row 3"),
+        ("1", "the number of columns changed from 17 to 1 at row 3"),
+        ("1,0 1 2 x 4 5 6 7 8 9 10 11 12 13 14 15", "could not convert string 'x' to float64 at row 2, column 5"),
+    ],
+)
+def test_wrong_cells_of_pixels_are_refused(tmp_path, row, message):
+    lines = ["label,pixels", *in_one_cell(LABELS, "pixels")[:2], row]
+    assert_refused(write(tmp_path / "x.csv", "\n".join(lines).encode()), message)

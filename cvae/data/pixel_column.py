@@ -1,0 +1,76 @@
+"""Tables of pixels in text that have all pixels of an image in one cell, as those of FER2013."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from typing import IO
+
+_NAMES = ("pixels", "pixel", "image")
+
+
+class SpreadLines:
+    """The lines of such a table with a cell for each pixel, for one who reads others: a name for each, then the rows.
+
+    Parameters
+    ----------
+    lines : text file
+        At its second line.
+    names : list of str
+        Of the columns, from the first line.
+    label_names : tuple of str
+        What a column of labels may be called, in lower case.
+
+    Attributes
+    ----------
+    unread : list of str
+        The columns that are neither pixels nor labels.
+    """
+
+    def __init__(self, lines: IO[str], names: list[str], label_names: tuple[str, ...]) -> None:
+        lowered = [name.lower() for name in names]
+        self._lines = lines
+        self._pixels = next(i for i, name in enumerate(lowered) if name in _NAMES)
+        self._label = next((i for i, name in enumerate(lowered) if name in label_names), None)
+        self.unread = [f"the column {name!r}" for i, name in enumerate(names) if i not in (self._pixels, self._label)]
+        self._waiting: list[str] = []
+        self._begun = False
+
+    def readline(self, limit: int = -1) -> str:
+        """Return the next line, "" at the end."""
+        if not self._begun:
+            self._begun = True
+            row = self._spread(self._lines.readline(limit))
+            n = row.rpartition('"')[2].count(",") + (self._label is None)
+            names = ["label"] * (self._label is not None) + [f"pixel{i}" for i in range(n)]
+            self._waiting.append(row)
+            return ",".join(names) + "\n"
+        return self._waiting.pop() if self._waiting else self._spread(self._lines.readline(limit))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.readline, "")
+
+    def _spread(self, line: str) -> str:
+        if not line.strip():
+            return line
+        [cells] = csv.reader([line], skipinitialspace=True)
+        if len(cells) <= self._pixels:
+            return ",".join(cells) + "\n"  # which is then too short
+        pixels = re.split(r"[\s,]+", cells[self._pixels].strip("[]() \t"))
+        if "..." in pixels:
+            raise ValueError("its pixels were cut off when it was written: '...' stands for some of them")
+        label = [] if self._label is None else ['"' + cells[self._label].strip().replace('"', "'") + '"']
+        return ",".join([*label, *pixels]) + "\n"
+
+
+def spread(lines: IO[str], label_names: tuple[str, ...], limit: int) -> SpreadLines | None:
+    """Return the lines of a table with all pixels of an image in one cell; None, and to the start, for another one."""
+    names = [name.strip() for name in next(csv.reader([lines.readline(limit)]), [])]
+    second = next(csv.reader([lines.readline(limit)], skipinitialspace=True), [])
+    lines.seek(0)
+    at = next((i for i, name in enumerate(names) if name.lower() in _NAMES), len(second))
+    if at >= len(second) or len(second[at].split()) < 4:
+        return None
+    lines.readline()
+    return SpreadLines(lines, names, label_names)
