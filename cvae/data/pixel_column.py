@@ -54,23 +54,34 @@ class SpreadLines:
     def _spread(self, line: str) -> str:
         if not line.strip():
             return line
-        [cells] = csv.reader([line], skipinitialspace=True)
+        cells = _cells(line)
         if len(cells) <= self._pixels:
             return ",".join(cells) + "\n"  # which is then too short
         pixels = re.split(r"[\s,]+", cells[self._pixels].strip("[]() \t"))
         if "..." in pixels:
             raise ValueError("its pixels were cut off when it was written: '...' stands for some of them")
-        label = [] if self._label is None else ['"' + cells[self._label].strip().replace('"', "'") + '"']
+        label = [] if self._label is None else ['"' + cells[self._label].replace('"', "'") + '"']
         return ",".join([*label, *pixels]) + "\n"
 
 
 def spread(lines: IO[str], label_names: tuple[str, ...], limit: int) -> SpreadLines | None:
     """Return the lines of a table with all pixels of an image in one cell; None, and to the start, for another one."""
-    names = [name.strip() for name in next(csv.reader([lines.readline(limit)]), [])]
-    second = next(csv.reader([lines.readline(limit)], skipinitialspace=True), [])
+    names = _cells(lines.readline(limit))
+    at = next((i for i, name in enumerate(names) if name.lower() in _NAMES), None)
+    second = [] if at is None else _cells(lines.readline(limit))
     lines.seek(0)
-    at = next((i for i, name in enumerate(names) if name.lower() in _NAMES), len(second))
-    if at >= len(second) or len(second[at].split()) < 4:
+    if at is None or len(second) <= at or len(second[at].split()) < 4:
         return None
     lines.readline()
     return SpreadLines(lines, names, label_names)
+
+
+def _cells(line: str) -> list[str]:
+    if '"' not in line:
+        return [cell.strip() for cell in line.split(",")]
+    before = csv.field_size_limit()
+    csv.field_size_limit(max(before, len(line)))  # which a cell of many pixels exceeds
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], skipinitialspace=True))]
+    finally:
+        csv.field_size_limit(before)

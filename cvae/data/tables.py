@@ -205,7 +205,8 @@ def _are_names(first: list[str], words: list[int], rows: list[list[str]]) -> boo
     ValueError
         If it is a row of numbers with something else among them.
     """
-    numbers = [cell for i, cell in enumerate(first) if i not in {*words}]
+    are_words = {*words}
+    numbers = [cell for i, cell in enumerate(first) if i not in are_words]
     if not words:  # pandas names columns so, or by the first row, where those of the same name get .1, .2, ...
         goes_on = bool(rows) and rows[0] == [str(len(first) + i) for i in range(len(first))]
         return (_counts(numbers) and len(numbers) > 15 and not goes_on) or _are_mangled(numbers)

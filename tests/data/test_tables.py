@@ -305,3 +305,16 @@ def test_pixels_in_one_cell_without_labels_or_with_words(tmp_path):
 def test_wrong_cells_of_pixels_are_refused(tmp_path, row, message):
     lines = ["label,pixels", *in_one_cell(LABELS, "pixels")[:2], row]
     assert_refused(write(tmp_path / "x.csv", "\n".join(lines).encode()), message)
+
+
+@pytest.mark.parametrize("form", ["{}", '"{}"'])
+def test_a_cell_may_hold_many_pixels(tmp_path, form):
+    lines = ["label,pixels", *(f"{label}," + form.format(" ".join(["255"] * 200 * 200)) for label in (1, 2))]
+    dataset = load(write(tmp_path / "x.csv", "\n".join(lines).encode()))
+    assert dataset.images.shape == (2, 200, 200, 1)
+    assert dataset.labels.tolist() == [1, 2]
+
+
+def test_rows_of_many_pixels_between_blanks(tmp_path):
+    rows = "\n".join([" ".join(["255"] * 200 * 200)] * 2)
+    assert load(write(tmp_path / "x.txt", rows.encode())).images.shape == (2, 200, 200, 1)
