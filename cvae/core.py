@@ -23,7 +23,7 @@ from cvae.data.images import as_images, resolve_image_shape
 from cvae.data.intake import BYTES, NUMBERS
 from cvae.data.mapping import PixelMapping
 from cvae.estimator import HINTS, Estimator, not_fitted
-from cvae.hints import OF_MODELS
+from cvae.hints import OF_MODELS, no_attribute
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase, check_dtype
 from cvae.nn.initializers import OptimizerInitializer
@@ -144,6 +144,8 @@ class Core(Estimator):
         if name in _MADE_BY_START and not self._is_started:
             self._start()
             return vars(self)[name]
+        if name in Core.__annotations__ and not name.startswith("_"):  # an argument
+            raise no_attribute(self, name, dict.fromkeys([name], "its class's __init__ must call super().__init__"))
         return super().__getattr__(name)
 
     def _start(self) -> None:

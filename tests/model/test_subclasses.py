@@ -111,3 +111,15 @@ def test_a_class_of_ones_own_is_not_lost_without_a_word(tmp_path):
 def test_what_a_file_is_loaded_as_is_a_class_of_models(cls, tmp_path):
     with pytest.raises(TypeError, match="cls must be one of the classes BernoulliVAE, VAE, or derived from one, got"):
         cvae.load(tmp_path / "model", cls)
+
+
+class Forgetful(cvae.VAE):
+    """A model that leaves out the constructor of its base."""
+
+    def __init__(self, T=2):
+        self.T = T
+
+
+def test_a_class_that_does_not_call_its_base_is_told():
+    with pytest.raises(AttributeError, match=r"no attribute '\w+': its class's __init__ must call super\(\).__init__"):
+        Forgetful().fit(random_images(6))
