@@ -37,7 +37,7 @@ def bits():
     return answer(1, "same_bits")
 
 
-@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize("n", [2, 3, 4, 8])
 def test_models_have_the_same_bits_on_any_number_of_processes(n, bits):
     assert answer(n, "same_bits") == bits
 
