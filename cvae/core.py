@@ -145,7 +145,7 @@ class Core(Estimator):
             self._start()
             return vars(self)[name]
         if name in Core.__annotations__ and not name.startswith("_"):  # an argument
-            raise no_attribute(self, name, dict.fromkeys([name], "its class's __init__ must call super().__init__"))
+            raise no_attribute(self, name, {name: "its class's __init__ must call super().__init__"})
         return super().__getattr__(name)
 
     def _start(self) -> None:

@@ -19,6 +19,8 @@ class SpreadLines:
         At its second line.
     names : list of str
         Of the columns, from the first line.
+    pixels : int
+        Which of them holds the pixels.
     label_names : tuple of str
         What a column of labels may be called, in lower case.
 
@@ -28,12 +30,10 @@ class SpreadLines:
         The columns that are neither pixels nor labels.
     """
 
-    def __init__(self, lines: IO[str], names: list[str], label_names: tuple[str, ...]) -> None:
-        lowered = [name.lower() for name in names]
-        self._lines = lines
-        self._pixels = next(i for i, name in enumerate(lowered) if name in _NAMES)
-        self._label = next((i for i, name in enumerate(lowered) if name in label_names), None)
-        self.unread = [f"the column {name!r}" for i, name in enumerate(names) if i not in (self._pixels, self._label)]
+    def __init__(self, lines: IO[str], names: list[str], pixels: int, label_names: tuple[str, ...]) -> None:
+        self._lines, self._pixels = lines, pixels
+        self._label = next((i for i, name in enumerate(names) if name.lower() in label_names), None)
+        self.unread = [f"the column {name!r}" for i, name in enumerate(names) if i not in (pixels, self._label)]
         self._waiting: list[str] = []
         self._begun = False
 
@@ -73,7 +73,7 @@ def spread(lines: IO[str], label_names: tuple[str, ...], limit: int) -> SpreadLi
     if at is None or len(second) <= at or len(second[at].split()) < 4:
         return None
     lines.readline()
-    return SpreadLines(lines, names, label_names)
+    return SpreadLines(lines, names, at, label_names)
 
 
 def _cells(line: str) -> list[str]:
