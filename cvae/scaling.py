@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +20,8 @@ from cvae.likelihoods import Likelihood
 from cvae.nn.activations import ActivationBase
 
 Array = npt.NDArray[Any]
+_OVERSHOOT = 0.25  # of pixels from 0 to 1 that have been resized with sharp kernels
+_NARROW, _WIDE = 1 / 200, 50  # times the range of the pixels of training: others are hardly in the same units
 ValueRange = tuple[float, float] | str | None
 
 
@@ -79,6 +82,8 @@ def checked_pixels(
             raise ValueError("binarize must be None for a model that has learnt to standardize its pixels")
         if first is None:
             warn_of_ones(images, name=name)
+        if known is not None and likelihood.standardizes and not binarized:
+            _check_units(images, name, known, warns=not first)
     elif likelihood.pixels == "unit" or binarized:
         learnt = None if known is None else known.ends
         ends = learnt if isinstance(value_range, str) else value_range
@@ -113,6 +118,40 @@ def _check(
         likelihood.check(images, name)
         if binarized:
             check_range(images, name=name)
+
+
+def _check_units(images: Array, name: str, known: PixelMapping, *, warns: bool) -> None:
+    """Raise ValueError for images of 0..255 where the first ones were of 0..1, or of bytes where they were of others.
+
+    Any number is a valid pixel to a likelihood that standardizes, so that a factor of 255 would not be noticed. What
+    may be right is a warning, unless not `warns`.
+    """
+    learnt_low, learnt_high = known.ends
+    has_small = learnt_low >= -1 - _OVERSHOOT and learnt_high <= 1 + _OVERSHOOT
+    is_of_bytes = images.dtype == np.uint8
+    trained = f"the model was trained on pixels from {learnt_low:.6g} to {learnt_high:.6g}"
+    if is_of_bytes and known.divides_bytes and not (has_small and learnt_low >= -_OVERSHOOT):
+        raise ValueError(
+            f"{name} must have the units of the images of training: {trained}, got uint8, which means 0..1: pass "
+            f"{name}.astype('float32'), mapped to them"
+        )
+    if not images.size or images.dtype == bool or (is_of_bytes and known.divides_bytes):
+        return
+    low, high = float(images.min()), float(images.max())
+    if has_small and mapping.are_like_bytes(low, high):
+        remedy = f"divide by 255, or pass {name}.astype('uint8')" if learnt_low >= -_OVERSHOOT else "map them to these"
+        raise ValueError(
+            f"{name} must have the units of the images of training: {trained}, got {images.dtype} up to {high:.6g}: "
+            f"{remedy}"
+        )
+    width = learnt_high - learnt_low or 1.0
+    is_apart = low > learnt_high + width or high < learnt_low - width
+    if warns and (is_apart or (high > low and not _NARROW < (high - low) / width < _WIDE)):
+        warnings.warn(
+            f"{name} holds pixels from {low:.6g} to {high:.6g}, but {trained}: are they in the same units?",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _hint(images: Array, name: str, known: PixelMapping | None) -> str:

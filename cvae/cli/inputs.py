@@ -20,11 +20,7 @@ from cvae.runtime.threads import check_num_threads
 
 # Prefixes of the fields of a data set, and what messages call them.
 _PARTS = {"train": ("", "images"), "val": ("val_", "validation images"), "test": ("test_", "test images")}
-
-
 Images = np.ndarray | Blocks
-_FIRST = 256  # images whose range is looked at
-_FAR = 50  # times the range of other images
 
 
 class Validation(NamedTuple):
@@ -74,27 +70,7 @@ def evaluation_data(vae: cvae.VAE, dataset: Dataset, part: str | None = None) ->
     Without a part, that is the test images if there are any, or the validation images, or all.
     """
     images, labels, which = part_of(dataset, part)
-    _warn_of_other_range(vae, images, dataset.name)
     return images, labels_for(vae, labels, dataset), f"{which} of {shown(Path(dataset.name).name)}"
-
-
-def _warn_of_other_range(vae: cvae.VAE, images: Images, source: str) -> None:
-    """Warn of pixels whose range is far from that of those that a model was standardized by."""
-    mapping = vae._mapping
-    if mapping is None or mapping.is_identity or not mapping.divides_bytes:
-        return  # nothing to compare with, or values that are checked
-    some = np.asarray(images[:_FIRST])
-    unit = 255 if some.dtype == np.uint8 else 1
-    low, high = float(some.min()) / unit, float(some.max()) / unit
-    known_low, known_high = mapping.ends
-    known_width = known_high - known_low or 1.0
-    is_apart = low > known_high + known_width or high < known_low - known_width
-    if is_apart or (high > low and not 1 / _FAR < (high - low) / known_width < _FAR):
-        warnings.warn(
-            f"the pixels of {shown(source)} are from {low:g} to {high:g}, and those of training were from "
-            f"{known_low:g} to {known_high:g}{', of uint8 as 0 to 1' if unit > 1 else ''}: are they in the same units?",
-            stacklevel=2,
-        )
 
 
 def part_of(dataset: Dataset, part: str | None) -> tuple[Images, np.ndarray | None, str]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 _BLOCK_VALUES = 1 << 16  # values that are summed at a time, so that they stay in cache
+_MANY_TIMES = 10  # the white of pixels from 0 to 1, which hardly any of those exceed so far
 _PERIOD = 64  # offsets and scales, at least, that kernels go through one after another
 # Of 255, for bytes: looked up faster than divided for a single image.
 _FRACTIONS = {char: np.divide(np.arange(256), 255, dtype=char) for char in "fd"}
@@ -110,13 +111,20 @@ def standardization(images: Array, *, one_scale: bool) -> PixelMapping:
         squares += np.square(units, out=units).sum(0)
     n = images.size / images.shape[-1]
     mean, variance = sums / n, squares / n - (sums / n) ** 2
-    unit = 255.0 if images.dtype == np.uint8 else 1.0
+    is_bytes = images.dtype == np.uint8
+    unit = 255.0 if is_bytes else 1.0
     deviation = np.where(high > low, width * np.sqrt(np.maximum(variance, 0)), 0.0) / unit
     if one_scale:
         largest = deviation.max()  # which keeps the squares of tiny deviations from vanishing
         deviation[:] = largest and largest * np.sqrt(np.square(deviation / largest).mean())
     scale, ends = np.where(deviation > 0, deviation, 1.0), (low.min() / unit, high.max() / unit)
-    return PixelMapping((low + width * mean) / unit, scale, ends, divides_bytes=True)
+    divides_bytes = is_bytes or not are_like_bytes(*ends)
+    return PixelMapping((low + width * mean) / unit, scale, ends, divides_bytes=divides_bytes)
+
+
+def are_like_bytes(low: float, high: float) -> bool:
+    """Return whether numbers from low to high are probably pixels from 0 to 255, rather than from 0 to 1."""
+    return low >= 0 and _MANY_TIMES < high <= 255
 
 
 def extremes(images: Array) -> tuple[Array, Array]:

@@ -88,8 +88,10 @@ def initialize(model: Core, offset: npt.ArrayLike | None = None, scale: npt.Arra
     mapping = None
     if offset is not None and scale is not None:
         offset, scale = np.asarray(offset, np.float64), np.asarray(scale, np.float64)
-        low, high = (float((offset + width * scale).min()) for width in (-2, 2))
-        ends = (low, high) if model.value_range is None else (float(offset.min()), float((offset + scale).max()))
+        ends = (float(offset.min()), float((offset + scale).max()))
+        if model.value_range is None:  # of which only means and standard deviations are known
+            is_unit = offset.min() >= 0 and offset.max() <= 1 and scale.max() <= 0.5
+            ends = (0.0, 1.0) if is_unit else (float((offset - 2 * scale).min()), float((offset + 2 * scale).max()))
         mapping = PixelMapping(offset, scale, ends, divides_bytes=model.value_range is None)
     if not model.__sklearn_is_fitted__():
         if model.image_shape is None:

@@ -84,21 +84,28 @@ def test_an_interrupted_epoch_that_cannot_go_on_begins_anew_and_says_so(monkeypa
     assert (warning in capsys.readouterr().err) == is_told
 
 
-@pytest.mark.filterwarnings("default:the pixels of")
+@pytest.mark.filterwarnings("default:.*are they in the same units")
 @pytest.mark.parametrize(
     ("pixels", "is_told"),
     [
         *((IMAGES, False), (IMAGES / 255, False), (IMAGES // 2, False), (np.full_like(IMAGES, 7), False)),
-        *((IMAGES.astype(float), True), (IMAGES / 255**2, True)),
+        (IMAGES / 255**2, True),
         *((IMAGES * np.uint16(257), True), (IMAGES / 255 - 9, True)),
     ],
-    ids=["same", "as floats", "darker", "constant", "of 255", "of 1/255", "16 bits", "elsewhere"],
+    ids=["same", "as floats", "darker", "constant", "of 1/255", "16 bits", "elsewhere"],
 )
 def test_pixels_in_other_units_than_those_of_training_are_told_of(capsys, pixels, is_told):
     assert main(["train", "data.npy", *MLP, "-o", "m", "--epochs", "1", "--likelihood", "Gaussian('optimal')"]) == 0
     np.save("other.npy", pixels)
     assert main(["evaluate", "m", "other.npy"]) == 0
-    assert ("and those of training were from 0 to 1" in capsys.readouterr().err) == is_told
+    assert capsys.readouterr().err.count("the model was trained on pixels from 0 to 1: are they in") == is_told
+
+
+def test_pixels_of_255_where_those_of_training_were_of_1_are_refused(capsys):
+    assert main(["train", "data.npy", *MLP, "-o", "m", "--epochs", "1", "--likelihood", "Laplace('optimal')"]) == 0
+    np.save("other.npy", IMAGES.astype(float))
+    assert main(["evaluate", "m", "other.npy"]) == 2
+    assert "trained on pixels from 0 to 1, got float64 up to 255: divide by 255" in capsys.readouterr().err
 
 
 def test_a_code_of_one_number_has_no_plane(capsys):

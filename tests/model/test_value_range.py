@@ -301,6 +301,45 @@ def test_pixels_that_are_made_black_and_white_are_not_standardized(likelihood):
         standardized.fit(X)
 
 
+# ------------------------------------------------------------------ other units
+
+BYTES = np.rint(unit_images() * 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("likelihood", REAL)
+@pytest.mark.parametrize("trained", [BYTES, BYTES / 255, BYTES[:, ::2] / 127.5 - 1], ids=["bytes", "0..1", "-1..1"])
+def test_a_factor_of_255_is_noticed(likelihood, trained):
+    vae = model(likelihood).fit(trained)
+    others = BYTES[:, : trained.shape[1]]
+    for wrong in (others.astype(float), others.astype(int), others[:1] * np.float32(0.9)):
+        for call in (vae.elbo, vae.transform, vae.partial_fit, lambda X: cvae.VAE.fit(vae, X)):
+            with pytest.raises(ValueError, match=r"X must have the units of the images of training.* up to"):
+                call(wrong)
+
+
+@pytest.mark.parametrize("likelihood", REAL)
+def test_bytes_have_the_units_of_the_numbers_of_training(likelihood):
+    of_255 = model(likelihood).fit(BYTES.astype(np.float32))
+    np.testing.assert_array_equal(of_255.elbo(BYTES), of_255.elbo(BYTES.astype(np.float32)))
+    assert_same_bits(by_path(copy.deepcopy(of_255).fit(BYTES).parameters),
+                     by_path(copy.deepcopy(of_255).fit(BYTES.astype(int)).parameters))  # fmt: skip
+    of_1 = model(likelihood).fit(BYTES / 255)
+    np.testing.assert_allclose(of_1.transform(BYTES), of_1.transform(BYTES / 255), rtol=1e-4, atol=1e-5)
+    signed = model(likelihood).fit(BYTES / 127.5 - 1)
+    with pytest.raises(ValueError, match=r"trained on pixels from -1 to 1, got uint8, which means 0..1: pass X.astype"):
+        signed.elbo(BYTES)
+
+
+@pytest.mark.parametrize("likelihood", REAL)
+def test_numbers_of_another_size_are_told_of(likelihood):
+    of_255 = model(likelihood).fit(BYTES.astype(np.float32))
+    for other in (BYTES / 255, BYTES * 100.0, BYTES + 5000.0):
+        with pytest.warns(UserWarning, match="the model was trained on pixels from 0 to 255: are they in the same un"):
+            of_255.elbo(other)
+    of_255.elbo(BYTES // 9)
+    of_255.elbo(np.zeros_like(BYTES))
+
+
 # ------------------------------------------------------------------ what is kept
 
 
