@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from cvae.conditions import KINDS, Classes, LabelKind, Labels
 from cvae.data.blocks import Blocks, release
+from cvae.data.checks import warn_of_single
+from cvae.data.intake import is_array
 from cvae.data.mapping import PixelMapping
 from cvae.data.reading import PLACES, Stop, read_ahead
 
@@ -108,6 +110,8 @@ class Stream:
         Of the images, for error messages.
     label : callable, optional
         Makes Labels of the labels of a block of so many images, for sources that give blocks.
+    warns : bool
+        Whether to warn of blocks that are probably single images, where no image shape is known to tell.
 
     Attributes
     ----------
@@ -130,6 +134,8 @@ class Stream:
         name: str,
         label: Callable[..., Labels | None] | None = None,
         image_shape: Any = None,
+        *,
+        warns: bool = False,
     ) -> None:
         self.blocks, self._check, self.name, self._label = blocks, check, name, label
         self.n = blocks.n_images() if blocks.is_indexed else None
@@ -147,6 +153,8 @@ class Stream:
             except StopIteration:
                 raise ValueError(f"{name} must hold at least one image, got an iterator without blocks") from None
             self.sample = check(self.first, name, image_shape)
+            if warns and is_array(self.first):
+                warn_of_single(np.shape(self.first))
             if label is not None:
                 self.labels = label(y, len(self.sample))
                 if self.labels is not None:
@@ -272,7 +280,9 @@ def stream_of(
             raise ValueError(f"{of_labels} must be all classes of a conditional model's first batches, got None")
         known = known or (None if y is None else KINDS[model.condition].learn(y, of_labels))
         label = partial(model._as_labels, name=f"the labels of {name}", kind=known)
-    stream = Stream(blocks, partial(model._as_images, mapping=mapping), name, label, image_shape)
+    known_shape = image_shape or model._image_shape or model.image_shape
+    check = partial(model._as_images, mapping=mapping)
+    stream = Stream(blocks, check, name, label, image_shape, warns=known_shape is None)
     if blocks.is_indexed:
         stream.labels = model._as_labels(y, len(blocks), of_labels, known)
     return stream

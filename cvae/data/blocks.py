@@ -29,15 +29,15 @@ class Blocks(Shaped):
     same seed, sizes of blocks and buffer: wherever the images lie, and on any number of threads.
 
     Memory maps, HDF5 datasets and Zarr arrays of more than 1 GiB are taken as ``Blocks(source)`` by themselves, as are
-    lists of arrays of 4 dimensions, and callables; other iterables as ``Blocks(source, buffer=0)``.
+    lists of arrays of 4 dimensions, and callables; lists of pairs and other iterables as ``Blocks(source, buffer=0)``.
 
     Parameters
     ----------
-    source : array, list of arrays, callable or iterable
+    source : array, list of arrays or of pairs, callable or iterable
         Anything with a shape, a dtype and slices, such as ``np.load(path, mmap_mode="r")``, an ``h5py.Dataset`` or a
         ``zarr.Array``, (n, rows, cols, channels), (n, rows, cols) or (n, features); a list of these, which are taken
         one after another; or what gives blocks of images, or pairs (images, labels): a function that returns a new
-        iterator over them at each call, or an iterable such as a PyTorch ``DataLoader``.
+        iterator over them at each call, or an iterable such as a PyTorch ``DataLoader`` or a list of its batches.
     block : int, optional
         Images that are read at a time. Default: about 1 MiB, in whole chunks of HDF5 and Zarr unless these take more
         than 32 MiB. For sources that give blocks these are as they come.
@@ -71,7 +71,7 @@ class Blocks(Shaped):
         )
         if isinstance(source, Blocks):
             source = source.source
-        if isinstance(source, (list, tuple)):
+        if isinstance(source, (list, tuple)) and not _has_pairs(source):
             source = _joined(source)
         self.source: Any = source
         self.is_indexed = _has_slices(source)
@@ -156,6 +156,8 @@ class Blocks(Shaped):
     def open(self) -> Iterator[tuple[Any, Any]]:
         """Return a new iterator over blocks: images, and labels or None."""
         source = self.source() if callable(self.source) else self.source
+        if is_array(source) or is_pair(source):  # a function may return all at once
+            source = [source]
         if not _is_iterable(source):
             raise TypeError(f"X must return an iterator over blocks of images, got {type(source).__name__}")
         return map(_images_and_labels, source)
@@ -191,6 +193,8 @@ def as_blocks(X: Any) -> Blocks | None:
         return X
     if type(X) is np.ndarray or isinstance(X, np.ndarray):
         return Blocks(X) if X.nbytes > LARGE and _file_of(X) is not None else None
+    if _has_pairs(X):
+        return Blocks(X, buffer=0)
     if isinstance(X, (list, tuple)):
         parts = X[:1] if isinstance(X, list) and not is_pair(X) else []
         is_list_of_sets = bool(parts) and _has_slices(parts[0]) and len(parts[0].shape) == 4
@@ -221,12 +225,36 @@ def _is_iterable(X: Any) -> bool:
 
 def _images_and_labels(block: Any) -> tuple[Any, Any]:
     """Return images and labels of a block, None for the labels if there are none."""
-    if isinstance(block, (tuple, list)) and len(block) in (1, 2) and hasattr(block[0], "shape"):
-        return block[0], block[1] if len(block) == 2 else None
-    if isinstance(block, (tuple, Mapping)):
-        what = f"a tuple of {len(block)}" if isinstance(block, tuple) else f"a mapping of {', '.join(map(str, block))}"
-        raise TypeError(f"X must give blocks of images or pairs (images, labels), got {what}")
-    return block, None
+    is_listed = isinstance(block, list) and len(block) == 1 and _is_set(block[0])  # as PyTorch's TensorDataset has them
+    if not (isinstance(block, tuple) and len(block) in (1, 2) and is_array(block[0])) and not is_listed:
+        if isinstance(block, (tuple, Mapping)):
+            of = f"tuple of {len(block)}" if isinstance(block, tuple) else f"mapping of {', '.join(map(str, block))}"
+            raise TypeError(f"X must give blocks of images or pairs (images, labels), got a {of}")
+        if not is_pair(block):
+            return block, None
+    images, labels = (*block, None)[:2]
+    if labels is None or np.ndim(labels) == 0:
+        if labels is not None and np.ndim(images) < 4:  # otherwise one label for all is allowed
+            raise TypeError(
+                "X must give blocks of images, such as those of DataLoader(dataset, batch_size=100), or be a list of "
+                f"images with y, a list of labels; got a single image of shape {np.shape(images)} with its label"
+            )
+    elif len(labels) != len(images):
+        raise ValueError(f"X must give as many labels as images, got {len(labels)} for {len(images)}")
+    return images, labels
+
+
+def _has_pairs(X: Any) -> bool:
+    """Return whether this is a list of blocks with their labels, such as a list of the batches of a DataLoader."""
+    if not isinstance(X, list) or not X or not is_pair(X[0]):
+        return False
+    images, labels = X[0]
+    return is_array(images) and np.ndim(labels) > 0 and len(labels) == len(images)
+
+
+def _is_set(X: Any) -> bool:
+    """Return whether an array holds several images, rather than being one with its channels."""
+    return is_array(X) and (np.ndim(X) != 3 or np.shape(X)[2] not in (1, 3, 4))
 
 
 def _file_of(array: Array) -> mmap.mmap | None:

@@ -206,6 +206,24 @@ def warn_of_transposed(images: np.ndarray, *, name: str = "X") -> None:
         )
 
 
+def warn_of_single(shape: tuple[int, ...]) -> None:
+    """Warn of a first block whose shape, which is taken for that of several images or rows, is probably of one."""
+    n, rows, *others = shape
+    is_like_picture = min(n, rows) >= 8 and max(n, rows) <= 2 * min(n, rows)
+    if (len(shape) == 2 and is_like_picture) or (len(shape) == 3 and others == [1] and is_like_picture):
+        taken = f"{n} rows of {rows} numbers" if len(shape) == 2 else f"{n} images of {rows}x1 pixels"
+    elif len(shape) == 3 and n in (3, 4) and min(rows, *others) >= 8:
+        taken = f"{n} images of {rows}x{others[0]} pixels with one channel"
+    else:
+        return
+    warnings.warn(
+        f"X gives arrays of shape {shape}, each taken for {taken}: if each is one image, pass a list of them, or give "
+        f"{'image.transpose(1, 2, 0)' if len(shape) == 3 and others != [1] else 'image'}[np.newaxis]",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
 def _is_at_most_one(images: np.ndarray) -> bool:
     """Return whether bytes are 0 and 1, and there is a 1."""
     if images[0].tobytes().strip(b"\0\1"):  # as most are; `max` takes four times as long
