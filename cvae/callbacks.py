@@ -98,8 +98,8 @@ class EarlyStopping(Callback):
     min_delta : float
         Smallest decrease that is an improvement, nats per image for losses, at least 0.
     restore_best : bool
-        Whether the model has the parameters of the best epoch afterwards, unless training is interrupted. The history
-        keeps all epochs.
+        Whether the model has the parameters of the best epoch afterwards, also after a loss that is not finite, but
+        not after an interruption. The history keeps all epochs.
 
     Attributes
     ----------
@@ -148,10 +148,15 @@ class EarlyStopping(Callback):
 
     def on_train_end(self, vae: Any, error: BaseException | None) -> None:
         """Restore the parameters of the best epoch, unless it was the last."""
-        if error is None and len(vae.history_[self._best.monitor]) > self._best.epoch:
+        diverged = isinstance(error, FloatingPointError)
+        is_last = len(vae.history_.get(self._best.monitor, ())) == self._best.epoch and not diverged
+        if self._parameters and not is_last and (error is None or diverged):
             for path, parameters in self._parameters.items():
                 if parameters:
                     vae._layers()[path].set_params({"parameters": parameters})
+            if error is not None:
+                vae._position = None  # within an epoch of other parameters
+                error.add_note(f"The parameters are those of epoch {self.best_epoch}, restored by EarlyStopping.")
         self._parameters = {}
 
 

@@ -140,21 +140,29 @@ class Values(LabelKind):
     ----------
     n_labels : int
         Numbers of a label.
+    names : tuple of str, or None
+        Of these numbers, if they came as the columns of a data frame.
     """
 
     expected = "a number or a vector of numbers, or one for each image"
 
-    def __init__(self, n_labels: int) -> None:
-        self.n_labels = n_labels
+    def __init__(self, n_labels: int, names: tuple[str, ...] | None = None) -> None:
+        self.n_labels, self.names = n_labels, names
 
     @classmethod
     def learn(cls, y: Any, name: str) -> Values:
         found = _as_numbers(y, name)
         if found.size == 0 or found.ndim == 0:
             raise ValueError(f"{name} must have the shape (n,) or (n, numbers of a label), got {found.shape}")
-        return cls(1 if found.ndim == 1 else found.shape[1])
+        return cls(1 if found.ndim == 1 else found.shape[1], _column_names(y))
 
     def labels(self, y: Any, n: int, dtype: npt.DTypeLike, name: str) -> Labels:
+        names = _column_names(y)
+        if names is not None and self.names is not None and names != self.names:
+            raise ValueError(
+                f"{name} must have the columns of the first fit in their order, {', '.join(self.names)}, got "
+                f"{', '.join(names)}"
+            )
         found, width = _as_numbers(y, name), self.n_labels
         is_single = found.shape in ((), (width,))
         table = found.reshape(1, -1) if is_single else found.reshape(len(found), -1)
@@ -168,7 +176,7 @@ class Values(LabelKind):
         return Labels(self, table, np.zeros(n, np.intp) if is_single else np.arange(n))
 
     def state(self) -> dict[str, Any]:
-        return {"n_labels": self.n_labels}
+        return {"n_labels": self.n_labels} | ({} if self.names is None else {"names": self.names})
 
 
 KINDS: dict[str, type[Classes | Values]] = {"classes": Classes, "values": Values}
@@ -235,17 +243,18 @@ def of_classes(condition: str | None, known: LabelKind | None, classes: Any) -> 
 def restored(condition: str, state: dict[str, Any]) -> LabelKind:
     """Return what `LabelKind.state` was called of, with this `condition`; TypeError or ValueError if it is no state."""
     if condition == "values":
-        return Values(check_size(state["n_labels"], "n_labels"))
+        names = state.get("names")
+        return Values(check_size(state["n_labels"], "n_labels"), None if names is None else tuple(map(str, names)))
     # NumPy would parse any text, and fail in many ways.
     if not isinstance(state["dtype"], str) or re.fullmatch(r"[<>|][biufU]\d{1,10}", state["dtype"]) is None:
         raise ValueError(f"dtype must be that of an array of labels, such as '<i8', got {state['dtype']!r}")
     dtype = np.dtype(state["dtype"])
     # Text gets the width that it needs: the one in a file could be gigabytes.
     classes = np.array(state["classes"], None if dtype.kind == "U" else dtype)
-    kind = Classes.learn(classes, "classes")
-    if kind.classes.dtype.kind != dtype.kind or not np.array_equal(kind.classes, classes):
+    found = np.unique(_as_classes(classes, "classes"))
+    if not found.size or found.dtype.kind != dtype.kind or not np.array_equal(found, classes):
         raise ValueError(f"classes must be sorted, each once, and of the dtype {dtype}, got {state['classes']!r}")
-    return kind
+    return Classes(found)
 
 
 def _as_classes(y: Any, name: str) -> Array:
@@ -268,6 +277,12 @@ def _is_one_hot(labels: Array) -> bool:
     """Return whether each row of an array is 0 but for a single 1."""
     is_table = labels.ndim == 2 and labels.dtype.kind in "buif"
     return is_table and bool(((labels == 1).sum(1) == 1).all() and np.isin(labels, (0, 1)).all())
+
+
+def _column_names(y: Any) -> tuple[str, ...] | None:
+    """Return the names of a data frame's columns, if all of them are strings."""
+    names = list(getattr(y, "columns", ()))
+    return tuple(names) if names and all(isinstance(name, str) for name in names) else None
 
 
 def _as_numbers(y: Any, name: str) -> Array:

@@ -22,7 +22,7 @@ from cvae.data.columns import Columns, shape_of
 from cvae.data.images import as_images, resolve_image_shape
 from cvae.data.intake import BYTES, NUMBERS
 from cvae.data.mapping import PixelMapping
-from cvae.estimator import HINTS, Estimator, not_fitted
+from cvae.estimator import HINTS, Estimator, Given, not_fitted
 from cvae.hints import OF_MODELS, no_attribute
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase, check_dtype
@@ -92,8 +92,8 @@ class Core(Estimator):
     image_shape: Sequence[int] | None
     value_range: Sequence[float] | str | None
     condition: str | None
-    optimizer: Any
-    lr: float | None
+    optimizer: Any = Given()
+    lr: Any = Given()
     global_clip_norm: float | None
     binarize: float | str | None
     warm_start: bool
@@ -183,6 +183,10 @@ class Core(Estimator):
             self._start()
         else:
             self._sync_training()
+            if self._has_other_lists():
+                with undone_on_error([self]):
+                    self._take_effect(set(self._changed()))
+                    self._remember_arguments()
 
     def _sync_training(self) -> None:
         """Apply arguments as `_sync` does, and changes within the optimizer that was given as an object or a dict.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import inspect
 import sys
@@ -56,6 +57,29 @@ def _reduced(error: NotFittedError) -> tuple[Any, ...]:
 HINTS = {name: f"it is {known.rstrip(',')} here" for name, known in _OTHERS_NAMES.items()}  # of attributes
 
 
+class Given:
+    """An argument of a model that takes effect each time it is given, even if that is the value that it has.
+
+    What it describes may be another by then: a callback lowers learning rates, which the argument sets back.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, model: Any, owner: type | None = None) -> Any:
+        if model is None:
+            return self
+        if self.name not in vars(model):
+            raise AttributeError(self.name)
+        return vars(model)[self.name]
+
+    def __set__(self, model: Any, value: Any) -> None:
+        vars(model)[self.name] = value
+        if value is not None and model._is_started:
+            in_effect = zip(model._arguments, model._in_effect, strict=True)
+            model._in_effect = tuple(self if name == self.name else before for name, before in in_effect)
+
+
 class Estimator(LateBase, ABC):
     """Base of the models: each argument of the constructor is an attribute of the same name.
 
@@ -67,6 +91,7 @@ class Estimator(LateBase, ABC):
     T: int
     _keeps_parameters: frozenset[str]  # arguments that can change in a trained model
     _in_effect: tuple[Any, ...]
+    _as_taken: dict[str, Any]  # copies of lists and dicts in effect
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Name the argument that another library's name stands for, where Python would only call that unexpected."""
@@ -122,6 +147,9 @@ class Estimator(LateBase, ABC):
         names = {name: None for constructor in constructors for name in inspect.signature(constructor).parameters}
         self._arguments = tuple(name for name in names if name in vars(self))
         self._in_effect = tuple(map(vars(self).get, self._arguments))
+        # Lists may change in the hands of the caller, who makes another model of them perhaps.
+        taken = zip(self._arguments, self._in_effect, strict=True)
+        self._as_taken = {name: copy.copy(value) for name, value in taken if isinstance(value, (list, dict))}
 
     def _sync(self) -> None:
         """Apply arguments that are new or were assigned; raise TypeError or ValueError if one is invalid."""
@@ -134,10 +162,13 @@ class Estimator(LateBase, ABC):
                 self._remember_arguments()
 
     def _changed(self) -> dict[str, Any]:
-        """Return the former values, by name, of arguments that have been assigned others since they took effect."""
-        values = map(vars(self).__getitem__, self._arguments)
-        pairs = zip(self._arguments, values, self._in_effect, strict=True)
-        return {name: before for name, value, before in pairs if not _is_same(value, before)}
+        """Return the former values, by name, of arguments that are others now than when they took effect."""
+        former = dict(zip(self._arguments, self._in_effect, strict=True)) | self._as_taken
+        return {name: before for name, before in former.items() if not _is_same(vars(self)[name], before)}
+
+    def _has_other_lists(self) -> bool:
+        """Return whether a list or dict that is an argument has changed inside."""
+        return any(not _is_same(vars(self)[name], before) for name, before in self._as_taken.items())
 
     def _warn_of_unused(self, stacklevel: int) -> None:
         """Warn of attributes that were assigned as if they were arguments, which nothing reads."""
@@ -180,9 +211,14 @@ class Estimator(LateBase, ABC):
                 here = f", which is {_OTHERS_NAMES[name].rstrip(',')} here" if name in _OTHERS_NAMES else ""
                 raise ValueError(f"set_params must get arguments of {type(self).__name__}, got {name!r}{here}")
         current = self.get_params()
-        changed = {name: value for name, value in params.items() if not _is_same(value, current[name])}
+        changed = {
+            name: value
+            for name, value in params.items()
+            if not _is_same(value, current[name]) or isinstance(getattr(type(self), name, None), Given)
+        }
         if changed.keys() <= self._keeps_parameters:
-            vars(self).update(changed)
+            for name, value in changed.items():
+                setattr(self, name, value)
         else:  # a subclass may derive others from its arguments
             with undone_on_error([self]):
                 self.__init__(**current | changed)  # type: ignore[misc]

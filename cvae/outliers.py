@@ -8,6 +8,7 @@ does not have to be installed.
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -132,7 +133,7 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         vae = self.vae if self.prefit else _new(self.vae).fit(X, y)
         assert vae is not None
         scores = image_scores(vae, X, self.score_type, self.n_samples, vae._if_conditional(y))
-        self.vae_, self.offset_ = vae, threshold(scores, self.contamination)
+        self.vae_, self.offset_, self._steps = vae, threshold(scores, self.contamination), _steps(vae)
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self, name):
                 delattr(self, name)
@@ -157,7 +158,7 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self
         """
         share = self.contamination if contamination is None else contamination
-        self.offset_ = threshold(self.score_samples(X, y), share)
+        self.offset_, self._steps = threshold(self.score_samples(X, y), share), _steps(self._fitted())
         return self
 
     def fit_predict(self, X: npt.ArrayLike, y: Any = None) -> npt.NDArray[np.int64]:
@@ -175,6 +176,14 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def decision_function(self, X: npt.ArrayLike, y: Any = None) -> Array:
         """Return how far each image's score is above the threshold, shape (n,), in nats; negative for outliers."""
+        steps = _steps(self._fitted())
+        if vars(self).get("_steps", steps) != steps:
+            warnings.warn(
+                "the model has been trained since the threshold was set: fit or calibrate sets it for the scores of "
+                "now",
+                UserWarning,
+                stacklevel=2,
+            )
         return self.score_samples(X, y) - self.offset_
 
     def predict(self, X: npt.ArrayLike, y: Any = None) -> npt.NDArray[np.int64]:
@@ -202,6 +211,11 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         if not self.__sklearn_is_fitted__():
             raise not_fitted(f"this {type(self).__name__} has no threshold yet: call fit first")
         return self.vae_
+
+
+def _steps(vae: VAE) -> int:
+    """Return how many steps a model has been trained for."""
+    return max(layer.optimizer.cur_step for layer in vae._layers().values())
 
 
 def _new(vae: VAE | None) -> VAE:

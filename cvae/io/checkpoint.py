@@ -102,12 +102,15 @@ def _saved_class(model: Sampling) -> type[Any]:
 
 
 def _arguments(model: Sampling, saved_class: type[Any]) -> dict[str, Any]:
-    return {name: _as_text(name, getattr(model, name)) for name in inspect.signature(saved_class).parameters}
+    taken = model._as_taken if model._is_started else {}
+    values = {name: taken.get(name, getattr(model, name)) for name in inspect.signature(saved_class).parameters}
+    return {name: _as_text(name, value) for name, value in values.items()}
 
 
 def _own_arguments(model: Sampling) -> dict[str, Any]:
     """Return the arguments of a subclass's own constructor, and the names of those that JSON cannot represent."""
-    arguments = {name: _as_text(name, value) for name, value in model.get_params(deep=False).items()}
+    params = model.get_params(deep=False)
+    arguments = {name: _as_text(name, model._as_taken.get(name, value)) for name, value in params.items()}
     kept = {name: value for name, value in arguments.items() if _is_writable(value)}
     return {"arguments": kept, "missing": sorted(arguments.keys() - kept.keys())}
 

@@ -119,6 +119,24 @@ def test_an_optimizer_takes_effect_once(assign):
     assert {layer.optimizer.cur_step for layer in layers(vae).values()} == {6 + 2}
 
 
+def test_a_list_of_layers_that_changes_in_the_callers_hands_is_taken_at_the_next_start(tmp_path):
+    encoder, decoder = ["Flatten()", "FullyConnected(n_out=6, act_fn='ReLU')"], ["FullyConnected(n_out=6)"]
+    X = random_images()
+    vae = cvae.VAE(encoder, decoder, T=2, n_epochs=1, random_state=0, verbose=False).fit(X)
+    before = vae.transform(X)
+    encoder.append("FullyConnected(n_out=5)")
+    decoder.clear()
+    np.testing.assert_array_equal(vae.transform(X), before)
+    vae.save(tmp_path / "model")
+    loaded = cvae.load(tmp_path / "model")
+    assert len(loaded.encoder) == 2
+    np.testing.assert_array_equal(loaded.transform(X), before)
+    with pytest.raises(cvae.NotFittedError, match=r"encoder has changed from .* since this VAE was fitted: call fit"):
+        vae.partial_fit(X)
+    np.testing.assert_array_equal(vae.transform(X), before)
+    assert [*vae.fit(X).encoder_] == ["Flatten_1", "FullyConnected_2", "FullyConnected_3", "Code"]
+
+
 def test_equal_values_change_nothing():
     X, vae = random_images(), small_vae().fit(random_images())
     before = vae.transform(X)

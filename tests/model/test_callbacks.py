@@ -1,7 +1,9 @@
 """Callbacks: when they are called, and what those of the library do."""
 
+import copy
 import csv
 import math
+import pickle
 import struct
 import sys
 from types import SimpleNamespace
@@ -165,6 +167,24 @@ def test_an_interrupted_training_keeps_its_last_parameters():
     assert_same_model(vae, small_vae().fit(X, n_epochs=2), X)
 
 
+def test_a_training_that_diverges_leaves_the_parameters_of_the_best_epoch():
+    vae, stopping, kept = small_vae(), EarlyStopping("loss"), []
+
+    def spoil(vae, epoch, entry):
+        kept.append(parameters(vae))
+        if epoch == 2:
+            for layer in layers(vae).values():
+                layer.optimizer.lr = 1e30
+
+    with pytest.raises(FloatingPointError) as caught:
+        vae.fit(X, n_epochs=3, batchsize=4, callbacks=[stopping, spoil])
+    assert stopping.best_epoch == 2
+    assert_same_bits(parameters(vae), kept[1])
+    assert caught.value.__notes__ == ["The parameters are those of epoch 2, restored by EarlyStopping."]
+    vae.set_params(optimizer="Adam(lr=0.001)").fit(X, n_epochs=1)
+    assert len(vae.history_["loss"]) == 3
+
+
 # ---------------------------------------------------------------- lower rates
 
 
@@ -178,6 +198,27 @@ def test_rates_fall_on_a_plateau_and_the_state_is_kept():
     assert {layer.optimizer.lr for layer in layers(vae).values()} == {0.0005}
     with pytest.raises(ValueError, match="encoder/Conv1 must have a constant learning rate for ReduceLROnPlateau, got"):
         small_vae(optimizer="Adam(lr_scheduler=Cosine())").fit(X, callbacks=[reduce])
+
+
+@pytest.mark.parametrize("argument", ["lr", "optimizer"])
+@pytest.mark.parametrize("how", ["assigned", "set"])
+def test_a_rate_that_is_set_back_to_the_value_of_the_argument_takes_effect(argument, how):
+    value = {"lr": 0.01, "optimizer": "Adam(lr=0.01)"}[argument]
+    vae = small_vae(**{argument: value})
+    vae.fit(X, n_epochs=3, callbacks=[ReduceLROnPlateau("loss", patience=1, min_delta=1000)])
+    copies = copy.deepcopy(vae), pickle.loads(pickle.dumps(vae))
+    for each in copies:
+        each.fit(X, n_epochs=1)
+    lowered = {layer.optimizer.lr for layer in layers(copies[0]).values()}
+    assert lowered == {layer.optimizer.lr for layer in layers(copies[1]).values()}
+    assert max(lowered) < 0.01
+    if how == "assigned":
+        setattr(vae, argument, value)
+    else:
+        vae.set_params(**{argument: value})
+    vae.fit(X, n_epochs=1)
+    assert {layer.optimizer.lr for layer in layers(vae).values()} == {0.01}
+    assert {layer.optimizer.cur_step for layer in layers(vae).values()} == {12}
 
 
 # ---------------------------------------------------------------- checkpoints

@@ -258,6 +258,26 @@ def test_pandas_columns():
         assert [*map(int, vae.classes_)] == [0, 2, 5]
 
 
+def test_columns_of_values_keep_their_names_and_order(tmp_path):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    frame = pandas.DataFrame(VALUES, columns=[f"v{i}" for i in range(VALUES.shape[1])])
+    vae = model("values").fit(X, frame)
+    vae.save(tmp_path / "model")
+    for each in (vae, cvae.load(tmp_path / "model")):
+        np.testing.assert_array_equal(each.elbo(X, y=frame), each.elbo(X, y=VALUES))
+        for other in (frame[frame.columns[::-1]], frame.rename(columns={"v0": "w"})):
+            with pytest.raises(ValueError, match="the columns of the first fit in their order, v0, v1, got "):
+                each.elbo(X, y=other)
+
+
+def test_a_file_of_many_classes_loads_without_a_word(tmp_path):
+    labels = np.arange(len(X))
+    many, y = np.concatenate([X] * 4), np.concatenate([labels + i * len(X) for i in range(4)])
+    with pytest.warns(UserWarning, match="of which a model learns little"):
+        model().fit(many, y).save(tmp_path / "model")
+    assert len(cvae.load(tmp_path / "model").classes_) == 4 * len(X)
+
+
 VALUE_KINDS = {
     "vectors": VALUES, "numbers": VALUES[:, 0], "column": VALUES[:, :1], "list": VALUES.tolist(), "ints": CLASSES,
     "objects": VALUES.astype(object),

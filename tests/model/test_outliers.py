@@ -54,6 +54,17 @@ def test_each_score_is_what_its_name_says(score):
     np.testing.assert_allclose(found, expected[score], rtol=1e-12)
 
 
+def test_a_threshold_of_a_model_that_has_been_trained_since_is_told_of():
+    X, vae = random_images(12), small_vae().fit(random_images(12))
+    found = VAEOutlierDetector(vae, prefit=True, n_samples=1).fit(X)
+    found.predict(X)
+    vae.partial_fit(X)
+    with pytest.warns(UserWarning, match="the model has been trained since the threshold was set: fit or calibrate"):
+        found.predict(X)
+    found.score_samples(X)
+    found.calibrate(X).predict(X)
+
+
 def test_fit_trains_a_copy():
     vae, X = small_vae(), random_images()
     found = VAEOutlierDetector(vae, n_samples=1).fit(X)
