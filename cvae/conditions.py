@@ -222,6 +222,13 @@ def as_labels(
     return (kind or KINDS[condition].learn(y, name)).labels(y, n, dtype, name)
 
 
+def n_labels(kind: LabelKind | None, y: Any) -> int:
+    """Return how many labels y has: 1 if it is a single one."""
+    shape = np.shape(y)
+    is_single = not shape or (isinstance(kind, Values) and shape == (kind.n_labels,))
+    return 1 if kind is None or is_single else max(1, shape[0])
+
+
 def of_classes(condition: str | None, known: LabelKind | None, classes: Any) -> LabelKind:
     """Return what a model knows about labels that is told all classes.
 

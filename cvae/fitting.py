@@ -29,7 +29,7 @@ from cvae.scikit_learn import run_with_callbacks
 from cvae.sharding import resolve_sharding
 from cvae.streaming import stream_of
 from cvae.team import team_of, together
-from cvae.training import AnyCallback, check_callbacks, train
+from cvae.training import AnyCallback, as_callbacks, train
 from cvae.undo import undone_on_error
 
 
@@ -67,7 +67,7 @@ class Fitting(ByHand):
                 n_epochs = check_size(self.n_epochs if n_epochs is None else n_epochs, "n_epochs")
                 size = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
                 shows = check_switch("verbose", self.verbose if verbose is None else verbose)
-                check_callbacks(callbacks)
+                callbacks = as_callbacks(callbacks)
                 _check_validation(validation_data, validation_fraction)
                 interrupted = () if self._position is None else self._position.shards
                 sharding = resolve_sharding(team, n_shards, accumulate, interrupted)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 from typing import Any
 
 OF_MODELS = {
@@ -22,6 +23,64 @@ OF_MODELS = {
     "load_state_dict": "cvae.export.from_state_dict takes one",
     **dict.fromkeys(("to", "cuda", "cpu"), "models run on the CPU"),
 }
+
+_OF_ARGUMENTS = {  # of layers, optimizers, callbacks and likelihoods
+    **dict.fromkeys(("filters", "out_channels", "n_filters", "channels"), "out_ch"),
+    **dict.fromkeys(("units", "out_features", "n_units", "size"), "n_out"),
+    **dict.fromkeys(("kernel_size", "kernel", "pool_size"), "kernel_shape"),
+    "strides": "stride",
+    "padding": "pad",
+    "output_padding": "output_pad",
+    "dilation_rate": "dilation",
+    **dict.fromkeys(("activation", "act", "nonlinearity"), "act_fn"),
+    **dict.fromkeys(("kernel_initializer", "weight_init", "initializer"), "init"),
+    **dict.fromkeys(("scale_factor", "upsampling"), "factor"),
+    **dict.fromkeys(("target_shape", "output_shape"), "shape"),
+    **dict.fromkeys(("num_groups", "n_groups"), "groups"),
+    "eps": "epsilon",
+    "epsilon": "eps",
+    **dict.fromkeys(("beta_1", "beta1"), "decay1"),
+    **dict.fromkeys(("beta_2", "beta2"), "decay2"),
+    **dict.fromkeys(("rho", "alpha"), "decay"),
+    **dict.fromkeys(("learning_rate", "step_size"), "lr"),
+    **dict.fromkeys(("clipnorm", "max_norm"), "clip_norm"),
+    **dict.fromkeys(("scheduler", "schedule"), "lr_scheduler"),
+    **dict.fromkeys(("sigma", "std", "var", "variance"), "scale"),
+    **dict.fromkeys(("kl_weight", "beta_kl"), "beta"),
+    "restore_best_weights": "restore_best",
+    "threshold": "min_delta",
+    **dict.fromkeys(("filepath", "filename", "dirpath", "file"), "path"),
+    "save_top_k": "save_best_only",
+    "every_n_train_steps": "every_batches",
+    **dict.fromkeys(("log_dir", "logdir", "save_dir"), "folder"),
+}
+_OF_ALL = {
+    **dict.fromkeys(
+        ("in_ch", "in_channels", "in_features", "num_features", "input_shape", "n_in"), "found from the images"
+    ),
+    **dict.fromkeys(("bias", "use_bias"), "always true"),
+    "betas": "decay1 and decay2",
+    "weight_decay": "an argument of AdamW",
+    "save_weights_only": "optimizer_state=False",
+    "mode": "left out: the smallest loss is the best",
+    "verbose": "an argument of the model and of fit",
+    "name": "left out: a model numbers its layers",
+}
+
+
+def of_argument(name: str, parameters: Collection[str]) -> str:
+    """Return what another library's name of an argument is here, for the end of a message; nothing if that is unknown.
+
+    Parameters
+    ----------
+    name : str
+    parameters : collection of str
+        The names that there are.
+    """
+    known = _OF_ARGUMENTS.get(name)
+    close = difflib.get_close_matches(name, parameters, 1, 0.8)
+    meant = known if known in parameters else _OF_ALL.get(name) or (close[0] if close else None)
+    return "" if meant is None else f", which is {meant} here"
 
 
 def no_attribute(owner: Any, name: str, hints: Mapping[str, str]) -> AttributeError:

@@ -5,10 +5,24 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, Self
 
 from cvae.checking import check_mapping
+from cvae.hints import of_argument
 from cvae.parsing import constructed, signature_of
 
 
-class Parsable:
+class Named:
+    """Base of classes whose constructors name their arguments where one is unknown, and what it is called here."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        known = signature_of(cls).parameters
+        for name in kwargs:
+            if name not in known and all(each.kind is not each.VAR_KEYWORD for each in known.values()):
+                takes = ", ".join(known) or "no arguments"
+                hint = of_argument(name, known)
+                raise TypeError(f"{cls.__name__} got an unexpected keyword argument {name!r}{hint}; it takes {takes}")
+        return super().__new__(cls)
+
+
+class Parsable(Named):
     """Base class of objects whose ``str()`` is a call string that builds an equal object.
 
     A subclass stores each constructor argument in an attribute of the same name and is listed in the table

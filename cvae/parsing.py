@@ -10,6 +10,8 @@ import weakref
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
+from cvae.hints import of_argument
+
 T = TypeVar("T")
 
 
@@ -235,7 +237,8 @@ def signature_of(cls: type[Any]) -> inspect.Signature:
     """Return the signature of a class, which takes longer to find than most objects to make."""
     found = _signatures.get(cls)
     if found is None:
-        found = _signatures[cls] = inspect.signature(cls)
+        has_own = cls.__init__ is not object.__init__  # otherwise that of `__new__` would be found
+        found = _signatures[cls] = inspect.signature(cls) if has_own else inspect.Signature()
     return found
 
 
@@ -245,7 +248,9 @@ def constructed(cls: type[T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         signature.bind(*args, **kwargs)
     except TypeError as error:
         allowed = ", ".join(signature.parameters) or "no arguments"
-        raise ValueError(f"{cls.__name__} takes {allowed}: {error}") from None
+        unknown = [name for name in kwargs if name not in signature.parameters]
+        hint = of_argument(unknown[0], signature.parameters) if unknown else ""
+        raise ValueError(f"{cls.__name__} takes {allowed}: {error}{hint}") from None
     try:
         return cls(*args, **kwargs)
     except TypeError as error:  # the text or dict itself has the right type; a value inside it is wrong

@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from cvae import conditions
 from cvae.checking import check_number, check_size
 from cvae.conditions import Labels
 from cvae.core import Array
@@ -26,7 +27,7 @@ class Sampling(Inspection):
 
     def sample(
         self,
-        n: int = 1,
+        n: int | None = None,
         random_state: Any = None,
         *,
         y: Any = None,
@@ -37,7 +38,8 @@ class Sampling(Inspection):
 
         Parameters
         ----------
-        n : int
+        n : int, optional
+            Default: as many as y has labels, or 1.
         random_state : int, numpy.random.Generator or None
             None continues a stream that starts from the model's own `random_state`. The same seed gives the same codes
             for all labels.
@@ -55,7 +57,7 @@ class Sampling(Inspection):
             The likelihood's expected pixels; for Bernoulli, probabilities in [0, 1].
         """
         self._require_fitted()
-        check_size(n, "n")
+        n = conditions.n_labels(self._label_kind, y) if n is None else check_size(n, "n")
         check_number("temperature", temperature, "[0, inf)")
         if prior not in ("normal", "mixture"):
             raise ValueError(f"prior must be 'normal' or 'mixture', got {prior!r}")

@@ -8,7 +8,7 @@ import inspect
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from cvae.by_hand import ByHand
 from cvae.feeding import Feed, Labelled
 from cvae.interruption import Interrupt, deferred_interrupt
+from cvae.parsable import Named
 from cvae.position import TIMES, Position, is_same_state
 from cvae.progress import Progress
 from cvae.random import make_rng
@@ -28,7 +29,7 @@ from cvae.team import together
 _SPIKE = 1000  # times the first loss: a loss that training does not usually recover from
 
 
-class Callback:
+class Callback(Named):
     """Base of the callbacks, which `fit` calls as training goes on; each method may be left out.
 
     Callbacks are called in their order. Arguments, layers, optimizers and the number of threads may be changed between
@@ -75,20 +76,24 @@ class _Function(Callback):
         self.on_epoch_end = function  # type: ignore[method-assign, assignment]
 
 
-def check_callbacks(callbacks: Any) -> None:
-    """Raise TypeError unless these are a sequence of callbacks."""
+def as_callbacks(callbacks: Any) -> Sequence[AnyCallback]:
+    """Return an iterable of callbacks, or None for none, as a sequence; raise TypeError if it is something else."""
+    if callbacks is None:
+        return ()
     if isinstance(callbacks, Callback) or callable(callbacks):
         raise TypeError(
             f"callbacks must be a sequence of callables, got a single one, {callbacks!r}: pass it in a list"
         )
-    if not isinstance(callbacks, Sequence) or not all(isinstance(c, Callback) or callable(c) for c in callbacks):
+    called: list[Any] = [*callbacks] if isinstance(callbacks, Iterable) else [None]
+    if not all(isinstance(each, Callback) or callable(each) for each in called):
         raise TypeError(f"callbacks must be a sequence of callables, got {callbacks!r}")
-    for each in callbacks:
+    for each in called:
         if isinstance(each, type):
             raise TypeError(f"callbacks must be instances such as {each.__name__}(), got the class {each.__name__}")
-        called = each if isinstance(each, Callback) else _Function(each)
-        for method in filter(partial(_has_own, called), _METHODS):
-            _check_takes(getattr(called, method), method)
+        callback = each if isinstance(each, Callback) else _Function(each)
+        for method in filter(partial(_has_own, callback), _METHODS):
+            _check_takes(getattr(callback, method), method)
+    return called
 
 
 def _check_takes(function: Callable[..., Any], method: str) -> None:

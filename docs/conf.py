@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import cvae
+from cvae.estimator import Estimator
+from cvae.parsable import Named
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,8 +60,10 @@ def gallery_page(path: Path) -> str:
 
 def signature_of(app: object, what: str, name: str, thing: object, *rest: object) -> tuple[str, str] | None:
     """Give the arguments of `__init__`, as autodoc would otherwise show those of a base's `__new__`."""
-    if what != "class" or "__init__" not in vars(thing):
+    if what != "class" or not issubclass(thing, (Estimator, Named)):
         return None
+    if thing.__init__ is object.__init__:
+        return "()", ""
     parameters = list(inspect.signature(thing.__init__).parameters.values())[1:]
     bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
     return str(inspect.Signature(bare)), ""

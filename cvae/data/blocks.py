@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.checking import check_size
-from cvae.data.intake import as_array, is_array, is_frame, is_pair, is_sequence, remedy
+from cvae.data.intake import as_array, is_array, is_buffer, is_frame, is_pair, is_sequence, remedy
 from cvae.data.lazy import Lazy, Shaped, n_bytes
 
 Array = npt.NDArray[Any]
@@ -203,7 +203,7 @@ def as_blocks(X: Any) -> Blocks | None:
         if not all(isinstance(length, (int, np.integer)) for length in X.shape):  # Dask's, before they are computed
             return None
         return Blocks(X) if n_bytes(X.shape, X.dtype) > LARGE else None
-    if is_array(X) or is_frame(X) or is_sequence(X) or isinstance(X, type) or remedy(X, "X"):
+    if is_array(X) or is_frame(X) or is_sequence(X) or is_buffer(X) or isinstance(X, type) or remedy(X, "X"):
         return None
     if _is_iterable(X):
         return Blocks(X, buffer=0)

@@ -131,8 +131,12 @@ def is_frame(X: Any) -> bool:
 
 def is_sequence(X: Any) -> bool:
     """Return whether X is a list, or as good as one, but no array and nothing with a buffer."""
-    has_buffer = isinstance(X, (bytes, bytearray, memoryview)) or _has(X, "typecode")
-    return _has(X, "__len__", "__getitem__") and not has_buffer and not is_array(X)
+    return _has(X, "__len__", "__getitem__") and not is_buffer(X) and not is_array(X)
+
+
+def is_buffer(X: Any) -> bool:
+    """Return whether X is one of Python's own objects of bytes or numbers."""
+    return isinstance(X, (bytes, bytearray, memoryview)) or _has(X, "typecode")
 
 
 def remedy(X: Any, name: str) -> str:
@@ -145,6 +149,8 @@ def remedy(X: Any, name: str) -> str:
         return f"{name} is on the device {X.device}: pass {name}.cpu()"
     if _has(X, "collect", "lazy"):
         return f"pass {name}.collect()"
+    if isinstance(X, (bytes, bytearray)) or (is_buffer(X) and np.ndim(X) < 2):
+        return f"pass np.frombuffer({name}, dtype).reshape(n, rows, cols, channels)"
     if is_array(X):
         return f"it is one picture: pass [{name}]" if _is_picture(X) else ""
     if is_pair(X):

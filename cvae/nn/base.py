@@ -18,6 +18,7 @@ from cvae.checking import check_mapping
 from cvae.nn.initializers import ActivationInitializer, OptimizerInitializer
 from cvae.nn.protocol import Array, Layer, allocate
 from cvae.optim.updates import Updates
+from cvae.parsable import Named
 from cvae.parsing import signature_of
 from cvae.random import make_rng
 from cvae.runtime.programs import run
@@ -34,7 +35,7 @@ class Retained(NamedTuple):
     derived: dict[str, Any]
 
 
-class LayerBase(Layer, ABC):
+class LayerBase(Named, Layer, ABC):
     """Base of all layers.
 
     Parameters

@@ -185,6 +185,14 @@ def test_a_training_that_diverges_leaves_the_parameters_of_the_best_epoch():
     assert len(vae.history_["loss"]) == 3
 
 
+@pytest.mark.parametrize("gathered", [iter, tuple, set, lambda listed: dict.fromkeys(listed).keys()])
+def test_any_iterable_of_callbacks(gathered):
+    noting = Noting()
+    small_vae().fit(X, n_epochs=1, callbacks=gathered([noting]))
+    assert noting.calls[-1] == "train end None"
+    small_vae().fit(X, n_epochs=1, callbacks=None)
+
+
 # ---------------------------------------------------------------- lower rates
 
 

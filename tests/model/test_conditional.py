@@ -278,6 +278,15 @@ def test_a_file_of_many_classes_loads_without_a_word(tmp_path):
     assert len(cvae.load(tmp_path / "model").classes_) == 4 * len(X)
 
 
+def test_as_many_samples_as_labels():
+    vae = model().fit(X, CLASSES)
+    np.testing.assert_array_equal(vae.sample(random_state=0, y=[5, 0, 2]), vae.sample(3, 0, y=[5, 0, 2]))
+    np.testing.assert_array_equal(vae.sample(random_state=0, y=5), vae.sample(1, 0, y=5))
+    vae = model("values").fit(X, VALUES)
+    assert vae.sample(y=VALUES[:3]).shape == (3, *X.shape[1:])
+    assert vae.sample(y=VALUES[0]).shape == (1, *X.shape[1:])
+
+
 VALUE_KINDS = {
     "vectors": VALUES, "numbers": VALUES[:, 0], "column": VALUES[:, :1], "list": VALUES.tolist(), "ints": CLASSES,
     "objects": VALUES.astype(object),

@@ -1,5 +1,7 @@
 """The inputs of fit: images in all storage formats, and errors that name what is wrong."""
 
+import array
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -224,3 +226,13 @@ def test_one_image_in_the_place_of_a_set():
         with pytest.raises(ValueError, match=r"pass X\[np.newaxis\] for one image$"):
             vae.transform(one)
         assert vae.transform(one[np.newaxis]).shape == (1, 2)
+
+
+def test_buffers_of_python():
+    X = random_images()
+    np.testing.assert_array_equal(
+        small_vae().fit(memoryview(X)).transform(memoryview(X)), small_vae().fit(X).transform(X)
+    )
+    for flat in (X.tobytes(), bytearray(X.tobytes()), array.array("f", X.ravel())):
+        with pytest.raises(TypeError, match=r"pass np.frombuffer\(X, dtype\).reshape\(n, rows, cols, channels\)"):
+            small_vae().fit(flat)

@@ -118,7 +118,7 @@ SIGNATURES = {
     "decode": "(self, Z, y=None)",
     "inverse_transform": "(self, Z, y=None)",
     "reconstruct": "(self, X, y=None, *, out=None)",
-    "sample": "(self, n=1, random_state=None, *, y=None, prior='normal', temperature=1.0)",
+    "sample": "(self, n=None, random_state=None, *, y=None, prior='normal', temperature=1.0)",
     "fit_prior": "(self, X, n_components=10, *, y=None, random_state=0)",
     "interpolate": "(self, a, b, n=10, method='linear', *, y=None)",
     "elbo": "(self, X, random_state=0, *, y=None)",
