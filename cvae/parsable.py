@@ -19,6 +19,8 @@ class Named:
                 takes = ", ".join(known) or "no arguments"
                 hint = of_argument(name, known)
                 raise TypeError(f"{cls.__name__} got an unexpected keyword argument {name!r}{hint}; it takes {takes}")
+        if args and cls.__init__ is object.__init__:  # which ignores them where `__new__` takes them
+            raise TypeError(f"{cls.__name__} takes no arguments, got {', '.join(map(repr, args))}")
         return super().__new__(cls)
 
 
