@@ -57,9 +57,10 @@ def load(
     a folder of pictures png, jpg, webp, bmp, gif, tif, ppm, pgm, jp2, avif, or heic with pillow-heif,
                          in natural order of their names (2.png before 10.png); or a subfolder of
                          these for each class, with labels 0, 1, ... in natural order of the names;
-                         or these in ``train`` and
-                         ``test``, ``val`` (also ``training``, ``testing``, ``valid``,
-                         ``validation``, ``dev``); needs Pillow
+                         or these in ``train`` and ``test``, ``val`` (also ``training``,
+                         ``testing``, ``eval``, ``valid``, ``validation``, ``dev``, or names with
+                         these words, such as ``test1``, ``seg_train``, ``val_images``); folders
+                         that hold but one folder of them are gone through; needs Pillow
     a picture            a set of that one picture, or of all pages of a TIFF and frames of a GIF
     a folder with        ``train-images-idx3-ubyte`` and, if present,
     MNIST's IDX files    ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and
@@ -111,7 +112,8 @@ def load(
     Warns
     -----
     UserWarning
-        If files of a folder, or arrays of a file, were not read; their number and the first names.
+        If files of a folder, or arrays of a file, were not read; their number and the first names. If it is not sure
+        what a folder or a column is; what it was taken for.
 
     Raises
     ------
@@ -146,11 +148,13 @@ def load(
     else:
         path, key = _split(source)
         fields = _read(path, key, wanted_shape, changes, colour, most)
-    unread = fields.pop("unread", [])
+    unread, notes = fields.pop("unread", []), fields.pop("notes", [])
     dataset = Dataset(name, **_finished(fields, name, wanted_shape, changes))
     if unread:
         shown = ", ".join(unread[:_NAMES_SHOWN]) + ", ..." * (len(unread) > _NAMES_SHOWN)
-        warnings.warn(f"{name}: {len(unread)} in it not read, as no images: {shown}", stacklevel=2)
+        notes.append(f"{len(unread)} in it not read, as no images: {shown}")
+    for note in notes:
+        warnings.warn(f"{name}: {note}", stacklevel=2)
     return dataset
 
 
@@ -207,9 +211,10 @@ def _read(
     colour: Any,
     most: float,
 ) -> dict[str, Any]:
-    """Read a file or folder into fields of Dataset, whose values are not validated yet; "unread" is what is left.
+    """Read a file or folder into fields of Dataset, whose values are not validated yet.
 
-    Images of more than `most` bytes become `Lazy` where that is possible.
+    "unread" is what is left, and "notes" say what was taken for what where one may doubt it. Images of more than `most`
+    bytes become `Lazy` where that is possible.
     """
     suffix = path.suffix.lower()
     if path.is_dir() or suffix in PICTURE_SUFFIXES:
@@ -244,7 +249,7 @@ def _read(
             return dict(idx.read_idx_folder(place, most))
         return _read_pictures(path, folders.scan(path), changes, colour, most)
     if reader == "picture":
-        return _read_pictures(path, folders.Tree({"": folders.Part({"": [path]})}, []), changes, colour, most)
+        return _read_pictures(path, folders.Tree({"": folders.Part({"": [path]})}, [], []), changes, colour, most)
     if reader == "npy":
         return {"images": arrays.read_npy(path)}
     if reader == "table":
@@ -278,7 +283,7 @@ def _read_pictures(path: Path, tree: folders.Tree, changes: Adjustment, colour: 
             labels = [classes.index(by_path[file.path]) for file in files for _ in file.images]
             fields[f"{prefix}labels"] = np.array(labels)
     unread = [folders.relative_name(other, path) + "/" * other.is_dir() for other in tree.unread]
-    return {**fields, "unread": unread}
+    return {**fields, "unread": unread, "notes": tree.notes}
 
 
 # What all have in common
