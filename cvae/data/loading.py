@@ -73,10 +73,11 @@ def load(
                          ``test`` and ``val``; in upper or lower case; ``file.h5:name`` names the
                          images; needs h5py or zarr
     .csv, .tsv, .txt     a row of numbers for each image, with or without a line of names; labels in
-                         the column ``label``, or where the others make a square, in that whose name
-                         is unlike theirs, or the first, or the last if the first is 0 throughout; a
-                         first column without a name, or ``index`` or ``id``, is left out; gzipped
-                         or not; decimal commas where commas part no columns
+                         the column ``label``, or the only one whose name is unlike those of the
+                         pixels; without names in the first or the last, where the others make a
+                         square; or all pixels of an image in one cell; other columns, row numbers
+                         and names of files are left out; pixels that are all 0 or 1 become float64;
+                         gzipped or not; decimal commas where commas part no columns
     any other file       an IDX file of images, or such a table, gzipped or not
     ==================== =========================================================================
 
