@@ -78,6 +78,8 @@ class Format(NamedTuple):
         return True
 
     def number(self, cell: str) -> float:
+        if "_" in cell:  # which Python allows
+            raise ValueError(f"{cell!r} is no number")
         return float(cell if self.delimiter == "," else cell.replace(",", "."))
 
 

@@ -223,7 +223,7 @@ def _read(
         if path.is_dir() and containers.is_zarr(path):
             reader = "zarr"
     elif suffix in (".npy", ".npz"):
-        reader = suffix[1:]
+        reader = {"npy": "npy", "zip": "npz"}.get(kind(path).reader, suffix[1:])  # one may have the name of the other
     else:
         reader = kind(path).reader
         name = path.name.lower()
