@@ -61,8 +61,7 @@ def scan(root: Path) -> Tree:
         unread += [path for path in inside if path.name not in used]
     else:
         parts = {"": _classes(place, unread)}
-        odd = [name for name in parts[""].classes if prefix_of(name) and says_nothing(name)]
-        notes += [f"{name} is taken for a class, as no folder beside it is for training" for name in odd]
+        notes += _doubts([*parts[""].classes])
     if not parts[""].files:
         raise ValueError(f"{root}: {_nothing(unread)}")
     return Tree(parts, unread, [*filter(None, notes)])
@@ -71,6 +70,13 @@ def scan(root: Path) -> Tree:
 def relative_name(path: Path, root: Path) -> str:
     """Return the name of a file of a folder, or of the file itself."""
     return path.relative_to(root).as_posix() if path != root else path.name
+
+
+def _doubts(classes: list[str]) -> list[str]:
+    """Say which classes have the names of parts; among many, one may be of trains."""
+    odd = [name for name in classes if says_nothing(name) and prefix_of(name) is not None]
+    doubtful = [name for name in odd if prefix_of(name) or len(classes) == 2]
+    return [f"{name} is taken for a class, as there are no other parts beside it" for name in doubtful]
 
 
 def _place(folder: Path, unread: list[Path], part: str = "", above: tuple[str, ...] = ()) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 _PREFIXES = {  # of the fields of Dataset
     "train": "", "training": "",
-    "val": "val_", "valid": "val_", "validation": "val_", "dev": "val_",
+    "val": "val_", "valid": "val_", "validate": "val_", "validation": "val_", "dev": "val_",
     "test": "test_", "testing": "test_", "eval": "test_", "evaluation": "test_",
 }  # fmt: skip
 _USES = {"": "training", "val_": "validation", "test_": "testing"}
@@ -17,8 +17,8 @@ _OF_IMAGES = (
 )  # fmt: skip
 _COMPOUND = re.compile(f"({'|'.join(_PREFIXES)})({'|'.join([*_OF_IMAGES, 'val'])})")
 _BESIDE_IMAGES = {
-    "annotation", "annotations", "groundtruth", "ground_truth", "gt", "label", "labels", "mask", "masks", "trimap",
-    "trimaps",
+    "annotation", "annotations", "groundtruth", "ground_truth", "gt", "label", "labels", "mask", "masks",
+    "segmentationclass", "segmentationobject", "trimap", "trimaps",
 }  # fmt: skip
 
 

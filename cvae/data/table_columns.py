@@ -174,7 +174,9 @@ def _at_an_edge(rows: list[list[str]], columns: list[int]) -> tuple[int, bool]:
 def _kept(values: list[str]) -> set[int]:
     """Return the values of a column if they are integers, more than one, and each comes twice on average."""
     found = {*values}
-    if not 1 < len(found) <= len(values) / 2 or not all(re.fullmatch(r"[0-9]{1,18}(\.0*)?", value) for value in found):
+    if not 1 < len(found) <= len(values) / 2 or not all(
+        re.fullmatch(r"[-+]?[0-9]{1,18}(\.0*)?", value) for value in found
+    ):
         return set()
     return {int(value.partition(".")[0]) for value in found}
 

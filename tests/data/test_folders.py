@@ -168,8 +168,11 @@ def test_classes_may_have_words_of_parts_in_their_names(tmp_path, names):
 
 def test_a_part_without_another_is_taken_for_a_class_aloud(tmp_path):
     pictures(tmp_path, "car/a.png", "plane/a.png", "test/a.png")
-    with pytest.warns(UserWarning, match="test is taken for a class, as no folder beside it is for training"):
+    with pytest.warns(UserWarning, match="test is taken for a class, as there are no other parts beside it"):
         assert load(tmp_path).class_names == ("car", "plane", "test")
+    pictures(tmp_path / "two", "train/a.png", "unlabeled/a.png")
+    with pytest.warns(UserWarning, match="train is taken for a class"):
+        assert load(tmp_path / "two").class_names == ("train", "unlabeled")
 
 
 def test_parts_of_two_sets_leave_a_question(tmp_path):

@@ -194,6 +194,8 @@ def _announce(
             f"{summary.parameters:,} parameters; training takes about {amount(summary.training_bytes)} of memory, "
             f"the file {amount(summary.file_bytes)}"
         )
+    if args.resume is None and vae.condition == "classes" and labels is not None and len(np.unique(labels)) == 1:
+        log(f"warning: all images of {shown(args.data)} have the same label, by which a model learns nothing")
     available = available_bytes()
     if available is not None and summary.training_bytes > _SCARCE * available:
         message = f"training takes about {amount(summary.training_bytes)}, and {amount(available)} are available"
