@@ -69,18 +69,16 @@ def of_names(names: list[str], rows: list[list[str]], form: Format, wanted: Want
     notes: list[str] = []
     rest = [i for i in range(len(names)) if i not in (label, index)]
     words = _of_words(rest, rows, form)
-    kinds = {i: re.sub(r"[\W\d_]+", "", names[i].lower()) for i in rest if i not in words}
+    kinds = {i: re.sub(r"[\W\d_]+", "", names[i].lower()) for i in _without(rest, words)}
     kind, n_alike = Counter(kinds.values()).most_common(1)[0] if kinds else ("", 0)
     is_clear = n_alike >= _FEWEST_ALIKE and 2 * n_alike > len(kinds)
     pixels = [i for i in kinds if kinds[i] == kind or not is_clear]
     if not is_clear and len(pixels) >= _MOST_ODD:
         notes.append(f"the columns {_listed(names, pixels)} are taken for pixels")
     if not wanted.shape(len(pixels)) and len(pixels) < len(kinds) and wanted.told(len(kinds)):
-        others = [i for i in kinds if i not in {*pixels}]
-        notes.append(f"the columns {_listed(names, others)} are taken for pixels, too")
+        notes.append(f"the columns {_listed(names, _without([*kinds], pixels))} are taken for pixels, too")
         pixels = [*kinds]
-    taken = {*pixels}
-    others = [i for i in rest if i not in taken]
+    others = _without(rest, pixels)
     if label is None:
         label = label_among({i: (names[i], [row[i] for row in rows]) for i in others}, form)
     n = len(pixels)
@@ -101,7 +99,7 @@ def without_names(rows: list[list[str]], form: Format, wanted: Wanted) -> Column
     """Return what columns without names are: one of words, the first or the last may hold labels, the first count."""
     everything = [*range(len(rows[0]))]
     words = _of_words(everything, rows, form)
-    rest = [i for i in everything if i not in {*words}]
+    rest = _without(everything, words)
     label = label_among({i: ("", [row[i] for row in rows]) for i in words}, form, are_named=False)
     left_out = [i for i in words if i != label]
     unread, notes = [f"column {i + 1}, of words" for i in left_out], []
@@ -183,6 +181,11 @@ def _kept(values: list[str]) -> set[int]:
 
 def _leave_none_out(values: set[int]) -> bool:
     return max(values) - min(values) == len(values) - 1
+
+
+def _without(columns: list[int], others: list[int]) -> list[int]:
+    taken = {*others}
+    return [i for i in columns if i not in taken]
 
 
 def _no_shape(n: int, wanted: Wanted, beside: str) -> str:

@@ -319,6 +319,7 @@ def test_cameras_held_upright_and_sideways(tmp_path):
 def test_pictures_are_decoded_into_place(tmp_path):
     for i in range(20):
         save_picture(tmp_path / f"{i}.png", np.full((200, 300, 3), i, np.uint8))
+    load(tmp_path)  # which imports what reads pictures
     tracemalloc.start()
     try:
         images = load(tmp_path).images
