@@ -267,6 +267,8 @@ def restored(condition: str, state: dict[str, Any]) -> LabelKind:
 def _as_classes(y: Any, name: str) -> Array:
     """Return labels as an array (n,), or () for a single one, of bool, int, float or str."""
     labels = _as_array(y, name)
+    if labels.dtype.kind in "fO" and isinstance(y, (list, tuple)) and all(type(value) is int for value in y):
+        labels = _of_large_integers(y, name)  # which floats do not tell apart
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim > 1:
@@ -319,6 +321,15 @@ def _as_array(y: Any, name: str) -> Array:
         remedy = f"; {_decoded(name)} makes strings of bytes" if found == ["bytes"] else ""
         raise TypeError(f"{name} must hold labels of one kind, strings or numbers, got {' and '.join(found)}{remedy}")
     return np.array(values).reshape(array.shape)
+
+
+def _of_large_integers(y: Any, name: str) -> Array:
+    try:
+        return np.array(y, np.uint64)
+    except OverflowError:
+        raise ValueError(
+            f"{name} must hold integers that fit in int64 or in uint64, got them from {min(y)} to {max(y)}"
+        ) from None
 
 
 def _decoded(name: str) -> str:

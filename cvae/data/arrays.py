@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.data.errors import Refused, named_errors
-from cvae.data.naming import Header, check_headers, choose
+from cvae.data.naming import OBJECTS, Header, check_headers, choose
 from cvae.data.signatures import kind
 
 Array = npt.NDArray[Any]
@@ -27,6 +27,9 @@ def read_npy(path: Path) -> Array:
     with named_errors(path, ".npy file"):
         if other := _which_is(path):
             raise ValueError(f"it has no magic string of one{other}")
+        with path.open("rb") as file:
+            if _read_header(file)[0].dtype.hasobject:
+                raise Refused(f"must hold an array of bool, int or float, got {OBJECTS}")
         try:
             array = np.lib.format.open_memmap(path, mode="r")
         except MemoryError:  # of the parser of the header; the array itself takes none

@@ -1,4 +1,7 @@
-"""Folders of pictures: their files in order, subfolders as classes, and parts for training, validation and testing."""
+"""Folders of pictures: their files in order, subfolders as classes, and parts for training, validation and testing.
+
+Folders with nothing in them but one folder, as archives often have, are gone through.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cvae.data.dataset import PARTS
+from cvae.data.parts import accompanies_images, parts_among, prefix_of, says_nothing, uses
 from cvae.data.pictures import SUFFIXES
 from cvae.data.signatures import check_regular, kind
 
 _IGNORED = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"}
-_PART_NAMES = {  # prefixes of the fields of Dataset
-    "train": "", "training": "",
-    "val": "val_", "valid": "val_", "validation": "val_", "dev": "val_",
-    "test": "test_", "testing": "test_",
-}  # fmt: skip
+_LOOP = "is a link to a folder that it is in"
 
 
 class Part(NamedTuple):
@@ -30,10 +30,11 @@ class Part(NamedTuple):
 
 
 class Tree(NamedTuple):
-    """The parts of a folder by prefix, "" for training, and what else is in it."""
+    """The parts of a folder by prefix, "" for training, what else is in it, and what its names were taken for."""
 
     parts: dict[str, Part]
     unread: list[Path]
+    notes: list[str]
 
 
 def scan(root: Path) -> Tree:
@@ -49,20 +50,21 @@ def scan(root: Path) -> Tree:
         If there are no pictures, pictures beside subfolders of pictures, a subfolder is empty, or links form a loop.
     """
     unread: list[Path] = []
-    subfolders = [path for path in _visible(root) if path.is_dir()]
-    named: dict[str, list[Path]] = {}
-    for path in subfolders:
-        if path.name.lower() in _PART_NAMES:
-            named.setdefault(_PART_NAMES[path.name.lower()], []).append(path)
-    others = [path for path in subfolders if path.name.lower() not in _PART_NAMES]
-    if named and ("" in named or not others) and (len(named) > 1 or not others):
-        parts = _parts(root, named, unread)
-        unread += [path for path in _visible(root) if path in others or not path.is_dir()]
+    notes: list[str] = []
+    place = _place(root, unread)
+    inside = _visible(place)
+    named = parts_among([path.name for path in inside if path.is_dir()])
+    if named:
+        parts = _parts(place, named, unread)
+        notes.append(uses({prefix: named[prefix][0] for prefix in parts}))
+        used = {name for names in named.values() for name in names}
+        unread += [path for path in inside if path.name not in used]
     else:
-        parts = {"": _classes(root, unread)}
+        parts = {"": _classes(place, unread)}
+        notes += _doubts([*parts[""].classes])
     if not parts[""].files:
         raise ValueError(f"{root}: {_nothing(unread)}")
-    return Tree(parts, unread)
+    return Tree(parts, unread, [*filter(None, notes)])
 
 
 def relative_name(path: Path, root: Path) -> str:
@@ -70,17 +72,69 @@ def relative_name(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path != root else path.name
 
 
-def _parts(root: Path, named: dict[str, list[Path]], unread: list[Path]) -> dict[str, Part]:
-    for folders in named.values():
-        if len(folders) > 1:
-            raise ValueError(f"{root}: must have one folder for each part, got {folders[0].name} and {folders[1].name}")
+def _doubts(classes: list[str]) -> list[str]:
+    """Say which classes have the names of parts; among many, one may be of trains."""
+    odd = [name for name in classes if says_nothing(name) and prefix_of(name) is not None]
+    doubtful = [name for name in odd if prefix_of(name) or len(classes) == 2]
+    return [f"{name} is taken for a class, as there are no other parts beside it" for name in doubtful]
+
+
+def _place(folder: Path, unread: list[Path], part: str = "", above: tuple[str, ...] = ()) -> Path:
+    """Return the folder with classes, parts or pictures: the first one, from `folder` on, with more than one folder.
+
+    A folder of pictures whose name says something is a class of the one that it is in. `part` is the prefix of the part
+    that all of them are in.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        raise ValueError(f"{folder}: {_LOOP}")
+    inside = _visible(folder)
+    inner = _only_one([path for path in inside if path.is_dir() and _holds_pictures(path)])
+    if inner is None or prefix_of(inner.name) not in (None, "", part):
+        return folder
+    if any(not path.is_dir() and _is_picture(path) for path in inside):
+        return folder
+    further = _visible(inner)
+    if not says_nothing(inner.name) and any(not path.is_dir() and _is_picture(path) for path in further):
+        return folder
+    if not further:
+        return folder
+    unread += [path for path in inside if path != inner]
+    return _place(inner, unread, part, (*above, real))
+
+
+def _only_one(folders: list[Path]) -> Path | None:
+    """Return the only folder, or the only one of images beside those of masks and the like."""
+    images = [path for path in folders if not accompanies_images(path.name)]
+    if len(folders) > 1 and not (len(images) == 1 and says_nothing(images[0].name)):
+        return None
+    return images[0] if images else folders[0] if folders else None
+
+
+def _holds_pictures(folder: Path, above: tuple[str, ...] = ()) -> bool:
+    """Return whether there is a picture in a folder or below, or nothing at all."""
+    real = os.path.realpath(folder)
+    names = [name for name in os.listdir(folder) if _is_visible(name)]
+    if real in above or not names or any(os.path.splitext(name)[1].lower() in SUFFIXES for name in names):
+        return True
+    paths = [folder / name for name in names]
+    return any(_holds_pictures(path, (*above, real)) if path.is_dir() else _is_picture(path) for path in paths)
+
+
+def _parts(root: Path, named: dict[str, list[str]], unread: list[Path]) -> dict[str, Part]:
+    for names in named.values():
+        if len(names) > 1:
+            raise ValueError(f"{root}: must have one folder for each part, got {names[0]} and {names[1]}")
     if "" not in named:
-        names = " and ".join(folders[0].name for folders in named.values())
-        raise ValueError(f"{root}: holds {names} but no training images; load one of its folders alone")
+        found = " and ".join(names[0] for names in named.values())
+        raise ValueError(f"{root}: holds {found} but no training images; load one of its folders alone")
+    folders = {prefix: root / named[prefix][0] for prefix in PARTS if prefix in named}
+    below = {prefix: [path.name for path in _visible(folder) if path.is_dir()] for prefix, folder in folders.items()}
+    several = {name for names in below.values() if len(names) > 1 for name in names}
     parts = {}
-    for prefix in (prefix for prefix in PARTS if prefix in named):
-        folder = named[prefix][0]
-        parts[prefix] = _classes(folder, unread)
+    for prefix, folder in folders.items():
+        is_class = len(below[prefix]) == 1 and below[prefix][0] in several  # of which another part has more
+        parts[prefix] = _classes(folder if is_class else _place(folder, unread, prefix), unread)
         if not parts[prefix].files:
             raise ValueError(f"{folder}: {_nothing(unread)}")
     return parts
@@ -114,7 +168,7 @@ def _all_pictures(folder: Path, unread: list[Path], above: tuple[str, ...]) -> l
     """Return the pictures of a folder and all folders below it."""
     real = os.path.realpath(folder)
     if real in above:
-        raise ValueError(f"{folder}: is a link to a folder that it is in")
+        raise ValueError(f"{folder}: {_LOOP}")
     found, subfolders = [], []
     for path in _visible(folder):
         if path.is_dir():
@@ -124,19 +178,22 @@ def _all_pictures(folder: Path, unread: list[Path], above: tuple[str, ...]) -> l
             found.append(path)
         else:
             unread.append(path)
-    if {"", "test_"} <= {_PART_NAMES.get(path.name.lower()) for path in subfolders}:
+    if len(parts_among([path.name for path in subfolders])) > 1:
         raise ValueError(f"{folder}: holds parts for training and testing; load this folder itself")
     return found
 
 
 def _visible(folder: Path) -> list[Path]:
     """Return what is in a folder, in natural order, without what systems and programs leave there."""
-    names = [name for name in os.listdir(folder) if not name.startswith((".", "~$")) and name.lower() not in _IGNORED]
-    paths = [folder / name for name in sorted(names, key=natural)]
+    paths = [folder / name for name in sorted(filter(_is_visible, os.listdir(folder)), key=natural)]
     for path in paths:
         if path.is_symlink() and not path.exists():
             check_regular(path)
     return paths
+
+
+def _is_visible(name: str) -> bool:
+    return not name.startswith((".", "~$")) and name.lower() not in _IGNORED
 
 
 def natural(name: str) -> tuple[list[tuple[int, int, str]], ...]:

@@ -57,9 +57,10 @@ def load(
     a folder of pictures png, jpg, webp, bmp, gif, tif, ppm, pgm, jp2, avif, or heic with pillow-heif,
                          in natural order of their names (2.png before 10.png); or a subfolder of
                          these for each class, with labels 0, 1, ... in natural order of the names;
-                         or these in ``train`` and
-                         ``test``, ``val`` (also ``training``, ``testing``, ``valid``,
-                         ``validation``, ``dev``); needs Pillow
+                         or these in ``train`` and ``test``, ``val`` (also ``training``,
+                         ``testing``, ``eval``, ``valid``, ``validation``, ``dev``, or names with
+                         these words, such as ``test1``, ``seg_train``, ``val_images``); folders
+                         that hold but one folder of them are gone through; needs Pillow
     a picture            a set of that one picture, or of all pages of a TIFF and frames of a GIF
     a folder with        ``train-images-idx3-ubyte`` and, if present,
     MNIST's IDX files    ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and
@@ -72,10 +73,11 @@ def load(
                          ``test`` and ``val``; in upper or lower case; ``file.h5:name`` names the
                          images; needs h5py or zarr
     .csv, .tsv, .txt     a row of numbers for each image, with or without a line of names; labels in
-                         the column ``label``, or where the others make a square, in that whose name
-                         is unlike theirs, or the first, or the last if the first is 0 throughout; a
-                         first column without a name, or ``index`` or ``id``, is left out; gzipped
-                         or not; decimal commas where commas part no columns
+                         the column ``label``, or the only one whose name is unlike those of the
+                         pixels; without names in the first or the last, where the others make a
+                         square; or all pixels of an image in one cell; other columns, row numbers
+                         and names of files are left out; pixels that are all 0 or 1 become float64;
+                         gzipped or not; decimal commas where commas part no columns
     any other file       an IDX file of images, or such a table, gzipped or not
     ==================== =========================================================================
 
@@ -111,7 +113,8 @@ def load(
     Warns
     -----
     UserWarning
-        If files of a folder, or arrays of a file, were not read; their number and the first names.
+        If files of a folder, or arrays of a file, were not read; their number and the first names. If it is not sure
+        what a folder or a column is; what it was taken for.
 
     Raises
     ------
@@ -146,11 +149,13 @@ def load(
     else:
         path, key = _split(source)
         fields = _read(path, key, wanted_shape, changes, colour, most)
-    unread = fields.pop("unread", [])
+    unread, notes = fields.pop("unread", []), fields.pop("notes", [])
     dataset = Dataset(name, **_finished(fields, name, wanted_shape, changes))
     if unread:
         shown = ", ".join(unread[:_NAMES_SHOWN]) + ", ..." * (len(unread) > _NAMES_SHOWN)
-        warnings.warn(f"{name}: {len(unread)} in it not read, as no images: {shown}", stacklevel=2)
+        notes.append(f"{len(unread)} in it not read, as no images: {shown}")
+    for note in notes:
+        warnings.warn(f"{name}: {note}", stacklevel=2)
     return dataset
 
 
@@ -207,9 +212,10 @@ def _read(
     colour: Any,
     most: float,
 ) -> dict[str, Any]:
-    """Read a file or folder into fields of Dataset, whose values are not validated yet; "unread" is what is left.
+    """Read a file or folder into fields of Dataset, whose values are not validated yet.
 
-    Images of more than `most` bytes become `Lazy` where that is possible.
+    "unread" is what is left, and "notes" say what was taken for what where one may doubt it. Images of more than `most`
+    bytes become `Lazy` where that is possible.
     """
     suffix = path.suffix.lower()
     if path.is_dir() or suffix in PICTURE_SUFFIXES:
@@ -217,7 +223,7 @@ def _read(
         if path.is_dir() and containers.is_zarr(path):
             reader = "zarr"
     elif suffix in (".npy", ".npz"):
-        reader = suffix[1:]
+        reader = {"npy": "npy", "zip": "npz"}.get(kind(path).reader, suffix[1:])  # one may have the name of the other
     else:
         reader = kind(path).reader
         name = path.name.lower()
@@ -244,7 +250,7 @@ def _read(
             return dict(idx.read_idx_folder(place, most))
         return _read_pictures(path, folders.scan(path), changes, colour, most)
     if reader == "picture":
-        return _read_pictures(path, folders.Tree({"": folders.Part({"": [path]})}, []), changes, colour, most)
+        return _read_pictures(path, folders.Tree({"": folders.Part({"": [path]})}, [], []), changes, colour, most)
     if reader == "npy":
         return {"images": arrays.read_npy(path)}
     if reader == "table":
@@ -278,7 +284,7 @@ def _read_pictures(path: Path, tree: folders.Tree, changes: Adjustment, colour: 
             labels = [classes.index(by_path[file.path]) for file in files for _ in file.images]
             fields[f"{prefix}labels"] = np.array(labels)
     unread = [folders.relative_name(other, path) + "/" * other.is_dir() for other in tree.unread]
-    return {**fields, "unread": unread}
+    return {**fields, "unread": unread, "notes": tree.notes}
 
 
 # What all have in common

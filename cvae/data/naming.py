@@ -20,6 +20,10 @@ _KNOWN = {
     "test_images": ("test_images", "x_test", "test_x", "test_data"),
     "test_labels": ("test_labels", "y_test", "test_y", "test_target"),
 }
+OBJECTS = (
+    "Python objects, whose reading could run any code; load them where you trust them, by numpy.load(..., "
+    "allow_pickle=True), and save numpy.stack(images), or images and labels by numpy.savez"
+)
 _OF_LABELS = "buifUS"  # kinds of dtypes
 # Beyond the size of what was compressed: deflate's upper bound, 258 bytes from 2 bits.
 MAX_RATIO = 1032
@@ -120,7 +124,7 @@ def check_headers(path: Path, headers: Mapping[str, Header], stored: int) -> Non
     """
     for field, header in headers.items():
         if not field.endswith("labels") and header.dtype.kind not in "buif":
-            kind = "Python objects, whose reading could run any code" if header.dtype.kind == "O" else header.dtype
+            kind = OBJECTS if header.dtype.kind == "O" else header.dtype
             raise ValueError(f"{path}: {field} must be an array of bool, int or float, got {kind}")
         n_bytes = header.dtype.itemsize * math.prod(int(size) for size in header.shape)
         if n_bytes > MAX_RATIO * stored:

@@ -1,97 +1,55 @@
 """A reader of tables of pixels in text: a row for each image, as Kaggle's and others' MNIST in CSV.
 
-A table may have a line of names, and a column of labels: under one of the names below, or if only the others make a
-square image, or one of the shape that was asked for, the column whose name is unlike all others, or without names the
-first or the last. A first column that is named as one of row numbers is left out. One cell may hold all pixels
-(pixel_column.py).
+`table_columns.py` says which columns hold pixels and labels; one cell may hold all pixels (`pixel_column.py`).
 """
 
 from __future__ import annotations
 
-import codecs
 import csv
-import gzip
 import itertools
-import math
 import re
-import warnings
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from cvae.data.errors import Refused, named_errors
-from cvae.data.pixel_column import SpreadLines, spread
+from cvae.data import pixel_column, table_columns
+from cvae.data.cells import UTF8, Format, Line, first_line, head_of, lines_of, opened
+from cvae.data.errors import named_errors
+from cvae.data.table_columns import Columns, Wanted
 
 Array = npt.NDArray[Any]
 
 SUFFIXES = (".csv", ".tsv", ".txt")
-_LABELS = ("label", "labels", "class", "target", "y", "emotion")
-_INDICES = ("", "unnamed: 0", "index", "id")  # of rows, as pandas and R write them in the first column
+_WINDOWS = "cp1252"
+_MISSING = ("", "?", "na", "n/a", "nan", "none", "null")
 _ROWS_AT_A_TIME = 1024
-_LINE_CHARACTERS = 1 << 26
-_HEAD_LINES, _HEAD_CHARACTERS = 100, 1 << 22  # that decide what columns are, beyond the first two
-
-
-class _Head(NamedTuple):
-    """The first lines that are rows or names, and how many lines come before."""
-
-    lines: list[str]
-    n_before: int
-
-
-class _Format(NamedTuple):
-    """How a line becomes cells."""
-
-    delimiter: str | None  # None for blanks
-    ends_with_delimiter: bool
-
-    @classmethod
-    def of(cls, lines: Sequence[str]) -> _Format:
-        delimiter = next((mark for mark in "\t;," if mark in lines[0]), None)
-        return cls(delimiter, delimiter is not None and all(line.rstrip("\r\n ").endswith(delimiter) for line in lines))
-
-    def cells(self, line: str) -> list[str]:
-        """Return the values of a line, of which quoted ones may hold the delimiter."""
-        line = self.trimmed(line.rstrip("\r\n"))
-        if self.delimiter is None:
-            return line.split()
-        cells = next(csv.reader([line], delimiter=self.delimiter, skipinitialspace=True), []) or [""]
-        return [cell.strip() for cell in cells]
-
-    def trimmed(self, line: str) -> str:
-        """Return a line without the delimiter at its end if all have one."""
-        return line.rstrip()[:-1] if self.ends_with_delimiter and line.rstrip().endswith(str(self.delimiter)) else line
-
-    def is_number(self, cell: str) -> bool:
-        """Return whether a cell is a number, also with a decimal comma where commas do not part cells."""
-        try:
-            float(cell if self.delimiter == "," else cell.replace(",", "."))
-        except ValueError:
-            return False
-        return True
 
 
 class _Layout(NamedTuple):
-    format: _Format
-    has_names: bool
-    label: int | None
-    image_shape: tuple[int, int, int]
-    has_text_labels: bool
-    numbering: str | None  # the name of the first column if that numbers the rows
-    unread: list[str]
+    format: Format
+    names: list[str]  # none if the table has none
+    n_columns: int
+    columns: Columns
+    has_pixel_column: bool
+
+    @property
+    def apart(self) -> list[int]:
+        """Return which columns hold no pixels."""
+        label = self.columns.label
+        return [*([] if label is None else [label]), *self.columns.left_out]
 
 
 def is_table(path: Path) -> bool:
     """Return whether a file of any name, gzipped or not, begins with a row of numbers."""
     try:
-        with _opened(path) as lines:
-            line = lines.readline(_LINE_CHARACTERS)
-        form = _Format.of([line])
+        with opened(path) as file:
+            line = first_line(file)
+        form = Format.of([line])
         cells = form.cells(line)
     except (OSError, ValueError, EOFError, zlib.error, csv.Error):
         return False
@@ -101,12 +59,12 @@ def is_table(path: Path) -> bool:
 def read_table(path: Path, image_shape: Sequence[int] | None, *, is_hint: bool = False) -> dict[str, Any]:
     """Read images, and labels if there are any, from lines of numbers.
 
-    Pixels that are all integers from 0 to 255 become uint8, others float64.
+    Pixels that are all integers from 0 to 255, and not all 0 or 1, become uint8, others float64.
 
     Parameters
     ----------
     path : Path
-        Possibly compressed by gzip.
+        Possibly compressed by gzip; in UTF-8, or UTF-16 with its mark, or else in Windows-1252.
     image_shape : sequence of 3 ints, optional
         (rows, cols, channels). Default: square images of one channel.
     is_hint : bool
@@ -115,89 +73,75 @@ def read_table(path: Path, image_shape: Sequence[int] | None, *, is_hint: bool =
     Returns
     -------
     dict
-        "images", (n, rows, cols, channels), and perhaps "labels", (n,).
+        "images", (n, rows, cols, channels), and perhaps "labels", (n,); "unread", what is left out, and "notes", what
+        was taken for what.
 
     Raises
     ------
     ValueError
         If a line is no row of numbers or has another length, or it is not clear what the images' shape is.
     """
-    with named_errors(path, "table of pixels"), _opened(path) as file:
-        lines = spread(file, _LABELS, _LINE_CHARACTERS) or file
-        head = _head(lines)
-        layout = _layout(head.lines, image_shape, is_hint)
-        if layout.label not in (None, 0) and not layout.has_names:
-            warnings.warn(f"{path}: the last column is taken for labels", stacklevel=4)
-        rows = itertools.chain(head.lines[layout.has_names :], lines)
-        pixels, labels = _read_rows(rows, layout, head.n_before + layout.has_names)
-        unread = layout.unread + getattr(lines, "unread", [])
-        fields: dict[str, Any] = {"images": pixels.reshape(-1, *layout.image_shape), "unread": unread}
-        return fields if layout.label is None else fields | {"labels": labels}
+    wanted = Wanted(image_shape, is_hint)
+    with named_errors(path, "table of pixels"):
+        try:
+            return _read(path, wanted, UTF8)
+        except UnicodeDecodeError as error:
+            if error.encoding != "utf-8":
+                raise
+        try:
+            fields = _read(path, wanted, _WINDOWS)
+        except UnicodeDecodeError:
+            raise ValueError("its text is neither UTF-8 nor Windows-1252; save it as UTF-8") from None
+        fields["notes"].append("its text is not UTF-8, and is read as Windows-1252")
+        return fields
 
 
-def _opened(path: Path) -> IO[str]:
-    with path.open("rb") as file:
-        open_any = gzip.open if file.read(2) == b"\x1f\x8b" else open
-    with open_any(path, "rb") as file:
-        is_wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as spreadsheets and PowerShell write
-    text: IO[str] = open_any(path, "rt", encoding="utf-16" if is_wide else "utf-8-sig")
-    return text
+def _read(path: Path, wanted: Wanted, encoding: str) -> dict[str, Any]:
+    with opened(path, encoding) as file:
+        lines = lines_of(file)
+        head = head_of(lines)
+        unread, notes = [], []
+        form = Format.of([line.text for line in head])
+        column = pixel_column.find(head, form)
+        if column is not None:
+            lines = pixel_column.spread(itertools.chain(head[column.has_names :], lines), column)
+            head = head_of(lines)
+            form = Format.of([line.text for line in head])
+            unread, notes = column.unread, column.notes
+        layout = _layout(head, form, wanted, has_pixel_column=column is not None)
+        pixels, labels = _read_rows(itertools.chain(head[bool(layout.names) :], lines), layout)
+    columns = layout.columns
+    fields: dict[str, Any] = {
+        "images": pixels.reshape(-1, *columns.image_shape),
+        "unread": unread + columns.unread,
+        "notes": notes + columns.notes,
+    }
+    return fields if columns.label is None else fields | {"labels": labels}
 
 
-def _head(lines: IO[str] | SpreadLines) -> _Head:
-    """Read the first lines, without empty ones, comments and the line in which spreadsheets name their delimiter."""
-    found: list[str] = []
-    n_before, comment = 0, ""
-    while len(found) < 2 or (len(found) < _HEAD_LINES and sum(map(len, found)) < _HEAD_CHARACTERS):
-        if not (line := lines.readline(_LINE_CHARACTERS)):
-            break
-        is_before = not found and (line.startswith("#") or re.fullmatch(r"sep=.\s*", line, re.IGNORECASE))
-        comment = line.lstrip("# ") if is_before and line.startswith("#") else comment
-        n_before += bool(is_before or not (found or line.strip()))
-        if line.strip() and not is_before:
-            found.append(line)
-    if not found:
-        raise ValueError("its first line is empty")
-    form = _Format.of(found)
-    if comment.strip() and len(form.cells(comment)) == len(form.cells(found[0])) > 1:  # names, as numpy.savetxt writes
-        return _Head([comment, *found], n_before - 1)
-    return _Head(found, n_before)
-
-
-def _layout(head: list[str], image_shape: Sequence[int] | None, is_hint: bool) -> _Layout:
-    form = _Format.of(head)
-    names = [name.strip("\"'") for name in form.cells(head[0])]
-    rows = [form.cells(line) for line in head]
-    words = [i for i, name in enumerate(names) if not form.is_number(name)]
-    has_names = _are_names(names, words, rows[1:])
-    row = (rows[1] if len(rows) > 1 else form.cells("")) if has_names else names
-    if has_names and len(row) != len(names):
-        raise ValueError(f"its line of names has {len(names)} columns and the next one {len(row)}")
-    label = next((i for i, name in enumerate(names) if name.lower() in _LABELS), None) if has_names else None
-    index = names[0] if has_names and label != 0 and names[0].lower() in _INDICES else None
-    n = len(names) - (label is not None) - (index is not None)
-    if label is None and not _shape(n, image_shape, is_hint) and _shape(n - 1, image_shape, is_hint):
-        if has_names and words:
-            label = _unlike_others(names, first=index is not None)
-        else:
-            label = words[0] if words else _unnamed_label(rows[has_names:])
-        n -= label is not None
-    if not (shape := _shape(n, image_shape, is_hint)):
-        if image_shape is not None and not is_hint:
-            expected = f"{math.prod(image_shape)} pixels to match image_shape {(*image_shape,)}"
-            raise Refused(f"its rows must have {expected}, got {n}")
-        raise Refused(
-            f"its rows hold {n} pixels, which make no square image; pass image_shape=(rows, cols) or "
-            "(rows, cols, channels) (--image-shape on the command line)"
+def _layout(head: list[Line], form: Format, wanted: Wanted, *, has_pixel_column: bool) -> _Layout:
+    rows = [form.cells(line.text) for line in head]
+    first = [cell.strip("\"'") for cell in rows[0]]
+    words = [i for i, cell in enumerate(first) if not form.is_number(cell)]
+    if not _are_names(first, words, rows[1:], head[0].number):
+        same = [row for row in rows if len(row) == len(first)]
+        return _Layout(form, [], len(first), table_columns.without_names(same, form, wanted), has_pixel_column)
+    if len(head) < 2:
+        raise ValueError(
+            f"it holds a line of names, {', '.join(map(repr, first[:3]))}{', ...' * (len(first) > 3)}, and no rows"
         )
-    unread = [] if index is None else [f"the column {index!r}"]
-    if has_names and not words:
-        unread.append(f"the line of names {', '.join(names[:3])}, ...")
-    is_text = label is not None and not form.is_number(row[label])
-    return _Layout(form, has_names, label, shape, is_text, index, unread)
+    if len(rows[1]) == len(first) + 1:  # as R writes names of rows
+        first = ["", *first]
+    n = len(first)
+    if len(rows[1]) != n:
+        raise ValueError(f"its line of names has {n} columns and line {head[1].number} has {len(rows[1])}")
+    columns = table_columns.of_names(first, [row for row in rows[1:] if len(row) == n], form, wanted)
+    if not words:
+        columns.unread.append(f"the line of names {', '.join(first[:3])}, ...")
+    return _Layout(form, first, n, columns, has_pixel_column)
 
 
-def _are_names(first: list[str], words: list[int], rows: list[list[str]]) -> bool:
+def _are_names(first: list[str], words: list[int], rows: list[list[str]], number: int) -> bool:
     """Return whether the cells of the first line are names, of which those at `words` are no numbers.
 
     Raises
@@ -214,7 +158,13 @@ def _are_names(first: list[str], words: list[int], rows: list[list[str]]) -> boo
         return True
     if words in ([0], [len(first) - 1]) and first[words[0]]:  # a label that is a word
         return False
-    raise ValueError(f"line 1 must hold numbers or names, got {first[words[0]]!r} in column {words[0] + 1}")
+    if rows and all(first[i] and _is_word(row, i) for row in rows for i in words):
+        return False
+    raise ValueError(f"line {number} must hold numbers or names, got {first[words[0]]!r} in column {words[0] + 1}")
+
+
+def _is_word(row: list[str], i: int) -> bool:
+    return i < len(row) and re.search(r"[^\W\d_]", row[i]) is not None
 
 
 def _counts(cells: list[str]) -> bool:
@@ -232,80 +182,104 @@ def _are_mangled(cells: list[str]) -> bool:
     return len(seen) < len(cells)
 
 
-def _unlike_others(names: list[str], *, first: int) -> int | None:
-    """Return which name, from the one of number `first` on, is unlike all others but for their numbers."""
-    kinds = [re.sub("[0-9]+", "0", name) for name in names]
-    [(_, n_alike)] = Counter(kinds[first:]).most_common(1)
-    if n_alike != len(names) - first - 1:
-        return None
-    return next(i for i in range(first, len(names)) if kinds.count(kinds[i]) == 1)
-
-
-def _unnamed_label(rows: list[list[str]]) -> int:
-    """Return which of the first and the last column holds labels: the first, unless only the last can be that."""
-    first, last = ({row[i] for row in rows if row} for i in (0, -1))
-    are_few = 1 < len(last) <= len(rows) / 2 and all(re.fullmatch("[0-9]+", cell) for cell in last)
-    return len(rows[0]) - 1 if are_few and first in ({"0"}, {"0.0"}) else 0
-
-
-def _shape(n: int, image_shape: Sequence[int] | None, is_hint: bool) -> tuple[int, int, int] | None:
-    """Return the shape of images of n pixels: `image_shape`, or a square."""
-    if image_shape is not None and n == math.prod(image_shape):
-        return image_shape[0], image_shape[1], image_shape[2]
-    root = _root(n) if image_shape is None or is_hint else 0
-    return (root, root, 1) if root else None
-
-
-def _read_rows(lines: Iterable[str], layout: _Layout, n_before: int) -> tuple[Array, Array]:
-    """Return pixels (n, features) and labels (n,), read some rows at a time; `n_before` lines come before."""
-    lines, delimiter = iter(lines), layout.format.delimiter
+def _read_rows(lines: Iterator[Line], layout: _Layout) -> tuple[Array, Array]:
+    """Return pixels (n, features) and labels (n,), read some rows at a time."""
+    form, apart = layout.format, layout.apart
+    n_features = layout.n_columns - len(apart)
     dtype: np.dtype[Any] = np.dtype(np.uint8)
-    buffer, labels = bytearray(), []
-    n_features = math.prod(layout.image_shape)
-    codes: dict[str, int] = {}  # of labels that are words
-    converters: dict[int | None, Any] = {}
-    if layout.has_text_labels:
-        converters[layout.label] = lambda word: codes.setdefault(word, len(codes))
-    if layout.numbering is not None:
-        converters[0] = lambda word: 0  # names of rows may be words
-    options: Any = {"comments": None, "delimiter": delimiter, "quotechar": '"', "converters": converters or None}
-    for start in itertools.count(1 + n_before, _ROWS_AT_A_TIME):
-        some = [line for line in itertools.islice(lines, _ROWS_AT_A_TIME) if line.strip()]
-        if not some:
-            break
-        if layout.format.ends_with_delimiter:
-            some = [*map(layout.format.trimmed, some)]
-        if delimiter != "," and not layout.has_text_labels:
-            some = [line.replace(",", ".") for line in some]
+    buffer = bytearray()
+    labels = _Labels(layout)
+    converters: dict[int | str, Any] = dict.fromkeys(layout.columns.left_out, lambda word: 0)
+    if layout.columns.label is not None:
+        converters[layout.columns.label] = labels.code
+    options: Any = {"comments": None, "delimiter": form.delimiter, "quotechar": '"', "encoding": None}
+    while some := list(itertools.islice(lines, _ROWS_AT_A_TIME)):
+        texts = [form.with_points(form.trimmed(line.text), has_words=bool(apart)) for line in some]
         try:
-            rows = np.loadtxt(some, np.float64, ndmin=2, **options)
+            rows = np.loadtxt(texts, np.float64, ndmin=2, converters=converters or None, **options)
         except ValueError as error:
-            message = re.sub(r"; use `usecols`.*", "", str(error))
-            raise ValueError(f"in the rows from line {start}: {message}") from None
-        others = [0] * (layout.numbering is not None) + ([] if layout.label is None else [layout.label])
-        if others and rows.shape[1] != n_features + len(others):
-            raise ValueError(f"line {start} has {rows.shape[1]} columns, not {n_features + len(others)}")
-        if layout.label is not None:
-            labels.append(rows[:, layout.label])
-        rows = np.delete(rows, others, axis=1) if others else rows
-        if rows.shape[1] != n_features:
-            raise ValueError(f"line {start} has {rows.shape[1]} pixels, not {n_features}")
+            raise ValueError(_what_is_wrong(some, layout) or f"from line {some[0].number} on: {error}") from None
+        if rows.shape != (len(some), layout.n_columns):
+            raise ValueError(_what_is_wrong(some, layout) or f"from line {some[0].number} on: rows of other lengths")
+        labels.add(rows, some)
+        rows = np.delete(rows, apart, axis=1) if apart else rows
         if dtype == np.uint8 and not ((rows >= 0) & (rows <= 255) & (rows == np.rint(rows))).all():
             dtype = np.dtype(np.float64)
             buffer = bytearray(np.frombuffer(buffer, np.uint8).astype(dtype).tobytes())
         buffer += rows.astype(dtype).tobytes()
     pixels = np.frombuffer(buffer, dtype).reshape(-1, n_features)
-    numbers = _as_labels(np.concatenate(labels) if labels else np.empty(0))
-    return pixels, np.array(list(codes))[numbers] if codes else numbers
+    if dtype == np.uint8 and pixels.max() <= 1:  # black and white, and no 255ths
+        pixels = pixels.astype(np.float64)
+    return pixels, labels.values()
 
 
-def _as_labels(labels: Array) -> Array:
-    """Return labels as integers if that is what they are."""
-    whole = labels.astype(np.int64) if np.isfinite(labels).all() and (np.abs(labels) < 2**53).all() else labels
-    return whole if (whole == labels).all() else labels
+def _what_is_wrong(lines: Iterable[Line], layout: _Layout) -> str:
+    """Return what is wrong with the first of these lines that is no row, "" if all of them seem to be."""
+    apart = {*layout.apart}
+    for line in lines:
+        cells = layout.format.cells(line.text)
+        if len(cells) != layout.n_columns:
+            n_apart, what = (len(apart), "pixels") if layout.has_pixel_column else (0, "columns")
+            return f"line {line.number} has {len(cells) - n_apart} {what}, not {layout.n_columns - n_apart}"
+        for i, cell in enumerate(cells):
+            if i not in apart and not layout.format.is_number(cell):
+                name = f", {layout.names[i]!r}" if layout.names else ""
+                place = "among its pixels" if layout.has_pixel_column else f"in column {i + 1}{name}"
+                return f"line {line.number} must hold numbers, got {cell!r} {place}"
+    return ""
 
 
-def _root(n: int) -> int:
-    """Return the square root of a square, 0 for others and for 0 and 1."""
-    root = math.isqrt(max(n, 0))
-    return root if root > 1 and root * root == n else 0
+class _Labels:
+    """The labels of the rows that are read, each a word that is kept once.
+
+    They are numbers if all words are, otherwise strings.
+    """
+
+    def __init__(self, layout: _Layout) -> None:
+        self._at, self._format = layout.columns.label, layout.format
+        self._codes: dict[str, int] = {}
+        self._lines: list[int] = []  # where each word stands first
+        self._rows: list[Array] = []
+
+    def code(self, word: str) -> int:
+        return self._codes.setdefault(word.strip(), len(self._codes))
+
+    def add(self, rows: Array, lines: list[Line]) -> None:
+        """Take the codes of rows, which came from these lines."""
+        if self._at is None:
+            return
+        codes = rows[:, self._at].astype(np.intp)
+        found, first = np.unique(codes, return_index=True)
+        is_new = found >= len(self._lines)
+        self._lines += [lines[row].number for row in first[is_new].tolist()]
+        self._rows.append(codes)
+
+    def values(self) -> Array:
+        """Return the labels of all rows."""
+        if self._at is None:
+            return np.empty(0)
+        values: Array = self._meanings([*self._codes])[np.concatenate(self._rows)]
+        return values
+
+    def _meanings(self, words: list[str]) -> Array:
+        is_number = [self._format.is_number(word) and word.lower() not in _MISSING for word in words]
+        if any(is_number) or "" in words:
+            for word, line in zip(words, self._lines, strict=True):
+                if word.lower() in _MISSING:
+                    raise ValueError(f"line {line} must hold a label, got {word!r}")
+        if not all(is_number):
+            return np.array(words)
+        if all(re.fullmatch("[-+]?[0-9]+", word) for word in words):
+            return _integers([int(word) for word in words])
+        numbers = np.array([self._format.number(word) for word in words])
+        is_whole = (
+            np.isfinite(numbers).all() and (np.abs(numbers) < 2**53).all() and (numbers == np.rint(numbers)).all()
+        )
+        return numbers.astype(np.int64) if is_whole else numbers
+
+
+def _integers(numbers: list[int]) -> Array:
+    try:
+        return np.array(numbers, np.int64)
+    except OverflowError:
+        raise ValueError("its labels must be integers from -2**63 to 2**63 - 1, or no numbers") from None

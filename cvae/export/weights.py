@@ -178,7 +178,7 @@ def from_npz(model: AnyModel, path: str | os.PathLike[str]) -> AnyModel:
     """
     with open(path, "rb") as file:
         try:
-            with np.load(file, allow_pickle=False) as arrays:
+            with np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
                 weights = {name: arrays[name] for name in arrays.files}
         except (ValueError, AttributeError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
             raise ValueError(f"{os.fspath(path)} is not an .npz file of weights: {error}") from None

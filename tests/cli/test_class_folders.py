@@ -100,3 +100,18 @@ def test_a_model_that_knows_numbers_says_what_it_takes_them_for(tmp_path, capsys
     assert "knows its classes by numbers, which are taken to be 0 apple, 1 pear" in capsys.readouterr().err
     np.testing.assert_array_equal(np.load(tmp_path / "z.npy"), vae.transform(data.images, data.labels))
     assert main(["encode", str(tmp_path / "m"), "all", "-o", str(tmp_path / "z.npy")]) == 2
+
+
+def test_training_says_which_classes_are_read(tmp_path, capsys):
+    options = ["--encoder", "mlp", "--latent", "1", "--epochs", "1", "--force", "-o", str(tmp_path / "m")]
+    assert main(["train", "all", *options]) == 0
+    assert "cvae: all: 32 images of 4x4x1, uint8 from" in (err := capsys.readouterr().err)
+    assert ", in 4 classes: apple, banana, pear, é\n" in err
+    data = cvae.datasets.load("all")
+    np.savez(tmp_path / "d.npz", images=data.images, labels=data.labels / 2)
+    assert main(["train", str(tmp_path / "d.npz"), *options]) == 0
+    assert ", with labels of 1 number\n" in capsys.readouterr().err
+    assert main(["train", "sevens", *options, "--condition", "classes"]) == 0
+    err = capsys.readouterr().err
+    assert ", in 1 class: 7\n" in err
+    assert "warning: all images of sevens have the same label, by which a model learns nothing" in err

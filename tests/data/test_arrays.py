@@ -48,7 +48,7 @@ def test_flat_npy_needs_image_shape(tmp_path):
         (NPY[:-1], ["not a valid .npy file"]),
         (NPY + NPY, ["bytes follow"]),
         (b"a text, not an array", ["not a valid .npy file", "magic"]),
-        (npy_bytes(np.array([[[None, 1]]], object)), ["not a valid .npy file", "objects"]),
+        (npy_bytes(np.array([[[None, 1]]], object)), ["Python objects", "numpy.stack(images)"]),
         (npy_bytes(IMAGES.astype(complex)), ["real numbers", "complex128"]),
         (npy_bytes(IMAGES.astype(str)), ["bool, int or float", "<U"]),
         (npy_bytes(LABELS), ["(3,)"]),
@@ -57,6 +57,16 @@ def test_flat_npy_needs_image_shape(tmp_path):
 )
 def test_damaged_npy_files(tmp_path, content, words):
     assert_refused(write(tmp_path / "x.npy", content), *words)
+
+
+def test_an_npy_file_and_an_npz_file_may_have_the_name_of_the_other(tmp_path):
+    np.testing.assert_array_equal(load(write(tmp_path / "x.npz", NPY)).images[..., 0], IMAGES)
+    np.savez(tmp_path / "y.npz", images=IMAGES, labels=LABELS)
+    (tmp_path / "y.npz").rename(tmp_path / "y.npy")
+    for source in (tmp_path / "y.npy", f"{tmp_path / 'y.npy'}:images"):
+        dataset = load(source)
+        np.testing.assert_array_equal(dataset.images[..., 0], IMAGES)
+        np.testing.assert_array_equal(dataset.labels, LABELS)
 
 
 # .npz
@@ -118,7 +128,7 @@ def test_npz_files_that_do_not_fit(tmp_path, arrays, words):
 
 def test_damaged_npz_files(tmp_path):
     path = tmp_path / "x.npz"
-    for content in (b"", b"a text", NPY):
+    for content in (b"", b"a text", NPY[1:]):
         assert_refused(write(path, content), "not a complete zip archive")
     np.savez(path, images=IMAGES)
     content = path.read_bytes()

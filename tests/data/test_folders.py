@@ -125,11 +125,114 @@ def test_parts_that_leave_a_question(tmp_path):
     assert_refused(tmp_path / "a", "no training images; load one of its folders alone")
     pictures(tmp_path / "b", "train/a.png", "val/a.png", "valid/a.png")
     assert_refused(tmp_path / "b", "one folder for each part, got val and valid")
-    pictures(tmp_path / "c", "images/train/a.png", "images/test/a.png")
+    pictures(tmp_path / "c", "images/train/a.png", "images/test/a.png", "more/a.png")
     assert_refused(tmp_path / "c", "load this folder itself", file=tmp_path / "c" / "images")
     (tmp_path / "d" / "train").mkdir(parents=True)
     pictures(tmp_path / "d", "test/a.png")
     assert_refused(tmp_path / "d", "holds no pictures", file=tmp_path / "d" / "train")
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "others"),
+    [
+        ("train", "test1", ()),
+        ("train", "test_set", ("sample",)),
+        ("training_set", "test_set", ()),
+        ("seg_train", "seg_test", ("seg_pred",)),
+        ("train_images", "test_images", ("train_masks", "test_masks")),
+        ("TrainSet", "TestSet", ()),
+        ("train2017", "test2017", ("annotations",)),
+        ("train", "my_test", ()),
+        ("trainval", "eval-1", ()),
+    ],
+)
+def test_parts_are_known_by_the_words_in_their_names(tmp_path, train, test, others):
+    pictures(tmp_path, f"{train}/a/1.png", f"{train}/b/1.png", f"{test}/b/1.png", *(f"{name}/1.png" for name in others))
+    with pytest.warns(UserWarning, match="not read|taken for parts") as caught:
+        dataset = load(tmp_path)
+    said = f"folders are taken for parts by their names: {train} for training, {test} for testing"
+    assert any(str(warning.message).endswith(said) for warning in caught)
+    assert len(caught) == 1 + bool(others)
+    assert dataset.class_names == ("a", "b")
+    assert dataset.labels.tolist() == [0, 1]
+    assert dataset.test_labels.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    "names", [("bullet train", "car", "test tube"), ("bullet_train", "steam_train"), ("tests", "trains")]
+)
+def test_classes_may_have_words_of_parts_in_their_names(tmp_path, names):
+    pictures(tmp_path, *(f"{name}/a.png" for name in names))
+    assert load(tmp_path).class_names == names
+
+
+def test_a_part_without_another_is_taken_for_a_class_aloud(tmp_path):
+    pictures(tmp_path, "car/a.png", "plane/a.png", "test/a.png")
+    with pytest.warns(UserWarning, match="test is taken for a class, as there are no other parts beside it"):
+        assert load(tmp_path).class_names == ("car", "plane", "test")
+    pictures(tmp_path / "two", "train/a.png", "unlabeled/a.png")
+    with pytest.warns(UserWarning, match="train is taken for a class"):
+        assert load(tmp_path / "two").class_names == ("train", "unlabeled")
+
+
+def test_parts_of_two_sets_leave_a_question(tmp_path):
+    pictures(tmp_path, "trainA/a.png", "trainB/a.png", "testA/a.png", "testB/a.png")
+    assert_refused(tmp_path, "one folder for each part, got testA and testB")
+
+
+# folders of one folder
+
+
+@pytest.mark.parametrize("around", ["archive", "archive/images", "train/train", "data/my set/images"])
+def test_a_folder_with_one_folder_in_it_is_gone_through(tmp_path, around):
+    pictures(tmp_path / around, "a/1.png", "b/1.png")
+    write(tmp_path / around.partition("/")[0] / "README", b"of a set")
+    with pytest.warns(UserWarning, match="1 in it not read, as no images: .*README"):
+        dataset = load(tmp_path)
+    assert dataset.class_names == ("a", "b")
+    assert dataset.filenames == (f"{around}/a/1.png", f"{around}/b/1.png")
+
+
+def test_parts_may_lie_in_a_folder_and_have_one_in_them(tmp_path):
+    for part in ("seg_train", "seg_test"):
+        pictures(tmp_path / "archive" / part / part, "a/1.png", "b/1.png")
+    with pytest.warns(UserWarning, match="seg_train for training, seg_test for testing"):
+        dataset = load(tmp_path)
+    assert dataset.class_names == ("a", "b")
+    assert dataset.test_filenames == tuple(f"archive/seg_test/seg_test/{name}/1.png" for name in "ab")
+
+
+@pytest.mark.parametrize("inner", ["images", "train", "x/images/train"])
+def test_a_folder_whose_name_says_nothing_is_no_class(tmp_path, inner):
+    pictures(tmp_path / inner, "1.png", "2.png")
+    dataset = load(tmp_path)
+    assert len(dataset.images) == 2
+    assert dataset.labels is dataset.class_names is None
+
+
+def test_pictures_within_parts_are_of_no_class(tmp_path):
+    pictures(tmp_path, "train/images/1.png", "test/images/1.png")
+    assert load(tmp_path).class_names is None
+
+
+def test_one_class_of_a_part_is_a_class_if_another_part_has_more(tmp_path):
+    pictures(tmp_path, "train/good/1/a.png", "train/good/2/a.png", "test/good/a.png", "test/bad/a.png")
+    dataset = load(tmp_path)
+    assert dataset.class_names == ("bad", "good")
+    assert dataset.labels.tolist() == [1, 1]
+
+
+def test_one_folder_of_pictures_is_one_class(tmp_path):
+    pictures(tmp_path, "archive/cat/1.png", "archive/cat/more/2.png")
+    assert load(tmp_path).class_names == ("cat",)
+
+
+def test_masks_beside_images_are_not_read(tmp_path):
+    pictures(tmp_path, "images/1.png", "masks/1.png")
+    with pytest.warns(UserWarning, match="1 in it not read, as no images: masks/"):
+        assert load(tmp_path).filenames == ("images/1.png",)
+    pictures(tmp_path / "faces", "mask/1.png", "no mask/1.png")
+    assert load(tmp_path / "faces").class_names == ("mask", "no mask")
 
 
 # links and what is no file
@@ -216,6 +319,7 @@ def test_cameras_held_upright_and_sideways(tmp_path):
 def test_pictures_are_decoded_into_place(tmp_path):
     for i in range(20):
         save_picture(tmp_path / f"{i}.png", np.full((200, 300, 3), i, np.uint8))
+    load(tmp_path)  # which imports what reads pictures
     tracemalloc.start()
     try:
         images = load(tmp_path).images

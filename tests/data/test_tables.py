@@ -97,12 +97,18 @@ def test_a_byte_order_mark_is_no_name(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", ["first line is empty"]),
-        (b"label,a,b,c,d\n", ["line of names has 5 columns and the next one 1"]),
-        (b"1,2,3,4\n1,2,3\n", ["from line 1: the number of columns changed from 4 to 3"]),
-        (b"1,2,3,4\n1,2,x,4\n", ["from line 1: could not convert string 'x'"]),
-        (b"1,2,3,4\n1,,3,4\n", ["could not convert string ''"]),
-        (b"1,2,3,4\n" * 1024 + b"1,2,3\n", ["line 1025 has 3 pixels, not 4"]),
+        (b"", ["it is empty"]),
+        (b"label,a,b,c,d\n", ["holds a line of names, 'label', 'a', 'b', ..., and no rows"]),
+        (b"label,a,b,c,d\n1,2\n", ["line of names has 5 columns and line 2 has 2"]),
+        (b"1,2,3,4\n1,2,3\n", ["line 2 has 3 columns, not 4"]),
+        (b"1,2,3,4\n1,2,x,4\n", ["line 2 must hold numbers, got 'x' in column 3"]),
+        (b"1,2,3,4\n1,,3,4\n", ["line 2 must hold numbers, got '' in column 2"]),
+        (b"label,a,b,c,d\n\n0,1,2,3,4\n\n1,1,2,?,4\n", ["line 5 must hold numbers, got '?' in column 4, 'c'"]),
+        (b"label,a,b,c,d\n0,1,2,3,4\n,1,2,3,4\n", ["line 3 must hold a label, got ''"]),
+        (b"label,a,b,c,d\n0,1,2,3,4\n" + b"1,1,2,3,4\n" * 2000 + b"NA,1,2,3,4\n", ["line 2003 must hold a label"]),
+        (b'label,a,b,c,d\n"x\ny",1,2,3,4\n0,1,2,,4\n', ["line 4 must hold numbers"]),
+        (b'label,a,b,c,d\n0,1,2,3,4\n"0,1,2,3,4\n', ["line 3 opens a quote that nothing closes"]),
+        (b"1,2,3,4\n" * 1024 + b"1,2,3\n", ["line 1025 has 3 columns, not 4"]),
         (b"label,a,b,c,d\n" + b"1,1,2,3,4\n" * 1024 + b"1,2,3\n", ["line 1026 has 3 columns, not 5"]),
         (b"1,2,3,4\n\xff\n", ["not a valid table of pixels"]),
         (b"\0" * 100, ["not a valid table of pixels"]),
@@ -212,7 +218,10 @@ def test_the_name_that_is_unlike_all_others_is_that_of_labels(tmp_path):
     with pytest.warns(UserWarning, match="the column 'id'"):
         assert_is_table(load(table(tmp_path / "x.csv", LABELS, LABELS, PIXELS, names=names)))
     names = ["a", "b", *(f"p{i}" for i in range(15))]
-    assert_refused(table(tmp_path / "x.csv", LABELS, PIXELS, names=names), "17 pixels, which make no square image")
+    assert_refused(
+        table(tmp_path / "x.csv", LABELS, PIXELS, names=names),
+        "15 pixels, which make no square image, beside the columns 'a', 'b'",
+    )
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", " "])
@@ -230,7 +239,7 @@ def test_what_comes_before_the_table_is_left_out(tmp_path, first):
     path = table(tmp_path / "x.csv", LABELS, PIXELS)
     assert_is_table(load(write(path, first.encode() + path.read_bytes())))
     bad = write(tmp_path / "y.csv", (first + "1,2,3,4\n" * 1024 + "1,2,3\n").encode())
-    assert_refused(bad, f"line {1025 + first.count(chr(10))} has 3 pixels, not 4")
+    assert_refused(bad, f"line {1025 + first.count(chr(10))} has 3 columns, not 4")
 
 
 def test_names_in_a_comment(tmp_path):
@@ -253,6 +262,148 @@ def test_text_of_16_bits(tmp_path, order):
     path = table(tmp_path / "x.csv", LABELS, PIXELS)
     mark = {"le": b"\xff\xfe", "be": b"\xfe\xff"}[order]
     assert_is_table(load(write(path, mark + path.read_text().encode(f"utf-16-{order}"))))
+
+
+# ---------------------------------------------------------------- which columns hold pixels and labels
+
+
+def assert_reads(path, warning, *, labelled=True):
+    with pytest.warns(UserWarning, match=warning):
+        assert_is_table(load(path), labelled=labelled)
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_row_numbers_without_names_are_left_out(tmp_path, start):
+    numbers = np.arange(start, start + 3000)
+    unread = "1 in it not read, as no images: column 1, of row numbers"
+    assert_reads(table(tmp_path / "x.csv", numbers, PIXELS), unread, labelled=False)
+    assert_reads(table(tmp_path / "x.csv", numbers, LABELS, PIXELS), unread)
+    few = table(tmp_path / "x.csv", numbers[:4], PIXELS[:4])  # which may be labels as well
+    assert load(few).labels.tolist() == numbers[:4].tolist()
+
+
+def test_row_numbers_that_would_complete_a_square_are_refused(tmp_path):
+    path = table(tmp_path / "x.csv", np.arange(3000), PIXELS[:, :15])
+    assert_refused(path, "its column 1 counts the rows; its rows hold 15 pixels, which make no square image")
+    assert load(path, image_shape=(2, 8)).images.shape == (3000, 2, 8, 1)
+
+
+@pytest.mark.parametrize("corner", ["diverse", "grey"])
+def test_labels_last_without_names_beside_corners_of_all_kinds(tmp_path, corner):
+    pixels = PIXELS.copy()
+    pixels[:, 0] = {"diverse": pixels[:, 0], "grey": [3, 20, 7, 250] * 750}[corner]
+    with pytest.warns(UserWarning, match="the last column is taken for labels"):
+        dataset = load(table(tmp_path / "x.csv", pixels, LABELS))
+    np.testing.assert_array_equal(dataset.labels, LABELS)
+    np.testing.assert_array_equal(dataset.images.reshape(-1, 16), pixels)
+
+
+def test_a_first_column_that_does_not_look_like_labels_is_taken_for_them_aloud(tmp_path):
+    values = LABELS + np.arange(3000) / 8192
+    with pytest.warns(UserWarning, match="column 1 is taken for labels"):
+        np.testing.assert_array_equal(load(table(tmp_path / "x.csv", values, PIXELS.astype(object))).labels, values)
+
+
+def test_columns_of_other_names_than_those_of_pixels_are_none(tmp_path):
+    names = ["age", "score", *(f"pixel{i}" for i in range(16)), "filename"]
+    files = np.array([f"{i}.png" for i in range(3000)], object)
+    path = table(tmp_path / "x.csv", LABELS, [0.5] * 2999 + [""], PIXELS.astype(object), files, names=names)
+    assert_reads(path, "3 in it not read, as no images: the column 'age', the column 'score', the col", labelled=False)
+    path = table(tmp_path / "x.csv", LABELS, LABELS, PIXELS[:, :14], names=["writer", *names[1:16]])
+    assert_refused(path, "its rows hold 14 pixels, which make no square image, beside the columns 'writer', 'score'")
+    with pytest.warns(UserWarning, match="the columns 'writer', 'score' are taken for pixels, too"):
+        assert load(path, image_shape=(4, 4)).images.shape == (3000, 4, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"), [("split", ["train", "test"] * 1500), ("ImageId", range(1, 3001)), ("id", LABELS)]
+)
+def test_a_column_that_cannot_hold_labels_is_none_of_labels(tmp_path, name, values):
+    names = [*(f"pixel{i}" for i in range(16)), name]
+    path = table(tmp_path / "x.csv", PIXELS.astype(object), np.array(values, object), names=names)
+    assert_reads(path, f"the column '{name}'", labelled=False)
+
+
+def test_columns_of_one_name_with_labels_among_them(tmp_path):
+    path = table(tmp_path / "x.csv", LABELS, PIXELS, names=[f"V{i}" for i in range(1, 18)])
+    assert_reads(path, "the column 'V1' is taken for labels")
+    pixels = np.column_stack([PIXELS, PIXELS[:, ::-1]])[:, :17]
+    assert_refused(table(tmp_path / "x.csv", pixels, names=[f"V{i}" for i in range(1, 18)]), "hold 17 pixels")
+
+
+def test_many_columns_of_odd_names_are_taken_for_pixels_aloud(tmp_path):
+    names = [letter * 3 for letter in "abcdefghijklmnop"]
+    assert_reads(
+        table(tmp_path / "x.csv", PIXELS, names=names), "the columns 'aaa', 'bbb', 'ccc', ... are", labelled=False
+    )
+
+
+def test_names_of_rows_without_a_name_are_left_out(tmp_path):
+    names = ["label", *(f"pixel{i}" for i in range(16))]  # as R writes them
+    path = table(tmp_path / "x.csv", np.arange(3000), LABELS, PIXELS, names=names)
+    assert_reads(path, "1 in it not read, as no images: the column ''")
+
+
+def test_words_without_names_are_labels_or_files(tmp_path):
+    files = np.array([f"{i}.png" for i in range(3000)], object)
+    words = np.array(["cat", "dog"], object)[LABELS % 2]
+    with pytest.warns(UserWarning, match="column 1, of words"):
+        dataset = load(table(tmp_path / "x.csv", files, words, PIXELS.astype(object)))
+    assert dataset.labels.tolist() == words.tolist()
+    np.testing.assert_array_equal(dataset.images.reshape(-1, 16), PIXELS)
+
+
+def test_lists_of_files_are_no_tables_of_pixels(tmp_path):
+    path = write(tmp_path / "x.csv", b"filename,label\na/1.png,cat\na/2.png,dog\n")
+    assert_refused(
+        path, "must hold columns of pixels, got none, beside words such as 'a/1.png' in the column 'filename'"
+    )
+
+
+# ---------------------------------------------------------------- values
+
+
+@pytest.mark.parametrize("dtype", [int, float])
+def test_pixels_of_0_and_1_are_black_and_white(tmp_path, dtype):
+    images = load(table(tmp_path / "x.csv", (PIXELS > 99).astype(dtype))).images
+    assert images.dtype == np.float64
+    np.testing.assert_array_equal(images.reshape(-1, 16), PIXELS > 99)
+    assert load(table(tmp_path / "x.csv", PIXELS.astype(float))).images.dtype == np.uint8
+
+
+def test_decimal_commas_beside_words(tmp_path):
+    words = np.array(["cat, black", "1,5 l"], object)[LABELS % 2]
+    pixels = np.char.replace((PIXELS / 4).astype(str), ".", ",").astype(object)
+    names = [*(f"p{i}" for i in range(16)), "class"]
+    for columns, quote in (([pixels, words], ""), ([pixels, [f'"{word}"' for word in words]], '"')):
+        dataset = load(table(tmp_path / "x.csv", *columns, names=names, delimiter=";"))
+        np.testing.assert_array_equal(dataset.images.reshape(-1, 16), PIXELS / 4)
+        assert dataset.labels.tolist() == words.tolist(), quote
+
+
+def test_large_numbers_are_labels_without_loss(tmp_path):
+    numbers = np.array([2**53, 2**53 + 1, -(2**63)])
+    assert load(table(tmp_path / "x.csv", numbers, PIXELS[:3])).labels.tolist() == numbers.tolist()
+    path = table(tmp_path / "x.csv", np.array([2**63, 1], object), PIXELS[:2])
+    assert_refused(path, "its labels must be integers from -2**63 to 2**63 - 1")
+
+
+def test_labels_may_become_words_after_many_numbers(tmp_path):
+    labels = np.array(["0"] * 2999 + ["A"], object)
+    names = ["label", *(f"pixel{i}" for i in range(16))]
+    path = table(tmp_path / "x.csv", labels, PIXELS.astype(object), names=names)
+    assert load(path).labels.tolist() == labels.tolist()
+
+
+def test_text_that_is_not_utf_8_is_read_as_windows_1252(tmp_path):
+    words = np.array(["Mädchen", "Junge – 5 €"], object)[LABELS % 2]
+    names = ["label", *(f"pixel{i}" for i in range(16))]
+    path = table(tmp_path / "x.csv", words, PIXELS.astype(object), names=names)
+    path.write_bytes(path.read_text("utf-8").encode("cp1252"))
+    with pytest.warns(UserWarning, match="its text is not UTF-8, and is read as Windows-1252"):
+        assert load(path).labels.tolist() == words.tolist()
+    path.write_bytes(path.read_bytes().replace(b"Junge", b"\x81"))
+    assert_refused(path, "its text is neither UTF-8 nor Windows-1252; save it as UTF-8")
 
 
 # ---------------------------------------------------------------- all pixels of an image in one cell
@@ -297,14 +448,38 @@ def test_pixels_in_one_cell_without_labels_or_with_words(tmp_path):
     ("row", "message"),
     [
         ("1,0 1 2 ... 14 15", r"pixels were cut off when it was written: '...' stands for some of them"),
-        ("1,0 1 2 3", "the number of columns changed from 17 to 5 at row 3"),
-        ("1", "the number of columns changed from 17 to 1 at row 3"),
-        ("1,0 1 2 x 4 5 6 7 8 9 10 11 12 13 14 15", "could not convert string 'x' to float64 at row 2, column 5"),
+        ("1,0 1 2 3", "line 4 has 4 pixels, not 16"),
+        ("1", "line 4 has 0 pixels, not 16"),
+        ("1,0 1 2 x 4 5 6 7 8 9 10 11 12 13 14 15", "line 4 must hold numbers, got 'x' among its pixels"),
     ],
 )
 def test_wrong_cells_of_pixels_are_refused(tmp_path, row, message):
     lines = ["label,pixels", *in_one_cell(LABELS, "pixels")[:2], row]
     assert_refused(write(tmp_path / "x.csv", "\n".join(lines).encode()), message)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+@pytest.mark.parametrize("name", ["pixels", "img"])
+def test_a_cell_of_pixels_may_go_on_in_the_next_line(tmp_path, name, delimiter):
+    lines = [f"label{delimiter}{name}"]
+    for label, row in zip(LABELS.tolist(), PIXELS, strict=True):
+        lines.append(f'{label}{delimiter}"{np.array2string(row, max_line_width=30)}"')
+    path = write(tmp_path / "x.csv", "\n".join(lines).encode())
+    assert path.read_text().count("\n") > 2 * len(PIXELS)
+    assert_is_table(load(path))
+
+
+def test_a_cell_of_pixels_without_names(tmp_path):
+    lines = in_one_cell(LABELS, "pixels", ["Training"] * 3000)
+    path = write(tmp_path / "x.csv", "\n".join(lines).encode())
+    with pytest.warns(UserWarning, match="column 1 is taken for labels|1 in it not read, as no images: column 3"):
+        assert_is_table(load(path))
+
+
+def test_of_many_columns_beside_a_cell_of_pixels_none_is_guessed_for_labels(tmp_path):
+    lines = ["age,gender,img_name,pixels", *in_one_cell(LABELS, LABELS % 2, [f"{i}.jpg" for i in LABELS], "pixels")]
+    path = write(tmp_path / "x.csv", "\n".join(lines).encode())
+    assert_reads(path, "3 in it not read, as no images: the column 'age'", labelled=False)
 
 
 @pytest.mark.parametrize("form", ["{}", '"{}"'])

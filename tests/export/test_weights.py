@@ -1,5 +1,6 @@
 """Weights as .npz files, and from numpy-ml's models."""
 
+import io
 from types import SimpleNamespace
 
 import numpy as np
@@ -43,7 +44,12 @@ def test_a_model_goes_on_training_with_weights_of_a_file(tmp_path):
     assert np.abs(vae.fit(IMAGES, n_epochs=1).transform(IMAGES) - before).max() > 0
 
 
-@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 cut off"])
+stream = io.BytesIO()
+np.save(stream, IMAGES)
+NPY = stream.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 cut off", NPY])
 def test_other_files_are_refused(content, tmp_path):
     path = tmp_path / "weights.npz"
     path.write_bytes(content)

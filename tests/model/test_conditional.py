@@ -251,6 +251,15 @@ def test_classes_of_any_kind(tmp_path, y, classes):
     np.testing.assert_array_equal(vae.sample(2, 0, y=classes[-1]), vae.sample(2, 0, y=[classes[-1]] * 2))
 
 
+def test_lists_of_large_integers_are_told_apart():
+    y = [2**63, 2**63 + 1, 5] * 4
+    vae = cvae.VAE("mlp", T=2, condition="classes", random_state=0, n_epochs=1, verbose=False)
+    assert vae.fit(np.zeros((12, 4, 4)), y).classes_.tolist() == [5, 2**63, 2**63 + 1]
+    for wrong in ([2**64, 1], [2**63, -1]):
+        with pytest.raises(ValueError, match="y must hold integers that fit in int64 or in uint64"):
+            vae.fit(np.zeros((2, 4, 4)), wrong)
+
+
 def test_pandas_columns():
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     for column in (pandas.Series(CLASSES), pandas.Series(map(str, CLASSES)), pandas.Series(CLASSES, dtype="category")):

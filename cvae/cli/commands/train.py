@@ -7,6 +7,8 @@ import os
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
 import cvae
 from cvae.cli.arguments import COUNT, add_data, add_output, add_settings, settings
 from cvae.cli.inputs import Images, Validation, evaluation_data, labels_for, load_data, set_threads, validation_data
@@ -31,6 +33,7 @@ from cvae.team import Team, team_of, together
 
 HELP = "train a model; Ctrl-C, SIGTERM and SIGHUP stop the training and save the model"
 _MANY = 10_000  # images that are looked at for their range
+_NAMES_SHOWN = 5  # of classes
 _SCARCE = 0.8  # share of the available memory from which on there is a warning
 
 
@@ -178,7 +181,7 @@ def _announce(
     if not args.quiet:
         if team is not None:
             log(f"{team.size} process{'es' * (team.size != 1)}")
-        log(f"{shown(args.data)}: {_described(dataset.images)}")
+        log(f"{shown(args.data)}: {_described(dataset.images)}{_classes(dataset)}")
         if args.validation is not None and validation is not None:
             log(f"{shown(args.validation)}: {_described(validation.images)}, to validate with")
         elif validation is not None:
@@ -191,6 +194,8 @@ def _announce(
             f"{summary.parameters:,} parameters; training takes about {amount(summary.training_bytes)} of memory, "
             f"the file {amount(summary.file_bytes)}"
         )
+    if args.resume is None and vae.condition == "classes" and labels is not None and len(np.unique(labels)) == 1:
+        log(f"warning: all images of {shown(args.data)} have the same label, by which a model learns nothing")
     available = available_bytes()
     if available is not None and summary.training_bytes > _SCARCE * available:
         message = f"training takes about {amount(summary.training_bytes)}, and {amount(available)} are available"
@@ -207,3 +212,16 @@ def _described(images: Images) -> str:
     some = images if n <= _MANY else images[:: -(-n // _MANY)]
     size, low, high = "x".join(map(str, shape)), some.min(), some.max()
     return f"{n:,} image{'s' * (n != 1)} of {size}, {images.dtype} from {low:g} to {high:g}"
+
+
+def _classes(dataset: Dataset) -> str:
+    """Return the classes of the images, with which it shows what was taken for labels."""
+    labels = dataset.labels
+    if labels is None:
+        return ""
+    if labels.ndim > 1 or labels.dtype.kind == "f":
+        return f", with labels of {labels[0].size} number{'s' * (labels[0].size != 1)}"
+    found = np.unique(labels).tolist()
+    names = [dataset.class_names[i] for i in found] if dataset.class_names else found
+    listed = ", ".join(shown(str(name)) for name in names[:_NAMES_SHOWN]) + ", ..." * (len(names) > _NAMES_SHOWN)
+    return f", in {len(names)} class{'es' * (len(names) != 1)}: {listed}"
