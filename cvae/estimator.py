@@ -8,12 +8,15 @@ import inspect
 import sys
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from cvae._kernels.program import has_values
+from cvae.hints import of_argument
+from cvae.parsing import signature_of
 from cvae.scikit_learn import LateBase
 from cvae.undo import undone_on_error
 
@@ -94,13 +97,12 @@ class Estimator(LateBase, ABC):
     _as_taken: dict[str, Any]  # copies of lists and dicts in effect
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Name the argument that another library's name stands for, where Python would only call that unexpected."""
+        """Name the argument that an unknown name stands for, where Python would only call that unexpected."""
+        known = signature_of(cls).parameters
         for name in kwargs:
-            if name in _OTHERS_NAMES and name not in inspect.signature(cls).parameters:
-                known = inspect.signature(cls).parameters.values()
-                if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in known):
-                    here = f"which is {_OTHERS_NAMES[name]} here"
-                    raise TypeError(f"{cls.__name__} got an unexpected keyword argument {name!r}, {here}")
+            if name not in known and all(each.kind is not each.VAR_KEYWORD for each in known.values()):
+                hint = _hint(name, known)
+                raise TypeError(f"{cls.__name__} got an unexpected keyword argument {name!r}{hint}")
         return super().__new__(cls)
 
     @classmethod
@@ -208,8 +210,8 @@ class Estimator(LateBase, ABC):
         names = self._argument_names()
         for name in params:
             if name not in names:
-                here = f", which is {_OTHERS_NAMES[name].rstrip(',')} here" if name in _OTHERS_NAMES else ""
-                raise ValueError(f"set_params must get arguments of {type(self).__name__}, got {name!r}{here}")
+                hint = _hint(name, names)
+                raise ValueError(f"set_params must get arguments of {type(self).__name__}, got {name!r}{hint}")
         current = self.get_params()
         changed = {
             name: value
@@ -233,6 +235,11 @@ class Estimator(LateBase, ABC):
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
         """Return names for the columns of `transform`: the class name in lower case followed by the column number."""
         return np.array([f"{type(self).__name__.lower()}{i}" for i in range(self.T)], dtype=object)
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    """Return what an unknown name is called among these, for the end of a message."""
+    return f", which is {_OTHERS_NAMES[name]} here" if name in _OTHERS_NAMES else of_argument(name, known)
 
 
 def _is_same(value: Any, other: Any) -> bool:

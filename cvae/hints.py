@@ -64,7 +64,7 @@ _OF_ALL = {
     "save_weights_only": "optimizer_state=False",
     "mode": "left out: the smallest loss is the best",
     "verbose": "an argument of the model and of fit",
-    "name": "left out: a model numbers its layers",
+    "name": "left out",
 }
 
 
