@@ -175,7 +175,7 @@ ARGUMENTS = {
     "decode": (lambda _: _trained.decode, {"Z": "codes"}),
     "inverse_transform": (lambda _: _trained.inverse_transform, {"Z": "codes"}),
     "log_likelihood": (method("log_likelihood", X), {"n_samples": "size"}),
-    "sample": (method("sample"), {"n": "size", "temperature": "rate"}),
+    "sample": (method("sample"), {"n": "optional size", "temperature": "rate"}),
     "active_units": (method("active_units", X), {"threshold": "rate"}),
     "summary": (method("summary"), {"batchsize": "optional size"}),
     "forward": (method("forward", X), {"noise": "real array", "retain_derived": "switch"}),
