@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import inspect
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -110,6 +111,8 @@ COUNT = _int_from(1)
 SEED = _int_from(0, math.inf)
 DEFAULT_SEED = 2  # makes each run of a command train the same model
 
+READING = ("crop", "resize", "grey", "background")  # how images are read
+
 _NETWORKS = ", ".join(ARCHITECTURES)
 
 _SETTINGS = {
@@ -186,16 +189,22 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
             suggest(added, _WORDS[name])
 
 
+def file_name(text: str) -> str:
+    """Return the name of a file, with the home for ~, which a shell leaves as it is in --output=~/x."""
+    return text if not text.startswith("~") or os.path.lexists(text.partition(os.sep)[0]) else os.path.expanduser(text)
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a model file")
+    parser.add_argument("model", metavar="MODEL", type=file_name, help="a model file")
 
 
 def add_data(parser: argparse.ArgumentParser, name: str = "data", **options: Any) -> None:
     """Add the data, DATA or a flag, and how they are read."""
     known = ", ".join(cvae.datasets.names())
     help = f"images: {known}, a file (file.h5:NAME for one of its arrays) or a folder"
-    suggest(parser.add_argument(name, metavar="DATA", help=help, **options), cvae.datasets.names())
-    reading = parser.add_argument_group("how images are read")
+    added = parser.add_argument(name, metavar="DATA", type=file_name, help=help, **options)
+    suggest(added, cvae.datasets.names())
+    reading = parser.add_argument_group("how images are read")  # `READING` has the names
     reading.add_argument("--crop", metavar="RxC", type=_crop, help="keep the middle; fit: all that fits --resize")
     reading.add_argument("--resize", metavar="RxC", type=_int_or_ints, help="scale to this many rows and columns")
     reading.add_argument("--grey", "--gray", action=argparse.BooleanOptionalAction, help="make all grey, or all RGB")
@@ -208,4 +217,20 @@ def add_part(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def add_output(parser: argparse.ArgumentParser, metavar: str, help: str, *, required: bool = True) -> None:
-    parser.add_argument("-o", "--output", metavar=metavar, required=required, help=help)
+    parser.add_argument("-o", "--output", metavar=metavar, type=file_name, required=required, help=help)
+
+
+def add_file(parser: argparse.ArgumentParser, flag: str, help: str, metavar: str = "FILE") -> None:
+    """Add a flag whose value is the name of a file or a folder."""
+    parser.add_argument(flag, metavar=metavar, type=file_name, help=help)
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--force", action="store_true", help="replace existing files, but no input")
+
+
+def given(args: argparse.Namespace, names: Iterable[str]) -> list[str]:
+    """Return the flags among these, called as in the parsed arguments, that have a value other than None."""
+    flags = {action.dest: action.option_strings for action in args.parser._actions}
+    found = {name: getattr(args, name) for name in names}
+    return [flags[name][value is False] for name, value in found.items() if value is not None]  # --grey or --no-grey

@@ -9,6 +9,7 @@ import numpy as np
 
 import cvae
 from cvae._kernels import dispatch
+from cvae.cli.arguments import file_name
 from cvae.cli.inputs import set_threads
 from cvae.cli.output import log, print_table
 from cvae.cli.saving import n_epochs
@@ -18,7 +19,7 @@ HELP = "print versions, instruction sets, threads, and a model's settings and la
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", nargs="?", help="a model file")
+    parser.add_argument("model", metavar="MODEL", type=file_name, nargs="?", help="a model file")
 
 
 def run(args: argparse.Namespace) -> None:
