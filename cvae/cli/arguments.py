@@ -9,10 +9,11 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import cvae
+from cvae import layers
 from cvae.architectures import ARCHITECTURES
 from cvae.checking import MAX_COUNT
 from cvae.cli.completion import suggest
@@ -20,7 +21,7 @@ from cvae.conditions import KINDS
 from cvae.likelihoods import Likelihood
 from cvae.nn.convolution import ALGORITHMS
 from cvae.objectives import Objective
-from cvae.parsing import subclasses_by_name
+from cvae.parsing import normalized, subclasses_by_name
 
 
 class _Setting(NamedTuple):
@@ -39,6 +40,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
+        self._list: str | None = None  # the last flag of a list of words that was seen
         self._negative_number_matcher = re.compile(r"-\.?[0-9]")  # of ranges and lists of values too: -1:1, -0.5,2
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -48,10 +50,31 @@ class Parser(argparse.ArgumentParser):
                 break
             if word.startswith("-") and word.endswith("=--"):
                 self.error(f"argument {word[:-3]}: expected one argument")
-        return super().parse_known_args(args, namespace)
+        return super().parse_known_args(args if args is None else self._with_data_first(args), namespace)
+
+    def _with_data_first(self, words: Sequence[str]) -> list[str]:
+        """Move DATA to the front where it follows a list of layers, which takes all words up to the next option."""
+        flags = [flag for action in self._actions if action.nargs == "*" for flag in action.option_strings]
+        for i, word in enumerate(words):
+            if word in flags:
+                end = next((j for j in range(i + 1, len(words)) if words[j].startswith("-")), len(words))
+                if end > i + 2 and _is_data(words[end - 1]):
+                    return [words[end - 1], *words[: end - 1], *words[end:]]
+                self._list = word
+        return [*words]
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith("the following arguments are required: DATA") and self._list is not None:
+            message += f"; DATA stands before {self._list}, which takes all words that follow it"
         self.exit(2, f"cvae: error: {message} (see {self.prog} --help)\n")
+
+
+def _is_data(word: str) -> bool:
+    """Return whether a word after layers is no layer but the name of data that exist."""
+    if "(" in word or normalized(word) in map(normalized, layers.__all__):
+        return False
+    path = file_name(word)
+    return word in cvae.datasets.names() or os.path.exists(path) or os.path.exists(path.rpartition(":")[0])
 
 
 def _int_from(lowest: int, highest: float = MAX_COUNT) -> Callable[[str], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import unicodedata
 import warnings
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import cvae
-from cvae.cli.output import log, shown
+from cvae.cli.output import listed, shown
 from cvae.data.blocks import Blocks, as_blocks
 from cvae.data.dataset import Dataset
 from cvae.runtime.threads import check_num_threads
@@ -52,6 +53,9 @@ def load_data(source: str, args: argparse.Namespace, image_shape: Sequence[int] 
 
     Large images are read when they are used.
     """
+    if any(letter in source for letter in "*?[") and not os.path.exists(source):
+        expected = "DATA must be a file, a folder or a built-in name"
+        raise ValueError(f"{expected}, got the pattern {source!r}; name the folder of the files")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         dataset = cvae.datasets.load(
@@ -64,7 +68,7 @@ def load_data(source: str, args: argparse.Namespace, image_shape: Sequence[int] 
             stream=None,
         )
     for warning in caught:
-        log(f"warning: {warning.message}")
+        warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
     return dataset
 
 
@@ -203,11 +207,14 @@ def label(vae: cvae.VAE, text: str | None) -> Any:
         return None
     if vae.condition == "classes":
         known = {str(label): label for label in vae.classes_.tolist()}
-        if text is None or text not in known:
-            raise ValueError(f"--label must be one of {', '.join(known)}, got {text!r}")
+        if text is None:
+            raise ValueError(f"--label must be given for this model of classes: one of {listed(known)}")
+        if text not in known:
+            raise ValueError(f"--label must be one of {listed(known)}, got {text!r}")
         return known[text]
     if text is None:
-        raise ValueError("--label must be given for a model with values as labels")
+        n = vae._label_kind.n_labels if vae._label_kind is not None else 1
+        raise ValueError(f"--label must be given for this model: {n} number{'s joined by commas' * (n != 1)}")
     try:
         return [float(value) for value in text.split(",")]
     except ValueError:

@@ -29,6 +29,7 @@ _PATIENCE = 2  # seconds
 PICTURES = FORMATS
 MODELS = (".safetensors", "")
 _FILES = (*PICTURES, ".safetensors", ".npy", ".npz", ".csv", ".html", ".htm", ".onnx", ".c", ".toml", ".h5")
+_TOLD = "told"  # a note on exceptions
 _OWN = (".safetensors",)  # what may lie in a folder of data and be replaced there
 
 
@@ -163,6 +164,18 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
+def listed(names: Iterable[Any], most: int = 10) -> str:
+    """Return names in a line, of many the first ones and the last one.
+
+    Examples
+    --------
+    >>> listed(range(100), 4)
+    '0, 1, 2, ..., 99'
+    """
+    words = [printable(str(name)) for name in names]
+    return ", ".join(words if len(words) <= most else [*words[: most - 1], "...", words[-1]])
+
+
 def check_ending(path: str | Path, endings: Sequence[str], name: str) -> str:
     """Return the ending of a file's name in lower case, or raise ValueError unless it is one of these.
 
@@ -182,6 +195,16 @@ def log(message: str) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):  # a closed log is no reason to stop training
             print(f"cvae: {message}", file=sys.stderr, flush=True)
+
+
+def tell_interrupt(error: KeyboardInterrupt, message: str) -> None:
+    """Write what became of the work that a signal has ended; otherwise `main` says that it was interrupted."""
+    log(f"interrupted{message}")
+    error.add_note(_TOLD)
+
+
+def is_told(error: KeyboardInterrupt) -> bool:
+    return _TOLD in getattr(error, "__notes__", ())
 
 
 def print_table(rows: Mapping[str, Any]) -> None:

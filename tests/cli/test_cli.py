@@ -498,10 +498,10 @@ def raiser(error):
     return load
 
 
-def test_interrupt_elsewhere_is_quiet(monkeypatch, capsys):
+def test_interrupt_elsewhere_is_a_line(monkeypatch, capsys):
     monkeypatch.setattr(cvae, "load", raiser(KeyboardInterrupt()))
     assert cli.main(["evaluate", "model", "mnist-sample"]) == 130
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "cvae: interrupted\n"
 
 
 @pytest.mark.parametrize("command", ["train", "demo"])

@@ -260,7 +260,7 @@ def test_explore_writes_a_page(capsys):
         ("plot rankings model -o p.png", "invalid choice: 'rankings'"),
         ("plot ranking model -o p.png", "DATA must be given for ranking"),
         ("plot history model photos -o p.png", "DATA must be left out for history, got 'photos'"),
-        ("plot plane classes -n 2 -o p.png", "--label must be one of 0, 1, got None"),
+        ("plot plane classes -n 2 -o p.png", "--label must be given for this model of classes: one of 0, 1"),
         ("plot history model -o new", "the output of plot must end with .png"),
         ("evaluate model data.npz --scores data.npz", "inputs and outputs must be different files"),
         ("explore model -o data.npz --data data.npz", "inputs and outputs must be different files"),

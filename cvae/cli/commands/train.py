@@ -7,6 +7,8 @@ import os
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
 import cvae
 from cvae.cli.arguments import COUNT, add_data, add_file, add_force, add_output, add_settings, settings
 from cvae.cli.inputs import Images, Validation, evaluation_data, labels_for, load_data, set_threads, validation_data
@@ -17,6 +19,7 @@ from cvae.cli.output import (
     check_output,
     check_space,
     is_history,
+    listed,
     log,
     print_table,
     print_written,
@@ -173,7 +176,7 @@ def _announce(
     if not args.quiet:
         if team is not None:
             log(f"{team.size} process{'es' * (team.size != 1)}")
-        log(f"{shown(args.data)}: {_described(dataset.images)}")
+        log(f"{shown(args.data)}: {_described(dataset.images)}{_labels(dataset)}")
         if args.validation is not None and validation is not None:
             log(f"{shown(args.validation)}: {_described(validation.images)}, to validate with")
         elif validation is not None:
@@ -202,3 +205,16 @@ def _described(images: Images) -> str:
     some = images if n <= _MANY else images[:: -(-n // _MANY)]
     size, low, high = "x".join(map(str, shape)), some.min(), some.max()
     return f"{n:,} image{'s' * (n != 1)} of {size}, {images.dtype} from {low:g} to {high:g}"
+
+
+def _labels(dataset: Dataset) -> str:
+    """Return what there is to say of the labels of the images, which a model without condition does not see."""
+    labels = dataset.labels
+    if labels is None:
+        return ""
+    if labels.ndim != 1:
+        return f", labels of {labels.shape[1]} numbers"
+    if dataset.class_names is None and labels.dtype.kind == "f":
+        return f", labels from {labels.min():g} to {labels.max():g}"
+    names = np.unique(labels).tolist() if dataset.class_names is None else dataset.class_names
+    return f", {len(names)} class{'es' * (len(names) != 1)}: {listed(names)}"
