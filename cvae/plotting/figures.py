@@ -107,6 +107,13 @@ def new_figure(width: int, height: int, path: str | os.PathLike[str] | None, *, 
     return figure
 
 
+def check_axes(ax: Any) -> None:
+    """Raise TypeError unless this can be drawn to: an array of axes, a figure and pyplot cannot."""
+    if ax is not None and not (hasattr(ax, "imshow") and hasattr(ax, "set_title")):
+        hint = ", of which one is meant" if isinstance(ax, np.ndarray | list | tuple) else ""
+        raise TypeError(f"ax must be matplotlib axes or None, got {type(ax).__name__}{hint}")
+
+
 def styled(axes: Any, title: str) -> Any:
     """Return axes with a title and without the lines at the top and on the right."""
     axes.set_title(printable(title), size=11, color=TEXT, loc="left", parse_math=False)
