@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import inspect
 import math
 import os
@@ -62,6 +63,14 @@ class Parser(argparse.ArgumentParser):
                     return [words[end - 1], *words[: end - 1], *words[end:]]
                 self._list = word
         return [*words]
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse a value that is none of an option's choices, with the one that it resembles."""
+        choices = [*map(str, action.choices or ())]
+        if action.choices is not None and value not in action.choices:
+            similar = difflib.get_close_matches(str(value), choices, 1)
+            hint = f", did you mean {similar[0]}?" if similar else ""
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r} (one of {', '.join(choices)}){hint}")
 
     def error(self, message: str) -> NoReturn:
         if message.startswith("the following arguments are required: DATA") and self._list is not None:

@@ -44,8 +44,15 @@ def set_threads(args: argparse.Namespace) -> None:
 def load(args: argparse.Namespace) -> tuple[cvae.VAE, Dataset]:
     """Load the model and the data; flat images get the image shape of the model."""
     set_threads(args)
-    vae = cvae.load(args.model)
+    vae = load_model(args.model)
     return vae, load_data(args.data, args, vae._require_fitted())
+
+
+def load_model(path: str) -> cvae.VAE:
+    """Load a model; say where the name of data stands in its place."""
+    if not os.path.exists(path) and path in cvae.datasets.names():
+        raise ValueError(f"MODEL must be a model file, got the data {path!r}; MODEL stands before DATA")
+    return cvae.load(path)
 
 
 def load_data(source: str, args: argparse.Namespace, image_shape: Sequence[int] | None) -> Dataset:

@@ -190,6 +190,10 @@ def _refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn
     hint = f", did you mean {similar[0]}?" if similar else ""
     if not hint and len(unknown) > 1 and all(map(os.path.exists, unknown)):
         hint = "; many files are given by the name of their folder"
+    if not hint and not word.startswith("-") and "--data" in options:
+        hint = f", did you mean --data {unknown[0]}?"
+    if not hint and word in ("-o", "--output") and "--onnx" in options:
+        hint = "; --onnx, --c, --torch and --npz name what is written"
     shown = [*unknown[:_FEW], *["..."] * (len(unknown) > _FEW)]
     parser.error(f"unrecognized arguments: {' '.join(shown)}{hint}")
 

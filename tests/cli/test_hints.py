@@ -102,6 +102,17 @@ def test_data_may_follow_the_layers(arguments, tmp_path):
         ("sample many --overwrite -o s.png", "did you mean --force?"),
         ("trian x.npy -o m", "unknown command 'trian', did you mean train?"),
         ("help trian", "unknown command 'trian', did you mean train?"),
+        (
+            "plot histroy many -o h.png",
+            "(one of history, samples, plane, traversals, latent, ",
+        ),
+        ("plot histroy many -o h.png", "did you mean history?"),
+        (
+            "evaluate mnist-sample many",
+            "MODEL must be a model file, got the data 'mnist-sample'; MODEL stands before DATA",
+        ),
+        ("explore many x.npy -o e.html", "unrecognized arguments: x.npy, did you mean --data x.npy?"),
+        ("export many -o m.onnx", "-o m.onnx; --onnx, --c, --torch and --npz name what is written"),
         ("version", "unknown command 'version', did you mean --version?"),
         ("x.npy", "unknown command 'x.npy': it is one of demo, train, "),
         ("--threads 2 train x.npy -o m", "a command must stand before its options, got '--threads'"),

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import cvae
 from cvae import explorer
 from cvae.cli.arguments import READING, add_data, add_force, add_model, add_output, add_part, given
-from cvae.cli.inputs import class_labels, evaluation_data, image_names, load_data, set_threads
+from cvae.cli.inputs import class_labels, evaluation_data, image_names, load_data, load_model, set_threads
 from cvae.cli.output import check_output, print_written
 
 HELP = "write a page with sliders for the code, a map of images' codes and interpolation, which needs no network"
@@ -29,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
     flag = "the output of explore"
     check_output(args.output, (args.model, args.data), [".html", ".htm"], flag=flag, force=args.force)
     set_threads(args)
-    vae, title = cvae.load(args.model), Path(args.model).stem
+    vae, title = load_model(args.model), Path(args.model).stem
     if args.data is None:
         explorer.write(vae, args.output, title=title)
     else:

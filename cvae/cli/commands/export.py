@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-import cvae
 from cvae.cli.arguments import add_file, add_force, add_model
-from cvae.cli.inputs import set_threads
+from cvae.cli.inputs import load_model, set_threads
 from cvae.cli.output import check_output, print_written
 from cvae.export import to_c, to_npz, to_onnx, to_torch_file
 from cvae.export.c import check_prefix
@@ -46,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
         check_prefix(args.prefix)
     _check_outputs(args.model, paths, args.force)
     set_threads(args)
-    vae = cvae.load(args.model)
+    vae = load_model(args.model)
     writers: dict[str, Callable[..., None]] = {"onnx": to_onnx, "c": to_c, "torch": to_torch_file, "npz": to_npz}
     for kind, path in paths.items():
         writers[kind](vae, path, **given.get(kind, {}))

@@ -10,7 +10,7 @@ import numpy as np
 import cvae
 from cvae._kernels import dispatch
 from cvae.cli.arguments import file_name
-from cvae.cli.inputs import set_threads
+from cvae.cli.inputs import load_model, set_threads
 from cvae.cli.output import listed, log, print_table
 from cvae.cli.saving import n_epochs
 from cvae.installation import REMEDY, other_projects
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     set_threads(args)
-    vae = None if args.model is None else cvae.load(args.model)
+    vae = None if args.model is None else load_model(args.model)
     print_table(
         {
             "cvae": cvae.__version__,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import cvae
 from cvae import plotting
 from cvae.cli.arguments import COUNT, READING, SEED, add_data, add_force, add_model, add_output, add_part, given
-from cvae.cli.inputs import class_labels, evaluation_data, image_names, label, load_data, set_threads
+from cvae.cli.inputs import class_labels, evaluation_data, image_names, label, load_data, load_model, set_threads
 from cvae.cli.output import PICTURES, check_output, print_written
 
 HELP = "draw the training, the codes, or images that a model finds probable and improbable"
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"{', '.join(sorted(useless))} must be left out for {args.kind}")
     check_output(args.output, (args.model, args.data), PICTURES, flag="the output of plot", force=args.force)
     set_threads(args)
-    drawing.draw(cvae.load(args.model), args)
+    drawing.draw(load_model(args.model), args)
     print_written(args.output)
 
 

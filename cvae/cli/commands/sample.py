@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-import cvae
 from cvae import plotting
 from cvae.cli.arguments import COUNT, SEED, add_file, add_force, add_model, add_output
-from cvae.cli.inputs import label, set_threads
+from cvae.cli.inputs import label, load_model, set_threads
 from cvae.cli.output import PICTURES, check_new_folder, check_output, print_written, shown
 from cvae.io.files import replaced_file
 
@@ -44,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     if args.separate is not None:
         _check_folder(args.separate)
     set_threads(args)
-    vae = cvae.load(args.model)
+    vae = load_model(args.model)
     seed = args.seed if args.seed is not None else secrets.randbelow(2**32)
     by_class = vae.condition == "classes" and args.label is None
     if by_class:
