@@ -7,15 +7,16 @@ import importlib
 import os
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any
 
-from cvae.starting import ends_at_interrupt
+from cvae.starting import EndsAtInterrupt
 
 # The command's own modules are imported after this one. With `python -m cvae` its name is still "-m" at this point.
 _is_command = bool(getattr(sys, "argv", None)) and os.path.basename(sys.argv[0]) in ("cvae", "-m")
 
 try:
-    with ends_at_interrupt(_is_command):
+    with EndsAtInterrupt(_is_command):
+        from typing import TYPE_CHECKING, Any
+
         from cvae.data.minibatches import minibatch
         from cvae.estimator import NotFittedError
         from cvae.installation import REMEDY, has_foreign_files

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 
-from cvae.starting import ends_at_interrupt
+from cvae.starting import EndsAtInterrupt
 
 
 def main() -> int:
     """Run the command with the arguments of the process and return its exit code; Ctrl-C never gives a traceback."""
-    with ends_at_interrupt():
+    with EndsAtInterrupt():
         from cvae.cli.main import main as run
     try:
         return run()
