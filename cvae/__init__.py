@@ -7,20 +7,26 @@ import importlib
 import os
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any
+
+from cvae.starting import EndsAtInterrupt
+
+# The command's own modules are imported after this one. With `python -m cvae` its name is still "-m" at this point.
+_is_command = bool(getattr(sys, "argv", None)) and os.path.basename(sys.argv[0]) in ("cvae", "-m")
 
 try:
-    from cvae.data.minibatches import minibatch
-    from cvae.estimator import NotFittedError
-    from cvae.installation import REMEDY, has_foreign_files
-    from cvae.model import VAE
-    from cvae.runtime.threads import get_num_threads, set_num_threads
-    from cvae.vae import BernoulliVAE, load
-    from cvae.version import __version__
+    with EndsAtInterrupt(_is_command):
+        from typing import TYPE_CHECKING, Any
+
+        from cvae.data.minibatches import minibatch
+        from cvae.estimator import NotFittedError
+        from cvae.installation import REMEDY, has_foreign_files
+        from cvae.model import VAE
+        from cvae.runtime.threads import get_num_threads, set_num_threads
+        from cvae.vae import BernoulliVAE, load
+        from cvae.version import __version__
 except ImportError as error:
-    # The kernels cannot be imported. The command reports that in one sentence, which has to happen here because its
-    # own modules are imported after this one. With `python -m cvae` its name is still "-m" at this point.
-    if error.name is None and os.path.basename(sys.argv[0]) in ("cvae", "-m"):
+    # The kernels cannot be imported, which the command reports in one sentence.
+    if error.name is None and _is_command:
         print(f"cvae: error: {error}", file=sys.stderr)
         sys.exit(2)
     raise

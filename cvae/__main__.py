@@ -2,7 +2,7 @@
 
 import sys
 
-from cvae.cli.main import main
+from cvae.cli.entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import inspect
 import math
+import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import cvae
+from cvae import layers
 from cvae.architectures import ARCHITECTURES
 from cvae.checking import MAX_COUNT
 from cvae.cli.completion import suggest
@@ -19,7 +22,7 @@ from cvae.conditions import KINDS
 from cvae.likelihoods import Likelihood
 from cvae.nn.convolution import ALGORITHMS
 from cvae.objectives import Objective
-from cvae.parsing import subclasses_by_name
+from cvae.parsing import normalized, subclasses_by_name
 
 
 class _Setting(NamedTuple):
@@ -38,6 +41,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
+        self._list: str | None = None  # the last flag of a list of words that was seen
         self._negative_number_matcher = re.compile(r"-\.?[0-9]")  # of ranges and lists of values too: -1:1, -0.5,2
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -47,10 +51,39 @@ class Parser(argparse.ArgumentParser):
                 break
             if word.startswith("-") and word.endswith("=--"):
                 self.error(f"argument {word[:-3]}: expected one argument")
-        return super().parse_known_args(args, namespace)
+        return super().parse_known_args(args if args is None else self._with_data_first(args), namespace)
+
+    def _with_data_first(self, words: Sequence[str]) -> list[str]:
+        """Move DATA to the front where it follows a list of layers, which takes all words up to the next option."""
+        flags = [flag for action in self._actions if action.nargs == "*" for flag in action.option_strings]
+        for i, word in enumerate(words):
+            if word in flags:
+                end = next((j for j in range(i + 1, len(words)) if words[j].startswith("-")), len(words))
+                if end > i + 2 and _is_data(words[end - 1]):
+                    return [words[end - 1], *words[: end - 1], *words[end:]]
+                self._list = word
+        return [*words]
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse a value that is none of an option's choices, with the one that it resembles."""
+        choices = [*map(str, action.choices or ())]
+        if action.choices is not None and value not in action.choices:
+            similar = difflib.get_close_matches(str(value), choices, 1)
+            hint = f", did you mean {similar[0]}?" if similar else ""
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r} (one of {', '.join(choices)}){hint}")
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith("the following arguments are required: DATA") and self._list is not None:
+            message += f"; DATA stands before {self._list}, which takes all words that follow it"
         self.exit(2, f"cvae: error: {message} (see {self.prog} --help)\n")
+
+
+def _is_data(word: str) -> bool:
+    """Return whether a word after layers is no layer but the name of data that exist."""
+    if "(" in word or normalized(word) in map(normalized, layers.__all__):
+        return False
+    path = file_name(word)
+    return word in cvae.datasets.names() or os.path.exists(path) or os.path.exists(path.rpartition(":")[0])
 
 
 def _int_from(lowest: int, highest: float = MAX_COUNT) -> Callable[[str], int]:
@@ -109,6 +142,8 @@ def _range(text: str) -> tuple[float, ...] | str:
 COUNT = _int_from(1)
 SEED = _int_from(0, math.inf)
 DEFAULT_SEED = 2  # makes each run of a command train the same model
+
+READING = ("crop", "resize", "grey", "background")  # how images are read
 
 _NETWORKS = ", ".join(ARCHITECTURES)
 
@@ -186,16 +221,22 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
             suggest(added, _WORDS[name])
 
 
+def file_name(text: str) -> str:
+    """Return the name of a file, with the home for ~, which a shell leaves as it is in --output=~/x."""
+    return text if not text.startswith("~") or os.path.lexists(text.partition(os.sep)[0]) else os.path.expanduser(text)
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a model file")
+    parser.add_argument("model", metavar="MODEL", type=file_name, help="a model file")
 
 
 def add_data(parser: argparse.ArgumentParser, name: str = "data", **options: Any) -> None:
     """Add the data, DATA or a flag, and how they are read."""
     known = ", ".join(cvae.datasets.names())
     help = f"images: {known}, a file (file.h5:NAME for one of its arrays) or a folder"
-    suggest(parser.add_argument(name, metavar="DATA", help=help, **options), cvae.datasets.names())
-    reading = parser.add_argument_group("how images are read")
+    added = parser.add_argument(name, metavar="DATA", type=file_name, help=help, **options)
+    suggest(added, cvae.datasets.names())
+    reading = parser.add_argument_group("how images are read")  # `READING` has the names
     reading.add_argument("--crop", metavar="RxC", type=_crop, help="keep the middle; fit: all that fits --resize")
     reading.add_argument("--resize", metavar="RxC", type=_int_or_ints, help="scale to this many rows and columns")
     reading.add_argument("--grey", "--gray", action=argparse.BooleanOptionalAction, help="make all grey, or all RGB")
@@ -208,4 +249,20 @@ def add_part(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def add_output(parser: argparse.ArgumentParser, metavar: str, help: str, *, required: bool = True) -> None:
-    parser.add_argument("-o", "--output", metavar=metavar, required=required, help=help)
+    parser.add_argument("-o", "--output", metavar=metavar, type=file_name, required=required, help=help)
+
+
+def add_file(parser: argparse.ArgumentParser, flag: str, help: str, metavar: str = "FILE") -> None:
+    """Add a flag whose value is the name of a file or a folder."""
+    parser.add_argument(flag, metavar=metavar, type=file_name, help=help)
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--force", action="store_true", help="replace existing files, but no input")
+
+
+def given(args: argparse.Namespace, names: Iterable[str]) -> list[str]:
+    """Return the flags among these, called as in the parsed arguments, that have a value other than None."""
+    flags = {action.dest: action.option_strings for action in args.parser._actions}
+    found = {name: getattr(args, name) for name in names}
+    return [flags[name][value is False] for name, value in found.items() if value is not None]  # --grey or --no-grey

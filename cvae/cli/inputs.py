@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import unicodedata
 import warnings
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import cvae
-from cvae.cli.output import log, shown
+from cvae.cli.output import listed, shown
 from cvae.data.blocks import Blocks, as_blocks
 from cvae.data.dataset import Dataset
 from cvae.runtime.threads import check_num_threads
@@ -39,8 +40,15 @@ def set_threads(args: argparse.Namespace) -> None:
 def load(args: argparse.Namespace) -> tuple[cvae.VAE, Dataset]:
     """Load the model and the data; flat images get the image shape of the model."""
     set_threads(args)
-    vae = cvae.load(args.model)
+    vae = load_model(args.model)
     return vae, load_data(args.data, args, vae._require_fitted())
+
+
+def load_model(path: str) -> cvae.VAE:
+    """Load a model; say where the name of data stands in its place."""
+    if not os.path.exists(path) and path in cvae.datasets.names():
+        raise ValueError(f"MODEL must be a model file, got the data {path!r}; MODEL stands before DATA")
+    return cvae.load(path)
 
 
 def load_data(source: str, args: argparse.Namespace, image_shape: Sequence[int] | None) -> Dataset:
@@ -48,6 +56,9 @@ def load_data(source: str, args: argparse.Namespace, image_shape: Sequence[int] 
 
     Large images are read when they are used.
     """
+    if any(letter in source for letter in "*?[") and not os.path.exists(source):
+        expected = "DATA must be a file, a folder or a built-in name"
+        raise ValueError(f"{expected}, got the pattern {source!r}; name the folder of the files")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         dataset = cvae.datasets.load(
@@ -60,7 +71,7 @@ def load_data(source: str, args: argparse.Namespace, image_shape: Sequence[int] 
             stream=None,
         )
     for warning in caught:
-        log(f"warning: {warning.message}")
+        warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
     return dataset
 
 
@@ -179,11 +190,14 @@ def label(vae: cvae.VAE, text: str | None) -> Any:
         return None
     if vae.condition == "classes":
         known = {str(label): label for label in vae.classes_.tolist()}
-        if text is None or text not in known:
-            raise ValueError(f"--label must be one of {', '.join(known)}, got {text!r}")
+        if text is None:
+            raise ValueError(f"--label must be given for this model of classes: one of {listed(known)}")
+        if text not in known:
+            raise ValueError(f"--label must be one of {listed(known)}, got {text!r}")
         return known[text]
     if text is None:
-        raise ValueError("--label must be given for a model with values as labels")
+        n = vae._label_kind.n_labels if vae._label_kind is not None else 1
+        raise ValueError(f"--label must be given for this model: {n} number{'s joined by commas' * (n != 1)}")
     try:
         return [float(value) for value in text.split(",")]
     except ValueError:

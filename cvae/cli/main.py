@@ -33,7 +33,7 @@ from cvae.cli.commands import (
     train,
 )
 from cvae.cli.completion import answer
-from cvae.cli.output import log, printable
+from cvae.cli.output import is_told, log, printable
 from cvae.cli.streams import discard_output, logged_warnings, open_missing_streams
 from cvae.interruption import stopped_by_signals
 from cvae.team import ProcessFailed
@@ -53,6 +53,22 @@ _COMMANDS: dict[str, ModuleType] = {
     "info": info,
     "completion": completion,
 }
+
+
+_CALLED = {  # what other programs call options
+    **dict.fromkeys(("--learning-rate", "--learningrate"), "--lr"),
+    **dict.fromkeys(("--n-epochs", "--num-epochs", "--max-epochs"), "--epochs"),
+    **dict.fromkeys(("--random-state", "--random-seed", "--rng"), "--seed"),
+    **dict.fromkeys(("--size", "--image-size", "--img-size"), "--resize"),
+    **dict.fromkeys(("--latent-size", "--z-dim", "--zdim", "--n-latent", "--dim"), "--latent"),
+    **dict.fromkeys(("--jobs", "--n-jobs", "--num-threads", "--workers", "--num-workers"), "--threads"),
+    **dict.fromkeys(("--overwrite", "-f", "-y", "--yes"), "--force"),
+    **dict.fromkeys(("--out", "--outfile", "--save"), "--output"),
+    "--loss": "--likelihood",
+    "--batch-size": "--batchsize",
+    "--samples": "-n",
+}
+_FEW = 5  # words of which a message shows all
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,6 +105,8 @@ def _exit_code(argv: Sequence[str]) -> int:
     try:
         _run(argv)
     except KeyboardInterrupt as error:
+        if not is_told(error):
+            log("interrupted")
         return 128 + getattr(error, "signal", signal.SIGINT)
     except BrokenPipeError:
         return _BROKEN_PIPE
@@ -129,18 +147,55 @@ def _run(argv: Sequence[str]) -> None:
     if not argv:
         parser.print_help()
         return
+    if argv[0] == "help":
+        argv = [*argv[1:2], "--help"]
+    _check_command(parser, argv[0])
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         _refuse(args.parser, unknown)
-    _COMMANDS[args.command].run(args)
+    try:
+        _COMMANDS[args.command].run(args)
+    except (ValueError, OSError) as error:
+        if (message := _with_flag(str(error), args)) != str(error):
+            raise ValueError(message) from error
+        raise
+
+
+def _check_command(parser: argparse.ArgumentParser, word: str) -> None:
+    """Exit unless the first word is a subcommand, or an option of the command itself."""
+    if word.startswith("-"):
+        if word not in [option for action in parser._actions for option in action.option_strings]:
+            parser.error(f"a command must stand before its options, got {word!r}")
+    elif word not in _COMMANDS:
+        similar = difflib.get_close_matches(word, [*_COMMANDS, "--version", "--help"], 1)
+        hint = f", did you mean {similar[0]}?" if similar else f": it is one of {', '.join(_COMMANDS)}"
+        parser.error(f"unknown command {word!r}{hint}")
+
+
+def _with_flag(message: str, args: argparse.Namespace) -> str:
+    """Return a message about an argument of Python as one about the option that it was given by."""
+    name, separator, rest = message.partition(" must ")
+    flags = {action.dest: action.option_strings[0] for action in args.parser._actions if action.option_strings}
+    flags |= {"source": "DATA"} | ({"n_samples": "--log-likelihood"} if args.command == "evaluate" else {})
+    is_given = name == "source" or getattr(args, name, None) is not None
+    return f"{flags[name]}{separator}{rest}" if separator and is_given and name in flags else message
 
 
 def _refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
     """Exit for arguments that a subcommand does not have, with the option that the first one resembles."""
     options = [option for action in parser._actions for option in action.option_strings]
-    similar = difflib.get_close_matches(unknown[0].partition("=")[0], options, 1)
+    word = unknown[0].partition("=")[0].replace("_", "-")
+    similar = [_CALLED.get(word.lower(), "")]
+    similar = similar if similar[0] in options else difflib.get_close_matches(word, options, 1)
     hint = f", did you mean {similar[0]}?" if similar else ""
-    parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    if not hint and len(unknown) > 1 and all(map(os.path.exists, unknown)):
+        hint = "; many files are given by the name of their folder"
+    if not hint and not word.startswith("-") and "--data" in options:
+        hint = f", did you mean --data {unknown[0]}?"
+    if not hint and word in ("-o", "--output") and "--onnx" in options:
+        hint = "; --onnx, --c, --torch and --npz name what is written"
+    shown = [*unknown[:_FEW], *["..."] * (len(unknown) > _FEW)]
+    parser.error(f"unrecognized arguments: {' '.join(shown)}{hint}")
 
 
 def _one_line(error: Exception) -> str:
@@ -156,7 +211,7 @@ def _one_line(error: Exception) -> str:
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all subcommands."""
     parser = Parser(prog="cvae", description="Convolutional variational autoencoders on the CPU.")
-    parser.add_argument("--version", action="version", version=f"cvae {cvae.__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"cvae {cvae.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, module in _COMMANDS.items():
         help = module.HELP

@@ -43,13 +43,26 @@ def new_model(flags: Mapping[str, Any], config: str | None = None) -> cvae.VAE:
     if foreign:
         known = settings()
         shown = {name: known[name].flag if name in flags else f"{name} in {config}" for name in (*foreign, *given)}
-        raise ValueError(f"{', '.join(shown[name] for name in foreign)} must be left out with {shown[given[0]]}")
+        names = ", ".join(shown[name] for name in foreign)
+        raise ValueError(f"{names} must be left out with {shown[given[0]]}{_remedy(foreign, arguments)}")
     model = model_class(**arguments)
     try:
         model._sync()
         return model
     except TypeError as error:  # of a value in the file; those of flags are checked by the parser
         raise ValueError(str(error)) from error
+
+
+def _remedy(foreign: Sequence[str], arguments: Mapping[str, Any]) -> str:
+    """Return what a `cvae.VAE` has in the place of the first of these arguments of numpy-ml's model."""
+    name = foreign[0]
+    if name == "beta" and "objective" not in arguments:
+        return f"; --objective 'ELBO(beta={arguments[name]:g})' is the same"
+    if name == "beta":
+        return "; it is an argument of the objective, as in 'ELBO(beta=4)'"
+    if name == "latent_dim":
+        return "; layers have their own width, as in --encoder Flatten 'FullyConnected(n_out=256)'"
+    return "; layers have their own settings, as in --encoder 'Conv2D(out_ch=32, kernel_shape=3)' Flatten"
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -21,37 +21,64 @@ import numpy.typing as npt
 from cvae import plotting
 from cvae.data.blocks import release
 from cvae.io.files import as_path, check_writable, is_model, replaced_file
+from cvae.plotting.figures import FORMATS
 
 NATS = "nats per image"
 _PART = 1024  # images whose results are written at a time
 _PATIENCE = 2  # seconds
+PICTURES = FORMATS
+MODELS = (".safetensors", "")
+_FILES = (*PICTURES, ".safetensors", ".npy", ".npz", ".csv", ".html", ".htm", ".onnx", ".c", ".toml", ".h5")
+_TOLD = "told"  # a note on exceptions
 _OWN = (".safetensors",)  # what may lie in a folder of data and be replaced there
 
 
 def check_output(
-    path: str | Path, inputs: Sequence[str | None] = (), picture: bool = False, model: bool = False
+    path: str | Path,
+    inputs: Sequence[str | None] = (),
+    endings: Sequence[str] = (),
+    *,
+    force: bool,
+    flag: str = "the output",
+    remedy: str = "--force replaces it",
 ) -> None:
-    """Check, before any long work, that an output can be written and would not overwrite an input.
+    """Check, before any long work, that an output can be written and that nothing is lost by that.
 
-    Inputs may be folders of pictures: no output takes the place of a file in them, and no picture is added to them.
-    Only a `model` takes the place of a model.
+    An existing file is replaced with `force` alone, and an input never. Inputs may be folders of pictures: no output
+    takes the place of a file in them, and no picture is added to them. Only a model takes the place of a model.
+
+    Parameters
+    ----------
+    path : path
+    inputs : sequence of paths or None
+        What is read, and what else is written.
+    endings : sequence of str, optional
+        Those that the name may have, in lower case; "" stands for none.
+    force : bool
+    flag : str
+        What messages call an output of a wrong ending.
+    remedy : str
+        What the message about an existing file advises.
     """
     name = as_path(path)
     if not name:
         raise ValueError("the output must be the name of a file, got ''")
     if name == "-":
         raise ValueError("the output must be the name of a file, got '-': nothing is written to standard output")
-    if picture:
-        plotting.check_can_plot(path)
     if name.endswith(os.sep) or (os.path.exists(path) and not os.path.isfile(path)):
         raise ValueError(f"the output must be a regular file, got {name!r}")
     for other in inputs:
         if other is not None:
-            _check_different(name, as_path(other), picture)
-    if not model and os.path.exists(path) and is_model(path):
+            _check_different(name, as_path(other))
+    exists = os.path.exists(path)
+    if exists and tuple(endings) != MODELS and is_model(path):
         raise ValueError(f"the output must not take the place of a model, got {name!r}")
     _check_folder(os.path.dirname(os.path.realpath(path)))
     check_writable(path)
+    if endings and check_ending(name, endings, flag) in PICTURES:
+        plotting.check_can_plot(path)
+    if exists and not force:
+        raise ValueError(f"the file {shown(path)} exists; {remedy}")
 
 
 def check_new_folder(path: str, flag: str) -> None:
@@ -62,8 +89,11 @@ def check_new_folder(path: str, flag: str) -> None:
     name = as_path(path)
     if not name:
         raise ValueError(f"{flag} must be the name of a folder, got ''")
-    if os.path.lexists(name) and not os.path.isdir(name):
+    is_folder = os.path.isdir(name)
+    if os.path.lexists(name) and not is_folder:
         raise ValueError(f"{flag} must be a folder, got {name!r}")
+    if not is_folder and Path(name).suffix.lower() in _FILES:
+        raise ValueError(f"{flag} must be a folder, got {name!r}, which has the ending of a file")
     folder = os.path.realpath(name)
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
@@ -77,7 +107,7 @@ def _check_folder(folder: str) -> None:
         raise OSError(f"cannot write to the folder {folder}: {error.strerror}") from None
 
 
-def _check_different(output: str, other: str, picture: bool) -> None:
+def _check_different(output: str, other: str) -> None:
     """Raise ValueError if an output is an input, or a file of a folder that is one."""
     target = os.path.realpath(output)
     both_exist = os.path.exists(output) and os.path.exists(other)
@@ -86,7 +116,7 @@ def _check_different(output: str, other: str, picture: bool) -> None:
     if not os.path.isdir(other):
         return
     is_within = Path(os.path.realpath(other)) in Path(target).parents
-    if is_within and picture:
+    if is_within and Path(output).suffix.lower() in PICTURES:
         raise ValueError(f"the output must not be a picture in the folder of the data, got {output!r}")
     if os.path.exists(output) and not output.endswith(_OWN) and not is_history(output) and _holds(other, output):
         raise ValueError(f"inputs and outputs must be different files, got {output!r}, which is in {other!r}")
@@ -134,7 +164,19 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
-def check_ending(path: str | Path, endings: Sequence[str], name: str, hint: str = "") -> str:
+def listed(names: Iterable[Any], most: int = 10) -> str:
+    """Return names in a line, of many the first ones and the last one.
+
+    Examples
+    --------
+    >>> listed(range(100), 4)
+    '0, 1, 2, ..., 99'
+    """
+    words = [printable(str(name)) for name in names]
+    return ", ".join(words if len(words) <= most else [*words[: most - 1], "...", words[-1]])
+
+
+def check_ending(path: str | Path, endings: Sequence[str], name: str) -> str:
     """Return the ending of a file's name in lower case, or raise ValueError unless it is one of these.
 
     "" among the endings allows names without one.
@@ -144,20 +186,25 @@ def check_ending(path: str | Path, endings: Sequence[str], name: str, hint: str 
         named = [each for each in endings if each]
         wanted = " or ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
         rest = " or have no ending" if "" in endings else ""
+        hint = "; cvae export writes other formats" if "" in endings else ""
         raise ValueError(f"{name} must end with {wanted}{rest}, got {os.fspath(path)!r}{hint}")
     return ending
-
-
-def check_model_output(path: str | Path, inputs: Sequence[str | None] = ()) -> None:
-    """Do the same as `check_output` for a model file, and check its ending."""
-    check_output(path, inputs, model=True)
-    check_ending(path, [".safetensors", ""], "a model file", "; cvae export writes other formats")
 
 
 def log(message: str) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):  # a closed log is no reason to stop training
             print(f"cvae: {message}", file=sys.stderr, flush=True)
+
+
+def tell_interrupt(error: KeyboardInterrupt, message: str) -> None:
+    """Write what became of the work that a signal has ended; otherwise `main` says that it was interrupted."""
+    log(f"interrupted{message}")
+    error.add_note(_TOLD)
+
+
+def is_told(error: KeyboardInterrupt) -> bool:
+    return _TOLD in getattr(error, "__notes__", ())
 
 
 def print_table(rows: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import cvae
 from cvae.callbacks import ModelCheckpoint
 from cvae.cli.inputs import Validation, labels_for
-from cvae.cli.output import NATS, log, shown, write_csv
+from cvae.cli.output import NATS, log, shown, tell_interrupt, write_csv
 from cvae.data.dataset import Dataset
 from cvae.interruption import deferred_interrupt
 from cvae.training import AnyCallback
@@ -157,12 +157,13 @@ def train_and_save(
     try:
         shows = is_terminal and not quiet
         train(vae, dataset, validation=validation, n_more=n_more, verbose=shows, callbacks=callbacks, **how)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if n_epochs(vae) - n_before == (vae.n_epochs if n_more is None else n_more):  # it came after the last epoch
             _write(vae, outputs, n_before, is_complete=True)
-            log(f"interrupted after all {n_epochs(vae)} epochs; the model was saved to {shown(outputs.model)}")
+            end = f"all {n_epochs(vae)} epochs; the model was saved to {shown(outputs.model)}"
         else:
-            _save_interrupted(vae, outputs, n_before)
+            end = _save_interrupted(vae, outputs, n_before)
+        tell_interrupt(error, f" after {end}")
         raise
     except Exception:
         # Worth more than an older file if it was trained for an epoch.
@@ -199,16 +200,15 @@ def _write(vae: cvae.VAE, outputs: Outputs, n_before: int, *, is_complete: bool)
         raise
 
 
-def _save_interrupted(vae: cvae.VAE, outputs: Outputs, n_before: int) -> None:
-    """Save a model whose training was interrupted between two batches, and say so."""
+def _save_interrupted(vae: cvae.VAE, outputs: Outputs, n_before: int) -> str:
+    """Save a model whose training was interrupted between two batches, and return what to say of it."""
     position, n = vae._position, n_epochs(vae)
     if position is None or (n == n_before and position.batches == 0):  # within a batch, or before the first
-        log(f"interrupted after {n} complete epochs; nothing was saved")
-    elif _write(vae, outputs, n_before, is_complete=False):
+        return f"{n} complete epochs; nothing was saved"
+    if _write(vae, outputs, n_before, is_complete=False):
         rest = "" if n == position.until else f"; --resume goes on to {position.until}"
-        log(f"interrupted after {n} complete epochs{rest}; the model was saved to {shown(outputs.model)}")
-    else:
-        log(f"interrupted after {n} complete epochs; {shown(outputs.model)} was left as it was")
+        return f"{n} complete epochs{rest}; the model was saved to {shown(outputs.model)}"
+    return f"{n} complete epochs; {shown(outputs.model)} was left as it was"
 
 
 def _log_epoch(name: str) -> AnyCallback:

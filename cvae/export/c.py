@@ -31,6 +31,8 @@ def to_c(model: Core, path: str | os.PathLike[str], *, prefix: str = "cvae") -> 
 
     Raises
     ------
+    TypeError
+        If `model` is no model.
     NotFittedError
         If the model has no parameters yet.
     ValueError

@@ -45,6 +45,8 @@ def to_onnx(model: Core, path: str | os.PathLike[str], part: str = "encoder", *,
     ------
     ImportError
         If the package onnx is not installed.
+    TypeError
+        If `model` is no model.
     NotFittedError
         If the model has no parameters yet.
     ValueError

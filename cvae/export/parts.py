@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -75,6 +76,14 @@ class Parts:
         return math.prod(self.image_shape)
 
 
+def check_model(model: Any) -> None:
+    """Raise TypeError unless this is a model."""
+    if not isinstance(model, Core):
+        hint = "; cvae.load reads one" if isinstance(model, str | os.PathLike) else ""
+        hint = "; its vae_ is one" if hasattr(model, "vae_") else hint
+        raise TypeError(f"model must be a VAE, got an object of type {type(model).__name__}{hint}")
+
+
 def take_apart(model: Core) -> Parts:
     """Return the parts of a model.
 
@@ -88,6 +97,7 @@ def take_apart(model: Core) -> Parts:
     UserWarning
         If the model draws pixels black and white, which exported networks do not.
     """
+    check_model(model)
     image_shape = model._require_fitted()
     assert model._mapping is not None
     threshold = model._binarization.how

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from safetensors.numpy import save
 
 from cvae.core import Core
-from cvae.export.parts import Step, steps, translation_of
+from cvae.export.parts import Step, check_model, steps, translation_of
 from cvae.export.weights import OFFSET, SCALE, AnyModel, check_names, initialize, set_weights, weights_of
 from cvae.io.files import replaced_file
 from cvae.nn.appended_number import AppendedNumber
@@ -114,6 +114,7 @@ def from_state_dict(model: AnyModel, state: Mapping[str, Any]) -> AnyModel:
     ValueError
         If these are not exactly the weights of the model's layers, in name and shape. The model is then as it was.
     """
+    check_model(model)
     given = {name: _as_array(value) for name, value in _unwrapped(state).items() if not name.endswith(COUNTS)}
     pixels = {name: given.pop(name) for name in (OFFSET, SCALE) if name in given}
     whole = _with_weights(model)
@@ -128,7 +129,10 @@ def from_state_dict(model: AnyModel, state: Mapping[str, Any]) -> AnyModel:
     return set_weights(model, weights | pixels)
 
 
-def _unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:
+def _unwrapped(state: Any) -> dict[str, Any]:
+    if not isinstance(state, Mapping):
+        hint = ", whose state_dict() is one" if hasattr(state, "state_dict") else ""
+        raise TypeError(f"state must be a mapping of names to tensors, got a {type(state).__name__}{hint}")
     found = {str(name): value for name, value in state.items()}
     for prefix in PREFIXES:
         if found and all(name.startswith(prefix) for name in found):

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from cvae.core import Core
 from cvae.data.images import resolve_image_shape
 from cvae.data.mapping import PixelMapping, identity, of_range
-from cvae.io.files import replaced_file
+from cvae.export.parts import check_model
+from cvae.io.files import as_path, replaced_file
 from cvae.scaling import in_given_units
 from cvae.undo import undone_on_error
 
@@ -31,6 +32,7 @@ def weights_of(model: Core) -> dict[str, Array]:
     NotFittedError
         If the model has no parameters yet.
     """
+    check_model(model)
     model._require_fitted()
     assert model._mapping is not None
     weights = {
@@ -59,6 +61,7 @@ def set_weights(model: AnyModel, weights: Mapping[str, npt.ArrayLike]) -> AnyMod
     ValueError
         If the weights are not exactly those of the model's layers, in name and shape. The model is then as it was.
     """
+    check_model(model)
     left = dict(weights)
     pixels = [left.pop(name, None) for name in (OFFSET, SCALE)]
     parts: list[Any] = [part for layer in model._layers().values() for part in layer.parts()]
@@ -176,10 +179,15 @@ def from_npz(model: AnyModel, path: str | os.PathLike[str]) -> AnyModel:
     ValueError
         If it is no .npz file, or its arrays are not those of the model's layers. The model is then as it was.
     """
-    with open(path, "rb") as file:
+    check_model(model)
+    name = as_path(path)
+    with open(name, "rb") as file:
+        if not zipfile.is_zipfile(file):  # but one array, a pickle, or a model
+            raise ValueError(f"{name} is not an .npz file of weights, as to_npz writes them")
+        file.seek(0)
         try:
             with np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
                 weights = {name: arrays[name] for name in arrays.files}
         except (ValueError, AttributeError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{os.fspath(path)} is not an .npz file of weights: {error}") from None
+            raise ValueError(f"{name} is not an .npz file of weights: {error}") from None
     return set_weights(model, weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import operator
 from collections.abc import Sequence
 from statistics import NormalDist
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from cvae.checking import check_number, check_size
 from cvae.model import VAE
-from cvae.plotting.figures import TEXT, WIDTH, add_legend, class_colors, new_figure, save, styled
+from cvae.plotting.figures import TEXT, WIDTH, add_legend, check_axes, class_colors, new_figure, save, styled
 from cvae.plotting.grids import MARGIN, ROW_LABEL_WIDTH, as_rgb, check_grid, draw_grid, enlarge
 from cvae.plotting.images import Path
 
@@ -39,7 +40,7 @@ def latent(
     means : array_like of finite floats, shape (n, T)
         As returned by `VAE.transform`.
     labels : array_like, shape (n,), optional
-        Classes, as numbers or strings.
+        Classes, as numbers or strings; None is one of its own.
     path, title, ax
         As in `reconstructions`.
     method : {"pca", "umap"}
@@ -68,9 +69,10 @@ def latent(
         raise ValueError(f"labels must have shape ({len(points)},), got {np.shape(labels)}")
     if method not in ("pca", "umap"):
         raise ValueError(f"method must be 'pca' or 'umap', got {method!r}")
+    check_axes(ax)
     classes, members = np.array([]), np.zeros(len(points), int)
     if labels is not None:
-        classes, members = np.unique(np.asarray(labels), return_inverse=True)
+        classes, members = _classes(np.asarray(labels))
     colors = class_colors(max(1, len(classes)))
     is_histogram = points.shape[1] == 1
     if not is_histogram:
@@ -212,6 +214,17 @@ def traversals(
         title = f"Each dimension of the code from {values[0]:.3g} to {values[-1]:.3g}"
     labels = [f"dimension {dimension + 1}" for dimension in chosen]
     return draw_grid(columns, columns=size, gap=0, title=title, path=path, ax=ax, row_labels=labels)
+
+
+def _classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes in order and the index of each label among them; of several types as text."""
+    if labels.dtype == object:
+        for label in labels:
+            if label is not None and not isinstance(label, str | bytes | numbers.Real | np.generic):
+                raise TypeError(f"labels must be numbers, strings or None, got {label!r:.100}")
+        if len({type(label) for label in labels}) > 1 or labels[0] is None:
+            labels = labels.astype(str)
+    return np.unique(labels, return_inverse=True)
 
 
 def _base_code(vae: VAE, at: npt.ArrayLike | None, y: Any) -> np.ndarray:

@@ -26,7 +26,7 @@ CLASS_COLORS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
     "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
-_FORMATS = (".png", ".jpg", ".jpeg", ".pdf", ".svg", ".webp")
+FORMATS = (".png", ".jpg", ".jpeg", ".pdf", ".svg", ".webp")
 
 
 def check_can_plot(path: str | os.PathLike[str]) -> None:
@@ -56,8 +56,8 @@ def check_can_plot(path: str | os.PathLike[str]) -> None:
     """
     _check_matplotlib()
     name = as_path(path)
-    if Path(name).suffix.lower() not in _FORMATS:
-        expected = f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}"
+    if Path(name).suffix.lower() not in FORMATS:
+        expected = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
         raise ValueError(f"a picture's name must end in {expected}, got {name!r}")
 
 
@@ -105,6 +105,13 @@ def new_figure(width: int, height: int, path: str | os.PathLike[str] | None, *, 
     if constrained:
         figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)  # inches
     return figure
+
+
+def check_axes(ax: Any) -> None:
+    """Raise TypeError unless this can be drawn to: an array of axes, a figure and pyplot cannot."""
+    if ax is not None and not (hasattr(ax, "imshow") and hasattr(ax, "set_title")):
+        hint = ", of which one is meant" if isinstance(ax, np.ndarray | list | tuple) else ""
+        raise TypeError(f"ax must be matplotlib axes or None, got {type(ax).__name__}{hint}")
 
 
 def styled(axes: Any, title: str) -> Any:

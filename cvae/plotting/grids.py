@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from cvae.data.checks import check_finite
 from cvae.data.images import as_images
-from cvae.plotting.figures import TEXT, WIDTH, new_figure, printable, save
+from cvae.plotting.figures import TEXT, WIDTH, check_axes, new_figure, printable, save
 
 MARGIN = 14  # around a grid, pixels
 ROW_LABEL_WIDTH = 106  # left of a grid with labelled rows, pixels
@@ -108,6 +108,7 @@ def draw_grid(
 
     `row_labels` stand left of each line, beside equally high parts of its cells; `captions` below each cell, in lines.
     """
+    check_axes(ax)
     check_grid(len(cells), columns, cells.shape[1:], "images")
     lines_below = max((caption.count("\n") + 1 for caption in captions), default=0)
     line_gap = gap + lines_below * _CAPTION_HEIGHT

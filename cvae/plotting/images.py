@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.checking import check_size
+from cvae.data.images import as_images
 from cvae.model import VAE
 from cvae.plotting.figures import WIDTH
 from cvae.plotting.grids import MARGIN, ROW_LABEL_WIDTH, as_rgb, check_grid, draw_grid, enlarge, stack
@@ -64,7 +65,8 @@ def reconstructions(
     originals = as_rgb(images, "images", value_range)
     results = as_rgb(reconstructions, "reconstructions", value_range)
     if originals.shape != results.shape:
-        raise ValueError(f"reconstructions must have the shape of images, {originals.shape}, got {results.shape}")
+        wanted, found = (as_images(given).shape for given in (images, reconstructions))
+        raise ValueError(f"reconstructions must have the shape of images, {wanted}, got {found}")
     n, _, cols, _ = originals.shape
     scale = max(1, round(84 / cols))
     columns = max(1, min(n, 10, round((WIDTH - ROW_LABEL_WIDTH) / (scale * cols))))
@@ -75,6 +77,7 @@ def reconstructions(
 
 def with_reconstructions(vae: VAE, images: npt.ArrayLike, y: Any = None) -> tuple[np.ndarray, np.ndarray]:
     """Return images and what a model makes of them, both from 0, black, to 1, white."""
+    vae._require_fitted()
     given = vae._as_images(images)
     return vae._as_pictures(given), vae._as_pictures(vae.reconstruct(given, y))
 
@@ -161,12 +164,18 @@ def class_samples(
     ValueError, ImportError
         As in `reconstructions`.
     """
+    if classes is not None and (isinstance(classes, str | os.PathLike) or not hasattr(classes, "__len__")):
+        raise TypeError(f"classes must be a sequence of labels, one for each row, got {classes!r}")
     if isinstance(images, VAE):
         vae = images
         if vae.condition != "classes":
             raise ValueError(f"images must be an array or a model with condition='classes', got {vae!r}")
+        shape = vae._require_fitted()
         classes = vae.classes_.tolist() if classes is None else classes
-        check_grid(check_size(n, "n") * len(classes), n, vae._require_fitted(), "n")
+        if not len(classes):
+            raise ValueError("classes must hold at least one label, got none")
+        vae._as_labels(classes, len(classes), "classes")
+        check_grid(check_size(n, "n") * len(classes), n, shape, "n")
         is_seed = isinstance(random_state, int | np.integer)
         seed = random_state if is_seed else int(make_rng(random_state).integers(2**31))
         images = np.stack([vae._as_pictures(vae.sample(n, seed, y=label)) for label in classes])

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from cvae.checking import check_size
 from cvae.data.images import as_images
 from cvae.model import VAE
+from cvae.nn.base import as_floats
 from cvae.plotting.figures import WIDTH
 from cvae.plotting.grids import ROW_LABEL_WIDTH, as_rgb, beside, draw_grid, enlarge, stack
 from cvae.plotting.images import Path, with_reconstructions
@@ -120,14 +121,17 @@ def error_maps(
     parts, rows = [as_rgb(images, "images", value_range)], ["image"]
     if reconstructions is not None:
         parts, rows = [*parts, as_rgb(reconstructions, "reconstructions", value_range)], [*rows, "reconstruction"]
-    maps = np.asarray(errors, np.float64)
+    maps = as_floats(errors, "errors", np.float64)
     maps = maps[..., np.newaxis] if maps.ndim == 3 else maps
     if maps.ndim != 4 or len(maps) != len(parts[0]) or not np.isfinite(maps).all():
-        raise ValueError(f"errors must be finite and of the shape of images, {parts[0].shape}, got {maps.shape}")
+        wanted = as_images(images).shape
+        raise ValueError(f"errors must be finite and of the shape of images, {wanted}, got {np.shape(errors)}")
     parts.append(_colored(maps))
-    for name, part in zip((*rows[1:], "errors"), parts[1:], strict=True):
+    arrays = {"reconstructions": reconstructions} if reconstructions is not None else {}
+    for (name, array), part in zip((arrays | {"errors": maps}).items(), parts[1:], strict=True):
         if part.shape != parts[0].shape:
-            raise ValueError(f"{name} must have the shape of images, {parts[0].shape}, got {part.shape}")
+            wanted = as_images(images).shape
+            raise ValueError(f"{name} must have the shape of images, {wanted}, got {np.shape(array)}")
     if texts and len(texts) != len(maps):
         raise ValueError(f"captions must be {len(maps)}, one for each image, or none, got {len(texts)}")
     cols = parts[0].shape[2]
@@ -206,7 +210,7 @@ def _scores(images: np.ndarray, scores: Any, y: Any) -> np.ndarray:
         scores = scores.score_samples(images, y)
     elif isinstance(scores, VAE):
         scores = image_scores(scores, images, y=scores._if_conditional(y))
-    found = np.asarray(scores, np.float64)
+    found = as_floats(scores, "scores", np.float64)
     if found.shape != (len(images),):
         raise ValueError(f"scores must have the shape ({len(images)},), got {found.shape}")
     return found

@@ -75,7 +75,7 @@ def test_names_that_are_numbers_are_labels_of_other_data_too(tmp_path):
     np.savez(tmp_path / "d.npz", images=cvae.datasets.load("sevens").images, labels=np.full(8, 7))
     scores = []
     for data in ("sevens", str(tmp_path / "d.npz")):
-        assert main(["evaluate", str(tmp_path / "m"), data, "--scores", str(tmp_path / "s.csv")]) == 0
+        assert main(["evaluate", str(tmp_path / "m"), data, "--scores", str(tmp_path / "s.csv"), "--force"]) == 0
         scores.append(np.loadtxt(tmp_path / "s.csv", delimiter=",", skiprows=1, usecols=2).tolist())
     assert scores[0] == scores[1]
 

@@ -306,9 +306,9 @@ def test_conditional_models_take_the_labels_of_the_data(labelled, tmp_path):
         assert found["elbo"] == pytest.approx(vae.score(IMAGES[32:], labels[32:]))
         expected = vae.log_likelihood(IMAGES[32:], n_samples=5, y=labels[32:]).mean()
         assert found["log_likelihood"] == pytest.approx(expected)
-        run("encode", kind, "data.npz", "-o", tmp_path / "codes.npy", cwd=labelled)
+        run("encode", kind, "data.npz", "-o", tmp_path / "codes.npy", "--force", cwd=labelled)
         np.testing.assert_array_equal(np.load(tmp_path / "codes.npy"), vae.transform(IMAGES[:32], labels[:32]))
-        run("reconstruct", kind, "data.npz", "-n", "5", "-o", tmp_path / "r.png", cwd=labelled)
+        run("reconstruct", kind, "data.npz", "-n", "5", "-o", tmp_path / "r.png", "--force", cwd=labelled)
 
 
 def test_a_conditional_model_of_named_networks(labelled, tmp_path):
@@ -434,11 +434,11 @@ def test_version(folder):
         ("evaluate model.safetensors missing", "'missing', which does not exist"),
         ("evaluate model.safetensors rgb.npy", "must hold images of shape (12, 10, 1)"),
         ("evaluate model.safetensors grey.npy --log-likelihood 0", "must be an int >= 1, got '0'"),
-        ("sample model.safetensors -o x.txt", "a picture's name must end in .png"),
+        ("sample model.safetensors -o x.txt", "the output of sample must end with .png, .jpg, .jpeg, .pdf, .svg"),
         ("sample model.safetensors -o missing/x.png", "cannot write to the folder"),
         ("sample missing -o x.png", "missing: No such file or directory"),
         ("sample model.safetensors -o x.png -n 0", "-n: must be an int >= 1, got '0'"),
-        ("reconstruct model.safetensors grey.npy -o x", "a picture's name must end in .png"),
+        ("reconstruct model.safetensors grey.npy -o x", ".webp or .npy, got 'x'"),
         ("encode model.safetensors grey.npy -o folder", "the output must be a regular file"),
         ("encode model.safetensors grey.npy -o codes", "must end with .npy, .csv or .npz, got 'codes'"),
         ("encode model.safetensors grey.npy -o x.json", "must end with .npy, .csv or .npz, got 'x.json'"),
@@ -498,10 +498,10 @@ def raiser(error):
     return load
 
 
-def test_interrupt_elsewhere_is_quiet(monkeypatch, capsys):
+def test_interrupt_elsewhere_is_a_line(monkeypatch, capsys):
     monkeypatch.setattr(cvae, "load", raiser(KeyboardInterrupt()))
     assert cli.main(["evaluate", "model", "mnist-sample"]) == 130
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "cvae: interrupted\n"
 
 
 @pytest.mark.parametrize("command", ["train", "demo"])

@@ -82,7 +82,7 @@ def test_evaluate_writes_the_numbers_of_each_image(vae, capsys):
 
 def test_parts_of_the_data(vae, capsys):
     for part, expected in (("train", 16), ("test", 8), ("all", 24)):
-        run("evaluate", "model", "data.npz", "--part", part, "--scores", "s.csv", "--json")
+        run("evaluate", "model", "data.npz", "--part", part, "--scores", "s.csv", "--force", "--json")
         assert json.loads(capsys.readouterr().out)["images"] == len(table("s.csv")) == expected
     assert [row["part"] for row in table("s.csv")] == ["train"] * 16 + ["test"] * 8
     run("encode", "model", "data.npz", "--part", "all", "-o", "z.npy")
@@ -116,7 +116,7 @@ def test_names_that_are_no_text(capsys, tmp_path):
     run("outliers", name, "odd", "--json")
     assert json.loads(capsys.readouterr().out)["worst"][0]["image"].startswith(name)
     run("sample", name, "-o", "s.png")
-    run("plot", "ranking", name, "odd", "-o", "s.png")
+    run("plot", "ranking", name, "odd", "-o", "r.png")
     run("explore", name, "--data", "odd", "-o", "e.html")
     assert "mod?le" in (tmp_path / "e.html").read_text()
 
@@ -221,9 +221,9 @@ def test_every_picture(kind, capsys):
 @pytest.mark.filterwarnings("default:the model knows its classes by numbers")
 def test_pictures_of_conditional_models():
     run("plot", "samples", "classes", "-o", "p.png")
-    run("plot", "plane", "classes", "--label", "1", "-n", "2", "-o", "p.png")
-    run("plot", "ranking", "classes", "data.npz", "-o", "p.png")
-    run("plot", "latent", "classes", "photos", "-o", "p.png")
+    run("plot", "plane", "classes", "--label", "1", "-n", "2", "-o", "p.png", "--force")
+    run("plot", "ranking", "classes", "data.npz", "-o", "p.png", "--force")
+    run("plot", "latent", "classes", "photos", "-o", "p.png", "--force")
 
 
 def test_explore_writes_a_page(capsys):
@@ -231,12 +231,12 @@ def test_explore_writes_a_page(capsys):
     assert capsys.readouterr().out == "wrote e.html\n"
     with open("e.html", encoding="utf-8") as file:
         assert "<title>model</title>" in file.read()
-    run("explore", "model", "--data", "photos", "-o", "e.html")
+    run("explore", "model", "--data", "photos", "-o", "e.html", "--force")
     with open("e.html", encoding="utf-8") as file:
         text = file.read()
     assert '"b/2.png: b"' in text
     assert '"legend":["a","b"]' in text
-    run("explore", "classes", "--data", "data.npz", "--part", "all", "-o", "e.html")
+    run("explore", "classes", "--data", "data.npz", "--part", "all", "-o", "e.html", "--force")
 
 
 # ------------------------------------------------------------------------------ errors
@@ -249,19 +249,19 @@ def test_explore_writes_a_page(capsys):
         ("sample model --separate photos", "--separate must be a new or an empty folder, got 'photos'"),
         ("sample model --separate data.npz", "--separate must be a folder, got 'data.npz'"),
         ("sample five --separate new", "--separate needs grey or RGB images, got 5 channels; -o FILE.npy takes any"),
-        ("sample model -o s.txt", "a picture's name must end in"),
+        ("sample model -o s.txt", "the output of sample must end with .png"),
         ("outliers model photos --contamination 0.6", "must be auto or a number in (0, 0.5], got '0.6'"),
         ("outliers model photos --contamination lots", "must be auto or a number in (0, 0.5], got 'lots'"),
         ("outliers model photos --score mse", "invalid choice: 'mse'"),
         ("outliers model photos -o model", "inputs and outputs must be different files"),
-        ("outliers model photos -o x.csv --picture x.csv", "a picture's name must end in"),
+        ("outliers model photos -o x.csv --picture x.png.txt", "--picture must end with .png"),
         ("outliers model photos --picture missing/x.png", "cannot write to the folder"),
         ("outliers classes five", "got a safetensors file"),
         ("plot rankings model -o p.png", "invalid choice: 'rankings'"),
         ("plot ranking model -o p.png", "DATA must be given for ranking"),
         ("plot history model photos -o p.png", "DATA must be left out for history, got 'photos'"),
-        ("plot plane classes -n 2 -o p.png", "--label must be one of 0, 1, got None"),
-        ("plot history model -o model", "a picture's name must end in"),
+        ("plot plane classes -n 2 -o p.png", "--label must be given for this model of classes: one of 0, 1"),
+        ("plot history model -o new", "the output of plot must end with .png"),
         ("evaluate model data.npz --scores data.npz", "inputs and outputs must be different files"),
         ("explore model -o data.npz --data data.npz", "inputs and outputs must be different files"),
         ("explore model -o e.html --part test", "--part must be left out without --data"),

@@ -55,7 +55,7 @@ def test_every_subcommand_with_data_takes_the_flags(subcommand, capsys):
     flags = ["--resize", "12x12", "--crop", "fit", "--grey", "--background", "white"]
     output = [] if subcommand == "evaluate" else ["-o", {"encode": "z.npy", "reconstruct": "r.png"}[subcommand]]
     assert main([subcommand, "m", "photos", *flags, *output]) == 0
-    assert main([subcommand, "m", "photos", *output]) == 2
+    assert main([subcommand, "m", "photos", *output, "--force"]) == 2
     assert "--no-grey" in capsys.readouterr().err
 
 
@@ -67,7 +67,7 @@ def test_parts_are_chosen_by_name(capsys):
         assert json.loads(capsys.readouterr().out)["images"] == n
     for part, n in ((None, 5), ("val", 3)):
         chosen = [] if part is None else ["--part", part]
-        assert main(["encode", "m", "photos", *flags, *chosen, "-o", "z.npy"]) == 0
+        assert main(["encode", "m", "photos", *flags, *chosen, "-o", "z.npy", "--force"]) == 0
         assert np.load("z.npy").shape == (n, 2)
     assert main(["evaluate", "m", "photos/test", *flags, "--part", "val"]) == 2
     assert "--part must be one of train for photos/test, got val" in capsys.readouterr().err

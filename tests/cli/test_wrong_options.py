@@ -60,7 +60,6 @@ OUTPUTS = {  # the endings of what options write
     "output"): ".png",
     ("explore", "output"): ".html",
 }  # fmt: skip
-ANY_ENDING = {("train", "history")}  # what is written there may be called anything
 KINDS = {
     "data": "input", "model": "input", "resume": "input", "config": "input", "validation": "input", "normal": "input",
     "crop": "crop", "resize": "shape", "background": "colour", "image_shape": "shape", "value_range": "range",
@@ -106,7 +105,7 @@ def values(command, action):
         return ["text", "missing/x\0y", "/proc/x/y", "", "full", "loop", "text/x"]
     ending = OUTPUTS.get((command, action.dest))
     found = [value.format(ending=ending, input=_input(command)) if kind == "output" else value for value in WRONG[kind]]
-    if kind == "output" and (command, action.dest) not in ANY_ENDING:
+    if kind == "output":
         found += [value for value in WRONG["ending"] if ending or value != "x"]
     return found
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import cvae
 from cvae import plotting
-from cvae.cli.arguments import COUNT, DEFAULT_SEED, SEED
+from cvae.cli.arguments import COUNT, DEFAULT_SEED, SEED, add_file, add_force
 from cvae.cli.inputs import evaluation_data, set_threads, validation_data
-from cvae.cli.output import check_model_output, check_new_folder, check_output, log, print_table, print_written, shown
+from cvae.cli.output import MODELS, check_new_folder, check_output, log, print_table, print_written
 from cvae.cli.saving import Outputs, train_and_save
 from cvae.data.dataset import Dataset
 
@@ -23,8 +23,8 @@ HELP = "train on the built-in digits and write a model, its history and pictures
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", metavar="DIR", help="default: cvae-demo, or cvae-demo-2, ... if there is one already")
-    parser.add_argument("--force", action="store_true", help="replace existing files")
+    add_file(parser, "--out", "default: cvae-demo, or cvae-demo-2, ... if there is one already", "DIR")
+    add_force(parser)
     parser.add_argument("--epochs", type=COUNT, metavar="N", default=25, help="default: %(default)s")
     parser.add_argument("--seed", type=SEED, metavar="N", default=DEFAULT_SEED, help="default: %(default)s")
 
@@ -37,9 +37,8 @@ def run(args: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model, history, *pictures = (folder / name for name in ("model.safetensors", "history.csv", *_PICTURES))
     for path in (model, history, *pictures):
-        (check_model_output if path == model else check_output)(path)
-        if path.exists() and not args.force:
-            raise ValueError(f"the file {shown(path)} exists; --out names another folder, --force replaces it")
+        endings = MODELS if path == model else ()
+        check_output(path, (), endings, force=args.force, remedy="--out names another folder, --force replaces it")
     try:
         plotting.check_can_plot(pictures[0])
     except ImportError as error:

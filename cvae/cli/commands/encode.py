@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from pathlib import Path
 
 import numpy as np
 
-from cvae.cli.arguments import add_data, add_model, add_output, add_part
+from cvae.cli.arguments import add_data, add_force, add_model, add_output, add_part
 from cvae.cli.inputs import evaluation_data, image_names, load
-from cvae.cli.output import by_parts, check_ending, check_output, print_written, write_csv, write_npy
+from cvae.cli.output import by_parts, check_output, print_written, write_csv, write_npy
 from cvae.io.files import replaced_file
 
 _ENDINGS = (".npy", ".csv", ".npz")
@@ -21,11 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     add_part(parser, "train")
     add_output(parser, "FILE", "means, (n, T), as .npy, with the images' names as .csv, or mean and log_var as .npz")
+    add_force(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    check_output(args.output, (args.model, args.data))
-    ending = check_ending(args.output, _ENDINGS, "the output of encode")
+    check_output(args.output, (args.model, args.data), _ENDINGS, flag="the output of encode", force=args.force)
+    ending = Path(args.output).suffix.lower()
     vae, dataset = load(args)
     images, labels, _ = evaluation_data(vae, dataset, args.part or "train")
     if ending == ".npz":

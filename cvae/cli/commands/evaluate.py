@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from cvae.cli.arguments import COUNT, add_data, add_model, add_part
+from cvae.cli.arguments import COUNT, add_data, add_file, add_force, add_model, add_part
 from cvae.cli.inputs import evaluation_data, image_names, load
-from cvae.cli.output import NATS, check_ending, check_output, print_json, print_table, print_written, write_csv
+from cvae.cli.output import NATS, check_output, print_json, print_table, print_written, write_csv
 
 HELP = "print the ELBO of the test images, or of all images if there are none"
 
@@ -18,14 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log-likelihood", type=COUNT, metavar="N", help="also estimate log p(x) from N samples of each code"
     )
-    parser.add_argument("--scores", metavar="FILE", help="also write these numbers of each image, .csv")
+    add_file(parser, "--scores", "also write these numbers of each image, .csv")
+    add_force(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> None:
     if args.scores is not None:
-        check_output(args.scores, (args.model, args.data))
-        check_ending(args.scores, [".csv"], "--scores")
+        check_output(args.scores, (args.model, args.data), [".csv"], flag="--scores", force=args.force)
     vae, dataset = load(args)
     images, labels, which = evaluation_data(vae, dataset, args.part)
     reconstruction, kl = vae.elbo_terms(images, y=labels)

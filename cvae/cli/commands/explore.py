@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import cvae
 from cvae import explorer
-from cvae.cli.arguments import add_data, add_model, add_output, add_part
-from cvae.cli.inputs import class_labels, evaluation_data, image_names, load_data, set_threads
-from cvae.cli.output import check_ending, check_output, print_written
+from cvae.cli.arguments import READING, add_data, add_force, add_model, add_output, add_part, given
+from cvae.cli.inputs import class_labels, evaluation_data, image_names, load_data, load_model, set_threads
+from cvae.cli.output import check_output, print_written
 
 HELP = "write a page with sliders for the code, a map of images' codes and interpolation, which needs no network"
 
@@ -17,18 +16,20 @@ HELP = "write a page with sliders for the code, a map of images' codes and inter
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_output(parser, "FILE", "page to write, .html")
+    add_force(parser)
     add_data(parser, "--data")
     add_part(parser, "test, or what there is")
 
 
 def run(args: argparse.Namespace) -> None:
-    check_output(args.output, (args.model, args.data))
-    check_ending(args.output, [".html", ".htm"], "the output of explore")
+    useless = given(args, ("part", *READING)) if args.data is None else []
+    if useless:
+        raise ValueError(f"{', '.join(useless)} must be left out without --data")
+    flag = "the output of explore"
+    check_output(args.output, (args.model, args.data), [".html", ".htm"], flag=flag, force=args.force)
     set_threads(args)
-    vae, title = cvae.load(args.model), Path(args.model).stem
+    vae, title = load_model(args.model), Path(args.model).stem
     if args.data is None:
-        if args.part is not None:
-            raise ValueError("--part must be left out without --data")
         explorer.write(vae, args.output, title=title)
     else:
         dataset = load_data(args.data, args, vae._require_fitted())

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-import cvae
-from cvae.cli.arguments import add_model
-from cvae.cli.inputs import set_threads
-from cvae.cli.output import check_ending, check_output, print_written
+from cvae.cli.arguments import add_file, add_force, add_model
+from cvae.cli.inputs import load_model, set_threads
+from cvae.cli.output import check_output, print_written
 from cvae.export import to_c, to_npz, to_onnx, to_torch_file
 from cvae.export.c import check_prefix
 from cvae.export.onnx import PARTS, PIXELS, check_can_export
@@ -21,13 +20,14 @@ _ENDINGS = {"onnx": ".onnx", "c": ".c", "torch": ".safetensors", "npz": ".npz"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("--onnx", metavar="FILE", help="write a part of the model, .onnx")
+    add_file(parser, "--onnx", "write a part of the model, .onnx")
     parser.add_argument("--part", choices=PARTS, help="for --onnx (default: encoder)")
     parser.add_argument("--pixels", choices=PIXELS, help="for --onnx: the dtype of its images (default: float32)")
-    parser.add_argument("--c", metavar="FILE", help="write the whole model as one C99 file without dependencies, .c")
+    add_file(parser, "--c", "write the whole model as one C99 file without dependencies, .c")
     parser.add_argument("--prefix", metavar="NAME", help="for --c: of its functions (default: cvae)")
-    parser.add_argument("--torch", metavar="FILE", help="write the weights as a PyTorch state dict, .safetensors")
-    parser.add_argument("--npz", metavar="FILE", help="write the weights in cvae's layout, .npz")
+    add_file(parser, "--torch", "write the weights as a PyTorch state dict, .safetensors")
+    add_file(parser, "--npz", "write the weights in cvae's layout, .npz")
+    add_force(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -43,21 +43,20 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError(f"--{next(iter(options))} must be left out without --{kind}")
     if args.prefix is not None:
         check_prefix(args.prefix)
-    _check_outputs(args.model, paths)
+    _check_outputs(args.model, paths, args.force)
     set_threads(args)
-    vae = cvae.load(args.model)
+    vae = load_model(args.model)
     writers: dict[str, Callable[..., None]] = {"onnx": to_onnx, "c": to_c, "torch": to_torch_file, "npz": to_npz}
     for kind, path in paths.items():
         writers[kind](vae, path, **given.get(kind, {}))
         print_written(path)
 
 
-def _check_outputs(model: str, paths: dict[str, str]) -> None:
+def _check_outputs(model: str, paths: dict[str, str], force: bool) -> None:
     """Raise ValueError or OSError unless all files can be written and are different ones."""
     others: list[str | None] = [model]
     for kind, path in paths.items():
-        check_output(path, others)
-        check_ending(path, [_ENDINGS[kind]], f"--{kind}")
+        check_output(path, others, [_ENDINGS[kind]], flag=f"--{kind}", force=force)
         others.append(path)
     if "onnx" in paths:
         check_can_export()

@@ -9,8 +9,9 @@ import numpy as np
 
 import cvae
 from cvae._kernels import dispatch
-from cvae.cli.inputs import set_threads
-from cvae.cli.output import log, print_table
+from cvae.cli.arguments import file_name
+from cvae.cli.inputs import load_model, set_threads
+from cvae.cli.output import listed, log, print_table
 from cvae.cli.saving import n_epochs
 from cvae.installation import REMEDY, other_projects
 
@@ -18,12 +19,12 @@ HELP = "print versions, instruction sets, threads, and a model's settings and la
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", nargs="?", help="a model file")
+    parser.add_argument("model", metavar="MODEL", type=file_name, nargs="?", help="a model file")
 
 
 def run(args: argparse.Namespace) -> None:
     set_threads(args)
-    vae = None if args.model is None else cvae.load(args.model)
+    vae = None if args.model is None else load_model(args.model)
     print_table(
         {
             "cvae": cvae.__version__,
@@ -47,8 +48,19 @@ def run(args: argparse.Namespace) -> None:
                 "images": "x".join(map(str, vae._require_fitted())),
                 "parameters": f"{sum(sizes):,}",
                 "epochs trained": n_epochs(vae),
+                **_labels(vae),
                 **vae.get_params(),
             }
         )
         print()
         print(vae.summary())
+
+
+def _labels(vae: cvae.VAE) -> dict[str, str]:
+    """Return what there is to say of the labels of a conditional model."""
+    if vae.condition is None:
+        return {}
+    if vae.condition == "classes":
+        return {"classes": f"{len(vae.classes_)}: {listed(vae.classes_.tolist())}"}
+    n = vae._label_kind.n_labels if vae._label_kind is not None else 0
+    return {"labels": f"{n} number{'s' * (n != 1)}, --label {','.join(['X'] * n)}"}

@@ -8,9 +8,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from cvae import plotting
-from cvae.cli.arguments import COUNT, add_data, add_model, add_output, add_part
+from cvae.cli.arguments import COUNT, add_data, add_file, add_force, add_model, add_output, add_part
 from cvae.cli.inputs import evaluation_data, image_names, load, load_data
-from cvae.cli.output import NATS, check_ending, check_output, print_json, print_table, print_written, shown, write_csv
+from cvae.cli.output import (
+    NATS,
+    PICTURES,
+    check_output,
+    print_json,
+    print_table,
+    print_written,
+    shown,
+    write_csv,
+)
 from cvae.scores import SCORES, check_contamination, image_scores, threshold
 
 HELP = "find the images that a model thinks least probable"
@@ -22,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_part(parser, "all")
     add_output(parser, "FILE", "also write the score of each image, .csv", required=False)
     parser.add_argument("--top", type=COUNT, metavar="N", default=20, help="how many to show (default: %(default)s)")
-    parser.add_argument("--picture", metavar="PICTURE", help="also draw these, and where they are improbable, .png")
+    add_file(parser, "--picture", "also draw these, and where they are improbable, .png", "PICTURE")
+    add_force(parser)
     parser.add_argument("--score", choices=SCORES, default="elbo", help="default: %(default)s")
     parser.add_argument(
         "--samples", type=COUNT, metavar="N", default=10, help="codes drawn for each image (default: %(default)s)"
@@ -34,17 +44,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="share of outliers, up to 0.5; auto: those far below the usual scores (default: %(default)s)",
     )
-    parser.add_argument("--normal", metavar="DATA", help="normal images whose scores set the threshold instead")
+    add_file(parser, "--normal", "normal images whose scores set the threshold instead", "DATA")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> None:
     inputs = (args.model, args.data, args.normal)
     if args.output is not None:
-        check_output(args.output, inputs)
-        check_ending(args.output, [".csv"], "the output of outliers")
+        check_output(args.output, inputs, [".csv"], flag="the output of outliers", force=args.force)
     if args.picture is not None:
-        check_output(args.picture, (*inputs, args.output), picture=True)
+        check_output(args.picture, (*inputs, args.output), PICTURES, flag="--picture", force=args.force)
     vae, dataset = load(args)
     part = args.part or "all"
     images, labels, which = evaluation_data(vae, dataset, part)

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-import cvae
 from cvae import plotting
-from cvae.cli.arguments import COUNT, SEED, add_model, add_output
-from cvae.cli.inputs import label, set_threads
-from cvae.cli.output import check_new_folder, check_output, print_written, shown
+from cvae.cli.arguments import COUNT, SEED, add_file, add_force, add_model, add_output
+from cvae.cli.inputs import label, load_model, set_threads
+from cvae.cli.output import PICTURES, check_new_folder, check_output, print_written, shown
 from cvae.io.files import replaced_file
 
 HELP = "draw new images"
@@ -24,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     output = "picture to write, .png, or array of images in the model's units, .npy"
     add_output(parser, "FILE", output, required=False)
-    parser.add_argument("--separate", metavar="DIR", help="new folder for a picture of each image, in folders by class")
+    add_force(parser)
+    add_file(parser, "--separate", "new folder for a picture of each image, in folders by class", "DIR")
     n_help = "images, of all classes together as many of each (default: %(default)s)"
     parser.add_argument("-n", type=COUNT, metavar="N", default=64, help=n_help)
     parser.add_argument(
@@ -38,11 +38,12 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("-o/--output or --separate must be given")
     is_array = args.output is not None and Path(args.output).suffix.lower() == ".npy"
     if args.output is not None:
-        check_output(args.output, (args.model,), picture=not is_array)
+        endings = (*PICTURES, ".npy")
+        check_output(args.output, (args.model,), endings, flag="the output of sample", force=args.force)
     if args.separate is not None:
         _check_folder(args.separate)
     set_threads(args)
-    vae = cvae.load(args.model)
+    vae = load_model(args.model)
     seed = args.seed if args.seed is not None else secrets.randbelow(2**32)
     by_class = vae.condition == "classes" and args.label is None
     if by_class:

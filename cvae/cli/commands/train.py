@@ -10,15 +10,16 @@ from collections.abc import Sequence
 import numpy as np
 
 import cvae
-from cvae.cli.arguments import COUNT, add_data, add_output, add_settings, settings
+from cvae.cli.arguments import COUNT, add_data, add_file, add_force, add_output, add_settings, settings
 from cvae.cli.inputs import Images, Validation, evaluation_data, labels_for, load_data, set_threads, validation_data
 from cvae.cli.models import new_model
 from cvae.cli.output import (
+    MODELS,
     amount,
-    check_model_output,
     check_output,
     check_space,
     is_history,
+    listed,
     log,
     print_table,
     print_written,
@@ -33,20 +34,17 @@ from cvae.team import Team, team_of, together
 
 HELP = "train a model; Ctrl-C, SIGTERM and SIGHUP stop the training and save the model"
 _MANY = 10_000  # images that are looked at for their range
-_NAMES_SHOWN = 5  # of classes
 _SCARCE = 0.8  # share of the available memory from which on there is a warning
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     add_output(parser, "MODEL", "file to write, .safetensors")
-    parser.add_argument("--force", action="store_true", help="replace existing files")
-    parser.add_argument("--history", metavar="FILE", help="also write the history, .csv")
-    parser.add_argument(
-        "--resume", metavar="MODEL", help="continue training this model, to the end of what was interrupted"
-    )
-    parser.add_argument("--config", metavar="FILE", help="arguments of the model by name, .toml; flags override them")
-    parser.add_argument("--validation", metavar="DATA", help="images to validate with (default: those of DATA)")
+    add_force(parser)
+    add_file(parser, "--history", "also write the history, .csv")
+    add_file(parser, "--resume", "continue training this model, to the end of what was interrupted", "MODEL")
+    add_file(parser, "--config", "arguments of the model by name, .toml; flags override them")
+    add_file(parser, "--validation", "images to validate with (default: those of DATA)", "DATA")
     parser.add_argument("--val-split", type=_fraction, metavar="X", help="share of the images to validate with instead")
     parser.add_argument(
         "--checkpoint-every",
@@ -141,17 +139,14 @@ def _check_outputs(args: argparse.Namespace) -> None:
     if args.validation is not None and args.val_split is not None:
         raise ValueError("--val-split must be left out with --validation")
     inputs = (args.data, args.validation, args.config)
-    check_model_output(args.output, inputs)
-    if args.history is not None:
-        check_output(args.history, (*inputs, args.output, args.resume))
     resumes = args.resume is not None and os.path.exists(args.resume)
-    for path in (args.output, args.history):
-        if path is None or args.force or not os.path.exists(path):
-            continue
-        goes_on = resumes and (os.path.samefile(path, args.resume) if path == args.output else is_history(path))
-        if not goes_on:
-            hint = "--resume goes on training it, --force replaces it" if path == args.output else "--force replaces it"
-            raise ValueError(f"the file {shown(path)} exists; {hint}")
+    goes_on = resumes and os.path.exists(args.output) and os.path.samefile(args.output, args.resume)
+    remedy = "--resume goes on training it, --force replaces it"
+    check_output(args.output, inputs, MODELS, flag="a model file", force=args.force or goes_on, remedy=remedy)
+    if args.history is not None:
+        goes_on = resumes and os.path.isfile(args.history) and is_history(args.history)
+        others = (*inputs, args.output, args.resume)
+        check_output(args.history, others, [".csv"], flag="--history", force=args.force or goes_on)
 
 
 def _model(args: argparse.Namespace) -> tuple[cvae.VAE, int | None]:
@@ -181,7 +176,7 @@ def _announce(
     if not args.quiet:
         if team is not None:
             log(f"{team.size} process{'es' * (team.size != 1)}")
-        log(f"{shown(args.data)}: {_described(dataset.images)}{_classes(dataset)}")
+        log(f"{shown(args.data)}: {_described(dataset.images)}{_labels(dataset)}")
         if args.validation is not None and validation is not None:
             log(f"{shown(args.validation)}: {_described(validation.images)}, to validate with")
         elif validation is not None:
@@ -214,14 +209,14 @@ def _described(images: Images) -> str:
     return f"{n:,} image{'s' * (n != 1)} of {size}, {images.dtype} from {low:g} to {high:g}"
 
 
-def _classes(dataset: Dataset) -> str:
-    """Return the classes of the images, with which it shows what was taken for labels."""
+def _labels(dataset: Dataset) -> str:
+    """Return what there is to say of the labels of the images, which a model without condition does not see."""
     labels = dataset.labels
     if labels is None:
         return ""
-    if labels.ndim > 1 or labels.dtype.kind == "f":
-        return f", with labels of {labels[0].size} number{'s' * (labels[0].size != 1)}"
-    found = np.unique(labels).tolist()
-    names = [dataset.class_names[i] for i in found] if dataset.class_names else found
-    listed = ", ".join(shown(str(name)) for name in names[:_NAMES_SHOWN]) + ", ..." * (len(names) > _NAMES_SHOWN)
-    return f", in {len(names)} class{'es' * (len(names) != 1)}: {listed}"
+    if labels.ndim != 1:
+        return f", labels of {labels.shape[1]} numbers"
+    if dataset.class_names is None and labels.dtype.kind == "f":
+        return f", labels from {labels.min():g} to {labels.max():g}"
+    names = np.unique(labels).tolist() if dataset.class_names is None else dataset.class_names
+    return f", in {len(names)} class{'es' * (len(names) != 1)}: {listed(names)}"
