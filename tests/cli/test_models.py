@@ -40,7 +40,8 @@ def train(*arguments, data="data.npy"):
 def without_sizes(err):
     """Return what `train` prints of the model and the epochs, after what it reads and the sizes of that."""
     lines = err.splitlines(keepends=True)
-    assert re.fullmatch(r"cvae: [\w.]+: 16 images of 12x10x1, uint8 from 0 to 255(, 3 classes: a, b, c)?\n", lines.pop(0))
+    read = r"cvae: [\w.]+: 16 images of 12x10x1, uint8 from 0 to 255(, 3 classes: a, b, c)?\n"
+    assert re.fullmatch(read, lines.pop(0))
     sizes = re.compile(r"cvae: [\d,]+ parameters; training takes about [\d.]+ .B of memory, the file [\d.]+ .B\n")
     assert sum(bool(sizes.fullmatch(line)) for line in lines) == 1
     return "".join(line for line in lines if not sizes.fullmatch(line))
