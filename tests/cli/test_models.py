@@ -258,4 +258,4 @@ def test_a_range_is_two_numbers(capsys, text):
 
 
 def test_a_range_goes_up(capsys):
-    assert refuse(capsys, "--value-range", "5:1") == "value_range must be (low, high) with low < high, got (5.0, 1.0)"
+    assert refuse(capsys, "--value-range", "5:1") == "--value-range must be (low, high) with low < high, got (5.0, 1.0)"
