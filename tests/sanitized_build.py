@@ -10,11 +10,11 @@ from pathlib import Path
 from kernel_program import ROOT
 
 
-def build(name, compiler, symbol):
+def build(name, compiler, *symbols):
     """Build the package in a folder that is kept, with a shell script as its compiler, and return the folder.
 
-    What has been compiled before is compiled again only if its sources have changed.  All modules must refer to what
-    `symbol` starts with.
+    What has been compiled before is compiled again only if its sources have changed.  All modules must refer to
+    the symbols, of which the beginnings are given.
     """
     folder = Path(os.environ.get("CVAE_LONG_KEEP", ROOT / "build")) / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -32,8 +32,8 @@ def build(name, compiler, symbol):
     subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, env=env, check=True)
     assert len(modules(folder)) == len(list(ROOT.glob("csrc/*.pyx")))
     for module in modules(folder):
-        symbols = subprocess.run(["nm", "-D", module], capture_output=True, text=True, check=True).stdout
-        assert symbol in symbols, module
+        found = subprocess.run(["nm", "-D", module], capture_output=True, text=True, check=True).stdout
+        assert not [symbol for symbol in symbols if f" {symbol}" not in found], module
     return folder
 
 
