@@ -123,6 +123,8 @@ def gather_mapped(
     if name not in types:
         raise ValueError(f"name must be one of {', '.join(types)}, got {name!r}")
     check_gather(((<object> out).shape[0], out.shape[1] * types[name]), (<object> images).shape, indices)
+    if <size_t> &images[0, 0] % <size_t> types[name]:
+        raise ValueError(f"images must be aligned for {name}, got them at {<size_t> &images[0, 0]:#x}")
     check_mapping(offset, scale)
     cdef mapped_images *work = <mapped_images *> new_work(
         program, (out, images, indices, offset, scale), sizeof(mapped_images), 0, 0)

@@ -1,4 +1,4 @@
-"""A copy of the package whose compiled modules a sanitizer watches (tests/long)."""
+"""Copies of the package that another compiler builds, or a sanitizer watches (tests/long)."""
 
 import os
 import re
@@ -10,11 +10,11 @@ from pathlib import Path
 from kernel_program import ROOT
 
 
-def build(name, compiler, symbol):
+def build(name, compiler, *symbols):
     """Build the package in a folder that is kept, with a shell script as its compiler, and return the folder.
 
-    What has been compiled before is compiled again only if its sources have changed.  All modules must refer to what
-    `symbol` starts with.
+    What has been compiled before is compiled again only if its sources have changed.  All modules must refer to
+    the symbols, of which the beginnings are given.
     """
     folder = Path(os.environ.get("CVAE_LONG_KEEP", ROOT / "build")) / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -28,13 +28,22 @@ def build(name, compiler, symbol):
         script.chmod(0o755)
         for module in folder.glob("**/*.so"):
             module.unlink()
-    env = {**os.environ, "CC": str(script), "LDSHARED": f"{script} -shared"}
-    subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, env=env, check=True)
+    compiled_in(folder)
     assert len(modules(folder)) == len(list(ROOT.glob("csrc/*.pyx")))
     for module in modules(folder):
-        symbols = subprocess.run(["nm", "-D", module], capture_output=True, text=True, check=True).stdout
-        assert symbol in symbols, module
+        found = subprocess.run(["nm", "-D", module], capture_output=True, text=True, check=True).stdout
+        assert not [symbol for symbol in symbols if f" {symbol}" not in found], module
     return folder
+
+
+def compiled_in(folder):
+    """Compile what has changed in a folder that `build` has made, and return what was said about it."""
+    script = folder / "compiler"
+    env = {**os.environ, "CC": str(script), "LDSHARED": f"{script} -shared"}
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    done = subprocess.run(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout[-20_000:]
+    return done.stdout
 
 
 def modules(folder):

@@ -62,7 +62,7 @@ INLINE vec exp_slope(vec r) {
     return sum;
 }
 
-INLINE vec power_of_two(vec_int n) { return as_real((n + EXPONENT_BIAS) << MANTISSA_BITS); }
+INLINE vec power_of_two(vec_int n) { return as_real(shift_left(n + EXPONENT_BIAS, MANTISSA_BITS)); }
 
 /* exp(x) for x <= -LOWEST_EXPONENT, where it is infinite.  2^n is applied as two factors, because it may be too small
  * or too large for a normal number. */
@@ -97,7 +97,8 @@ INLINE vec log1p_fraction(vec e) {
 /* log(x) for normal x > 0: x = 2^n f with f between sqrt(1/2) and sqrt(2), and log(f) = 2 artanh((f - 1) / (f + 1)). */
 INLINE vec log_normal_number(vec x) {
     const vec_int bits = as_bits(x), n = (bits - as_bits(broadcast((real)0.70710678118654752))) >> MANTISSA_BITS;
-    const vec f = as_real(bits - (n << MANTISSA_BITS)), exponent = as_real(n + as_bits(broadcast(ROUNDING))) - ROUNDING;
+    const vec f = as_real(bits - shift_left(n, MANTISSA_BITS));
+    const vec exponent = as_real(n + as_bits(broadcast(ROUNDING))) - ROUNDING;
     const vec s = (f - (real)1) / (f + (real)1), square = s * s;
     vec sum = broadcast((real)1 / (2 * NARROW_LOG_TERMS - 1));
     UNROLL for (int k = NARROW_LOG_TERMS - 1; k > 0; k--) sum = sum * square + (real)1 / (2 * k - 1);

@@ -13,9 +13,11 @@
 #if CVAE_DOUBLE
 typedef double real;
 typedef int64_t real_int; /* the integer as wide as real */
+typedef uint64_t real_bits;
 #else
 typedef float real;
 typedef int32_t real_int;
+typedef uint32_t real_bits;
 #endif
 
 #if (defined(__GNUC__) || defined(__clang__)) && !defined(CVAE_PLAIN_C)
@@ -51,6 +53,7 @@ enum { LANES = VECTOR_BYTES / (int)sizeof(real) };
 #if CVAE_VECTORS
 typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef real_int vec_int __attribute__((vector_size(VECTOR_BYTES)));
+typedef real_bits vec_bits __attribute__((vector_size(VECTOR_BYTES)));
 /* The same vector in memory that is only aligned for a real. */
 typedef real unaligned_vec __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 INLINE vec load(const real *p) { return *(const unaligned_vec *)p; }
@@ -67,6 +70,7 @@ INLINE vec as_real(vec_int v) { return (vec)v; }
 #else
 typedef real vec;
 typedef real_int vec_int;
+typedef real_bits vec_bits;
 INLINE vec load(const real *p) { return *p; }
 INLINE void store(real *p, vec v) { *p = v; }
 INLINE vec broadcast(real x) { return x; }
@@ -88,6 +92,8 @@ INLINE vec as_real(vec_int bits) {
 #endif
 
 INLINE vec_int broadcast_int(real_int x) { return x - (vec_int){0}; }
+/* Also of negative numbers, and of those too large for it, which lose their highest bits. */
+INLINE vec_int shift_left(vec_int v, const real_bits bits) { return (vec_int)((vec_bits)v << bits); }
 
 /* a where the mask is set, b where it is not. */
 INLINE vec_int choose_ints(vec_int mask, vec_int a, vec_int b) { return (a & mask) | (b & ~mask); }

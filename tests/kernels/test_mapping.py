@@ -87,6 +87,10 @@ def test_arguments_that_do_not_fit():
         run(pixelwise.gather_mapped, out, images, indices, "int32", ones, ones)
     with pytest.raises(IndexError, match=r"indices must lie in 0\.\.4, got 5"):
         run(pixelwise.gather_mapped, out, images, indices + 5, "int16", ones, ones)
+    unaligned = np.zeros(61, np.uint8)[1:].reshape(5, 12)
+    run(pixelwise.gather_mapped, np.zeros((2, 12)), unaligned, indices, "uint8", ones, ones)
+    with pytest.raises(ValueError, match="images must be aligned for int16, got them at 0x"):
+        run(pixelwise.gather_mapped, out, unaligned, indices, "int16", ones, ones)
     for wrong in (np.ones(2), np.ones(0)):
         with pytest.raises(ValueError, match="offset and scale must have the same size, at least 1, got"):
             run(pixelwise.gather_mapped, out, images, indices, "int16", wrong, ones[: len(wrong) - 1])

@@ -55,6 +55,10 @@ def adam(program, param, mean, variance, grad, scalars):
     optimizers.update(program, "adam", param, (mean, variance), grad, scalars)
 
 
+def gather_int16(program, out, images, indices, offset, scale):
+    pixelwise.gather_mapped(program, out, images.view(np.uint8), indices, "int16", offset, scale)
+
+
 KERNELS = {
     "conv2d_forward": (conv2d.conv2d_forward, [Y, X, W, B], {**CONV, "relu": True}),
     "conv2d_grad_input": (conv2d.conv2d_grad_input, [X, Y, W], CONV),
@@ -126,9 +130,9 @@ KERNELS = {
     "gather": (pixelwise.gather, [(50, 701), (4, 701), ((50,), np.intp)], {}),
     "gather_bytes": (pixelwise.gather_bytes, [(50, 701), ((4, 701), np.uint8), ((50,), np.intp)], {}),
     "gather_mapped": (
-        pixelwise.gather_mapped,
-        [(50, 701), ((4, 1402), np.uint8), ((50,), np.intp)],
-        {"name": "int16", "offset": np.arange(7.0), "scale": np.arange(1.0, 8.0)},
+        gather_int16,
+        [(50, 701), ((4, 701), np.int16), ((50,), np.intp)],
+        {"offset": np.arange(7.0), "scale": np.arange(1.0, 8.0)},
     ),
     "bce_with_logits": (losses.bce_with_logits, [VALUES, ROWS, ROWS, CODES, VALUES], {}),
     "continuous_bernoulli": (losses.continuous_bernoulli, [VALUES, ROWS, ROWS, CODES, VALUES], {}),
