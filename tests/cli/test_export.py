@@ -63,7 +63,7 @@ def test_a_missing_package_is_named_before_anything_is_written(monkeypatch, caps
 
 def test_a_wrong_prefix_is_known_before_anything_is_written(capsys, tmp_path):
     assert cli.main(["export", "model", "--onnx", "e.onnx", "--c", "e.c", "--prefix", "1a"]) == 2
-    assert capsys.readouterr().err == "cvae: error: prefix must be a C identifier, got '1a'\n"
+    assert capsys.readouterr().err == "cvae: error: --prefix must be a C identifier, got '1a'\n"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
