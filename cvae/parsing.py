@@ -234,11 +234,15 @@ _signatures: weakref.WeakKeyDictionary[type[Any], inspect.Signature] = weakref.W
 
 
 def signature_of(cls: type[Any]) -> inspect.Signature:
-    """Return the signature of a class, which takes longer to find than most objects to make."""
+    """Return the signature of a class's `__init__`, which takes longer to find than most objects to make.
+
+    That of the class itself would be the one of a base's `__new__` in some versions of Python.
+    """
     found = _signatures.get(cls)
     if found is None:
-        has_own = cls.__init__ is not object.__init__  # otherwise that of `__new__` would be found
-        found = _signatures[cls] = inspect.signature(cls) if has_own else inspect.Signature()
+        init: Any = cls.__init__
+        parameters = [] if init is object.__init__ else [*inspect.signature(init).parameters.values()][1:]
+        found = _signatures[cls] = inspect.Signature(parameters)
     return found
 
 
