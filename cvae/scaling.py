@@ -138,6 +138,8 @@ def _check_units(images: Array, name: str, known: PixelMapping, *, warns: bool) 
     if not images.size or images.dtype == bool or (is_of_bytes and known.divides_bytes):
         return
     low, high = float(images.min()), float(images.max())
+    if not np.isfinite([low, high]).all():
+        return  # which is checked next
     if has_small and mapping.are_like_bytes(low, high):
         remedy = f"divide by 255, or pass {name}.astype('uint8')" if learnt_low >= -_OVERSHOOT else "map them to these"
         raise ValueError(

@@ -336,6 +336,9 @@ def test_numbers_of_another_size_are_told_of(likelihood):
     for other in (BYTES / 255, BYTES * 100.0, BYTES + 5000.0):
         with pytest.warns(UserWarning, match="the model was trained on pixels from 0 to 255: are they in the same un"):
             of_255.elbo(other)
+    for wrong in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="X must hold finite values"):
+            of_255.elbo(np.full(BYTES.shape, wrong))
     of_255.elbo(BYTES // 9)
     of_255.elbo(np.zeros_like(BYTES))
 
