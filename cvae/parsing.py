@@ -234,14 +234,18 @@ _signatures: weakref.WeakKeyDictionary[type[Any], inspect.Signature] = weakref.W
 
 
 def signature_of(cls: type[Any]) -> inspect.Signature:
-    """Return the signature of a class's `__init__`, which takes longer to find than most objects to make.
+    """Return the signature of a class, which takes longer to find than most objects to make.
 
-    That of the class itself would be the one of a base's `__new__` in some versions of Python.
+    It is that of `__init__`, or of `__new__` if that alone has named arguments; which of both it is otherwise, where a
+    base has the other, depends on the version of Python.
     """
     found = _signatures.get(cls)
     if found is None:
         init: Any = cls.__init__
-        parameters = [] if init is object.__init__ else [*inspect.signature(init).parameters.values()][1:]
+        makes = cls.__new__ if init is object.__init__ else init
+        parameters = [*inspect.signature(makes).parameters.values()][1:]
+        if makes is not init:
+            parameters = [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
         found = _signatures[cls] = inspect.Signature(parameters)
     return found
 
