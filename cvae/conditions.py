@@ -79,6 +79,10 @@ class LabelKind(ABC):
     def labels(self, y: Any, n: int, dtype: npt.DTypeLike, name: str) -> Labels:
         """Return n labels as numbers; a single label is that of all n."""
 
+    def is_single(self, shape: tuple[int, ...]) -> bool:
+        """Return whether labels of this shape are one label, for all images."""
+        return not shape
+
     @abstractmethod
     def state(self) -> dict[str, Any]:
         """Return what makes an equal object, in a form that JSON can represent."""
@@ -164,7 +168,7 @@ class Values(LabelKind):
                 f"{', '.join(names)}"
             )
         found, width = _as_numbers(y, name), self.n_labels
-        is_single = found.shape in ((), (width,))
+        is_single = self.is_single(found.shape)
         table = found.reshape(1, -1) if is_single else found.reshape(len(found), -1)
         if table.shape != (1 if is_single else n, width):
             one = "a number" if width == 1 else f"{width} numbers"
@@ -174,6 +178,9 @@ class Values(LabelKind):
         if not np.isfinite(table).all():
             raise ValueError(f"{name} must be finite in {table.dtype}, got infinite values or NaN")
         return Labels(self, table, np.zeros(n, np.intp) if is_single else np.arange(n))
+
+    def is_single(self, shape: tuple[int, ...]) -> bool:
+        return shape in ((), (self.n_labels,))
 
     def state(self) -> dict[str, Any]:
         return {"n_labels": self.n_labels} | ({} if self.names is None else {"names": self.names})
@@ -225,8 +232,7 @@ def as_labels(
 def n_labels(kind: LabelKind | None, y: Any) -> int:
     """Return how many labels y has: 1 if it is a single one."""
     shape = np.shape(y)
-    is_single = not shape or (isinstance(kind, Values) and shape == (kind.n_labels,))
-    return 1 if kind is None or is_single else max(1, shape[0])
+    return 1 if kind is None or kind.is_single(shape) else max(1, shape[0])
 
 
 def of_classes(condition: str | None, known: LabelKind | None, classes: Any) -> LabelKind:

@@ -184,9 +184,7 @@ class Core(Estimator):
         else:
             self._sync_training()
             if self._has_other_lists():
-                with undone_on_error([self]):
-                    self._take_effect(set(self._changed()))
-                    self._remember_arguments()
+                self._apply(set(self._changed()))
 
     def _sync_training(self) -> None:
         """Apply arguments as `_sync` does, and changes within the optimizer that was given as an object or a dict.
@@ -195,9 +193,7 @@ class Core(Estimator):
         """
         self._sync()
         if self._optimizer_text not in (None, str(self.optimizer)):
-            with undone_on_error([self]):
-                self._take_effect({"optimizer"})
-                self._remember_arguments()
+            self._apply({"optimizer"})
 
     def _remember_arguments(self) -> None:
         super()._remember_arguments()

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from cvae._kernels.program import has_values
 from cvae.hints import of_argument
-from cvae.parsing import signature_of
+from cvae.parsing import signature_of, unknown_argument
 from cvae.scikit_learn import LateBase
 from cvae.undo import undone_on_error
 
@@ -98,11 +98,10 @@ class Estimator(LateBase, ABC):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Name the argument that an unknown name stands for, where Python would only call that unexpected."""
-        known = signature_of(cls).parameters
-        for name in kwargs:
-            if name not in known and all(each.kind is not each.VAR_KEYWORD for each in known.values()):
-                hint = _hint(name, known)
-                raise TypeError(f"{cls.__name__} got an unexpected keyword argument {name!r}{hint}")
+        name = unknown_argument(cls, kwargs)
+        if name is not None:
+            hint = _hint(name, signature_of(cls).parameters)
+            raise TypeError(f"{cls.__name__} got an unexpected keyword argument {name!r}{hint}")
         return super().__new__(cls)
 
     @classmethod
@@ -158,10 +157,14 @@ class Estimator(LateBase, ABC):
         if not self._is_started:
             self._start()
         elif not has_values(vars(self), self._arguments, self._in_effect):
-            with undone_on_error([self]):
-                self._check_arguments()
-                self._take_effect(set(self._changed()))
-                self._remember_arguments()
+            self._check_arguments()
+            self._apply(set(self._changed()))
+
+    def _apply(self, changed: set[str]) -> None:
+        """Apply a change of these arguments and record all as those in effect, all or nothing."""
+        with undone_on_error([self]):
+            self._take_effect(changed)
+            self._remember_arguments()
 
     def _changed(self) -> dict[str, Any]:
         """Return the former values, by name, of arguments that are others now than when they took effect."""

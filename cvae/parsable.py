@@ -6,19 +6,19 @@ from typing import Any, Self
 
 from cvae.checking import check_mapping
 from cvae.hints import of_argument
-from cvae.parsing import constructed, signature_of
+from cvae.parsing import constructed, signature_of, unknown_argument
 
 
 class Named:
     """Base of classes whose constructors name their arguments where one is unknown, and what it is called here."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        known = signature_of(cls).parameters
-        for name in kwargs:
-            if name not in known and all(each.kind is not each.VAR_KEYWORD for each in known.values()):
-                takes = ", ".join(known) or "no arguments"
-                hint = of_argument(name, known)
-                raise TypeError(f"{cls.__name__} got an unexpected keyword argument {name!r}{hint}; it takes {takes}")
+        name = unknown_argument(cls, kwargs)
+        if name is not None:
+            known = signature_of(cls).parameters
+            takes = ", ".join(known) or "no arguments"
+            hint = of_argument(name, known)
+            raise TypeError(f"{cls.__name__} got an unexpected keyword argument {name!r}{hint}; it takes {takes}")
         if args and cls.__init__ is object.__init__:  # which ignores them where `__new__` takes them
             raise TypeError(f"{cls.__name__} takes no arguments, got {', '.join(map(repr, args))}")
         return super().__new__(cls)

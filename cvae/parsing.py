@@ -250,14 +250,21 @@ def signature_of(cls: type[Any]) -> inspect.Signature:
     return found
 
 
+def unknown_argument(cls: type[Any], kwargs: Mapping[str, Any]) -> str | None:
+    """Return the first of these keyword arguments that a class does not take."""
+    known = signature_of(cls).parameters
+    unknown = (name for name in kwargs if name not in known)
+    return None if any(each.kind is each.VAR_KEYWORD for each in known.values()) else next(unknown, None)
+
+
 def constructed(cls: type[T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
     signature = signature_of(cls)
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
         allowed = ", ".join(signature.parameters) or "no arguments"
-        unknown = [name for name in kwargs if name not in signature.parameters]
-        hint = of_argument(unknown[0], signature.parameters) if unknown else ""
+        unknown = unknown_argument(cls, kwargs)
+        hint = "" if unknown is None else of_argument(unknown, signature.parameters)
         raise ValueError(f"{cls.__name__} takes {allowed}: {error}{hint}") from None
     try:
         return cls(*args, **kwargs)
