@@ -55,7 +55,16 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"cvae.{name}")
     if name == "VAEOutlierDetector":
         return importlib.import_module("cvae.outliers").VAEOutlierDetector
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_home_of(name)}")
+
+
+def _home_of(name: str) -> str:
+    """Return, for an error message, which public module has a class of this name."""
+    if name[:1].isupper():  # so that `hasattr` with the names that tools look for imports nothing
+        for module in _MODULES:
+            if name in importlib.import_module(f"cvae.{module}").__all__:
+                return f": it is cvae.{module}.{name}"
+    return ""
 
 
 def __dir__() -> list[str]:

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 from cvae.layers import Conv2D, ConvTranspose2D, Flatten, FullyConnected, LayerBase, Pool2D, Reshape
 from cvae.parsing import normalized
 
+__all__ = ["MLP", "Architecture", "Auto", "Keras", "NumpyML", "WorldModels"]
+
 ImageShape = tuple[int, int, int]
 Layers = list[LayerBase]
 

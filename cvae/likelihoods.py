@@ -23,6 +23,11 @@ from cvae.nn.activations import ActivationBase, Identity, Sigmoid
 from cvae.nn.appended_number import AppendedNumber
 from cvae.parsable import Constant
 
+__all__ = [
+    "Bernoulli", "ContinuousBernoulli", "DiscretizedLogistic", "Gaussian", "Laplace", "Likelihood",
+    "bits_per_dimension",
+]  # fmt: skip
+
 Array = npt.NDArray[Any]
 
 # Scales that a decoder puts out for each pixel stay between exp(-8) = 0.00034 and exp(8) = 3000, so that the density of

@@ -19,6 +19,8 @@ from cvae.engine.batch import Batch
 from cvae.likelihoods import Likelihood
 from cvae.parsable import Constant
 
+__all__ = ["ELBO", "IWAE", "Objective"]
+
 
 class Objective(Constant, ABC):
     """Base of the objectives.

@@ -208,3 +208,19 @@ def test_dir_lists_public_names_alone_and_all_of_them_are_reached(tmp_path):
     names = run(code, tmp_path).split()
     modules = {"activations", "architectures", "initializers", "layers", "likelihoods", "losses", "objectives"}
     assert set(names) == {*cvae.__all__, *modules, "optimizers", "schedulers"}
+
+
+@pytest.mark.parametrize(
+    ("name", "home"),
+    [("Adam", "optimizers"), ("Conv2D", "layers"), ("Gaussian", "likelihoods"), ("ReLU", "activations"),
+     ("EarlyStopping", "callbacks"), ("CosineScheduler", "schedulers"), ("IWAE", "objectives")],
+)  # fmt: skip
+def test_a_class_that_is_looked_for_in_the_package_itself_is_found_by_the_message(name, home):
+    with pytest.raises(AttributeError, match=rf"'cvae' has no attribute '{name}': it is cvae\.{home}\.{name}$"):
+        getattr(cvae, name)
+    assert getattr(getattr(cvae, home), name).__name__ == name
+
+
+def test_a_name_that_is_nowhere_is_an_attribute_error_without_advice():
+    with pytest.raises(AttributeError, match=r"'cvae' has no attribute 'Nothing'$"):
+        cvae.Nothing  # noqa: B018
