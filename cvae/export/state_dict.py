@@ -112,7 +112,8 @@ def from_state_dict(model: AnyModel, state: Mapping[str, Any]) -> AnyModel:
     Raises
     ------
     ValueError
-        If these are not exactly the weights of the model's layers, in name and shape. The model is then as it was.
+        If these are not exactly the weights of the model's layers, in name and shape, or are not finite. The model is
+        then as it was.
     """
     check_model(model)
     given = {name: _as_array(value) for name, value in _unwrapped(state).items() if not name.endswith(COUNTS)}

@@ -59,7 +59,8 @@ def set_weights(model: AnyModel, weights: Mapping[str, npt.ArrayLike]) -> AnyMod
     Raises
     ------
     ValueError
-        If the weights are not exactly those of the model's layers, in name and shape. The model is then as it was.
+        If the weights are not exactly those of the model's layers, in name and shape, or are not finite. The model is
+        then as it was.
     """
     check_model(model)
     left = dict(weights)
@@ -135,13 +136,17 @@ def check_names(given: Iterable[str], known: Iterable[str]) -> None:
 
 
 def _checked(value: npt.ArrayLike, path: str, before: Array | None) -> Array:
-    """Return the new value of a parameter, whose shape must stay."""
+    """Return the new value of a parameter, whose shape and dtype must stay."""
     array = np.asarray(value)
     assert before is not None
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{path} must hold real numbers, got dtype {array.dtype}")
     if array.shape != before.shape:
         raise ValueError(f"{path} must have the shape {before.shape}, got {array.shape}")
+    with np.errstate(over="ignore"):
+        array = array.astype(before.dtype)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{path} must hold numbers that are finite as {before.dtype}, got NaN or infinity")
     return array
 
 

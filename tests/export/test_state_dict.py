@@ -126,6 +126,9 @@ def test_what_does_not_fit_is_named_and_changes_nothing():
         (state | {"encoder.more.weight": np.ones(2)}, "encoder.more.weight are of no layer"),
         (state | {first: np.ones((3, 2))}, rf"{first} must have the shape \(\d+, 72\), got \(3, 2\)"),
         (state | {first: state[first].astype(str)}, "must hold real numbers"),
+        (state | {first: np.full(state[first].shape, np.nan)}, "must hold numbers that are finite as float32, got NaN"),
+        (state | {first: np.full(state[first].shape, 1e300)}, "must hold numbers that are finite as float32"),
+        (state | {"pixel_offset": np.array([np.inf])}, "offset and scale must be finite"),
         (state | {"pixel_offset": np.zeros(3), "pixel_scale": np.ones(3)}, "pixel_offset must be of 1 channels"),
         ({}, "must be given"),
     ):
