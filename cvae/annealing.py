@@ -1,8 +1,9 @@
-"""Schedules of the weight of the KL divergence: what `beta` is at each training step."""
+"""Schedules of the weight of the KL divergence: what `beta` is at each training step, from that on that it is set."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 from cvae.checking import check_number, check_size
 from cvae.parsable import Constant
@@ -29,6 +30,13 @@ class Annealing(Constant, ABC):
         return self(step) == self.end
 
 
+@dataclass
+class Clock:
+    """How many training steps a model has taken since its `beta` was set."""
+
+    steps: int = 0
+
+
 class Linear(Annealing):
     """From `start` to `end` within so many steps, and `end` from then on.
 
@@ -39,7 +47,7 @@ class Linear(Annealing):
     start, end : float
         Weights, at least 0.
     steps : int
-        Batches until the weight is `end`.
+        Training steps until the weight is `end`: batches or, with `accumulate`, so many batches each.
 
     Examples
     --------
@@ -68,7 +76,7 @@ class Cyclical(Annealing):
     start, end : float
         Weights, at least 0.
     steps : int
-        Batches in a cycle.
+        Training steps in a cycle.
     ratio : float
         Share of a cycle in which the weight rises, in (0, 1].
     cycles : int

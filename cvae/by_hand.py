@@ -255,6 +255,7 @@ class ByHand(Sampling):
             layer.own_arrays()
         with limit_threads(self.n_threads):
             Updates().apply(trained, cur_loss, self.global_clip_norm)
+        self._clock.steps += 1
         self._mixture = None
         self.flush_gradients()
 

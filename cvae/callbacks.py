@@ -8,7 +8,6 @@ smaller they are.
 from __future__ import annotations
 
 import csv
-import math
 import os
 import time
 from collections.abc import Callable
@@ -18,10 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvae.annealing import Annealing
 from cvae.checking import check_bool, check_number, check_size
-from cvae.io.checkpoint import check_can_be_saved
+from cvae.checkpointing import ModelCheckpoint
 from cvae.io.files import as_path, check_writable
+from cvae.monitoring import Best
 from cvae.optim.schedulers import ConstantScheduler
 from cvae.training import Callback
 
@@ -53,34 +52,6 @@ class LambdaCallback(Callback):
             if not callable(function):
                 raise TypeError(f"{name} must be callable, got {function!r}")
             setattr(self, name, function)
-
-
-class _Best:
-    """The best epoch so far of a monitored column, leaving out those in which the weight of the KL divergence rises.
-
-    While it rises, losses of different epochs are of different objectives.
-    """
-
-    def __init__(self, monitor: str, min_delta: float) -> None:
-        self.monitor, self.min_delta = monitor, min_delta
-        self.value, self.epoch, self.waited = math.inf, 0, 0
-
-    def improves(self, vae: Any, epoch: int, entry: dict[str, float]) -> bool:
-        """Take note of an epoch, and return whether it is the best so far."""
-        if _is_warming_up(vae):
-            return False
-        if entry[self.monitor] < self.value - self.min_delta:  # NaN is no improvement
-            self.value, self.epoch, self.waited = entry[self.monitor], epoch, 0
-            return True
-        self.waited += 1
-        return False
-
-
-def _is_warming_up(vae: Any) -> bool:
-    """Return whether a schedule has not yet led the weight of the KL divergence to its end."""
-    beta = getattr(vae._objective, "beta", None)
-    step = max(layer.optimizer.cur_step for layer in vae._layers().values())
-    return isinstance(beta, Annealing) and not beta.is_settled(step)
 
 
 class EarlyStopping(Callback):
@@ -119,7 +90,7 @@ class EarlyStopping(Callback):
         self._reset()
 
     def _reset(self) -> None:
-        self._best = _Best(str(self.monitor), self.min_delta)
+        self._best = Best(str(self.monitor), self.min_delta)
         self._parameters: dict[str, dict[str, npt.NDArray[Any]]] = {}
         self.stopped_epoch: int | None = None
 
@@ -196,7 +167,7 @@ class ReduceLROnPlateau(Callback):
 
     def on_train_begin(self, vae: Any) -> None:
         """Raise ValueError unless all rates are constant."""
-        self._best = _Best(str(self.monitor), self.min_delta)
+        self._best = Best(str(self.monitor), self.min_delta)
         for path, layer in vae._layers().items():
             scheduler = layer.optimizer.lr_scheduler
             if type(scheduler) is not ConstantScheduler:
@@ -209,94 +180,6 @@ class ReduceLROnPlateau(Callback):
             for layer in vae._layers().values():
                 rate = layer.optimizer.lr
                 layer.optimizer.lr = min(rate, max(rate * self.factor, self.min_lr))
-
-
-class ModelCheckpoint(Callback):
-    """Save the model after each epoch, or after the best ones, and within epochs.
-
-    A model that was saved within an epoch, loaded and trained with the same images and batch size finishes the epoch
-    first, and has the bits of a training that was not interrupted.
-
-    Parameters
-    ----------
-    path : str or path
-        The file, which is replaced each time, or a pattern such as "model-{epoch:03d}.safetensors" for several, with
-        the names of the history's columns.
-    monitor : str
-        A column of the history, for `save_best_only`.
-    save_best_only : bool
-        Whether to save only when `monitor` is smaller than ever, in the whole history if the file exists.
-    every_batches : int, optional
-        Save also after so many batches since the last time.
-    every_minutes : float, optional
-        Save also after the batch in which so many minutes have passed since the last time.
-    optimizer_state : bool
-        See `cvae.VAE.save`. Without it training cannot go on with the same bits.
-    """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        monitor: str = "val_loss",
-        save_best_only: bool = False,
-        *,
-        every_batches: int | None = None,
-        every_minutes: float | None = None,
-        optimizer_state: bool = True,
-    ) -> None:
-        self.path = as_path(path)
-        self.save_best_only = check_bool("save_best_only", save_best_only)
-        self.monitor = monitor if save_best_only else None
-        self.every_batches = None if every_batches is None else check_size(every_batches, "every_batches")
-        self.every_minutes = None if every_minutes is None else check_number("every_minutes", every_minutes, "[0, inf)")
-        self.optimizer_state = check_bool("optimizer_state", optimizer_state)
-        if save_best_only and (every_batches is not None or every_minutes is not None):
-            raise ValueError("save_best_only must be False with every_batches or every_minutes, got True")
-
-    def on_train_begin(self, vae: Any) -> None:
-        """Raise what would keep the model from being saved."""
-        check_can_be_saved(vae)
-        path = self._path(1, dict.fromkeys(self.columns, 0.0))
-        check_writable(path)
-        known = vae.history_.get(self.monitor, []) if self.monitor is not None and os.path.exists(path) else []
-        self._best = min((value for value in known if not math.isnan(value)), default=math.inf)
-        self._note()
-
-    def _note(self) -> None:
-        self._batches, self._time = 0, time.monotonic()
-
-    def _path(self, epoch: int, entry: dict[str, float]) -> str:
-        try:
-            return self.path.format(epoch=epoch, **entry)
-        except (KeyError, IndexError, ValueError) as error:
-            names = ", ".join(("epoch", *self.columns))
-            raise ValueError(f"path must have fields out of {names}, got {self.path!r}: {error!r}") from None
-
-    def is_due(self) -> bool:
-        """Return whether so many batches or minutes have passed since the last time."""
-        if self.every_batches is not None and self._batches >= self.every_batches:
-            return True
-        return self.every_minutes is not None and time.monotonic() - self._time >= 60 * self.every_minutes
-
-    def on_batch_end(self, vae: Any, batch: int, loss: float) -> None:
-        """Save the model if that is due."""
-        self._batches += 1
-        if self.is_due():
-            epoch = len(vae.history_.get("loss", ())) + 1
-            self.save(vae, self._path(epoch, dict.fromkeys(self.columns, loss)))
-
-    def on_epoch_end(self, vae: Any, epoch: int, entry: dict[str, float]) -> None:
-        """Save the model, or only if it is the best one."""
-        if self.monitor is not None:
-            if not entry[self.monitor] < self._best:
-                return
-            self._best = entry[self.monitor]
-        self.save(vae, self._path(epoch, entry))
-
-    def save(self, vae: Any, path: str) -> None:
-        """Save the model; a subclass may do so in another way."""
-        vae.save(path, optimizer_state=self.optimizer_state)
-        self._note()
 
 
 class CSVLogger(Callback):

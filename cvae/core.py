@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae import assembly, conditions
+from cvae.annealing import Clock
 from cvae.checking import check_bool, check_number, check_size, check_switch
 from cvae.conditions import Labels
 from cvae.data.binarization import Binarization
@@ -71,7 +72,7 @@ _passes_of_models = _PassesOfModels()
 _MADE_BY_START = frozenset(
     {
         "encoder_", "decoder_", "history_", "_rng", "_sampling_rng", "_likelihood", "_given_likelihood", "_objective",
-        "_binarization", "_value_range", "_mixture", "_retained", "_derived",
+        "_clock", "_binarization", "_value_range", "_mixture", "_retained", "_derived",
     }
 )  # fmt: skip
 
@@ -159,7 +160,7 @@ class Core(Estimator):
         # Nothing below fails, so a generator shared with the caller is not advanced by a failed attempt.
         self._take_generator()
         self._likelihood = self._given_likelihood = likelihood
-        self._objective = objective
+        self._objective, self._clock = objective, Clock()
         self._binarization = Binarization(self.binarize)
         self.encoder_, self.decoder_ = self._joined(encoder), self._joined(decoder)
         self.history_: dict[str, list[float]] = {}
@@ -241,6 +242,7 @@ class Core(Estimator):
             )
         optimizer = self._new_optimizer()
         objective = self._make_objective() if changed & {"objective", "beta"} else self._objective
+        clock = self._clock if objective.beta == self._objective.beta else Clock()
         with undone_on_error(self._parts()):
             if changed & {"optimizer", "lr"}:
                 for layer in self._layers().values():
@@ -250,7 +252,7 @@ class Core(Estimator):
                     layer.take_dtype(self.dtype)
             if "random_state" in changed:
                 self._take_generator()
-        self._objective, self._binarization = objective, Binarization(self.binarize)
+        self._objective, self._clock, self._binarization = objective, clock, Binarization(self.binarize)
 
     def _changed_layers(self, former: dict[str, Any]) -> list[str]:
         """Return which of these arguments, given with their former values, a trained model cannot change."""
@@ -441,7 +443,7 @@ class Core(Estimator):
     def _passes(self, batchsize: int, *, training: bool) -> Passes:
         """Return passes for batches of at least this size, cached for each Python thread."""
         kept = _passes_of_models.kept_for(self)
-        made_from = self.encoder_, self.decoder_, self._given_likelihood, self._objective
+        made_from = self.encoder_, self.decoder_, self._given_likelihood, self._objective, self._clock
         passes = kept.get(training)
         if passes is None or passes.batchsize < batchsize or not passes.is_current(*made_from):
             image_shape = self._require_fitted()

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae import assembly, conditions
+from cvae.annealing import Clock
 from cvae.architectures import architectures_of
 from cvae.checking import check_size
 from cvae.conditions import Classes
@@ -396,7 +397,7 @@ class VAE(Fitting):
         )
         other = copy.deepcopy(self, known)
         if not optimizer_state:
-            other._position = None
+            other._position, other._clock = None, Clock()
         return other
 
     def save(self, path: str | os.PathLike[str], *, optimizer_state: bool = True) -> None:

@@ -31,9 +31,12 @@ class Objective(Constant, ABC):
         Number of codes drawn for each image in training.
     terms : tuple of str
         Names of the terms of the loss, which are summed over a batch's images and shown in the history.
+    beta : float or Annealing
+        Weight of the KL divergence. A schedule begins when a model gets it.
     """
 
     codes = 1
+    beta: float | Annealing = 1.0
     terms: tuple[str, ...]
 
     @abstractmethod

@@ -11,6 +11,7 @@ import numpy as np
 
 from cvae._kernels import latent, losses, pixelwise
 from cvae._kernels.program import Program
+from cvae.annealing import Clock
 from cvae.engine.batch import Array, Batch
 from cvae.engine.network import Network, allocate_gradients
 from cvae.likelihoods import Likelihood
@@ -33,6 +34,8 @@ class Passes:
         Initialized for `image_shape`; the encoder's output is the means and log variances, (n, 2T).
     likelihood : Likelihood
     objective : Objective
+    clock : Clock
+        Which the objective goes by, and the passes count their training steps on.
     batchsize : int
     image_shape : (rows, cols, channels)
     training : bool
@@ -56,6 +59,7 @@ class Passes:
         decoder: Mapping[str, Layer],
         likelihood: Likelihood,
         objective: Objective,
+        clock: Clock,
         batchsize: int,
         image_shape: tuple[int, int, int],
         *,
@@ -63,7 +67,7 @@ class Passes:
         n_labels: int = 0,
     ) -> None:
         self.layers, self._depth = [*encoder.values(), *decoder.values()], len(encoder)
-        self._likelihood, self._objective = likelihood, objective
+        self._likelihood, self._objective, self.clock = likelihood, objective, clock
         self.batchsize, self.codes = batchsize, objective.codes if training else 1
         self.images = empty((batchsize, *image_shape), self.layers[0].dtype)
         rows = batchsize * self.codes
@@ -88,11 +92,18 @@ class Passes:
         self._snapshot = Snapshot([part for layer in self.layers for part in layer.parts()], arrays)
 
     def is_current(
-        self, encoder: Mapping[str, Layer], decoder: Mapping[str, Layer], likelihood: Likelihood, objective: Objective
+        self,
+        encoder: Mapping[str, Layer],
+        decoder: Mapping[str, Layer],
+        likelihood: Likelihood,
+        objective: Objective,
+        clock: Clock,
     ) -> bool:
         """Return whether the passes were made from these objects, in which nothing has been replaced since."""
         # Layers compare by identity; comparing lists is faster than comparing one by one.
-        if self._objective is not objective or self._likelihood is not likelihood or not self._snapshot.holds():
+        if self._objective is not objective or self._likelihood is not likelihood or self.clock is not clock:
+            return False
+        if not self._snapshot.holds():
             return False
         return [*encoder.values(), *decoder.values()] == self.layers and len(encoder) == self._depth
 
@@ -217,6 +228,7 @@ class Passes:
                 self._programs = {k: v for k, v in self._programs.items() if k[0] != self._record_descent.__name__}
             self._is_prepared = True
         self._run(self._record_descent, n)
+        self.clock.steps += 1
 
     def backward_into(self, n: int, updates: Updates) -> Program:
         """Return a recording of the backward pass after `loss` of n images, with what `updates` does with gradients."""
@@ -282,8 +294,7 @@ class Passes:
 
     def _prepare_objective(self, batch: Batch) -> None:
         """Have the objective write its weights for the next training step."""
-        # The optimizers count the steps, and are saved with the model; a frozen layer's does not count.
-        batch.step = max(layer.optimizer.cur_step + layer.optimizer.steps_before for layer in self.layers)
+        batch.step = self.clock.steps
         self._objective.prepare(batch)
 
     def batch_of(self, n: int) -> Batch:

@@ -259,6 +259,7 @@ class ShardedSteps:
             array.reshape(-1)[:] = sums[end : end + array.size]
             end += array.size
         self._updates.apply(self._layers, self.loss, self._steps.norm_limit)
+        self._steps.passes.clock.steps += 1
         return terms
 
     def _division(self, n_parts: int) -> _Division:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from cvae.annealing import Clock
 from cvae.core import Core
 from cvae.data.images import resolve_image_shape
 from cvae.data.mapping import PixelMapping, identity, of_range
@@ -81,6 +82,7 @@ def set_weights(model: AnyModel, weights: Mapping[str, npt.ArrayLike]) -> AnyMod
             layer.optimizer = layer.optimizer.copy()
             layer.optimizer.set_params(cache_dict={})
             layer.optimizer.reset_step()
+        model._clock = Clock()
         if getattr(model, "_mixture", None) is not None:
             model._mixture = None  # type: ignore[attr-defined]
     return model

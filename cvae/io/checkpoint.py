@@ -80,6 +80,7 @@ def _contents(model: Sampling, optimizer_state: bool) -> tuple[dict[str, Array],
         "layers": {name: _hyperparameters(layer) for name, layer in model._layers().items()},
         "frozen": [name for name, layer in model._layers().items() if not layer.trainable],
         "optimizers": optimizers,
+        "steps": model._clock.steps if optimizer_state else 0,
         "rng": [rng.bit_generator.state for rng in (model._rng, model._sampling_rng)],
         "history": [name for name in model.history_ if name not in TIMES],
         **({"named": named} if named else {}),  # which files of models from lists of layers do not have
@@ -267,6 +268,7 @@ def _fill(model: Sampling, arrays: dict[str, Array], description: dict[str, Any]
         layer.set_params({"parameters": {key: arrays[f"{name}/{key}"] for key in layer.parameters}})
         layer.optimizer = _restored_optimizer(description["optimizers"][name], f"optimizer/{name}", arrays)
         check_layer(name, layer, model.dtype)
+    model._clock.steps = _steps(description)
     for part in description.get("named", {}):  # of which the arguments are still the names
         network = description["arguments"][part]
         if part not in ("encoder", "decoder") or not isinstance(network, str):
@@ -325,6 +327,14 @@ def _with_parameters(model: Core) -> dict[str, LayerBase]:
     return {name: layer for name, layer in model._layers().items() if layer.parameters}
 
 
+def _steps(description: dict[str, Any]) -> int:
+    """Return how many steps a model has taken since its beta was set, as far as older formats tell."""
+    if description["format"] >= 5:
+        return check_count("steps", description["steps"])
+    counts = [(each["step"], each.get("steps_before", 0)) for each in description["optimizers"].values()]
+    return max(sum(check_count("step", count) for count in each) for each in counts)
+
+
 def _optimizer_state(optimizer: OptimizerBase, prefix: str, arrays: dict[str, Array]) -> dict[str, Any]:
     """Return an optimizer's state for JSON and add its arrays to `arrays`, under names that start with `prefix`."""
     counts: dict[str, Any] = {}
@@ -334,13 +344,12 @@ def _optimizer_state(optimizer: OptimizerBase, prefix: str, arrays: dict[str, Ar
                 arrays[f"{prefix}/{name}/{key}"] = value
             else:
                 counts.setdefault(name, {})[key] = value
-    found = {
+    return {
         "call": str(optimizer),
         "step": optimizer.cur_step,
         "counts": counts,
         "scheduler": make_scheduler(optimizer.lr_scheduler).state(),
     }
-    return found | ({"steps_before": optimizer.steps_before} if optimizer.steps_before else {})
 
 
 def _restored_optimizer(state: dict[str, Any], prefix: str, arrays: dict[str, Array]) -> OptimizerBase:
@@ -355,6 +364,5 @@ def _restored_optimizer(state: dict[str, Any], prefix: str, arrays: dict[str, Ar
                 cache[name] = array
     optimizer.set_params(cache_dict=cache)
     optimizer.cur_step = check_count("step", state["step"])
-    optimizer.steps_before = check_count("steps_before", state.get("steps_before", 0))
     optimizer.lr_scheduler.restore(state["scheduler"])
     return optimizer

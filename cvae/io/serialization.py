@@ -14,7 +14,7 @@ from cvae.data.errors import one_line
 from cvae.data.signatures import kind
 from cvae.io.files import KEY, as_path, check_regular, replaced_file
 
-FORMAT = 4  # version of the description's format; older versions can be read, newer ones cannot
+FORMAT = 5  # version of the description's format; older versions can be read, newer ones cannot
 _DTYPES = {np.dtype(np.float64): "F64", np.dtype(np.float32): "F32"}  # by the names of the format
 
 Array = npt.NDArray[Any]

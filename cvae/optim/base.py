@@ -78,7 +78,6 @@ class OptimizerBase(Configurable, Revised, ABC):
         self.lr_scheduler = make_scheduler(lr_scheduler, self._lr)
         self.cache: dict[str, Any] = {}
         self._cur_step = 0
-        self.steps_before = 0  # which optimizers took that this one replaces, see `continuing`
 
     @property
     def lr(self) -> float:
@@ -162,14 +161,11 @@ class OptimizerBase(Configurable, Revised, ABC):
             return self
         if type(self) is type(former):
             self.cache = former.cache
-        self.steps_before = former.steps_before
         is_same_schedule = self.lr_scheduler == former.lr_scheduler
         if is_same_schedule:
             self.lr_scheduler = former.lr_scheduler  # with its state
         if is_same_schedule or isinstance(self.lr_scheduler, ConstantScheduler):
             self._cur_step = former.cur_step
-        else:
-            self.steps_before += former.cur_step
         return self
 
     def own_arrays(self) -> None:
@@ -180,7 +176,7 @@ class OptimizerBase(Configurable, Revised, ABC):
     def without_state(self) -> Self:
         """Return an optimizer of the same arguments that has not taken a step."""
         other = copy.deepcopy(self, {id(self.cache): {}})
-        other.cur_step = other.steps_before = 0
+        other.cur_step = 0
         other.lr_scheduler = make_scheduler(str(self.lr_scheduler), self._lr)
         return other
 

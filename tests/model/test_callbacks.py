@@ -4,6 +4,7 @@ import copy
 import csv
 import math
 import pickle
+import re
 import struct
 import sys
 from types import SimpleNamespace
@@ -312,6 +313,60 @@ def test_what_cannot_be_saved_is_known_before_the_training(tmp_path):
     assert vae.history_ == {}
     with pytest.raises(ValueError, match="save_best_only must be False with every_batches"):
         ModelCheckpoint("m", save_best_only=True, every_batches=3)
+
+
+def test_names_of_files_within_an_epoch_claim_no_loss(tmp_path):
+    pattern = tmp_path / "m-{epoch}-{loss:.1f}-{val_loss:.1f}"
+    small_vae(batchsize=3).fit(X, n_epochs=1, validation_data=X, callbacks=[ModelCheckpoint(pattern, every_batches=2)])
+    within, after = sorted(path.name for path in tmp_path.iterdir())[::-1]
+    assert within == "m-1-nan-nan"
+    assert re.fullmatch(r"m-1-\d+\.\d-\d+\.\d", after)
+
+
+def test_the_best_epoch_of_a_pattern_is_known_after_resuming(tmp_path):
+    def fit(vae):
+        path = tmp_path / "m-{epoch}-{val_loss:.3f}"
+        vae.fit(X, n_epochs=3, validation_data=X, callbacks=[ModelCheckpoint(path, save_best_only=True)])
+        return {path.name for path in tmp_path.iterdir()}
+
+    vae = small_vae(lr=0.01)
+    names = fit(vae)
+    assert fit(vae.set_params(lr=3.0)) == names
+    for name in names:
+        (tmp_path / name).unlink()
+    assert len(fit(vae)) >= 1  # where the best model is gone, others are better than none
+
+
+def with_warm_up(beta):
+    objective = f"ELBO(beta={beta})"
+    return cvae.VAE(
+        "mlp", objective=objective, T=2, lr=0.01, batchsize=3, warm_start=True, random_state=0, verbose=False
+    )
+
+
+def test_the_best_model_by_the_loss_is_none_of_a_warm_up(tmp_path):
+    vae, path, noted = with_warm_up("Linear(end=500, steps=16)"), tmp_path / "best", []  # for four epochs
+    best, stopping = ModelCheckpoint(path, "loss", save_best_only=True), EarlyStopping("loss", patience=99)
+    saved = LambdaCallback(on_epoch_end=lambda vae, epoch, entry: noted.append(len(cvae.load(path).history_["loss"])))
+    vae.fit(X, n_epochs=3, callbacks=[best, stopping, saved])
+    assert (noted[0], stopping.best_epoch) == (1, 0)  # something is saved in any case
+    vae.fit(X, n_epochs=3, callbacks=[best, stopping, saved])
+    assert noted[4:] == [5, 6]
+    assert stopping.best_epoch == 6
+    assert min(vae.history_["loss"][:4]) < min(vae.history_["loss"][4:])
+    for layer in layers(vae).values():
+        layer.optimizer.lr = 3.0
+    vae.fit(X, n_epochs=1, callbacks=[ModelCheckpoint(path, "loss", save_best_only=True)])
+    assert len(cvae.load(path).history_["loss"]) == 6
+
+
+def test_a_warm_up_that_is_over_stays_so_with_another_schedule_of_the_rate():
+    vae = with_warm_up("Linear(end=1, steps=8)").fit(X, n_epochs=3)
+    vae.set_params(lr=None, optimizer="Adam(lr_scheduler=CosineScheduler(0.05, 100))")
+    stopping = EarlyStopping("loss", patience=1)
+    vae.fit(X, n_epochs=5, callbacks=[stopping])
+    assert stopping.best_epoch >= 4
+    assert stopping.stopped_epoch == stopping.best_epoch + 1
 
 
 # ------------------------------------------------------------------------ logs

@@ -340,10 +340,10 @@ def test_a_safetensors_file_of_another_program_is_named(path, metadata):
         cvae.load(path)
 
 
-@pytest.mark.parametrize("version", [5, 1000, "1", None, 1.5])
+@pytest.mark.parametrize("version", [6, 1000, "1", None, 1.5])
 def test_a_file_of_a_newer_version_is_named(path, version):
     save_file({"a": np.zeros(3)}, path, metadata={"cvae": json.dumps({"format": version})})
-    with pytest.raises(ValueError, match=rf"model\.safetensors has the model format {version}, but .* reads up to 4"):
+    with pytest.raises(ValueError, match=rf"model\.safetensors has the model format {version}, but .* reads up to 5"):
         cvae.load(path)
 
 
@@ -390,6 +390,20 @@ def test_an_older_file_whose_images_cannot_be_reordered_is_refused(path):
     write_as_format_2(path, "Conv2D_4")
     with pytest.raises(ValueError, match="decoder must end with a dense layer in a file of an older format, got Conv"):
         cvae.load(path)
+
+
+def test_a_schedule_of_beta_goes_on_in_files_of_an_older_format(path):
+    vae = cvae.VAE("mlp", objective="ELBO(beta=Linear(end=1, steps=16))", T=2, random_state=0, verbose=False)
+    vae.fit(random_images(), n_epochs=2).save(path)
+    with safe_open(path, framework="numpy") as file:
+        description = json.loads(file.metadata()["cvae"])
+    assert description.pop("steps") == 2
+    description["format"] = 4
+    for state in description["optimizers"].values():
+        state |= {"step": 3, "steps_before": 5}
+    save_file(load_file(path), path, metadata={"cvae": json.dumps(description)})
+    vae = cvae.load(path).partial_fit(random_images())
+    assert vae.history_["penalty"][-1] == pytest.approx(vae.history_["kl"][-1] / 2)
 
 
 def test_every_missing_part_is_noticed(path):

@@ -1,6 +1,7 @@
 """What another fit does, and what a trained model keeps when its arguments change."""
 
 import copy
+import math
 import threading
 
 import numpy as np
@@ -227,9 +228,54 @@ def test_schedules_of_beta_go_on_with_another_optimizer_and_those_of_the_rate_be
     vae.save(tmp_path / "model")
     for same in (vae, cvae.load(tmp_path / "model")):
         optimizer = same.encoder_["Code"].optimizer
-        assert (optimizer.cur_step, optimizer.steps_before) == (3, 6)
+        assert optimizer.cur_step == 3
         same.fit(X, n_epochs=1, batchsize=10)
         assert same.history_["penalty"][-1] == pytest.approx(same.history_["kl"][-1] * 0.09)  # of step 9
+
+
+def weights_of_kl(vae):
+    """Return the mean weight of the KL divergence in each epoch."""
+    pairs = zip(vae.history_["penalty"], vae.history_["kl"], strict=True)
+    return [round(penalty / kl, 6) for penalty, kl in pairs if not math.isnan(penalty)]
+
+
+@pytest.mark.parametrize("former", ["ELBO(beta=0)", "ELBO(beta=Linear(end=2, steps=3))", "IWAE(k=2)"])
+def test_a_schedule_of_beta_begins_when_a_trained_model_gets_it(former, tmp_path):
+    vae = model(objective=former, warm_start=True, batchsize=10).fit(X, n_epochs=5)
+    vae.save(tmp_path / "model")
+    for same in (vae, cvae.load(tmp_path / "model")):
+        same.set_params(objective="ELBO(beta=Linear(end=1, steps=4))").fit(X, n_epochs=3)
+        assert weights_of_kl(same)[-3:] == [0, 0.25, 0.5]
+        same.set_params(objective="ELBO(beta=Linear(end=1, steps=4), n_samples=2)").fit(X, n_epochs=3)
+        assert weights_of_kl(same)[-3:] == [0.75, 1, 1]  # it is the same schedule
+        assert weights_of_kl(same.fit(X, n_epochs=1))[-1] == 1
+
+
+def test_a_schedule_of_beta_goes_on_whatever_becomes_of_the_layers_optimizers(tmp_path):
+    vae = model(objective="ELBO(beta=Linear(end=1, steps=4))", warm_start=True, batchsize=10).fit(X, n_epochs=2)
+    for layer in vae._layers().values():
+        layer.optimizer = cvae.optimizers.Adam(lr=1e-4)
+    vae.fit(X, n_epochs=1)
+    vae.save(tmp_path / "model")
+    vae = cvae.load(tmp_path / "model")
+    for layer in vae._layers().values():
+        layer.optimizer.reset_step()
+    assert weights_of_kl(vae.fit(X, n_epochs=2)) == [0, 0.25, 0.5, 0.75, 1]
+    assert weights_of_kl(vae.set_params(warm_start=False).fit(X, n_epochs=2)) == [0, 0.25]
+    alone = vae.copy(optimizer_state=False).set_params(warm_start=True)
+    assert weights_of_kl(alone.fit(X, n_epochs=1))[-1] == 0
+    assert weights_of_kl(vae.set_params(warm_start=True).fit(X, n_epochs=1))[-1] == 0.5
+
+
+def test_steps_by_hand_count_for_schedules_of_beta():
+    vae = model(objective="ELBO(beta=Linear(end=1, steps=4))", warm_start=True, batchsize=10)
+    for _ in range(3):
+        vae.backward(X, vae.forward(X))
+        vae.update()
+    assert weights_of_kl(vae.fit(X, n_epochs=1)) == [0.75]
+    assert weights_of_kl(vae.fit(X, n_epochs=1, n_shards=2)) == [0.75, 1]
+    vae.set_params(objective="ELBO(beta=Linear(end=1, steps=5))").fit(X, n_epochs=2, n_shards=2)
+    assert weights_of_kl(vae)[-2:] == [0, 0.2]
 
 
 def test_searches_change_the_rate_and_survive_what_does_not_work():
