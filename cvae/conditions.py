@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numbers
 import re
-import warnings
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, Self
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from cvae.checking import check_size
 from cvae.data.gathering import Gatherer
 from cvae.data.intake import as_array
+from cvae.warning import warn
 
 Array = npt.NDArray[Any]
 _FEW = 20  # images, of which each may well have a class of its own
@@ -110,10 +110,8 @@ class Classes(LabelKind):
         classes = np.unique(found)
         if len(found) >= _FEW and 2 * len(classes) > len(found):
             remedy = "" if found.dtype.kind == "U" else "; condition='values' takes numbers as they are"
-            warnings.warn(
+            warn(
                 f"{name} holds {len(classes)} classes for {len(found)} images, of which a model learns little{remedy}",
-                UserWarning,
-                stacklevel=6,
             )
         return cls(classes)
 

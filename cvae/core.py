@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-import warnings
 import weakref
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -38,6 +37,7 @@ from cvae.runtime.threads import check_num_threads, limit_threads
 from cvae.scaling import checked_pixels, in_given_units, learn_mapping, resolve_value_range
 from cvae.streaming import Stream
 from cvae.undo import undone_on_error
+from cvae.warning import warn
 
 Array = npt.NDArray[Any]
 ImageShape = tuple[int, int, int]
@@ -172,14 +172,12 @@ class Core(Estimator):
 
     def _begin_fit(self, *, anew: bool) -> None:
         """Start anew if the model has parameters and is asked to; else apply arguments that have changed."""
-        self._warn_of_unused(stacklevel=4)
+        self._warn_of_unused()
         if anew and self._image_shape is not None:
             if self._position is not None and self._position.interrupted:
-                warnings.warn(
+                warn(
                     "fit starts anew, without what was trained before the interruption: partial_fit, or fit after "
                     "set_params(warm_start=True), goes on",
-                    UserWarning,
-                    stacklevel=4,
                 )
             self._start()
         else:

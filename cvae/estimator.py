@@ -6,7 +6,6 @@ import copy
 import difflib
 import inspect
 import sys
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import Any, Self
@@ -19,6 +18,7 @@ from cvae.hints import of_argument
 from cvae.parsing import signature_of, unknown_argument
 from cvae.scikit_learn import LateBase
 from cvae.undo import undone_on_error
+from cvae.warning import warn
 
 _OTHERS_NAMES = {  # of other libraries' constructors
     **dict.fromkeys(("latent_dim", "latent_size", "z_dim", "n_latent", "n_components"), "T"),
@@ -175,7 +175,7 @@ class Estimator(LateBase, ABC):
         """Return whether a list or dict that is an argument has changed inside."""
         return any(not _is_same(vars(self)[name], before) for name, before in self._as_taken.items())
 
-    def _warn_of_unused(self, stacklevel: int) -> None:
+    def _warn_of_unused(self) -> None:
         """Warn of attributes that were assigned as if they were arguments, which nothing reads."""
         if not type(self).__module__.startswith("cvae."):
             return  # a subclass may have what it likes
@@ -187,7 +187,7 @@ class Estimator(LateBase, ABC):
             meant = (HINTS | _DOES_NOTHING).get(name) or "".join(f"it is {known} here" for known in close)
             if meant:
                 message = f"{name} of this {type(self).__name__} has been assigned, but does nothing: {meant}"
-                warnings.warn(message, UserWarning, stacklevel=stacklevel + 1)
+                warn(message)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments by name, as scikit-learn's estimators do."""

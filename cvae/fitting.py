@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Self
@@ -31,6 +30,7 @@ from cvae.streaming import stream_of
 from cvae.team import team_of, together
 from cvae.training import AnyCallback, as_callbacks, train
 from cvae.undo import undone_on_error
+from cvae.warning import warn
 
 
 class Fitting(ByHand):
@@ -110,18 +110,14 @@ class Fitting(ByHand):
     def _warn_of_surprises(self, X: Any, y: Any, weights: Weights, largest: int) -> None:
         """Warn of what is valid, but hardly meant: batches of one, images in the place of labels, and another order."""
         if largest == 1 and any(isinstance(layer, BatchNorm1D) for layer in self._parts()):
-            warnings.warn(
+            warn(
                 "BatchNorm1D puts out the same for all images in batches of one, of which it is the mean: a batchsize "
                 "of 2 or more is needed to learn through it",
-                UserWarning,
-                stacklevel=4,
             )
         if self.condition is None and y is not None and _is_other_images(y, X):
-            warnings.warn(
+            warn(
                 "y is ignored: a model without condition learns to put out X; images to validate with are "
                 "validation_data, and weights are sample_weight",
-                UserWarning,
-                stacklevel=4,
             )
         for name, value in {"y": self._if_conditional(y), **weights}.items():
             warn_of_other_order(X, value, name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from cvae.passes import Passes
 from cvae.random import ImageNoise, make_rng
 from cvae.runtime.threads import limit_threads
 from cvae.streaming import Stream, as_outputs, pieces, stream_of
+from cvae.warning import warn
 
 BATCH = 128  # images per pass through the network; with finite weights results do not depend on it
 ENCODING_KEY = np.uint64(0)  # the draws of black and white pixels are always the same where nobody asks for randomness
@@ -37,11 +37,10 @@ def warn_unless_finite(values: Array, what: str) -> None:
         return
     wrong = np.flatnonzero(~is_finite.reshape(len(values), -1).all(1))
     of_some = what.format(f"{len(wrong)} of {len(values)}")
-    warnings.warn(
+    warn(
         f"{of_some} are infinite or NaN, the first at index {wrong[0]}: the training has diverged, or these are far "
         "from what the model was trained on",
         RuntimeWarning,
-        stacklevel=3,
     )
 
 

@@ -8,7 +8,6 @@ does not have to be installed.
 from __future__ import annotations
 
 import copy
-import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +20,7 @@ from cvae.estimator import not_fitted
 from cvae.hints import no_attribute
 from cvae.model import VAE
 from cvae.scores import check_contamination, check_score, image_scores, threshold
+from cvae.warning import warn
 
 try:
     from sklearn.base import BaseEstimator, OutlierMixin
@@ -178,11 +178,9 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """Return how far each image's score is above the threshold, shape (n,), in nats; negative for outliers."""
         steps = _steps(self._fitted())
         if vars(self).get("_steps", steps) != steps:
-            warnings.warn(
+            warn(
                 "the model has been trained since the threshold was set: fit or calibrate sets it for the scores of "
                 "now",
-                UserWarning,
-                stacklevel=2,
             )
         return self.score_samples(X, y) - self.offset_
 

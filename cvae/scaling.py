@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +17,7 @@ from cvae.data.checks import WrongPixel, check_finite, check_range, clipped, war
 from cvae.data.mapping import PixelMapping
 from cvae.likelihoods import Likelihood
 from cvae.nn.activations import ActivationBase
+from cvae.warning import warn
 
 Array = npt.NDArray[Any]
 _OVERSHOOT = 0.25  # of pixels from 0 to 1 that have been resized with sharp kernels
@@ -149,10 +149,8 @@ def _check_units(images: Array, name: str, known: PixelMapping, *, warns: bool) 
     width = learnt_high - learnt_low or 1.0
     is_apart = low > learnt_high + width or high < learnt_low - width
     if warns and (is_apart or (high > low and not _NARROW < (high - low) / width < _WIDE)):
-        warnings.warn(
+        warn(
             f"{name} holds pixels from {low:.6g} to {high:.6g}, but {trained}: are they in the same units?",
-            UserWarning,
-            stacklevel=4,
         )
 
 

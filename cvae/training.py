@@ -7,7 +7,6 @@ import copy
 import inspect
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -25,6 +24,7 @@ from cvae.runtime.threads import keep_threads, limit_threads
 from cvae.sharding import ShardedSteps, Sharding
 from cvae.steps import Steps
 from cvae.team import together
+from cvae.warning import warn
 
 _SPIKE = 1000  # times the first loss: a loss that training does not usually recover from
 
@@ -262,7 +262,7 @@ class _Training:
         with self.together():
             answers = [callback.on_epoch_end(model, epoch, dict(entry)) for callback in self._callbacks]
             if answers:
-                model._warn_of_unused(stacklevel=1)  # as `fit` does of what was assigned before it
+                model._warn_of_unused()  # as `fit` does of what was assigned before it
             self._interrupt.check()
         ends = any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
         return ends if self._team is None else bool(self._team.share(ends))
@@ -373,10 +373,9 @@ class _Training:
         """Warn, once, of an epoch with losses far above the first one, from which training may not recover."""
         if self._scale is not None and loss > _SPIKE * self._scale:
             self._scale = math.inf
-            warnings.warn(
+            warn(
                 f"the mean loss rose to {loss:.3g} in {where}; a smaller learning rate or global_clip_norm may help",
                 RuntimeWarning,
-                stacklevel=2,
             )
 
     def _validate(self, label: str) -> dict[str, float]:
@@ -387,10 +386,9 @@ class _Training:
             reconstruction, kl = (float(term.mean()) for term in model._elbo_terms(images, labels, make_rng(0)))
         loss = model._objective.validation_loss(reconstruction, kl)
         if not math.isfinite(loss):
-            warnings.warn(
+            warn(
                 f"val_loss is {loss} in {label}, from a reconstruction of {reconstruction} and a KL divergence of {kl}",
                 RuntimeWarning,
-                stacklevel=2,
             )
         return {"val_loss": loss, "val_reconstruction": reconstruction, "val_kl": kl}
 

@@ -18,6 +18,7 @@ from cvae.cli.output import listed, shown
 from cvae.data.blocks import Blocks, as_blocks
 from cvae.data.dataset import Dataset
 from cvae.runtime.threads import check_num_threads
+from cvae.warning import warn
 
 # Prefixes of the fields of a data set, and what messages call them.
 _PARTS = {"train": ("", "images"), "val": ("val_", "validation images"), "test": ("test_", "test images")}
@@ -177,7 +178,7 @@ def _named(vae: cvae.VAE, class_names: Sequence[str], source: str) -> np.ndarray
     known = vae.classes_ if vae._label_kind is not None else labels
     if known.dtype.kind != "U" and known.tolist() == [*range(len(names))] and not np.isin(labels, known).all():
         meant = ", ".join(f"{i} {shown(name)}" for i, name in enumerate(class_names[:5])) + ", ..." * (len(names) > 5)
-        warnings.warn(f"the model knows its classes by numbers, which are taken to be {meant}", stacklevel=2)
+        warn(f"the model knows its classes by numbers, which are taken to be {meant}")
         return known
     return labels
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from cvae._kernels import pixelwise
 from cvae.data.intake import BYTES
 from cvae.runtime.programs import run
+from cvae.warning import warn
 
 _BLOCK_VALUES = 1 << 16  # values checked at a time, so that they stay in cache
 _ROUNDING = 4  # units in the last place by which values may miss a range
@@ -173,11 +173,9 @@ def check_bytes(X: np.ndarray, *, name: str = "X") -> None:
 def warn_of_ones(images: np.ndarray, *, name: str = "X") -> None:
     """Warn of uint8 images of 0 and 1, which mean 0 and 1/255, where black and white is probably meant."""
     if images.dtype == np.uint8 and _is_at_most_one(images):
-        warnings.warn(
+        warn(
             f"{name} has dtype uint8 and holds only 0 and 1, which mean 0 and 1/255: pass {name}.astype(bool) for "
             "black and white, or value_range=(0, 1) (--value-range 0:1 on the command line)",
-            UserWarning,
-            stacklevel=4,
         )
 
 
@@ -191,18 +189,14 @@ def warn_of_transposed(images: np.ndarray, *, name: str = "X") -> None:
     """Warn of images whose channels probably come first, and of those that are probably the rows of one picture."""
     n, rows, cols, channels = images.shape
     if cols in (3, 4) and channels == 1 and min(n, rows) >= max(8, max(n, rows) // 4):
-        warnings.warn(
+        warn(
             f"{name} holds {n} images of {rows}x{cols} pixels: if it is one picture of {n}x{rows} pixels with {cols} "
             f"channels, pass {name}[np.newaxis]",
-            UserWarning,
-            stacklevel=4,
         )
     if have_channels_first(images):
-        warnings.warn(
+        warn(
             f"{name} holds images of {rows}x{cols} pixels with {channels} channels: channels come last, so if these "
             f"are {cols}x{channels} pixels with {rows}, pass {name}.transpose(0, 2, 3, 1)",
-            UserWarning,
-            stacklevel=4,
         )
 
 
@@ -216,11 +210,9 @@ def warn_of_single(shape: tuple[int, ...]) -> None:
         taken = f"{n} images of {rows}x{others[0]} pixels with one channel"
     else:
         return
-    warnings.warn(
+    warn(
         f"X gives arrays of shape {shape}, each taken for {taken}: if each is one image, pass a list of them, or give "
         f"{'image.transpose(1, 2, 0)' if len(shape) == 3 and others != [1] else 'image'}[np.newaxis]",
-        UserWarning,
-        stacklevel=4,
     )
 
 

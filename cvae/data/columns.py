@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from cvae.warning import warn
 
 _MOST_SHOWN = 5
 _NO_PIXELS = ("", "unnamed: 0", "label")
@@ -43,11 +44,7 @@ class Columns(NamedTuple):
         for name in self.names or ():
             if name.lower() in _NO_PIXELS:
                 remedy = "; pandas.read_csv(..., index_col=0) makes an index of it" if name != "label" else ""
-                warnings.warn(
-                    f"X has a column {name!r}, which counts as a pixel: drop it if it is none{remedy}",
-                    UserWarning,
-                    stacklevel=5,
-                )
+                warn(f"X has a column {name!r}, which counts as a pixel: drop it if it is none{remedy}")
 
     def check(self, X: Any, name: str, model: str, image_shape: tuple[int, int, int]) -> None:
         """Compare the columns of other images, which are rows, with these; warn if only one of both has names.
@@ -64,7 +61,7 @@ class Columns(NamedTuple):
         elif self.are_rows and name == "X" and (self.names or other.names):
             has = "has feature names" if other.names else "does not have valid feature names"
             was = "without" if other.names else "with"
-            warnings.warn(f"X {has}, but {model} was fitted {was} feature names", UserWarning, stacklevel=5)
+            warn(f"X {has}, but {model} was fitted {was} feature names")
         given, n_features = shape_of(X), math.prod(image_shape)
         if given[1] != n_features:
             hint = f": pass {name}[np.newaxis] for one image" if (*given, 1) == image_shape else ""
@@ -79,11 +76,7 @@ def warn_of_other_order(X: Any, values: Any, name: str) -> None:
     if ours is None or theirs is None or not (hasattr(ours, "equals") and hasattr(theirs, "equals")):
         return
     if not ours.equals(theirs) and {*ours} == {*theirs}:
-        warnings.warn(
-            f"{name} has the index of X in another order, and counts by place: pass {name}.loc[X.index]",
-            UserWarning,
-            stacklevel=5,
-        )
+        warn(f"{name} has the index of X in another order, and counts by place: pass {name}.loc[X.index]")
 
 
 def shape_of(X: Any) -> tuple[int, ...]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from cvae.data.lazy import Lazy
 from cvae.data.pictures import SUFFIXES as PICTURE_SUFFIXES
 from cvae.data.pillow import image_module
 from cvae.data.signatures import check_regular, kind
+from cvae.warning import warn
 
 __all__ = ["Dataset", "load", "names"]
 
@@ -155,7 +155,7 @@ def load(
         shown = ", ".join(unread[:_NAMES_SHOWN]) + ", ..." * (len(unread) > _NAMES_SHOWN)
         notes.append(f"{len(unread)} in it not read, as no images: {shown}")
     for note in notes:
-        warnings.warn(f"{name}: {note}", stacklevel=2)
+        warn(f"{name}: {note}")
     return dataset
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from cvae.likelihoods import MAX_LOG_SCALE, Gaussian, Laplace, Likelihood
 from cvae.nn.appended_number import AppendedNumber
 from cvae.nn.protocol import Layer, Shape
 from cvae.scaling import in_given_units
+from cvae.warning import warn
 
 Array = npt.NDArray[Any]
 
@@ -102,11 +102,9 @@ def take_apart(model: Core) -> Parts:
     assert model._mapping is not None
     threshold = model._binarization.how
     if isinstance(threshold, str):
-        warnings.warn(
+        warn(
             f"the exported network takes pixels as they come: black and white ones must be drawn before, which the "
             f"model does itself with binarize={threshold!r}",
-            UserWarning,
-            stacklevel=4,
         )
         threshold = None
     layers = list(model.decoder_.values())

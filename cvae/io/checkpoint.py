@@ -6,7 +6,6 @@ A loaded model continues training with the same bits as the saved one.
 import inspect
 import json
 import os
-import warnings
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -30,6 +29,7 @@ from cvae.optim.schedulers import make_scheduler
 from cvae.parsable import Parsable
 from cvae.position import TIMES, Position
 from cvae.sampling import Sampling
+from cvae.warning import warn
 
 Array = npt.NDArray[Any]
 AnyModel = TypeVar("AnyModel", bound=Sampling)
@@ -198,19 +198,15 @@ def load(
         raise ValueError(f"{name} holds a {base.__name__}, got the class {cls.__name__}")  # type: ignore[union-attr]
     if cls is None and subclass is not None:
         shown = one_line(subclass)
-        warnings.warn(
+        warn(
             f"{name} was saved from {shown}, a class derived from {base.__name__}, which this returns: pass that class "
             f"as cls, or cls={base.__name__}",
-            UserWarning,
-            stacklevel=3,
         )
     missing = [str(each) for each in description.get("subclass", {}).get("missing", ())] if cls is not None else []
     if missing and cls is not base:
-        warnings.warn(
+        warn(
             f"{name} does not hold {one_line(', '.join(missing))} of the {type(model).__name__}, which have their "
             "defaults: set_params changes them",
-            UserWarning,
-            stacklevel=3,
         )
     return model
 

@@ -10,12 +10,12 @@ import math
 import numbers
 import os
 import threading
-import warnings
 from pathlib import Path
 from typing import Any, Self
 
 from cvae._kernels import dispatch
 from cvae._kernels.program import MAX_THREADS
+from cvae.warning import warn
 
 
 def _container_cpus(root: Path = Path("/sys/fs/cgroup")) -> int | None:
@@ -141,7 +141,7 @@ def startable(n: int) -> int:
         if started < n - 1 + _SPARE:
             _most = max(_known, started // 2)
             message = f"only {started} threads can be created here: the kernels use {_most} instead of {n}"
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            warn(message, RuntimeWarning)
         else:
             _known = n
     return min(n, _most)
