@@ -353,7 +353,7 @@ def test_the_best_model_by_the_loss_is_none_of_a_warm_up(tmp_path):
     vae.fit(X, n_epochs=3, callbacks=[best, stopping, saved])
     assert noted[4:] == [5, 6]
     assert stopping.best_epoch == 6
-    vae.set_params(lr=0.5).fit(X, n_epochs=1, callbacks=[ModelCheckpoint(path, "loss", save_best_only=True)])
+    vae.set_params(lr=0.2).fit(X, n_epochs=1, callbacks=[ModelCheckpoint(path, "loss", save_best_only=True)])
     assert len(cvae.load(path).history_["loss"]) == 6
 
 
