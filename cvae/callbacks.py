@@ -22,7 +22,7 @@ from cvae.checkpointing import ModelCheckpoint
 from cvae.io.files import as_path, check_writable
 from cvae.monitoring import Best
 from cvae.optim.schedulers import ConstantScheduler
-from cvae.training import Callback
+from cvae.training import METHODS, Callback
 
 __all__ = [
     "CSVLogger", "Callback", "EarlyStopping", "LambdaCallback", "MLflow", "ModelCheckpoint", "ReduceLROnPlateau",
@@ -45,10 +45,9 @@ class LambdaCallback(Callback):
     """
 
     def __init__(self, **functions: Callable[..., Any]) -> None:
-        known = [name for name in vars(Callback) if name.startswith("on_")]
         for name, function in functions.items():
-            if name not in known:
-                raise TypeError(f"LambdaCallback takes {', '.join(known)}, got {name!r}")
+            if name not in METHODS:
+                raise TypeError(f"LambdaCallback takes {', '.join(METHODS)}, got {name!r}")
             if not callable(function):
                 raise TypeError(f"{name} must be callable, got {function!r}")
             setattr(self, name, function)

@@ -179,6 +179,11 @@ class Core(Estimator):
                     "fit starts anew, without what was trained before the interruption: partial_fit, or fit after "
                     "set_params(warm_start=True), goes on",
                 )
+            elif not all(layer.trainable for layer in self._layers().values()):
+                warn(
+                    "fit starts anew, with new parameters in the frozen layers too, which are frozen no more: "
+                    "partial_fit, or fit after set_params(warm_start=True), keeps them",
+                )
             self._start()
         else:
             self._sync_training()

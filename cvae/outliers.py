@@ -8,6 +8,8 @@ does not have to be installed.
 from __future__ import annotations
 
 import copy
+import functools
+import zlib
 from typing import Any, Self
 
 import numpy as np
@@ -133,7 +135,7 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         vae = self.vae if self.prefit else _new(self.vae).fit(X, y)
         assert vae is not None
         scores = image_scores(vae, X, self.score_type, self.n_samples, vae._if_conditional(y))
-        self.vae_, self.offset_, self._steps = vae, threshold(scores, self.contamination), _steps(vae)
+        self.vae_, self.offset_, self._checksum = vae, threshold(scores, self.contamination), _checksum(vae)
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self, name):
                 delattr(self, name)
@@ -158,7 +160,7 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self
         """
         share = self.contamination if contamination is None else contamination
-        self.offset_, self._steps = threshold(self.score_samples(X, y), share), _steps(self._fitted())
+        self.offset_, self._checksum = threshold(self.score_samples(X, y), share), _checksum(self._fitted())
         return self
 
     def fit_predict(self, X: npt.ArrayLike, y: Any = None) -> npt.NDArray[np.int64]:
@@ -176,12 +178,9 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def decision_function(self, X: npt.ArrayLike, y: Any = None) -> Array:
         """Return how far each image's score is above the threshold, shape (n,), in nats; negative for outliers."""
-        steps = _steps(self._fitted())
-        if vars(self).get("_steps", steps) != steps:
-            warn(
-                "the model has been trained since the threshold was set: fit or calibrate sets it for the scores of "
-                "now",
-            )
+        checksum = _checksum(self._fitted())
+        if vars(self).get("_checksum", checksum) != checksum:
+            warn("the model has changed since the threshold was set: fit or calibrate sets it for the scores of now")
         return self.score_samples(X, y) - self.offset_
 
     def predict(self, X: npt.ArrayLike, y: Any = None) -> npt.NDArray[np.int64]:
@@ -211,9 +210,10 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return self.vae_
 
 
-def _steps(vae: VAE) -> int:
-    """Return how many steps a model has been trained for."""
-    return max(layer.optimizer.cur_step for layer in vae._layers().values())
+def _checksum(vae: VAE) -> int:
+    """Return a checksum of the parameters, which training changes, and other ways to change a model do."""
+    arrays = [array for layer in vae._parts() for array in layer.parameters.values() if array is not None]
+    return functools.reduce(lambda sum, array: zlib.adler32(np.ascontiguousarray(array).data, sum), arrays, 1)
 
 
 def _new(vae: VAE | None) -> VAE:

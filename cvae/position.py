@@ -15,6 +15,8 @@ Array = npt.NDArray[Any]
 State = Mapping[str, Any]  # of a bit generator of NumPy
 
 TIMES = "seconds", "images_per_second"  # columns of the history that are not saved
+# Those that have a number for each epoch; columns of users may be of any length.
+COLUMNS = {"loss", "reconstruction", "kl", "penalty", "bound", "val_loss", "val_reconstruction", "val_kl", *TIMES}
 
 
 @dataclass

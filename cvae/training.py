@@ -17,7 +17,7 @@ from cvae.by_hand import ByHand
 from cvae.feeding import Feed, Labelled
 from cvae.interruption import Interrupt, deferred_interrupt
 from cvae.parsable import Named
-from cvae.position import TIMES, Position, is_same_state
+from cvae.position import COLUMNS, TIMES, Position, is_same_state
 from cvae.progress import Progress
 from cvae.random import make_rng
 from cvae.runtime.threads import keep_threads, limit_threads
@@ -40,7 +40,8 @@ class Callback(Named):
     monitor : str or None
         A column of the history that the callback needs, such as "val_loss"; `fit` refuses to start without it.
     columns : tuple of str
-        The names in the entries of the history, set by `fit` before `on_train_begin`.
+        The names in the entries of the history, set by `fit` before `on_train_begin`. A callback may add columns of its
+        own to the model's `history_`, appending a number at the end of each epoch.
     """
 
     monitor: str | None = None
@@ -65,7 +66,7 @@ class Callback(Named):
         """End a call of `fit`; `error` is what ended it, if anything did, such as KeyboardInterrupt."""
 
 
-_METHODS = [name for name in vars(Callback) if name.startswith("on_")]
+METHODS = [name for name in vars(Callback) if name.startswith("on_")]
 AnyCallback = Callback | Callable[[Any, int, dict[str, float]], Any]
 
 
@@ -76,10 +77,10 @@ class _Function(Callback):
         self.on_epoch_end = function  # type: ignore[method-assign, assignment]
 
 
-def as_callbacks(callbacks: Any) -> Sequence[AnyCallback]:
-    """Return an iterable of callbacks, or None for none, as a sequence; raise TypeError if it is something else."""
+def as_callbacks(callbacks: Any) -> list[Callback]:
+    """Return an iterable of callbacks, or None for none, as a list; raise TypeError if it is something else."""
     if callbacks is None:
-        return ()
+        return []
     if isinstance(callbacks, Callback) or callable(callbacks):
         raise TypeError(
             f"callbacks must be a sequence of callables, got a single one, {callbacks!r}: pass it in a list"
@@ -90,10 +91,24 @@ def as_callbacks(callbacks: Any) -> Sequence[AnyCallback]:
     for each in called:
         if isinstance(each, type):
             raise TypeError(f"callbacks must be instances such as {each.__name__}(), got the class {each.__name__}")
-        callback = each if isinstance(each, Callback) else _Function(each)
-        for method in filter(partial(_has_own, callback), _METHODS):
-            _check_takes(getattr(callback, method), method)
-    return called
+    found = [_as_callback(each) for each in called]
+    for callback in found:
+        _check_methods(callback)
+    return found
+
+
+def _as_callback(callback: AnyCallback) -> Callback:
+    return callback if isinstance(callback, Callback) else _Function(callback)
+
+
+def _check_methods(callback: Callback) -> None:
+    """Raise TypeError unless each method of a callback can be called; warn of those that never are."""
+    for method in filter(partial(_has_own, callback), METHODS):
+        _check_takes(getattr(callback, method), method)
+    for method in sorted(name for name in dir(callback) if name.startswith("on_") and name not in METHODS):
+        if callable(getattr(callback, method)):
+            name = type(callback).__name__
+            warn(f"{method} of {name} is never called: the methods of a callback are {', '.join(METHODS)}")
 
 
 def _check_takes(function: Callable[..., Any], method: str) -> None:
@@ -143,7 +158,7 @@ def train(
     KeyboardInterrupt
         After Ctrl-C, once the current batch is finished.
     """
-    called = [each if isinstance(each, Callback) else _Function(each) for each in callbacks]
+    called = [_as_callback(each) for each in callbacks]
     names = ["loss", *model._objective.terms, *TIMES]
     if validation is not None:
         names += ["val_loss", "val_reconstruction", "val_kl"]
@@ -180,9 +195,9 @@ def train(
     finally:
         progress.close()
         model.flush_gradients()
-        with together(team if error is None else None):
-            for callback in begun:
-                callback.on_train_end(model, error)
+        with together(team if error is None else None), contextlib.ExitStack() as ends:
+            for callback in reversed(begun):  # what is put in last comes out first
+                ends.callback(callback.on_train_end, model, error)
     training.share_changes()
 
 
@@ -250,9 +265,10 @@ class _Training:
             # What was interrupted between two batches can go on from there.
             position.generator = model._rng.bit_generator.state
             raise
-        for name in {**model.history_, **entry}:
+        for name in {**dict.fromkeys(COLUMNS & model.history_.keys()), **entry}:
             # Epochs without validation data count as NaN.
-            column = model.history_.setdefault(name, [math.nan] * (epoch - 1))
+            column = model.history_.setdefault(name, [])
+            column += [math.nan] * (epoch - 1 - len(column))
             column.append(entry.get(name, math.nan))
         if self._is_watched:
             model.flush_gradients()  # training leaves their contents unspecified

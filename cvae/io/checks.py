@@ -12,11 +12,9 @@ from cvae import assembly
 from cvae.core import Core
 from cvae.nn.base import LayerBase
 from cvae.nn.protocol import Shape
+from cvae.position import COLUMNS
 
 Array = npt.NDArray[Any]
-
-# The columns of a history that have a number for each epoch; those of users may be of any length.
-_OF_FIT = {"loss", "reconstruction", "kl", "penalty", "val_loss", "val_reconstruction", "val_kl"}
 
 
 def check_sizes(model: Core, arrays: Mapping[str, Array], image_shape: tuple[int, int, int], n_labels: int) -> None:
@@ -57,6 +55,6 @@ def check_history(columns: Mapping[str, Sequence[Any] | Array]) -> None:
             raise ValueError(f"history_ must hold lists of numbers, got {np.ndim(values)} dimensions under {name!r}")
         if not all(isinstance(value, (int, float, np.number)) for value in values):
             raise ValueError(f"history_ must hold lists of numbers, got {values!r} under {name!r}")
-    lengths = {name: len(values) for name, values in columns.items() if name in _OF_FIT}
+    lengths = {name: len(values) for name, values in columns.items() if name in COLUMNS}
     if len({*lengths.values()}) > 1:
         raise ValueError(f"history_ must hold lists of the same length, got the lengths {lengths}")

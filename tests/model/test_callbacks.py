@@ -81,6 +81,40 @@ def test_callbacks_change_no_bits():
     assert_same_model(small_vae().fit(X, callbacks=[Noting(), EarlyStopping("loss", patience=9)]), plain, X)
 
 
+def test_all_callbacks_are_told_of_the_end_if_one_of_them_fails_there():
+    def fail(vae, error):
+        raise LookupError("of the test")
+
+    before, after = Noting(), Noting()
+    with pytest.raises(LookupError, match="of the test"):
+        small_vae().fit(X, callbacks=[before, LambdaCallback(on_train_end=fail), after])
+    assert before.calls == after.calls
+    assert after.calls[-1].startswith("train end")
+
+
+def test_a_callback_may_have_a_column_of_its_own(tmp_path):
+    def note(vae, epoch, entry):
+        vae.history_.setdefault("own", []).append(float(epoch))
+
+    checkpoint = ModelCheckpoint(tmp_path / "m")
+    vae = small_vae().fit(X, n_epochs=2, validation_data=X, callbacks=[note, checkpoint])
+    vae.fit(X, n_epochs=1, callbacks=[checkpoint, note]).fit(X, n_epochs=1, callbacks=[note, checkpoint])
+    for same in (vae, cvae.load(tmp_path / "m")):
+        assert same.history_["own"] == [1, 2, 3, 4]
+        assert np.isnan(same.history_["val_loss"]).tolist() == [False, False, True, True]
+        assert {len(column) for column in same.history_.values()} == {4}
+
+
+def test_methods_that_are_never_called_are_told_of():
+    class Others(Callback):
+        def on_train_batch_end(self, batch, logs=None): ...
+
+        def on_epoch_end(self, vae, epoch, entry): ...
+
+    with pytest.warns(UserWarning, match="on_train_batch_end of Others is never called: the methods .* on_batch_end"):
+        small_vae().fit(X, callbacks=[Others()])
+
+
 def test_functions_by_name():
     ends = []
     callback = LambdaCallback(on_batch_end=lambda vae, batch, loss: ends.append(batch), on_epoch_end=lambda *_: True)

@@ -44,6 +44,18 @@ def test_fit_starts_anew(make):
     assert vae.fit(random_images(6, (12, 9, 3))).n_features_in_ == 12 * 9 * 3
 
 
+def test_a_new_start_that_drops_frozen_layers_is_told_of():
+    vae = model().fit(X)
+    vae.encoder_["Code"].freeze()
+    kept = vae.copy().partial_fit(X)
+    assert not kept.encoder_["Code"].trainable
+    assert_same_bits(kept.encoder_["Code"].parameters, vae.encoder_["Code"].parameters)
+    with pytest.warns(UserWarning, match="fit starts anew, with new parameters in the frozen layers too"):
+        vae.fit(X)
+    assert_same_bits(bits(vae), bits(model().fit(X)))
+    assert vae.encoder_["Code"].trainable
+
+
 @pytest.mark.parametrize("make", [small_vae, lambda **changes: model(warm_start=True, **changes)])
 def test_a_warm_start_goes_on(make):
     vae = make().fit(X, n_epochs=1).fit(X, n_epochs=1)
