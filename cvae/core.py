@@ -332,9 +332,16 @@ class Core(Estimator):
                 message = f"{error} (rows of {cols} features are images of 1x{cols} pixels without image_shape)"
                 raise ValueError(message) from None
             if training:
+                self._adopt_parameters()
                 for layer in layers:
                     layer.own_arrays()
             return self._passes(batchsize, training=training)
+
+    def _adopt_parameters(self) -> None:
+        """Bring arrays that a user has assigned to layers' parameters to the form that kernels read."""
+        if self._image_shape is not None:
+            for path, layer in self._layers().items():
+                layer.adopt_parameters(path)
 
     def _mapping_of(self, images: Array | Stream, name: str = "X") -> PixelMapping:
         """Return the mapping of pixels to those that the likelihood sees, learnt from the model's first images."""
@@ -452,6 +459,7 @@ class Core(Estimator):
             image_shape = self._require_fitted()
             passes = None
             kept.pop(training, None)  # free its memory before allocating the new one
+            self._adopt_parameters()
             assembly.check_shapes(self.encoder_, self.decoder_, self._likelihood, image_shape, self.T)
             n_labels = 0 if self._label_kind is None else self._label_kind.n_labels
             passes = Passes(*made_from, batchsize, image_shape, training=training, n_labels=n_labels)

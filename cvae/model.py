@@ -392,6 +392,7 @@ class VAE(Fitting):
         -------
         copy : a model of the same class
         """
+        self._adopt_parameters()
         known = (
             {} if optimizer_state else {id(each.optimizer): each.optimizer.without_state() for each in self._parts()}
         )
@@ -427,4 +428,5 @@ class VAE(Fitting):
 
         self._require_fitted()
         self._sync_training()  # a rate may have been changed within the optimizer
+        self._adopt_parameters()
         checkpoint.save(self, path, optimizer_state=optimizer_state)

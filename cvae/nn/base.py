@@ -303,6 +303,24 @@ class LayerBase(Named, Layer, ABC):
                 return name
         return None
 
+    def adopt_parameters(self, path: str) -> None:
+        """Bring arrays that a user has assigned to `parameters` to the layer's dtype and the layout of its kernels.
+
+        `path` is what error messages call the layer.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If one is no array of real numbers, or has another shape than the one before.
+        """
+        for name, gradient in self.gradients.items():
+            value: Any = self.parameters[name]
+            is_array = isinstance(value, np.ndarray) and value.dtype == self.dtype and value.flags.c_contiguous
+            array = value if is_array else np.ascontiguousarray(as_floats(value, f"{path}/{name}", self.dtype))
+            if array.shape != gradient.shape:
+                raise ValueError(f"{path}/{name} must have the shape {gradient.shape}, got {array.shape}")
+            self.parameters[name] = array
+
     def own_arrays(self) -> None:
         """Replace parameters, gradients and optimizer state that cannot be written by copies, if there are any.
 

@@ -108,6 +108,13 @@ class Residual(ActivatedLayer):
         if not self._has_arrays_of_layers():
             self._collect()
 
+    def adopt_parameters(self, path: str) -> None:
+        """Adopt what has been assigned to the parameters of the layers."""
+        for name, layer in self._inner.items():
+            layer.adopt_parameters(f"{path}/{name}")
+        if not self._has_arrays_of_layers():
+            self._collect()
+
     def _of_all(self, attribute: str) -> dict[str, Any]:
         return {
             f"{name}/{key}": v for name, layer in self._inner.items() for key, v in getattr(layer, attribute).items()
