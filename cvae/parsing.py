@@ -216,6 +216,10 @@ _MEANT = {  # by the names of losses: the likelihood that each is the logarithm 
 }
 
 
+class UnknownClass(ValueError):
+    """A name is that of no class that has been defined."""
+
+
 def normalized(name: str) -> str:
     """Return a name without what does not matter in names: case, whitespace, ``_`` and ``-``."""
     return "".join(name.split()).replace("_", "").replace("-", "").lower()
@@ -227,7 +231,7 @@ def _find_class(name: str, table: Mapping[str, type[T]], kind: str) -> type[T]:
             return cls
     meant = _MEANT.get(normalized(name)) if kind == "likelihood" else None
     hint = "" if meant is None else f": its loss is that of {meant!r}"
-    raise ValueError(f"the {kind} must be one of {', '.join(table)}, got {name!r}{hint}")
+    raise UnknownClass(f"the {kind} must be one of {', '.join(table)}, got {name!r}{hint}")
 
 
 _signatures: weakref.WeakKeyDictionary[type[Any], inspect.Signature] = weakref.WeakKeyDictionary()

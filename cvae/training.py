@@ -335,12 +335,7 @@ class _Training:
                 terms = steps.take(indices)
                 with self.together():
                     if terms is None:
-                        of_all = "" if feed.n_batches is None else f"/{feed.n_batches}"
-                        raise FloatingPointError(
-                            f"the loss became {steps.loss} in {label}, batch {number}{of_all}; training has stopped, "
-                            "with the parameters from before that batch (a smaller learning rate or global_clip_norm "
-                            "may help)"
-                        )
+                        raise self._diverged(steps.loss, label, number)
                     self._stepped()
                     sums = [total + term for total, term in zip(position.sums, terms, strict=True)]
                     position.sums, position.batches = sums, number
@@ -384,6 +379,17 @@ class _Training:
         steps = Steps(model, self._feed, sharding.largest_part(self._feed.largest))
         layers = [layer for layer in reversed(model._layers().values()) if layer.trainable]
         return ShardedSteps(steps, sharding, layers, model._parts())
+
+    def _diverged(self, loss: float, label: str, number: int) -> FloatingPointError:
+        """Return the error of a batch whose loss is not finite."""
+        of_all = "" if self._feed.n_batches is None else f"/{self._feed.n_batches}"
+        advice = "a smaller learning rate or global_clip_norm may help"
+        if self._model._clock.steps == 0 and not self._model.history_:
+            advice = "before the first step: are pixels, labels or starting weights far larger than 1?"
+        return FloatingPointError(
+            f"the loss became {loss} in {label}, batch {number}{of_all}; training has stopped, with the parameters "
+            f"from before that batch ({advice})"
+        )
 
     def _check_spike(self, loss: float, where: str) -> None:
         """Warn, once, of an epoch with losses far above the first one, from which training may not recover."""

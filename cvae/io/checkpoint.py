@@ -27,6 +27,7 @@ from cvae.nn.initializers import OptimizerInitializer
 from cvae.optim.base import OptimizerBase
 from cvae.optim.schedulers import make_scheduler
 from cvae.parsable import Parsable
+from cvae.parsing import UnknownClass
 from cvae.position import TIMES, Position
 from cvae.sampling import Sampling
 from cvae.warning import warn
@@ -192,6 +193,10 @@ def load(
         if fits:
             model = _made({base.__name__: base}, description, cls)
             _fill(model, arrays, description)
+    except UnknownClass as error:
+        raise ValueError(
+            f"{name} is of a class that is not defined here: {one_line(error)}; import the module that defines it first"
+        ) from None
     except _UNFIT as error:
         raise ValueError(f"{name} is not a complete model file of cvae: {one_line(error)}") from None
     if not fits:

@@ -23,7 +23,7 @@ def made(*, training=False, **changes):
 
 
 def is_current(vae, passes):
-    return passes.is_current(vae.encoder, vae.decoder, vae._likelihood, vae._objective)
+    return passes.is_current(vae.encoder, vae.decoder, vae._likelihood, vae._objective, vae._clock)
 
 
 def test_using_a_model_keeps_its_passes():

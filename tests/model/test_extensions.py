@@ -3,9 +3,13 @@
 All three are written in NumPy. Their models train, and every gradient is held against finite differences.
 """
 
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
-from small_vae import assert_same_bits, by_path, random_images
+from small_vae import assert_same_bits, by_path, random_images, subprocess_environment
 
 import cvae
 from cvae.activations import Identity
@@ -331,3 +335,28 @@ def test_an_objective_and_a_likelihood_do_not_change():
     for constant, name in ((vae._objective, "k"), (cvae.objectives.ELBO(beta=2), "beta")):
         with pytest.raises(AttributeError, match=f"^{name} of .* cannot change"):
             setattr(constant, name, 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        ({"encoder": ["Flatten()", "Leaky(n_out=5)"]}, "the layer must be one of .*, got 'Leaky'"),
+        ({"likelihood": "Laplacian"}, "the likelihood must be one of .*, got 'Laplacian'"),
+        ({"objective": "ImportanceWeighted(k=3)"}, "the objective must be one of .*, got 'ImportanceWeighted'"),
+    ],
+)
+def test_a_file_says_which_class_a_program_has_to_import(arguments, missing, tmp_path):
+    vae = cvae.VAE(**{"encoder": "mlp", "T": 2, "verbose": False, "random_state": 0, "n_epochs": 1, **arguments})
+    vae.fit(random_images(4, IMAGE_SHAPE)).save(tmp_path / "model")
+    program = f"""
+import cvae
+try:
+    cvae.load({str(tmp_path / "model")!r})
+except ValueError as error:
+    print(error)
+"""
+    run = [sys.executable, "-c", program]
+    done = subprocess.run(run, env=subprocess_environment(), capture_output=True, text=True, timeout=60)
+    message = f"model is of a class that is not defined here: .*{missing}; import the module that defines it first"
+    assert re.search(message, done.stdout), done.stdout + done.stderr
+    assert cvae.load(tmp_path / "model").history_["loss"] == vae.history_["loss"]

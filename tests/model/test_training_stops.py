@@ -227,6 +227,12 @@ class GrowsAtStep(SchedulerBase):
         return self.huge if step >= self.at else self.lr
 
 
+def test_a_loss_that_is_not_finite_before_the_first_step_is_not_put_down_to_the_rate():
+    vae, y = cvae.VAE("mlp", condition="values", T=2, random_state=0, verbose=False), np.full(10, 1e30)
+    with pytest.raises(FloatingPointError, match=r"in epoch 1/20, batch 1/1; .* far larger than 1\?\)$"):
+        vae.fit(random_images(10), y)
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_parameters_from_before_the_batch():
     snapshots = []
     vae = small_vae(optimizer=SGD(lr_scheduler=GrowsAtStep(at=3)))
