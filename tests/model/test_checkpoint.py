@@ -431,8 +431,6 @@ CHANGES = {
     "another image shape": lambda a, d: d.update(image_shape=[28, 28, 1]),
     "two numbers of an image shape": lambda a, d: d.update(image_shape=[9, 8]),
     "a layer that is not there": lambda a, d: d["frozen"].append("encoder/Conv3"),
-    "an unknown activation": lambda a, d: d["layers"]["encoder/Conv1"].update(act_fn="Swish"),
-    "an unknown optimizer": lambda a, d: d["optimizers"]["encoder/Conv1"].update(call="Lion()"),
     "an unknown generator": lambda a, d: d["rng"][0].update(bit_generator="SeedlessNoise"),
     "a function for a generator": lambda a, d: d["rng"][0].update(bit_generator="seed"),
     "one generator": lambda a, d: d["rng"].pop(),
@@ -455,6 +453,8 @@ CHANGES = {
     "a method of a scheduler": lambda a, d: scheduler_of(d).update(state=3),
     "an argument of a scheduler": lambda a, d: scheduler_of(d).update(lr="a"),
     "steps that are negative": lambda a, d: d["optimizers"]["encoder/Conv1"].update(step=-1),
+    "steps of beta that are negative": lambda a, d: d.update(steps=-1),
+    "half a step of beta": lambda a, d: d.update(steps=0.5),
     "an enormous step": lambda a, d: d["optimizers"]["encoder/Conv1"].update(step=1 << 63),
     "half a step": lambda a, d: d["optimizers"]["encoder/Conv1"].update(step=0.5),
     "a generator without numbers": lambda a, d: d["rng"][0].update(bit_generator="BitGenerator"),
@@ -477,6 +477,19 @@ def test_parts_that_do_not_fit_together_are_noticed(path, change):
     with pytest.raises(ValueError, match=NOT_COMPLETE) as caught:
         cvae.load(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a, d: d["layers"]["encoder/Conv1"].update(act_fn="Swish"), "the activation must be .*, got 'Swish'"),
+        (lambda a, d: d["optimizers"]["encoder/Conv1"].update(call="Lion()"), "the optimizer must be .*, got 'Lion'"),
+    ],
+)
+def test_a_class_that_is_not_defined_is_named(path, change, message):
+    tampered(path, change)
+    with pytest.raises(ValueError, match=rf"model\.safetensors is of a class that is not defined here: {message}; imp"):
+        cvae.load(path)
 
 
 KING = "Adam(lr_scheduler=KingScheduler(patience=3))"
