@@ -307,14 +307,14 @@ class _Training:
 
     def _pass(self, position: Position, has_order: bool, label: str) -> dict[str, float]:
         """Pass over the images, or those that are left of them, and return the epoch's entry of the history."""
-        model, feed = self._model, self._feed
-        steps, objective, start = self._steps(), model._objective, time.perf_counter()
+        model, feed, start = self._model, self._feed, time.perf_counter()
+        steps = self._steps()
         rng = model._rng
         if has_order:
             rng = copy.deepcopy(rng)
             rng.bit_generator.state = position.order
         batches, before = feed.batches(rng, position.batches)
-        position.sums = position.sums or [0.0] * len(objective.terms)
+        position.sums = position.sums or [0.0] * len(model._objective.terms)
         seen = before
         self._progress.begin_epoch(label, seen)
         with keep_threads() as threads, contextlib.closing(batches):
@@ -336,32 +336,17 @@ class _Training:
                 with self.together():
                     if terms is None:
                         raise self._diverged(steps.loss, label, number)
-                    self._stepped()
-                    sums = [total + term for total, term in zip(position.sums, terms, strict=True)]
-                    position.sums, position.batches = sums, number
-                    model._position = position
                     seen += len(indices)
-                    self._progress.update(len(indices), objective.loss(sums) / seen)
-                    if self._scale is None:
-                        self._scale = max(abs(steps.loss), math.prod(feed.images.shape[1:]))
-                    if self._batch_end:
-                        position.generator = model._rng.bit_generator.state
-                        for end in self._batch_end:
-                            end(model, number, steps.loss)
+                    self._count(position, terms, steps.loss, len(indices), seen)
+                    for end in self._batch_end:
+                        end(model, number, steps.loss)
                     if not is_last:
                         self._interrupt.check()
         if not seen:
             hint = "pass a function that returns a new iterator at each call"
             with self.together():
                 raise ValueError(f"X must give images at each iteration, got none in {label}: {hint}")
-        seconds = time.perf_counter() - start
-        means = [total / seen for total in position.sums]
-        entry = {
-            "loss": objective.loss(means),
-            **dict(zip(objective.terms, means, strict=True)),
-            "seconds": seconds,
-            "images_per_second": (seen - before) / seconds,
-        }
+        entry = self._entry(position.sums, seen, seen - before, time.perf_counter() - start)
         with self.together():
             self._check_spike(entry["loss"], label)
             if self._validation is not None:
@@ -370,6 +355,29 @@ class _Training:
             entry = self._team.share(entry)
         self._progress.end_epoch(entry)
         return entry
+
+    def _count(self, position: Position, terms: Sequence[float], loss: float, n: int, seen: int) -> None:
+        """Take note of a step with a batch of n images, after which so many of the epoch have been seen."""
+        model = self._model
+        self._stepped()
+        position.sums = [total + term for total, term in zip(position.sums, terms, strict=True)]
+        position.batches += 1
+        model._position = position
+        self._progress.update(n, model._objective.loss(position.sums) / seen)
+        if self._scale is None:
+            self._scale = max(abs(loss), math.prod(self._feed.images.shape[1:]))
+        if self._batch_end:
+            position.generator = model._rng.bit_generator.state
+
+    def _entry(self, sums: Sequence[float], seen: int, n: int, seconds: float) -> dict[str, float]:
+        """Return the entry of an epoch with so many images, n of which took so many seconds."""
+        objective, means = self._model._objective, [total / seen for total in sums]
+        return {
+            "loss": objective.loss(means),
+            **dict(zip(objective.terms, means, strict=True)),
+            "seconds": seconds,
+            "images_per_second": n / seconds,
+        }
 
     def _steps(self) -> Steps | ShardedSteps:
         """Return the steps of an epoch."""
