@@ -147,7 +147,7 @@ class ByHand(Sampling):
             )
             key = self._binarization.new_key(self._rng)
             drawn = standard_normal(self._rng, shape, self.dtype) if given is None else given
-            self._load(passes, images, labels, key, slice(0, n), training=True)
+            self._load(passes, images, labels, slice(0, n), key, training=True)
             passes.noise[: len(drawn)] = drawn
             X_recon = passes.forward(n, codes)
         if retain_derived:

@@ -12,7 +12,6 @@ from cvae.checking import check_number, check_size
 from cvae.conditions import Labels
 from cvae.core import Array
 from cvae.data.intake import as_numbers
-from cvae.inference import ENCODING_KEY
 from cvae.inspection import Inspection
 from cvae.mixture import Mixture
 from cvae.random import make_rng, standard_normal
@@ -157,7 +156,7 @@ class Sampling(Inspection):
         if shape not in (image_shape, image_shape[: 2 if channels == 1 else 3], (rows * cols * channels,)):
             raise ValueError(f"{name} must be an image {image_shape} or a code ({self.T},), got the shape {shape}")
         image = self._as_images(of_one, name)
-        mean, _ = self._encode(image, None if labels is None else labels.part(slice(i, i + 1)), ENCODING_KEY)
+        mean, _ = self._encode(image, None if labels is None else labels.part(slice(i, i + 1)))
         return mean.astype(np.float64).reshape(-1)
 
 
