@@ -107,7 +107,7 @@ class OptimizerBase(Configurable, Revised, ABC):
 
     @cur_step.setter
     def cur_step(self, cur_step: int) -> None:
-        self._cur_step = cur_step
+        self._cur_step = check_count("cur_step", cur_step)
 
     def step(self) -> None:
         """Begin the next step; to be called once before the updates of all parameters."""
