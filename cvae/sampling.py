@@ -20,6 +20,8 @@ from cvae.random import make_rng, standard_normal
 class Sampling(Inspection):
     """`sample`, `fit_prior` and `interpolate` of a model."""
 
+    _made_by_start = Inspection._made_by_start | {"_mixture"}
+
     def _start(self) -> None:
         super()._start()
         self._mixture: Mixture | None = None
