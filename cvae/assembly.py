@@ -109,8 +109,8 @@ def initialize(
         If there is not enough memory.
     """
     _set_sizes(encoder, decoder, likelihood, image_shape, T, n_labels)
-    initialize_through(encoder, (1, *image_shape))
-    initialize_through(decoder, (1, T))
+    initialize_through(encoder.values(), (1, *image_shape))
+    initialize_through(decoder.values(), (1, T))
 
 
 def _set_sizes(

@@ -38,6 +38,9 @@ class _Forward:
 class ByHand(Sampling):
     """`forward`, `backward`, `update` and the properties of numpy-ml's model."""
 
+    _of_forward = frozenset({"_retained", "_derived"})
+    _made_by_start = Sampling._made_by_start | _of_forward
+
     def _start(self) -> None:
         super()._start()
         self._forget_forward()
@@ -49,7 +52,7 @@ class ByHand(Sampling):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what `forward` retained, which lies in memory that a copy cannot share."""
-        return {name: value for name, value in vars(self).items() if name not in ("_retained", "_derived")}
+        return {name: value for name, value in vars(self).items() if name not in self._of_forward}
 
     def __copy__(self) -> Self:
         """Return a model of its own: one that shared layers with this one would be half of it after either trains."""
@@ -147,7 +150,7 @@ class ByHand(Sampling):
             )
             key = self._binarization.new_key(self._rng)
             drawn = standard_normal(self._rng, shape, self.dtype) if given is None else given
-            self._load(passes, images, labels, key, slice(0, n), training=True)
+            self._load(passes, images, labels, slice(0, n), key, training=True)
             passes.noise[: len(drawn)] = drawn
             X_recon = passes.forward(n, codes)
         if retain_derived:

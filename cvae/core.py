@@ -69,13 +69,6 @@ class _PassesOfModels(threading.local):
 
 _passes_of_models = _PassesOfModels()
 
-_MADE_BY_START = frozenset(
-    {
-        "encoder_", "decoder_", "history_", "_rng", "_sampling_rng", "_likelihood", "_given_likelihood", "_objective",
-        "_clock", "_binarization", "_value_range", "_mixture", "_retained", "_derived",
-    }
-)  # fmt: skip
-
 
 class Core(Estimator):
     """Base of the models, which declare the arguments annotated here among their own and make layers from them."""
@@ -83,8 +76,15 @@ class Core(Estimator):
     _hints = HINTS | OF_MODELS
     _keeps_parameters = frozenset(
         {
-            "n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "lr", "global_clip_norm", "objective", "beta",
-            "binarize", "warm_start", "dtype", "random_state", "algorithm",
+            "n_epochs", "batchsize", "n_threads", "verbose", "optimizer", "lr", "global_clip_norm", "binarize",
+            "warm_start", "dtype", "random_state",
+        }
+    )  # fmt: skip
+    _describes_objective: frozenset[str] = frozenset()  # arguments that `_make_objective` reads
+    _made_by_start = frozenset(
+        {
+            "encoder_", "decoder_", "history_", "_rng", "_sampling_rng", "_likelihood", "_given_likelihood",
+            "_objective", "_clock", "_binarization", "_value_range",
         }
     )  # fmt: skip
     T: int
@@ -142,7 +142,7 @@ class Core(Estimator):
 
     def __getattr__(self, name: str) -> Any:
         """Make what the arguments describe when it is first asked for, as the constructor does not."""
-        if name in _MADE_BY_START and not self._is_started:
+        if name in self._made_by_start and not self._is_started:
             self._start()
             return vars(self)[name]
         if name in Core.__annotations__ and not name.startswith("_"):  # an argument
@@ -244,7 +244,7 @@ class Core(Estimator):
                 "was fitted: call fit, which starts anew, or set it back"
             )
         optimizer = self._new_optimizer()
-        objective = self._make_objective() if changed & {"objective", "beta"} else self._objective
+        objective = self._make_objective() if changed & self._describes_objective else self._objective
         clock = self._clock if objective.beta == self._objective.beta else Clock()
         with undone_on_error(self._parts()):
             if changed & {"optimizer", "lr"}:

@@ -20,7 +20,6 @@ from cvae.data.mapping import PixelMapping
 from cvae.data.minibatches import minibatch
 from cvae.data.weights import Weights, as_weights
 from cvae.parts import fingerprint_of, on_first, shared_data
-from cvae.position import split
 from cvae.streaming import Pool, Stream, Window, stream_of
 from cvae.team import Team, together
 
@@ -242,6 +241,25 @@ def _streamed(
         rows = np.concatenate([np.arange(len(blocks))[blocks.rows(number)] for number in blocks.numbers.tolist()])
         stream.weights = as_weights(weights, len(blocks), rows)
     return Streamed(stream, batchsize), None if validation is None else (validation, None), mapping
+
+
+def split(n: int, fraction: float, random_state: Any, what: str = "images") -> tuple[Array, Array]:
+    """Return the rows of the images to train on, and of those to validate with, both ascending.
+
+    The rows are drawn by `random_state` if that is an int, and otherwise always the same way, so that further calls of
+    `fit` with the same images train on the same ones.
+
+    Raises
+    ------
+    ValueError
+        If one of the two would be empty.
+    """
+    n_validation = round(n * fraction)
+    if not 0 < n_validation < n:
+        raise ValueError(f"validation_fraction must leave images on both sides, got {fraction} of {n} {what}")
+    seed = int(random_state) if isinstance(random_state, (int, np.integer)) else 0
+    order = np.random.default_rng(seed).permutation(n)
+    return np.sort(order[n_validation:]), np.sort(order[:n_validation])
 
 
 def check_repeatable(blocks: Blocks, n_epochs: int, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What takes the place of attributes that other libraries' objects have."""
+"""What takes the place of attributes, arguments and losses that other libraries have."""
 
 from __future__ import annotations
 
@@ -66,6 +66,20 @@ _OF_ALL = {
     "verbose": "an argument of the model and of fit",
     "name": "left out",
 }
+
+_OF_CLASSES = {  # by their kind, and by names as `parsing.normalized` writes them
+    "likelihood": {  # the one that a loss is the logarithm of
+        **dict.fromkeys(("mse", "mseloss", "l2", "meansquarederror", "normal"), "Gaussian(scale=1)"),
+        **dict.fromkeys(("mae", "l1", "l1loss", "meanabsoluteerror"), "Laplace(scale=1)"),
+        **dict.fromkeys(("bce", "bceloss", "bcewithlogits", "binarycrossentropy", "crossentropy"), "Bernoulli"),
+    },
+}
+
+
+def of_class(kind: str, name: str) -> str:
+    """Return what to write for another library's name of a loss, for the end of a message; nothing if unknown."""
+    meant = _OF_CLASSES.get(kind, {}).get(name)
+    return "" if meant is None else f": its loss is that of {meant!r}"
 
 
 def of_argument(name: str, parameters: Collection[str]) -> str:

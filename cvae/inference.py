@@ -19,7 +19,7 @@ from cvae.data.weights import as_weights
 from cvae.passes import Passes
 from cvae.random import ImageNoise, make_rng
 from cvae.runtime.threads import limit_threads
-from cvae.streaming import Stream, as_outputs, pieces, stream_of
+from cvae.streaming import Stream, as_outputs, n_images, pieces, stream_of
 from cvae.warning import warn
 
 BATCH = 128  # images per pass through the network; with finite weights results do not depend on it
@@ -56,7 +56,7 @@ class Inference(Core):
         for start in range(0, len(images), BATCH):
             part = slice(start, min(start + BATCH, len(images)))
             n = part.stop - start
-            self._load(passes, images, labels, key, part)
+            self._load(passes, images, labels, part, key)
             yield part, n, passes
 
     def _load(
@@ -64,8 +64,8 @@ class Inference(Core):
         passes: Passes,
         images: Array,
         labels: Labels | None,
-        key: np.uint64,
         part: slice,
+        key: np.uint64 = ENCODING_KEY,
         *,
         training: bool = False,
     ) -> None:
@@ -96,7 +96,7 @@ class Inference(Core):
         """
         if not isinstance(images, Stream) and out is None:
             return compute(images, labels)
-        n = len(images) if not isinstance(images, Stream) else images.n
+        n = n_images(images)
         parts: list[tuple[Array, ...]] = []
         for part, some, of_some in pieces(images, labels, BATCH):
             found = compute(some, of_some)
@@ -135,15 +135,11 @@ class Inference(Core):
         self._require_fitted()
         images, labels = self._as_inputs(X, y)
         if not isinstance(images, Stream):  # as `_computed` would, which takes a single image a while
-            return self._encode(images, labels, ENCODING_KEY)
-        found = self._computed(images, labels, self._encode_always)
+            return self._encode(images, labels)
+        found = self._computed(images, labels, self._encode)
         return found[0], found[1]
 
-    def _encode_always(self, images: Array, labels: Labels | None) -> tuple[Array, Array]:
-        """Return `_encode` with the draws of black and white pixels that are always the same."""
-        return self._encode(images, labels, ENCODING_KEY)
-
-    def _encode(self, images: Array, labels: Labels | None, key: np.uint64) -> tuple[Array, Array]:
+    def _encode(self, images: Array, labels: Labels | None, key: np.uint64 = ENCODING_KEY) -> tuple[Array, Array]:
         """Return `encode` of checked images."""
         means = np.empty((len(images), self.T), self.dtype)
         log_vars = np.empty_like(means)
@@ -161,7 +157,7 @@ class Inference(Core):
         self._require_fitted()
         images, labels = self._as_inputs(X, y)
         return self._computed(
-            images, labels, lambda *some: self._encode_always(*some)[:1], as_outputs(out, images, (self.T,))
+            images, labels, lambda *some: self._encode(*some)[:1], as_outputs(out, images, (self.T,))
         )[0]
 
     def decode(self, Z: npt.ArrayLike, y: Any = None) -> Array:
@@ -229,7 +225,7 @@ class Inference(Core):
         images, labels = self._as_inputs(X, y)
 
         def reconstructed(images: Array, labels: Labels | None) -> tuple[Array]:
-            return (self._decode(self._encode_always(images, labels)[0], labels),)
+            return (self._decode(self._encode(images, labels)[0], labels),)
 
         return self._computed(images, labels, reconstructed, as_outputs(out, images, image_shape))[0]
 
@@ -332,8 +328,9 @@ class Inference(Core):
         rng = make_rng(random_state)
         key = self._binarization.new_key(rng)
         noise = ImageNoise(rng, self.T, self.dtype)
-        total = images.n if isinstance(images, Stream) else len(images)
-        bar = tqdm(total=total, desc="log_likelihood", unit=" images", disable=not self.verbose, delay=PATIENCE)
+        bar = tqdm(
+            total=n_images(images), desc="log_likelihood", unit=" images", disable=not self.verbose, delay=PATIENCE
+        )
 
         def estimate(images: Array, labels: Labels | None) -> tuple[Array]:
             means, log_vars = self._encode(images, labels, key)
@@ -343,7 +340,7 @@ class Inference(Core):
             for first in range(0, len(images), together):
                 part = slice(first, min(first + together, len(images)))
                 n = part.stop - first
-                self._load(passes, images, labels, key, part)
+                self._load(passes, images, labels, part, key)
                 log_weights = np.empty((n, n_samples))
                 for start in range(0, n_samples, BATCH):
                     drawn = slice(start, min(start + BATCH, n_samples))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.core import Array
-from cvae.inference import BATCH, ENCODING_KEY, Inference
+from cvae.inference import BATCH, Inference
 from cvae.likelihoods import Likelihood
 from cvae.runtime.programs import run
 from cvae.runtime.threads import limit_threads
@@ -57,7 +57,7 @@ class Inspection(Inference):
             raise ValueError(f"kind must be 'likelihood' or 'squared', got {kind!r}")
         images = self._as_images(X)
         labels = self._as_labels(y, len(images))
-        means, _ = self._encode(images, labels, ENCODING_KEY)
+        means, _ = self._encode(images, labels)
         errors = np.empty((len(images), math.prod(image_shape)), self.dtype)
         step = max(1, min(len(images), BATCH, _MAX_PIXELS // errors.shape[1]))
         with limit_threads(self.n_threads):
@@ -65,7 +65,7 @@ class Inspection(Inference):
             for start in range(0, len(images), step):
                 part = slice(start, min(start + step, len(images)))
                 n = part.stop - part.start
-                self._load(passes, images, labels, ENCODING_KEY, part)
+                self._load(passes, images, labels, part)
                 numbers = None if labels is None else labels.numbers(part)
                 mapped = passes.images[:n].reshape(n, -1)
                 if kind == "squared":
@@ -85,13 +85,13 @@ class Inspection(Inference):
         """Return -log p(pixel | z) of mapped images (n, pixels) as they were given."""
         assert self._mapping is not None
         likelihood = of_mapped_pixels(self._given_likelihood)
-        found = _pixel_losses(likelihood, images, outputs)
+        found = _losses_of_pixels(likelihood, images, outputs)
         if likelihood.is_density:
             found += np.tile(np.log(self._mapping.scale), images.shape[1] // len(self._mapping.scale))
         return found
 
 
-def _pixel_losses(likelihood: Likelihood, images: Array, outputs: Array) -> Array:
+def _losses_of_pixels(likelihood: Likelihood, images: Array, outputs: Array) -> Array:
     """Return -log p(pixel | z) of each pixel of images (n, pixels), given the decoder's outputs."""
     n, pixels = images.shape
     shared = 0 if likelihood.scale_layer() is None else 1

@@ -7,11 +7,12 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+Handler = Callable[[int, FrameType | None], None]
 
 
 class Stopped(KeyboardInterrupt):
@@ -43,21 +44,33 @@ class StopHandler:
 
 
 @contextlib.contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGHUP raise `Stopped` within the block, apart from those that are ignored or handled."""
-    handler = StopHandler()
+def _handled(handler_for: Callable[[Any], Handler | None]) -> Iterator[None]:
+    """Give the signals that ask to stop other handlers within the block.
+
+    `handler_for` gets the handler of a signal and returns the one to put in its place, or None to leave it. Nothing
+    changes outside the main thread, which alone receives signals.
+    """
     replaced: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in STOPPING:
-            before = signal.getsignal(number)
-            if before in (signal.SIG_DFL, signal.default_int_handler):
-                replaced[number] = before
-                signal.signal(number, handler)
     try:
+        if threading.current_thread() is threading.main_thread():
+            for number in STOPPING:
+                before = signal.getsignal(number)
+                handler = handler_for(before)
+                if handler is not None:
+                    replaced[number] = before
+                    signal.signal(number, handler)
         yield
     finally:
         for number, before in replaced.items():
             signal.signal(number, before)
+
+
+@contextlib.contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and SIGHUP raise `Stopped` within the block, apart from those that are ignored or handled."""
+    handler = StopHandler()
+    with _handled(lambda before: handler if before in (signal.SIG_DFL, signal.default_int_handler) else None):
+        yield
 
 
 class Interrupt:
@@ -87,29 +100,24 @@ class Interrupt:
 def deferred_interrupt() -> Iterator[Interrupt]:
     """Keep the first Ctrl-C within the block for later, so that the current batch is finished; the second interrupts.
 
-    The same goes for signals handled by a `StopHandler`. Nothing changes outside the main thread, which alone receives
-    signals, or if the program handles Ctrl-C itself.
+    The same goes for signals handled by a `StopHandler`. Nothing changes if the program handles Ctrl-C itself.
     """
     interrupt = Interrupt()
-    replaced: dict[int, Any] = {}
 
-    def handler(number: int, frame: FrameType | None) -> None:
-        if interrupt.error is not None or not interrupt.is_deferred:
-            replaced[number](number, frame)
-            return
-        try:
-            replaced[number](number, frame)
-        except KeyboardInterrupt as error:
-            interrupt.error = error
+    def deferring(before: Any) -> Handler | None:
+        if before is not signal.default_int_handler and not isinstance(before, StopHandler):
+            return None
 
-    if threading.current_thread() is threading.main_thread():
-        for number in STOPPING:
-            before: Any = signal.getsignal(number)
-            if before is signal.default_int_handler or isinstance(before, StopHandler):
-                replaced[number] = before
-                signal.signal(number, handler)
-    try:
+        def handler(number: int, frame: FrameType | None) -> None:
+            if interrupt.error is not None or not interrupt.is_deferred:
+                before(number, frame)
+                return
+            try:
+                before(number, frame)
+            except KeyboardInterrupt as error:
+                interrupt.error = error
+
+        return handler
+
+    with _handled(deferring):
         yield interrupt
-    finally:
-        for number, before in replaced.items():
-            signal.signal(number, before)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -193,6 +193,8 @@ class _LocationScale(Likelihood):
 
     activation = Identity()
     standardizes = True
+    _kernels: ClassVar[Mapping[str, Callable[..., None]]]  # by the kind of scale
+    _max_of_pixels = MAX_LOG_SCALE  # of the number that the decoder puts out for the scale of each pixel
 
     def __init__(self, scale: float | str = 1.0) -> None:
         if isinstance(scale, str):
@@ -224,6 +226,25 @@ class _LocationScale(Likelihood):
     def check(self, images: Array, name: str) -> None:
         """Raise ValueError unless all pixels are finite."""
         check_finite(images, name=name)
+
+    def record_loss(
+        self,
+        program: Program,
+        loss: Array,
+        doutputs: Array | None,
+        outputs: Array,
+        images: Array,
+        weights: Array | None,
+    ) -> None:
+        """Record the negative log density and its gradient."""
+        kind = self.scale if isinstance(self.scale, str) else "number"
+        numbers = {
+            "number": self.scale,
+            "shared": MAX_LOG_SCALE,
+            "optimal": math.exp(-MAX_LOG_SCALE),  # the least scale
+            "pixel": self._max_of_pixels,
+        }
+        self._kernels[kind](program, loss, doutputs, outputs, images, weights, numbers[kind])
 
     def record_mean(self, program: Program, mean: Array, outputs: Array) -> None:
         """Record a copy of the outputs that are means."""
@@ -266,25 +287,13 @@ class Gaussian(_LocationScale):
     1568
     """
 
-    def record_loss(
-        self,
-        program: Program,
-        loss: Array,
-        doutputs: Array | None,
-        outputs: Array,
-        images: Array,
-        weights: Array | None,
-    ) -> None:
-        """Record the negative log density and its gradient."""
-        arrays = loss, doutputs, outputs, images, weights
-        if self.scale == "pixel":
-            losses.gaussian_per_pixel(program, *arrays, 2 * MAX_LOG_SCALE)
-        elif self.scale == "shared":
-            losses.gaussian_shared(program, *arrays, MAX_LOG_SCALE)
-        elif isinstance(self.scale, str):
-            losses.gaussian_optimal(program, *arrays, math.exp(-MAX_LOG_SCALE))
-        else:
-            losses.gaussian(program, *arrays, self.scale)
+    _kernels: ClassVar = {
+        "number": losses.gaussian,
+        "shared": losses.gaussian_shared,
+        "optimal": losses.gaussian_optimal,
+        "pixel": losses.gaussian_per_pixel,
+    }
+    _max_of_pixels = 2 * MAX_LOG_SCALE  # of log variances
 
 
 class Laplace(_LocationScale):
@@ -304,25 +313,12 @@ class Laplace(_LocationScale):
     784
     """
 
-    def record_loss(
-        self,
-        program: Program,
-        loss: Array,
-        doutputs: Array | None,
-        outputs: Array,
-        images: Array,
-        weights: Array | None,
-    ) -> None:
-        """Record the negative log density and its gradient."""
-        arrays = loss, doutputs, outputs, images, weights
-        if self.scale == "pixel":
-            losses.laplace_per_pixel(program, *arrays, MAX_LOG_SCALE)
-        elif self.scale == "shared":
-            losses.laplace_shared(program, *arrays, MAX_LOG_SCALE)
-        elif isinstance(self.scale, str):
-            losses.laplace_optimal(program, *arrays, math.exp(-MAX_LOG_SCALE))
-        else:
-            losses.laplace(program, *arrays, self.scale)
+    _kernels: ClassVar = {
+        "number": losses.laplace,
+        "shared": losses.laplace_shared,
+        "optimal": losses.laplace_optimal,
+        "pixel": losses.laplace_per_pixel,
+    }
 
 
 class DiscretizedLogistic(Likelihood):

@@ -133,6 +133,9 @@ class VAE(Fitting):
     (3, 2)
     """
 
+    _describes_objective = frozenset({"objective"})
+    _keeps_parameters = Fitting._keeps_parameters | _describes_objective
+
     # Metadata for `fit` that scikit-learn does not find in the signature, where it would expect images that are
     # weighted and images that are repeated to give equal results, which no training with random batches does.
     __metadata_request__fit = {"sample_weight": None}  # noqa: RUF012

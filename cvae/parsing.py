@@ -1,7 +1,8 @@
 """Call strings such as ``"RMSProp(lr=0.0001)"`` and the objects they describe.
 
-The command line, saved models and numpy-ml's interface specify activations, schedulers and optimizers as text. It is
-parsed and checked only here; the objects write it themselves (`cvae.parsable`).
+The command line, saved models and numpy-ml's interface specify layers, activations, optimizers, schedulers,
+likelihoods, objectives and schedules of beta as text. It is parsed and checked only here; the objects write it
+themselves (`cvae.parsable`).
 """
 
 import ast
@@ -10,7 +11,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from cvae.hints import of_argument
+from cvae.hints import of_argument, of_class
 
 T = TypeVar("T")
 
@@ -183,6 +184,15 @@ def subclasses_by_name(base: type) -> dict[str, type[Any]]:
     return found
 
 
+def with_subclasses(table: Mapping[str, type[T]], base: type[Any]) -> dict[str, type[T]]:
+    """Return a table of the library's classes by name, and after them the subclasses that are defined elsewhere.
+
+    The library's own come first and win: a class of the user's with the same name, or one that differs in case alone,
+    does not change what a call string means, that in a model file for example.
+    """
+    return {**table, **{name: cls for name, cls in subclasses_by_name(base).items() if name not in table}}
+
+
 def made(value: Any, base: type[Any], kind: str) -> Any:
     """Return an instance of a class as it is, or make one of a subclass from its call string.
 
@@ -209,13 +219,6 @@ def _with_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-_MEANT = {  # by the names of losses: the likelihood that each is the logarithm of
-    **dict.fromkeys(("mse", "mseloss", "l2", "meansquarederror", "normal"), "Gaussian(scale=1)"),
-    **dict.fromkeys(("mae", "l1", "l1loss", "meanabsoluteerror"), "Laplace(scale=1)"),
-    **dict.fromkeys(("bce", "bceloss", "bcewithlogits", "binarycrossentropy", "crossentropy"), "Bernoulli"),
-}
-
-
 class UnknownClass(ValueError):
     """A name is that of no class that has been defined."""
 
@@ -229,8 +232,7 @@ def _find_class(name: str, table: Mapping[str, type[T]], kind: str) -> type[T]:
     for known, cls in table.items():
         if normalized(known) == normalized(name):
             return cls
-    meant = _MEANT.get(normalized(name)) if kind == "likelihood" else None
-    hint = "" if meant is None else f": its loss is that of {meant!r}"
+    hint = of_class(kind, normalized(name))
     raise UnknownClass(f"the {kind} must be one of {', '.join(table)}, got {name!r}{hint}")
 
 
@@ -262,6 +264,14 @@ def unknown_argument(cls: type[Any], kwargs: Mapping[str, Any]) -> str | None:
 
 
 def constructed(cls: type[T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+    """Return an object with these arguments, those of a call string or a dict.
+
+    Raises
+    ------
+    ValueError
+        If the class does not take them, or they are invalid, of a wrong type too: what the caller was given, text or a
+        dict, is of the right type.
+    """
     signature = signature_of(cls)
     try:
         signature.bind(*args, **kwargs)
@@ -272,5 +282,5 @@ def constructed(cls: type[T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         raise ValueError(f"{cls.__name__} takes {allowed}: {error}{hint}") from None
     try:
         return cls(*args, **kwargs)
-    except TypeError as error:  # the text or dict itself has the right type; a value inside it is wrong
+    except TypeError as error:
         raise ValueError(str(error)) from error

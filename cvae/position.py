@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
 State = Mapping[str, Any]  # of a bit generator of NumPy
 
 TIMES = "seconds", "images_per_second"  # columns of the history that are not saved
@@ -83,28 +80,3 @@ def is_same_state(one: Any, other: Any) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(is_same_state(one[key], other[key]) for key in one)
     return bool(np.array_equal(one, other))
-
-
-def split(n: int, fraction: float, random_state: Any, what: str = "images") -> tuple[Array, Array]:
-    """Return the rows of the images to train on, and of those to validate with, both ascending.
-
-    The rows are drawn by `random_state` if that is an int, and otherwise always the same way, so that further calls of
-    `fit` with the same images train on the same ones.
-
-    Raises
-    ------
-    ValueError
-        If one of the two would be empty.
-    """
-    n_validation = round(n * fraction)
-    if not 0 < n_validation < n:
-        raise ValueError(f"validation_fraction must leave images on both sides, got {fraction} of {n} {what}")
-    seed = int(random_state) if isinstance(random_state, (int, np.integer)) else 0
-    order = np.random.default_rng(seed).permutation(n)
-    return np.sort(order[n_validation:]), np.sort(order[:n_validation])
-
-
-def checksum(images: Any, rows: Array) -> int:
-    """Return a checksum of up to 16 images, to tell other data of the same size."""
-    some = rows[:: max(1, len(rows) // 16)][:16]
-    return zlib.crc32(np.ascontiguousarray(images[some]).tobytes())

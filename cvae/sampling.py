@@ -12,7 +12,6 @@ from cvae.checking import check_number, check_size
 from cvae.conditions import Labels
 from cvae.core import Array
 from cvae.data.intake import as_numbers
-from cvae.inference import ENCODING_KEY
 from cvae.inspection import Inspection
 from cvae.mixture import Mixture
 from cvae.random import make_rng, standard_normal
@@ -20,6 +19,8 @@ from cvae.random import make_rng, standard_normal
 
 class Sampling(Inspection):
     """`sample`, `fit_prior` and `interpolate` of a model."""
+
+    _made_by_start = Inspection._made_by_start | {"_mixture"}
 
     def _start(self) -> None:
         super()._start()
@@ -157,7 +158,7 @@ class Sampling(Inspection):
         if shape not in (image_shape, image_shape[: 2 if channels == 1 else 3], (rows * cols * channels,)):
             raise ValueError(f"{name} must be an image {image_shape} or a code ({self.T},), got the shape {shape}")
         image = self._as_images(of_one, name)
-        mean, _ = self._encode(image, None if labels is None else labels.part(slice(i, i + 1)), ENCODING_KEY)
+        mean, _ = self._encode(image, None if labels is None else labels.part(slice(i, i + 1)))
         return mean.astype(np.float64).reshape(-1)
 
 

@@ -288,6 +288,11 @@ def stream_of(
     return stream
 
 
+def n_images(images: Array | Stream) -> int | None:
+    """Return how many images there are, or None where that is not known."""
+    return images.n if isinstance(images, Stream) else len(images)
+
+
 def pieces(
     images: Array | Stream, labels: Labels | None, batchsize: int
 ) -> Iterator[tuple[slice, Array, Labels | None]]:
@@ -307,7 +312,7 @@ def as_outputs(out: Any, images: Array | Stream, shape: tuple[int, ...]) -> list
     if not isinstance(out, np.ndarray) or out.dtype.kind != "f":
         kind = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
         raise TypeError(f"out must be an array of floats, got {kind}")
-    n = images.n if isinstance(images, Stream) else len(images)
+    n = n_images(images)
     if n is None:
         raise ValueError("out must be left out where the number of images is not known")
     if out.shape != (n, *shape) or not out.flags.writeable:

@@ -122,6 +122,8 @@ class BernoulliVAE(VAE):
     """
 
     loss = VAELoss()
+    _describes_objective = frozenset({"beta"})
+    _keeps_parameters = VAE._keeps_parameters | _describes_objective | {"algorithm"}
 
     def __init__(
         self,

@@ -166,6 +166,6 @@ def terms_at_the_mean(vae, X, y=None):
     """Return both terms of the negative ELBO with the posterior's mean as the code."""
     X = vae._as_images(X)
     passes = vae._passes(len(X), training=False)
-    vae._load(passes, X, vae._as_labels(y, len(X)), np.uint64(0), slice(0, len(X)))
+    vae._load(passes, X, vae._as_labels(y, len(X)), slice(0, len(X)))
     reconstruction, kl = passes.terms(np.zeros((len(X), vae.T), vae.dtype))
     return reconstruction.copy(), kl.copy()

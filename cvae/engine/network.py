@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from cvae._kernels.program import Program
 from cvae.nn.protocol import Layer, Shape, allocate
+from cvae.nn.sequence import initialize_through
 from cvae.optim.updates import Updates
 from cvae.runtime.workspace import aligned_empty, empty
 
@@ -88,7 +89,7 @@ class Network:
         self._training = training
         self._nodes: list[Node] = []
         shape = in_shape
-        _initialize(layers, in_shape)
+        initialize_through(layers, in_shape)
         for layer in fused(layers, in_shape):
             self._nodes.append(Node(layer, shape))
             shape = layer.output_shape(shape)
@@ -200,14 +201,6 @@ def allocate_gradients(networks: Sequence[Network]) -> None:
     for of_one in nodes:
         for i, node in enumerate(of_one):
             node.dy = places[i % 2][: node.y.nbytes].view(node.y.dtype).reshape(node.y.shape)
-
-
-def _initialize(layers: Sequence[Layer], in_shape: Shape) -> None:
-    """Initialize layers in a row; usually they are already, and then this checks that the parameters fit."""
-    shape = in_shape
-    for layer in layers:
-        layer.initialize(shape)
-        shape = layer.output_shape(shape)
 
 
 def fused(layers: Sequence[Layer], in_shape: Shape) -> list[Layer]:

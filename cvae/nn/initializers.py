@@ -101,12 +101,13 @@ class OptimizerInitializer:
     ----------
     param : OptimizerBase, str, mapping or None
         An optimizer (copied, with its state), a call string, a mapping with the optimizer's
-        ``"hyperparameters"`` and optionally its ``"cache"``, or None for the default SGD.
+        ``"hyperparameters"`` and optionally its ``"cache"`` and ``"cur_step"``, the number of
+        steps that it has taken, or None for the default SGD.
 
     Raises
     ------
     TypeError
-        When called, if `param` is none of these.
+        When called, if `param` is none of these, or what is in a mapping has the wrong type.
     ValueError
         When called, if a name or an argument is unknown or out of range.
 
@@ -134,7 +135,7 @@ class OptimizerInitializer:
             raise ValueError(f"an optimizer's dict must hold 'hyperparameters', got {param!r}")
         made = object_from_hyperparameters(param["hyperparameters"], known_optimizers(), "optimizer")
         made.set_params(cache_dict=param.get("cache"))
-        made.cur_step = int(param.get("cur_step", 0))
+        made.cur_step = param.get("cur_step", 0)
         return made
 
 

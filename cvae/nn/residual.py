@@ -169,7 +169,7 @@ class Residual(ActivatedLayer):
     def initialize(self, in_shape: Shape) -> None:
         if not self.is_initialized:
             self.output_shape(in_shape)
-        initialize_through(self._row, in_shape)
+        initialize_through(self._row.values(), in_shape)
         if self.shortcut is not None:
             self.shortcut.initialize(in_shape)
         if not self._has_arrays_of_layers():

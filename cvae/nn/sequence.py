@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cvae.nn.base import LayerBase
-from cvae.nn.protocol import Shape
+from cvae.nn.protocol import Layer, Shape
 from cvae.parsing import made
 
 Layers = OrderedDict[str, LayerBase]
@@ -38,9 +38,9 @@ def make_layers(layers: Sequence[LayerBase | str], name: str) -> Layers:
     return OrderedDict((f"{type(layer).__name__}_{i}", layer) for i, layer in enumerate(new, 1))
 
 
-def initialize_through(layers: Mapping[str, LayerBase], shape: Shape) -> None:
-    """Create the parameters of all layers, of which the first gets inputs of this shape."""
-    for layer in layers.values():
+def initialize_through(layers: Iterable[Layer], shape: Shape) -> None:
+    """Create the parameters of layers in a row, of which the first gets inputs of this shape; check existing ones."""
+    for layer in layers:
         layer.initialize(shape)
         shape = layer.output_shape(shape)
 

@@ -72,6 +72,12 @@ class OptimizerBase(Configurable, Revised, ABC):
     state_names: ClassVar[tuple[str, ...]] = ()
     """Names of the arrays of a parameter's state, unless it is a single array."""
 
+    is_constant: ClassVar[bool] = False
+    """Whether `_constants` are the same for all steps, and no updates are counted.
+
+    That of the class itself counts: its subclasses, which may have another rule, are not constant unless they say so.
+    """
+
     def __init__(self, lr: float, clip_norm: float | None, lr_scheduler: SchedulerLike) -> None:
         self._lr = check_number("lr", lr, "[0, inf)")
         self.clip_norm = None if clip_norm is None else check_number("clip_norm", clip_norm, "[0, inf)")
@@ -100,6 +106,7 @@ class OptimizerBase(Configurable, Revised, ABC):
     def learning_rate(self, rate: Any) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} has no learning_rate: lr is its rate")
 
+    # A property, so that `step` can count without a change to a public attribute, after which passes are recorded anew.
     @property
     def cur_step(self) -> int:
         """Number of the current step, 0 before the first `step`."""
@@ -107,7 +114,7 @@ class OptimizerBase(Configurable, Revised, ABC):
 
     @cur_step.setter
     def cur_step(self, cur_step: int) -> None:
-        self._cur_step = cur_step
+        self._cur_step = check_count("cur_step", cur_step)
 
     def step(self) -> None:
         """Begin the next step; to be called once before the updates of all parameters."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from cvae.checking import check_number
 from cvae.optim.base import OptimizerBase, SchedulerLike
-from cvae.parsing import subclasses_by_name
+from cvae.parsing import with_subclasses
 
 
 class SGD(OptimizerBase):
@@ -33,7 +33,7 @@ class SGD(OptimizerBase):
     SGD(lr=0.1, momentum=0.9, clip_norm=None, lr_scheduler=ConstantScheduler(lr=0.1))
     """
 
-    rule = "sgd"
+    rule, is_constant = "sgd", True
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class AdaGrad(OptimizerBase):
     1e-07
     """
 
-    rule = "adagrad"
+    rule, is_constant = "adagrad", True
 
     def __init__(
         self, lr: float = 0.01, eps: float = 1e-7, clip_norm: float | None = None, lr_scheduler: SchedulerLike = None
@@ -99,7 +99,7 @@ class RMSProp(OptimizerBase):
     0.9
     """
 
-    rule = "rmsprop"
+    rule, is_constant = "rmsprop", True
 
     def __init__(
         self,
@@ -214,4 +214,4 @@ OPTIMIZERS: dict[str, type[OptimizerBase]] = {cls.__name__: cls for cls in (SGD,
 
 def known_optimizers() -> dict[str, type[OptimizerBase]]:
     """Return the optimizers by name: those of the library, and subclasses defined elsewhere."""
-    return {**OPTIMIZERS, **(subclasses_by_name(OptimizerBase) | OPTIMIZERS)}
+    return with_subclasses(OPTIMIZERS, OptimizerBase)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from cvae.checking import check_bool, check_count, check_number
 from cvae.parsable import Configurable
-from cvae.parsing import object_from_call, object_from_hyperparameters, subclasses_by_name
+from cvae.parsing import object_from_call, object_from_hyperparameters, with_subclasses
 
 __all__ = [
     "SCHEDULERS", "ConstantScheduler", "CosineScheduler", "ExponentialScheduler", "KingScheduler", "NoamScheduler",
@@ -330,11 +330,6 @@ SCHEDULERS: dict[str, type[SchedulerBase]] = {
 SCHEDULERS |= {name.removesuffix("Scheduler"): cls for name, cls in SCHEDULERS.items()}
 
 
-def _known() -> dict[str, type[SchedulerBase]]:
-    """Return the schedulers by name: those of the library, and subclasses defined elsewhere."""
-    return {**SCHEDULERS, **(subclasses_by_name(SchedulerBase) | SCHEDULERS)}
-
-
 def make_scheduler(param: SchedulerBase | str | Mapping[str, Any] | None, lr: float | None = None) -> SchedulerBase:
     """Return the scheduler that `param` describes.
 
@@ -366,12 +361,13 @@ def make_scheduler(param: SchedulerBase | str | Mapping[str, Any] | None, lr: fl
     """
     if isinstance(param, SchedulerBase):
         return param
+    known = with_subclasses(SCHEDULERS, SchedulerBase)
     if isinstance(param, str):
-        return object_from_call(param, _known(), "scheduler")
+        return object_from_call(param, known, "scheduler")
     if isinstance(param, Mapping):
         if "hyperparameters" not in param:
             raise ValueError(f"a scheduler's dict must hold 'hyperparameters', got {param!r}")
-        return object_from_hyperparameters(param["hyperparameters"], _known(), "scheduler")
+        return object_from_hyperparameters(param["hyperparameters"], known, "scheduler")
     if param is not None:
         raise TypeError(f"lr_scheduler must be a scheduler, str, dict or None, got {param!r}")
     if lr is None:

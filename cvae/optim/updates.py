@@ -10,7 +10,6 @@ import numpy as np
 from cvae._kernels import optimizers
 from cvae._kernels.program import Program
 from cvae.optim.base import Array, OptimizerBase, Scalars
-from cvae.optim.optimizers import SGD, AdaGrad, RMSProp
 from cvae.optim.schedulers import ConstantScheduler
 from cvae.runtime.programs import execute
 from cvae.snapshot import Revised, Snapshot
@@ -185,4 +184,5 @@ def _next_scalars(steps: Sequence[_LayerStep], cur_loss: float | None) -> list[f
 
 def _is_constant(optimizer: OptimizerBase) -> bool:
     """Return whether an optimizer's scalars are the same in all steps, and no updates are counted."""
-    return type(optimizer) in (SGD, AdaGrad, RMSProp) and type(optimizer.lr_scheduler) is ConstantScheduler
+    is_constant = vars(type(optimizer)).get("is_constant", False)  # of the class itself: see `OptimizerBase`
+    return is_constant and type(optimizer.lr_scheduler) is ConstantScheduler

@@ -1,4 +1,4 @@
-"""PyTorch's state dicts: the module of the examples computes what the model does, and its weights come back."""
+"""PyTorch's state dicts: the module of the examples computes what the model does, and the weights come back."""
 
 import importlib.util
 from pathlib import Path
@@ -6,13 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from export_cases import CASES, images, trained
-from small_vae import small_vae
+from small_vae import assert_same_bits, parameters, small_vae
 
 from cvae import VAE, NotFittedError
 from cvae.export import from_state_dict, to_state_dict
 from cvae.layers import Residual
-
-torch = pytest.importorskip("torch", reason="PyTorch is the other side of this comparison")
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pytorch_module.py"
 # Means of other likelihoods are no activation of the outputs; thresholds are no part of the module.
@@ -20,7 +18,12 @@ OTHERS = ("continuous Bernoulli", "continuous Bernoulli in a range", "discretize
 
 
 @pytest.fixture(scope="module")
-def example():
+def torch():
+    return pytest.importorskip("torch", reason="PyTorch is the other side of this comparison")
+
+
+@pytest.fixture(scope="module")
+def example(torch):
     specification = importlib.util.spec_from_file_location("pytorch_module", EXAMPLE)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
@@ -33,13 +36,22 @@ def module_of(example, vae):
     return module.eval()
 
 
-def labels_of(vae, labels):
+def with_other_weights(name):
+    """Return a new model of a case that has other weights than `trained` gives it, or none yet."""
+    vae, case = trained(name), CASES[name]
+    other = type(vae)(**vae.get_params() | {"random_state": 5, "n_epochs": 1})
+    if case.labels is None and vae.value_range != "data":
+        return other.set_params(image_shape=case.image_shape)  # enough, without a fit
+    return other.fit(images(case), case.labels)
+
+
+def labels_of(torch, vae, labels):
     if labels is None:
         return None
     return torch.from_numpy(vae._as_labels(labels, len(labels)).numbers())
 
 
-def to_nchw(array):
+def to_nchw(torch, array):
     return torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2)))
 
 
@@ -52,30 +64,66 @@ def assert_close(got, expected):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_module_computes_what_the_model_does(name, example):
+def test_the_weights_come_back_bit_for_bit(name):
+    vae, other = trained(name), with_other_weights(name)
+    assert from_state_dict(other, to_state_dict(vae)) is other
+    assert_same_bits(parameters(other), parameters(vae))
+    assert_same_model(other, vae, CASES[name])
+
+
+def test_weights_of_convolutions_have_their_channels_first():
+    vae = channels_model()
+    W, b = vae.encoder_["Conv2D_1"].parameters["W"], vae.encoder_["Conv2D_1"].parameters["b"]
+    W[:], b[:] = np.arange(12).reshape(1, 2, 2, 3), np.arange(3)
+    state = to_state_dict(vae)
+    np.testing.assert_array_equal(state["encoder.Conv2D_1.weight"], W.transpose(3, 2, 0, 1))
+    np.testing.assert_array_equal(state["encoder.Conv2D_1.weight"][1], [[[1, 7]], [[4, 10]]])
+    np.testing.assert_array_equal(state["encoder.Conv2D_1.bias"], [0, 1, 2])
+
+
+def test_dense_layers_beside_images_have_their_weights_in_the_order_of_channels():
+    vae = channels_model()
+    hidden, output = vae.encoder_["FullyConnected_3"].parameters, vae.decoder_["Output"].parameters
+    hidden["W"][:] = 10 * np.arange(6)[:, None] + np.arange(4)  # 10 times the number of the feature, and the output's
+    output["W"][:], output["b"][:] = np.arange(8), np.arange(8)  # the number of the output
+    state = to_state_dict(vae)
+    # Features are (2 rows, 1 column, 3 channels), outputs (2 rows, 2 columns, 2 channels).
+    features = np.arange(6).reshape(2, 1, 3).transpose(2, 0, 1).ravel()
+    np.testing.assert_array_equal(features, [0, 3, 1, 4, 2, 5])
+    for j, row in enumerate(state["encoder.FullyConnected_3.weight"]):
+        np.testing.assert_array_equal(row, 10 * features + j)
+    outputs = [0, 2, 4, 6, 1, 3, 5, 7]
+    np.testing.assert_array_equal(state["decoder.Output.bias"], outputs)
+    np.testing.assert_array_equal(state["decoder.Output.weight"], np.repeat(outputs, 5).reshape(8, 5))
+
+
+def channels_model():
+    """Return a model of images of two channels with a dense layer after `Flatten`."""
+    encoder = ["Conv2D(3, (1, 2))", "Flatten()", "FullyConnected(n_out=4)"]
+    vae = VAE(encoder, ["FullyConnected(n_out=5)"], T=1, random_state=0, verbose=False)
+    return vae.fit(np.zeros((3, 2, 2, 2), np.float32), n_epochs=1)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_module_computes_what_the_model_does(name, torch, example):
     vae, case, X = trained(name), CASES[name], images(CASES[name])
-    module, labels = module_of(example, vae), labels_of(vae, case.labels)
+    module, labels = module_of(example, vae), labels_of(torch, vae, case.labels)
     if X.dtype == np.uint8 and vae.value_range is None:
         X = X / np.float32(255)
     seen = (vae.binarize < X).astype(np.float32) if vae.binarize is not None else X
     mean, log_var = vae.encode(X, case.labels)
-    for got, expected in zip(module.encode(to_nchw(seen), labels), (mean, log_var), strict=True):
+    for got, expected in zip(module.encode(to_nchw(torch, seen), labels), (mean, log_var), strict=True):
         assert_close(got.detach().numpy(), expected)
     if name not in OTHERS:
         assert_close(to_nhwc(module.decode(torch.from_numpy(mean), labels)), vae.decode(mean, case.labels))
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_weights_come_back_bit_for_bit(name, example):
-    vae, case = trained(name), CASES[name]
-    again = type(vae)(**vae.get_params() | {"random_state": 5, "n_epochs": 1})
-    if case.labels is None and vae.value_range != "data":
-        again.set_params(image_shape=case.image_shape)  # enough, without a fit
-    else:
-        again.fit(images(case), case.labels)
+def test_the_weights_come_back_from_the_module(name, example):
+    vae, again = trained(name), with_other_weights(name)
     wrapped = {f"module.{name}": tensor for name, tensor in module_of(example, vae).state_dict().items()}
     assert from_state_dict(again, wrapped) is again
-    assert_same_model(again, vae, case)
+    assert_same_model(again, vae, CASES[name])
 
 
 def assert_same_model(got, expected, case):
@@ -85,7 +133,7 @@ def assert_same_model(got, expected, case):
     np.testing.assert_array_equal(got.elbo(X, y=y), expected.elbo(X, y=y))
 
 
-def test_a_plain_sequence_of_modules_takes_the_weights():
+def test_a_plain_sequence_of_modules_takes_the_weights(torch):
     """Whoever writes the network down in PyTorch's own terms gets the same codes."""
     vae, X = trained("numpy-ml"), images(CASES["numpy-ml"])
     nn = torch.nn
@@ -101,10 +149,10 @@ def test_a_plain_sequence_of_modules_takes_the_weights():
         for key in ("weight", "bias")
     }
     encoder.load_state_dict(own)
-    assert_close(encoder(to_nchw(X)).detach().numpy(), np.hstack(vae.encode(X)))
+    assert_close(encoder(to_nchw(torch, X)).detach().numpy(), np.hstack(vae.encode(X)))
 
 
-def test_tensors_of_any_kind_are_taken():
+def test_tensors_of_any_kind_are_taken(torch):
     vae, case = trained("numpy-ml"), CASES["numpy-ml"]
     state = {
         name: torch.from_numpy(array).requires_grad_(array.dtype.kind == "f")

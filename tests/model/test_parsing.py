@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cvae.checking import check_bool, check_number
 from cvae.parsable import Configurable, Parsable
-from cvae.parsing import Call, object_from_call, object_from_hyperparameters, parse_call
+from cvae.parsing import Call, object_from_call, object_from_hyperparameters, parse_call, with_subclasses
 
 
 class Point(Parsable):
@@ -346,3 +346,18 @@ def test_copy_shares_nothing():
     copied.inner.x = 5
     assert settings_.calls == []
     assert settings_.inner == Point(1)
+
+
+# ------------------------------------------------------------ with_subclasses
+
+
+def test_the_library_s_own_classes_come_first_and_win():
+    class Base: ...
+
+    namesake = type("First", (Base,), {})
+    second, first, other = (type(name, (Base,), {}) for name in ("Second", "First", "first"))
+    table = {"First": first, "Short": first, "Second": second}
+    found = with_subclasses(table, Base)
+    assert namesake not in found.values()
+    assert list(found.items()) == [*table.items(), ("first", other)]
+    assert type(object_from_call("FIRST", found, "class")) is first

@@ -71,6 +71,18 @@ class Named(cvae.BernoulliVAE):
         return 7.0
 
 
+class Weighted(cvae.VAE):
+    """A model whose objective follows from an argument of its own, with a name that `BernoulliVAE` has too."""
+
+    def __init__(self, beta=1.0):
+        super().__init__("mlp", objective=f"ELBO(beta={beta})", T=2)
+        self.beta = beta
+
+
+def test_an_argument_of_ones_own_takes_effect_whatever_its_name():
+    assert Weighted().set_params(beta=4).objective == "ELBO(beta=4)"
+
+
 def test_a_class_of_ones_own_is_restored_with_its_arguments(tmp_path):
     X, path = random_images(6), tmp_path / "model"
     vae = Halved(width=3, share=0.25).fit(X)

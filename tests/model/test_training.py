@@ -19,8 +19,8 @@ from small_vae import (
 
 from cvae import datasets
 from cvae.callbacks import LambdaCallback
+from cvae.feeding import split
 from cvae.layers import FullyConnected
-from cvae.position import split
 
 # -------------------------------------------------------------------- history
 

@@ -168,6 +168,12 @@ def test_layers_given_one_optimizer_do_not_share_it(cls):
     assert initializer().lr_scheduler.loss_history == []
 
 
+def test_optimizer_initializer_restores_the_number_of_steps():
+    assert OptimizerInitializer({"hyperparameters": {"id": "SGD"}, "cur_step": 7})().cur_step == 7
+    with pytest.raises(TypeError, match=r"cur_step must be an int >= 0, got 2\.5"):
+        OptimizerInitializer({"hyperparameters": {"id": "SGD"}, "cur_step": 2.5})()
+
+
 def test_optimizer_initializer_restores_the_cache():
     source = Adam(lr=0.5)
     param, grad = np.zeros(3), np.array([1.0, -2.0, 3.0])
@@ -192,6 +198,7 @@ def test_optimizer_initializer_restores_the_cache():
         ({}, "an optimizer's dict must hold 'hyperparameters'"),
         ({"hyperparameters": {"lr": 0.1}}, "must name the optimizer under 'id'"),
         ({"hyperparameters": {"id": "Lion"}}, "the optimizer must be one of"),
+        ({"hyperparameters": {"id": "SGD"}, "cur_step": -3}, r"cur_step must be an int from 0 to 2\^63 - 1, got -3"),
     ],
 )
 def test_optimizer_initializer_refuses(param, message):

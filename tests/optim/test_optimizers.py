@@ -253,6 +253,23 @@ def test_steps():
     assert optimizer.cur_step == 0
 
 
+def test_a_step_is_no_change_after_which_passes_would_be_recorded_anew():
+    optimizer = SGD()
+    before = optimizer.revision
+    optimizer.step()
+    assert optimizer.revision == before
+    optimizer.cur_step = 7
+    assert optimizer.revision == before + 1
+
+
+@pytest.mark.parametrize(("cur_step", "error"), [(-3, ValueError), (2**63, ValueError), (2.5, TypeError)])
+def test_a_number_of_steps_is_checked(cur_step, error):
+    optimizer = SGD()
+    with pytest.raises(error, match=r"cur_step must be an int (>= 0|from 0 to 2\^63 - 1), got"):
+        optimizer.cur_step = cur_step
+    assert optimizer.cur_step == 0
+
+
 def test_the_scheduler_gives_the_rate_of_the_step():
     scheduler = ExponentialScheduler(initial_lr=1, stage_length=1, decay=0.5)
     optimizer, param = SGD(lr=77, lr_scheduler=scheduler), np.zeros(1)

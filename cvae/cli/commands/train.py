@@ -155,7 +155,7 @@ def _model(args: argparse.Namespace) -> tuple[cvae.VAE, int | None]:
     given = {name: value for name, value in vars(args).items() if name in known}
     if args.resume is None:
         return new_model(given, args.config), None
-    fixed = [known[name].flag for name in given if name not in cvae.VAE._keeps_parameters]
+    fixed = [known[name].flag for name in given if name not in cvae.BernoulliVAE._keeps_parameters]
     if fixed:
         raise ValueError(f"{', '.join(fixed)} cannot be changed with --resume")
     if args.config is not None:
