@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cvae.checking import check_number, check_size
 from cvae.model import VAE
 from cvae.plotting.figures import TEXT, WIDTH, add_legend, check_axes, class_colors, new_figure, save, styled
-from cvae.plotting.grids import MARGIN, ROW_LABEL_WIDTH, as_rgb, check_grid, draw_grid, enlarge
+from cvae.plotting.grids import CELL, MARGIN, ROW_LABEL_WIDTH, as_rgb, check_grid, draw_grid, enlarge
 from cvae.plotting.images import Path
 
 _MAX_ROWS = 32  # dimensions that are drawn unless they are asked for
@@ -205,7 +205,7 @@ def traversals(
         shown = sorted(np.argsort(spread)[::-1][:_MAX_ROWS].tolist())
         chosen, rows = [chosen[i] for i in shown], [rows[i] for i in shown]
     pixels = as_rgb(np.concatenate(rows), "images")
-    width = min(84, (WIDTH - ROW_LABEL_WIDTH) // size)
+    width = min(CELL, (WIDTH - ROW_LABEL_WIDTH) // size)
     cells = enlarge(pixels, max(1, width // pixels.shape[2]))
     by_row = cells.reshape(len(chosen), size, *cells.shape[1:])
     # A cell is a column of images, so that each has a label on its left.

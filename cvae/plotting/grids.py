@@ -16,6 +16,7 @@ from cvae.plotting.figures import TEXT, WIDTH, check_axes, new_figure, printable
 
 MARGIN = 14  # around a grid, pixels
 ROW_LABEL_WIDTH = 106  # left of a grid with labelled rows, pixels
+CELL = 84  # approximate width of an image in a grid of rows, pixels
 MAX_CHANNELS = 16  # drawn beside each other
 _TITLE_HEIGHT = 34  # above a grid, pixels
 _CAPTION_HEIGHT = 13  # of a line below each cell, pixels
@@ -83,6 +84,16 @@ def beside(images: np.ndarray, separator: float) -> np.ndarray:
 def enlarge(pixels: np.ndarray, scale: int) -> np.ndarray:
     """Return images (n, rows, cols, 3) whose pixels are squares."""
     return pixels.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def cell_scale(cols: int, width: float = CELL) -> int:
+    """Return by which factor images of so many columns come closest to a width."""
+    return max(1, round(width / cols))
+
+
+def labelled_columns(n: int, width: int) -> int:
+    """Return how many of n cells of this width stand beside each other in a grid with labelled rows, at most ten."""
+    return max(1, min(n, 10, round((WIDTH - ROW_LABEL_WIDTH) / width)))
 
 
 def stack(parts: Sequence[np.ndarray], scale: int) -> np.ndarray:

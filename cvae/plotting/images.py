@@ -14,7 +14,18 @@ from cvae.checking import check_size
 from cvae.data.images import as_images
 from cvae.model import VAE
 from cvae.plotting.figures import WIDTH
-from cvae.plotting.grids import MARGIN, ROW_LABEL_WIDTH, as_rgb, check_grid, draw_grid, enlarge, stack
+from cvae.plotting.grids import (
+    CELL,
+    MARGIN,
+    ROW_LABEL_WIDTH,
+    as_rgb,
+    cell_scale,
+    check_grid,
+    draw_grid,
+    enlarge,
+    labelled_columns,
+    stack,
+)
 from cvae.random import make_rng
 
 Path = str | os.PathLike[str] | None
@@ -67,11 +78,9 @@ def reconstructions(
     if originals.shape != results.shape:
         wanted, found = (as_images(given).shape for given in (images, reconstructions))
         raise ValueError(f"reconstructions must have the shape of images, {wanted}, got {found}")
-    n, _, cols, _ = originals.shape
-    scale = max(1, round(84 / cols))
-    columns = max(1, min(n, 10, round((WIDTH - ROW_LABEL_WIDTH) / (scale * cols))))
     labels = ("original", "reconstruction")
-    cells = stack([originals, results], scale)
+    cells = stack([originals, results], cell_scale(originals.shape[2]))
+    columns = labelled_columns(len(cells), cells.shape[2])
     return draw_grid(cells, columns=columns, gap=8, title=title, path=path, ax=ax, row_labels=labels)
 
 
@@ -186,6 +195,6 @@ def class_samples(
         raise ValueError(f"images must have the shape {expected}, got {given.shape}")
     pixels = [as_rgb(of_class, "images", value_range) for of_class in given]
     count, _, cols, _ = pixels[0].shape
-    scale = max(1, round(min(84, (WIDTH - ROW_LABEL_WIDTH) / count) / cols))
+    scale = cell_scale(cols, min(CELL, (WIDTH - ROW_LABEL_WIDTH) / count))
     rows = tuple(map(str, labels))
     return draw_grid(stack(pixels, scale), columns=count, gap=2, title=title, path=path, ax=ax, row_labels=rows)

@@ -12,15 +12,12 @@ from cvae.checking import check_size
 from cvae.data.images import as_images
 from cvae.model import VAE
 from cvae.nn.base import as_floats
-from cvae.plotting.figures import WIDTH
-from cvae.plotting.grids import ROW_LABEL_WIDTH, as_rgb, beside, draw_grid, enlarge, stack
+from cvae.plotting.grids import as_rgb, beside, cell_scale, draw_grid, enlarge, labelled_columns, stack
 from cvae.plotting.images import Path, with_reconstructions
 from cvae.scores import image_scores
 
 if TYPE_CHECKING:
     from cvae.outliers import VAEOutlierDetector
-
-_CELL = 84  # approximate width of an image, pixels
 
 
 def best_and_worst(
@@ -67,7 +64,7 @@ def best_and_worst(
     chosen = np.concatenate([order[:count], order[::-1][:count]])
     shown = given[chosen] if vae is None else vae._as_pictures(given[chosen])
     pixels = as_rgb(shown, "images", value_range)
-    cells = enlarge(pixels, max(1, round(_CELL / pixels.shape[2])))
+    cells = enlarge(pixels, cell_scale(pixels.shape[2]))
     captions = _captions(found, names, chosen)
     return draw_grid(cells, columns=count, gap=8, title=title, path=path, ax=ax, captions=captions)
 
@@ -134,10 +131,8 @@ def error_maps(
             raise ValueError(f"{name} must have the shape of images, {wanted}, got {np.shape(array)}")
     if texts and len(texts) != len(maps):
         raise ValueError(f"captions must be {len(maps)}, one for each image, or none, got {len(texts)}")
-    cols = parts[0].shape[2]
-    scale = max(1, round(_CELL / cols))
-    columns = max(1, min(len(maps), 10, round((WIDTH - ROW_LABEL_WIDTH) / (scale * cols))))
-    cells = stack(parts, scale)
+    cells = stack(parts, cell_scale(parts[0].shape[2]))
+    columns = labelled_columns(len(cells), cells.shape[2])
     rows.append("error")
     return draw_grid(
         cells, columns=columns, gap=8, title=title, path=path, ax=ax, row_labels=rows, captions=texts
