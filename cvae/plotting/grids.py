@@ -129,7 +129,7 @@ def draw_grid(
     if ax is not None and title:
         axes.set_title(printable(title), size=10, color=TEXT, loc="left", parse_math=False)
     # Square pixels in axes of any shape; those of a figure of its own have the shape of the mosaic.
-    axes.imshow(mosaic, interpolation="nearest", aspect="auto" if ax is None else "equal")
+    axes.imshow(mosaic, interpolation="nearest", origin="upper", aspect="auto" if ax is None else "equal")
     axes.set_axis_off()
     texts: dict[str, Any] = {"color": TEXT, "parse_math": False, "clip_on": False}
     _, rows, cols, _ = cells.shape

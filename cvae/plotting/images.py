@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cvae.checking import check_size
 from cvae.data.images import as_images
+from cvae.data.intake import as_array
 from cvae.model import VAE
 from cvae.plotting.figures import WIDTH
 from cvae.plotting.grids import (
@@ -188,7 +189,9 @@ def class_samples(
         is_seed = isinstance(random_state, int | np.integer)
         seed = random_state if is_seed else int(make_rng(random_state).integers(2**31))
         images = np.stack([vae._as_pictures(vae.sample(n, seed, y=label)) for label in classes])
-    given = np.asarray(images)
+    if isinstance(images, list | tuple):
+        images = [as_array(of_class, "images") for of_class in images]
+    given = as_array(images, "images")
     labels = list(range(len(given))) if classes is None else list(classes)
     if given.ndim not in (4, 5) or len(given) != len(labels):
         expected = f"({len(labels)}, n, rows, cols, channels) or ({len(labels)}, n, rows, cols)"
