@@ -53,11 +53,7 @@ def as_array(X: Any, name: str) -> np.ndarray:
     found = remedy(X, name) or _remedy_of_iterable(X, name)
     if found:
         raise TypeError(f"{name} must be an array, got {_kind(X)}: {found}")
-    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
-        raise ValueError(
-            f"{name} must not have masked elements, got {np.count_nonzero(np.ma.getmaskarray(X))}: pass "
-            f"{name}.filled(value), or only the images without them"
-        )
+    check_unmasked(X, name)
     if _is_tensor(X):
         X = X.detach()  # which is what `numpy()` asks for
     if is_frame(X):
@@ -67,6 +63,15 @@ def as_array(X: Any, name: str) -> np.ndarray:
     if not _has(X, "__array__") and _has(X, "__dlpack__"):
         return _converted(np.from_dlpack, X, name)
     return _converted(np.asarray, X, name)
+
+
+def check_unmasked(X: Any, name: str) -> None:
+    """Raise ValueError if X has masked elements, which `np.asarray` would uncover."""
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise ValueError(
+            f"{name} must not have masked elements, got {np.count_nonzero(np.ma.getmaskarray(X))}: pass "
+            f"{name}.filled(value), or only the images without them"
+        )
 
 
 def computed(X: Any) -> Any:

@@ -38,7 +38,8 @@ def write(
         Images whose codes the map shows, as for `VAE.transform`; of more than 2,000, or of fewer large ones, as many
         evenly spread ones. They are in the page, large ones with fewer pixels.
     labels : array, shape (n,), optional
-        Their classes, which become colours; those of a conditional model, which needs them with images.
+        Their classes, which become colours, as in `cvae.plotting.latent`; those of a conditional model, which needs
+        them with images.
     names : sequence, optional
         What to call each image, such as by the name of its file. Default: its number.
     title : str

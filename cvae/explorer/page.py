@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvae.data.intake import check_unmasked
 from cvae.explorer.network import base64_of, network_of
 from cvae.model import VAE
-from cvae.plotting.codes import principal_axes
-from cvae.plotting.figures import class_colors, printable
+from cvae.plotting.codes import classes_of, principal_axes
+from cvae.plotting.figures import as_names, class_colors, printable
 
 MAX_IMAGES = 2000  # of the data set in the page
 _MAX_SIDE = 64  # pixels of the data set's images there
@@ -69,16 +70,18 @@ def _set_of(vae: VAE, images: Any, labels: Any, names: Any) -> tuple[dict[str, A
     """Return what the page shows of a data set, and the images' codes (n, T)."""
     given = vae._as_images(images)
     n = len(given)
-    for what, values in (("labels", labels), ("names", names)):
-        if values is not None and len(values) != n:
-            raise ValueError(f"{what} must be {n}, one for each image, got {len(values)}")
+    check_unmasked(labels, "labels")
+    y = None if labels is None else np.asarray(labels)
+    if y is not None and y.shape[:1] != (n,):
+        raise ValueError(f"labels must be {n}, one for each image, got {len(y) if y.ndim else 'a single one'}")
+    names = as_names(names, n)
     reduction = math.ceil(max(given.shape[1:3]) / _MAX_SIDE)
     size = math.prod(_reduced(given[:1], reduction).shape)
     n_shown = max(1, min(n, MAX_IMAGES, _MAX_BYTES // size))
     chosen = np.linspace(0, n - 1, n_shown).round().astype(int)
     shown = given[chosen]
-    y = None if labels is None else np.asarray(labels)[chosen]
-    means = vae.transform(shown, y if vae.condition is not None else None)
+    y = None if y is None else y[chosen]
+    means, _ = vae.encode(shown, vae._if_conditional(y))  # an array, which `transform` returns unless set to frames
     thumbnails = np.rint(_reduced(vae._as_pictures(shown), reduction) * 255).astype(np.uint8)
     classes, legend, colors = _classes(y, n_shown)
     found: dict[str, Any] = {
@@ -100,15 +103,16 @@ def _set_of(vae: VAE, images: Any, labels: Any, names: Any) -> tuple[dict[str, A
 
 
 def _reduced(images: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
-    """Return every `factor`-th pixel, from the middle of each square."""
-    return images[:, factor // 2 :: factor, factor // 2 :: factor]
+    """Return every `factor`-th pixel, from the middle of each square, or of what there is in flat images."""
+    top, left = (min(factor, side) // 2 for side in images.shape[1:3])
+    return images[:, top::factor, left::factor]
 
 
 def _classes(y: npt.NDArray[Any] | None, n: int) -> tuple[npt.NDArray[np.intp], list[str], list[str]]:
     """Return the class of each image as an index, the names of the classes, if they are few, and their colours."""
     if y is None or y.ndim != 1:
         return np.zeros(n, np.intp), [], class_colors(1)
-    known, members = np.unique(y, return_inverse=True)
+    known, members = classes_of(y)
     legend = [printable(name, 40) for name in known.tolist()] if len(known) <= _MAX_CLASSES else []
     return members, legend, class_colors(len(known))
 

@@ -421,6 +421,8 @@ class LayerBase(Named, Layer, ABC):
 def as_floats(values: npt.ArrayLike, name: str, dtype: npt.DTypeLike) -> Array:
     """Return real numbers as an array of this dtype, a view if possible; raise TypeError or ValueError for others."""
     try:
+        if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+            raise ValueError("masked elements")
         array = np.asarray(values)
         if array.dtype.kind in "SUcmMV":
             raise (ValueError if array.dtype.kind in "SU" else TypeError)(f"the dtype {array.dtype}")

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.checking import check_number, check_size
+from cvae.data.intake import as_numbers, check_unmasked
 from cvae.model import VAE
 from cvae.plotting.figures import TEXT, WIDTH, add_legend, check_axes, class_colors, new_figure, save, styled
-from cvae.plotting.grids import MARGIN, ROW_LABEL_WIDTH, as_rgb, check_grid, draw_grid, enlarge
+from cvae.plotting.grids import CELL, MARGIN, ROW_LABEL_WIDTH, as_rgb, check_grid, draw_grid, enlarge
 from cvae.plotting.images import Path
 
 _MAX_ROWS = 32  # dimensions that are drawn unless they are asked for
@@ -40,7 +41,7 @@ def latent(
     means : array_like of finite floats, shape (n, T)
         As returned by `VAE.transform`.
     labels : array_like, shape (n,), optional
-        Classes, as numbers or strings; None is one of its own.
+        Classes, as numbers or strings; what is missing (None, NaN, NA) is one of its own.
     path, title, ax
         As in `reconstructions`.
     method : {"pca", "umap"}
@@ -59,12 +60,13 @@ def latent(
         If matplotlib, or umap-learn if needed, is not installed.
     """
     try:
-        points = np.asarray(means, dtype=np.float64)
-    except (TypeError, ValueError):
+        points = as_numbers(means, "means").astype(np.float64)
+    except TypeError:
         expected = "means must be an array of numbers, (n, T), such as vae.transform(images)"
         raise TypeError(f"{expected}, got an object of type {type(means).__name__}") from None
     if points.ndim != 2 or points.size == 0 or not np.isfinite(points).all():
         raise ValueError(f"means must be finite and of shape (n, T), got shape {points.shape}")
+    check_unmasked(labels, "labels")
     if labels is not None and np.shape(labels) != (len(points),):
         raise ValueError(f"labels must have shape ({len(points)},), got {np.shape(labels)}")
     if method not in ("pca", "umap"):
@@ -72,7 +74,7 @@ def latent(
     check_axes(ax)
     classes, members = np.array([]), np.zeros(len(points), int)
     if labels is not None:
-        classes, members = _classes(np.asarray(labels))
+        classes, members = classes_of(np.asarray(labels))
     colors = class_colors(max(1, len(classes)))
     is_histogram = points.shape[1] == 1
     if not is_histogram:
@@ -193,7 +195,8 @@ def traversals(
     base = _base_code(vae, at, y)
     size = check_size(n, "n")
     chosen = _dimensions(vae, range(vae.T) if dimensions is None else dimensions)
-    check_grid(size * (len(chosen) if dimensions else min(vae.T, _MAX_ROWS)), size, vae._require_fitted(), "n")
+    n_rows = min(vae.T, _MAX_ROWS) if dimensions is None else len(chosen)
+    check_grid(size * n_rows, size, vae._require_fitted(), "n")
     values = np.linspace(-1, 1, size) * check_number("limit", limit, "(0, inf)") if size > 1 else np.zeros(1)
     rows = []
     for dimension in chosen:
@@ -205,7 +208,7 @@ def traversals(
         shown = sorted(np.argsort(spread)[::-1][:_MAX_ROWS].tolist())
         chosen, rows = [chosen[i] for i in shown], [rows[i] for i in shown]
     pixels = as_rgb(np.concatenate(rows), "images")
-    width = min(84, (WIDTH - ROW_LABEL_WIDTH) // size)
+    width = min(CELL, (WIDTH - ROW_LABEL_WIDTH) // size)
     cells = enlarge(pixels, max(1, width // pixels.shape[2]))
     by_row = cells.reshape(len(chosen), size, *cells.shape[1:])
     # A cell is a column of images, so that each has a label on its left.
@@ -216,14 +219,16 @@ def traversals(
     return draw_grid(columns, columns=size, gap=0, title=title, path=path, ax=ax, row_labels=labels)
 
 
-def _classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the classes in order and the index of each label among them; of several types as text."""
-    if labels.dtype == object:
-        for label in labels:
-            if label is not None and not isinstance(label, str | bytes | numbers.Real | np.generic):
+def classes_of(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes in order and the index of each label among them; of several types, or missing, as text."""
+    if labels.dtype.kind in "OT":
+        values = labels.tolist()
+        for label in values:
+            is_known = label is None or isinstance(label, str | bytes | numbers.Real | np.generic)
+            if not is_known and type(label).__name__ != "NAType":
                 raise TypeError(f"labels must be numbers, strings or None, got {label!r:.100}")
-        if len({type(label) for label in labels}) > 1 or labels[0] is None:
-            labels = labels.astype(str)
+        is_sortable = len({type(label) for label in values}) == 1 and isinstance(values[0], str | bytes | numbers.Real)
+        labels = np.array(values if is_sortable else [str(label) for label in values])
     return np.unique(labels, return_inverse=True)
 
 

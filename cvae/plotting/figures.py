@@ -92,6 +92,7 @@ def new_figure(width: int, height: int, path: str | os.PathLike[str] | None, *, 
     else:
         check_can_plot(path)
     size: dict[str, Any] = {"figsize": (width / DPI, height / DPI), "dpi": DPI, "facecolor": "white"}
+    size["layout"] = "none"  # whatever matplotlibrc says: axes in exact places are not to be arranged
     if path is None:
         from matplotlib import pyplot
 
@@ -108,10 +109,16 @@ def new_figure(width: int, height: int, path: str | os.PathLike[str] | None, *, 
 
 
 def check_axes(ax: Any) -> None:
-    """Raise TypeError unless this can be drawn to: an array of axes, a figure and pyplot cannot."""
-    if ax is not None and not (hasattr(ax, "imshow") and hasattr(ax, "set_title")):
+    """Raise TypeError unless this can be drawn to: an array of axes, a figure, pyplot and polar or 3-D axes cannot."""
+    if ax is None:
+        return
+    if not (hasattr(ax, "imshow") and hasattr(ax, "set_title")):
         hint = ", of which one is meant" if isinstance(ax, np.ndarray | list | tuple) else ""
-        raise TypeError(f"ax must be matplotlib axes or None, got {type(ax).__name__}{hint}")
+    elif ax.name == "3d" or not ax.transData.is_separable:
+        hint = f" of the projection {ax.name!r}, not 'rectilinear'"
+    else:
+        return
+    raise TypeError(f"ax must be matplotlib axes or None, got {type(ax).__name__}{hint}")
 
 
 def styled(axes: Any, title: str) -> Any:
@@ -138,15 +145,26 @@ def printable(text: Any, limit: int = 120) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
+def as_names(names: Any, n: int) -> list[Any] | None:
+    """Return the names of n images in their order, which the index of a column of pandas need not be; None for None."""
+    if names is None:
+        return None
+    if not hasattr(names, "__len__"):
+        raise TypeError(f"names must be a sequence with one for each image, got {type(names).__name__}")
+    if len(names) != n:
+        raise ValueError(f"names must be {n}, one for each image, got {len(names)}")
+    return list(names)
+
+
 def save(figure: Any, path: str | os.PathLike[str] | None) -> None:
-    """Write a figure, if to a path; an existing file is replaced only by a complete one."""
+    """Write a figure, or that of a subfigure, if to a path; an existing file is replaced only by a complete one."""
     if path is None:
         return
     check_can_plot(path)
     with replaced_file(path) as file, warnings.catch_warnings():
         # Characters that the font does not have become boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-        figure.savefig(file, format=Path(as_path(path)).suffix[1:].lower(), dpi=DPI, facecolor="white")
+        figure.figure.savefig(file, format=Path(as_path(path)).suffix[1:].lower(), dpi=DPI, facecolor="white")
 
 
 def class_colors(n: int) -> list[str]:
@@ -162,17 +180,22 @@ def class_colors(n: int) -> list[str]:
 def add_legend(axes: Any, classes: np.ndarray, colors: list[str]) -> None:
     """Add a legend to the right of the axes, thinned out evenly to at most 40 classes."""
     every = math.ceil(len(classes) / 40)
-    for name, color in zip(classes[::every], colors[::every], strict=True):
-        axes.scatter([], [], s=40, color=color, label=printable(name, 30) or " ")
+    names = [printable(name, 30) or " " for name in classes[::every]]
+    handles = [
+        axes.scatter([], [], s=40, color=color, label=name) for name, color in zip(names, colors[::every], strict=True)
+    ]
     legend = axes.legend(
+        handles,
+        [" "] * len(names),  # as matplotlib leaves out names that begin with "_"
         loc="upper left",
         bbox_to_anchor=(1.0, 1.0),
         frameon=False,
         labelcolor=TEXT,
         fontsize=9,
-        ncols=math.ceil(len(classes[::every]) / 20),
+        ncols=math.ceil(len(names) / 20),
         title="class",
     )
     legend.get_title().set_color(TEXT)
-    for text in legend.get_texts():
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(name)
         text.set_parse_math(False)

@@ -16,6 +16,7 @@ from cvae.plotting.figures import TEXT, WIDTH, check_axes, new_figure, printable
 
 MARGIN = 14  # around a grid, pixels
 ROW_LABEL_WIDTH = 106  # left of a grid with labelled rows, pixels
+CELL = 84  # approximate width of an image in a grid of rows, pixels
 MAX_CHANNELS = 16  # drawn beside each other
 _TITLE_HEIGHT = 34  # above a grid, pixels
 _CAPTION_HEIGHT = 13  # of a line below each cell, pixels
@@ -85,6 +86,16 @@ def enlarge(pixels: np.ndarray, scale: int) -> np.ndarray:
     return pixels.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
+def cell_scale(cols: int, width: float = CELL) -> int:
+    """Return by which factor images of so many columns come closest to a width."""
+    return max(1, round(width / cols))
+
+
+def labelled_columns(n: int, width: int) -> int:
+    """Return how many of n cells of this width stand beside each other in a grid with labelled rows, at most ten."""
+    return max(1, min(n, 10, round((WIDTH - ROW_LABEL_WIDTH) / width)))
+
+
 def stack(parts: Sequence[np.ndarray], scale: int) -> np.ndarray:
     """Return enlarged images of the same shape above each other, two white pixels apart."""
     n, _, cols, _ = parts[0].shape
@@ -118,7 +129,7 @@ def draw_grid(
     if ax is not None and title:
         axes.set_title(printable(title), size=10, color=TEXT, loc="left", parse_math=False)
     # Square pixels in axes of any shape; those of a figure of its own have the shape of the mosaic.
-    axes.imshow(mosaic, interpolation="nearest", aspect="auto" if ax is None else "equal")
+    axes.imshow(mosaic, interpolation="nearest", origin="upper", aspect="auto" if ax is None else "equal")
     axes.set_axis_off()
     texts: dict[str, Any] = {"color": TEXT, "parse_math": False, "clip_on": False}
     _, rows, cols, _ = cells.shape

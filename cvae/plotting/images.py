@@ -12,9 +12,21 @@ import numpy.typing as npt
 
 from cvae.checking import check_size
 from cvae.data.images import as_images
+from cvae.data.intake import as_array
 from cvae.model import VAE
 from cvae.plotting.figures import WIDTH
-from cvae.plotting.grids import MARGIN, ROW_LABEL_WIDTH, as_rgb, check_grid, draw_grid, enlarge, stack
+from cvae.plotting.grids import (
+    CELL,
+    MARGIN,
+    ROW_LABEL_WIDTH,
+    as_rgb,
+    cell_scale,
+    check_grid,
+    draw_grid,
+    enlarge,
+    labelled_columns,
+    stack,
+)
 from cvae.random import make_rng
 
 Path = str | os.PathLike[str] | None
@@ -67,11 +79,9 @@ def reconstructions(
     if originals.shape != results.shape:
         wanted, found = (as_images(given).shape for given in (images, reconstructions))
         raise ValueError(f"reconstructions must have the shape of images, {wanted}, got {found}")
-    n, _, cols, _ = originals.shape
-    scale = max(1, round(84 / cols))
-    columns = max(1, min(n, 10, round((WIDTH - ROW_LABEL_WIDTH) / (scale * cols))))
     labels = ("original", "reconstruction")
-    cells = stack([originals, results], scale)
+    cells = stack([originals, results], cell_scale(originals.shape[2]))
+    columns = labelled_columns(len(cells), cells.shape[2])
     return draw_grid(cells, columns=columns, gap=8, title=title, path=path, ax=ax, row_labels=labels)
 
 
@@ -179,13 +189,15 @@ def class_samples(
         is_seed = isinstance(random_state, int | np.integer)
         seed = random_state if is_seed else int(make_rng(random_state).integers(2**31))
         images = np.stack([vae._as_pictures(vae.sample(n, seed, y=label)) for label in classes])
-    given = np.asarray(images)
+    if isinstance(images, list | tuple):
+        images = [as_array(of_class, "images") for of_class in images]
+    given = as_array(images, "images")
     labels = list(range(len(given))) if classes is None else list(classes)
     if given.ndim not in (4, 5) or len(given) != len(labels):
         expected = f"({len(labels)}, n, rows, cols, channels) or ({len(labels)}, n, rows, cols)"
         raise ValueError(f"images must have the shape {expected}, got {given.shape}")
     pixels = [as_rgb(of_class, "images", value_range) for of_class in given]
     count, _, cols, _ = pixels[0].shape
-    scale = max(1, round(min(84, (WIDTH - ROW_LABEL_WIDTH) / count) / cols))
+    scale = cell_scale(cols, min(CELL, (WIDTH - ROW_LABEL_WIDTH) / count))
     rows = tuple(map(str, labels))
     return draw_grid(stack(pixels, scale), columns=count, gap=2, title=title, path=path, ax=ax, row_labels=rows)

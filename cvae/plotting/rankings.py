@@ -10,17 +10,16 @@ import numpy.typing as npt
 
 from cvae.checking import check_size
 from cvae.data.images import as_images
+from cvae.data.intake import as_array
 from cvae.model import VAE
 from cvae.nn.base import as_floats
-from cvae.plotting.figures import WIDTH
-from cvae.plotting.grids import ROW_LABEL_WIDTH, as_rgb, beside, draw_grid, enlarge, stack
+from cvae.plotting.figures import as_names
+from cvae.plotting.grids import as_rgb, beside, cell_scale, draw_grid, enlarge, labelled_columns, stack
 from cvae.plotting.images import Path, with_reconstructions
 from cvae.scores import image_scores
 
 if TYPE_CHECKING:
     from cvae.outliers import VAEOutlierDetector
-
-_CELL = 84  # approximate width of an image, pixels
 
 
 def best_and_worst(
@@ -67,7 +66,7 @@ def best_and_worst(
     chosen = np.concatenate([order[:count], order[::-1][:count]])
     shown = given[chosen] if vae is None else vae._as_pictures(given[chosen])
     pixels = as_rgb(shown, "images", value_range)
-    cells = enlarge(pixels, max(1, round(_CELL / pixels.shape[2])))
+    cells = enlarge(pixels, cell_scale(pixels.shape[2]))
     captions = _captions(found, names, chosen)
     return draw_grid(cells, columns=count, gap=8, title=title, path=path, ax=ax, captions=captions)
 
@@ -134,10 +133,8 @@ def error_maps(
             raise ValueError(f"{name} must have the shape of images, {wanted}, got {np.shape(array)}")
     if texts and len(texts) != len(maps):
         raise ValueError(f"captions must be {len(maps)}, one for each image, or none, got {len(texts)}")
-    cols = parts[0].shape[2]
-    scale = max(1, round(_CELL / cols))
-    columns = max(1, min(len(maps), 10, round((WIDTH - ROW_LABEL_WIDTH) / (scale * cols))))
-    cells = stack(parts, scale)
+    cells = stack(parts, cell_scale(parts[0].shape[2]))
+    columns = labelled_columns(len(cells), cells.shape[2])
     rows.append("error")
     return draw_grid(
         cells, columns=columns, gap=8, title=title, path=path, ax=ax, row_labels=rows, captions=texts
@@ -187,8 +184,10 @@ def outliers(
     given = vae._as_images(images)
     found = _scores(given, detector if scores is None else scores, y)
     chosen = np.argsort(found, kind="stable")[: check_size(n, "n")]
-    labels = vae._if_conditional(y)
-    labels = labels if np.ndim(labels) == 0 else np.asarray(labels)[chosen]
+    labels, kind = vae._if_conditional(y), vae._label_kind
+    vae._as_labels(labels, len(given))  # checks them, also where scores are given
+    if kind is not None and not kind.is_single(np.shape(labels)):
+        labels = as_array(labels, "y")[chosen]
     return error_maps(given[chosen], vae, path, title, captions=_captions(found, names, chosen), y=labels, ax=ax)
 
 
@@ -217,12 +216,8 @@ def _scores(images: np.ndarray, scores: Any, y: Any) -> np.ndarray:
 
 
 def _captions(scores: np.ndarray, names: Sequence[Any] | None, chosen: np.ndarray) -> list[str]:
-    if names is not None and not hasattr(names, "__len__"):
-        raise TypeError(f"names must be a sequence with one for each image, got {type(names).__name__}")
-    if names is not None and len(names) != len(scores):
-        raise ValueError(f"names must be {len(scores)}, one for each image, got {len(names)}")
-    found = [f"{scores[i]:.4g}" for i in chosen]
-    return found if names is None else [f"{names[i]}\n{text}" for i, text in zip(chosen, found, strict=True)]
+    found, known = [f"{scores[i]:.4g}" for i in chosen], as_names(names, len(scores))
+    return found if known is None else [f"{known[i]}\n{text}" for i, text in zip(chosen, found, strict=True)]
 
 
 def _texts(captions: Any) -> list[str]:

@@ -98,6 +98,58 @@ def test_many_and_large_images_are_thinned_out(page):
     np.testing.assert_array_equal(array(found["thumbnails"], "u1", 3, 50, 25), np.rint(large[:, 2::4, 2::4] * 255))
 
 
+@pytest.mark.parametrize(
+    ("shape", "shown"),
+    [
+        ((1, 65), np.s_[:, :, 1::2]),
+        ((1, 196), np.s_[:, :, 2::4]),
+        ((2, 200), np.s_[:, 1:, 2::4]),
+        ((5, 600), np.s_[:, 2:3, 5::10]),
+        ((100, 1), np.s_[:, 1::2]),
+        ((300, 2), np.s_[:, 2::5, 1:]),
+    ],
+)
+def test_flat_images_keep_a_line(page, shape, shown):
+    flat = np.random.default_rng(0).random((3, *shape))
+    vae = VAE("mlp", "mlp", T=2, n_epochs=1, random_state=0, verbose=False).fit(flat)
+    found = data_of(page(vae, flat))["set"]
+    expected = np.rint(flat[shown] * 255)
+    assert found["thumbnail_shape"] == [*expected.shape[1:], 1]
+    np.testing.assert_array_equal(array(found["thumbnails"], "u1", *expected.shape), expected)
+
+
+@pytest.mark.parametrize("transform", ["pandas", "polars"])
+def test_frames_as_outputs_of_the_model(page, transform):
+    pytest.importorskip("sklearn")
+    pytest.importorskip(transform)
+    import sklearn
+
+    vae = small_vae(T=3).fit(X)
+    expected = page(vae, X, Y)
+    with sklearn.config_context(transform_output=transform):
+        assert page(vae, X, Y) == expected
+    assert page(vae.set_output(transform=transform), X, Y) == expected
+
+
+def test_labels_that_are_missing_are_a_class(page, vae):
+    missing = {"None": None, "nan": float("nan")}
+    for name, value in missing.items():
+        labels = np.array(["cat", value, "dog"] * 10, object)
+        found = data_of(page(vae, X, labels))["set"]
+        assert found["legend"] == sorted(["cat", "dog", name])
+        assert [found["legend"][i] for i in found["classes"]] == ["cat", name, "dog"] * 10
+        assert found["names"][:2] == ["0: cat", f"1: {name}"]
+    pandas = pytest.importorskip("pandas")
+    found = data_of(page(vae, X, pandas.Categorical(["cat", None, "dog"] * 10)))["set"]
+    assert found["legend"] == ["cat", "dog", "nan"]
+
+
+def test_names_stand_in_the_order_of_the_images_whatever_their_index(page, vae):
+    pandas = pytest.importorskip("pandas")
+    names = pandas.Series([f"{i}.png" for i in range(30)], index=np.arange(30)[::-1])
+    assert data_of(page(vae, X, names=names))["set"]["names"] == names.tolist()
+
+
 def test_conditional_models(page):
     vae = VAE("mlp", T=2, condition="classes", n_epochs=1, random_state=0, verbose=False).fit(X, Y)
     data = data_of(page(vae, X, Y))
@@ -122,9 +174,13 @@ def test_conditional_models(page):
         (lambda vae: (small_vae(),), ValueError, "has no parameters yet"),
         (lambda vae: (vae, X[:, :3]), ValueError, "X must"),
         (lambda vae: (vae, X, Y[:3]), ValueError, "labels must be 30, one for each image, got 3"),
+        (lambda vae: (vae, X, 3), ValueError, "labels must be 30, one for each image, got a single one"),
+        (lambda vae: (vae, X, np.ma.masked_equal(np.arange(30), 4)), ValueError, "labels must not have masked elem"),
+        (lambda vae: (vae, X, [{}] * 30), TypeError, "labels must be numbers, strings or None, got {}"),
         (lambda vae: (vae, X, Y, ["a"]), ValueError, "names must be 30, one for each image, got 1"),
+        (lambda vae: (vae, X, Y, 3), TypeError, "names must be a sequence with one for each image, got int"),
     ],
-    ids=["array", "untrained", "shape", "labels", "names"],
+    ids=["array", "untrained", "shape", "labels", "label", "masked", "objects", "names", "name"],
 )
 def test_wrong_arguments_leave_no_file(arguments, error, message, vae, tmp_path):
     model, images, labels, names = (*arguments(vae), None, None, None)[:4]

@@ -96,6 +96,44 @@ def test_with_a_path_the_figure_is_saved_and_forgotten(name, vae, tmp_path):
         assert picture.size == tuple(np.rint(axes.figure.get_size_inches() * 128))
 
 
+@pytest.mark.parametrize("name", [name for name in DRAWINGS if name != "latent"])
+def test_the_origin_of_images_is_above_whatever_matplotlibrc_says(name, vae, ax, tmp_path):
+    paths = tmp_path / "expected.png", tmp_path / "found.png"
+    DRAWINGS[name](vae, path=paths[0])
+    with matplotlib.rc_context({"image.origin": "lower"}):
+        DRAWINGS[name](vae, path=paths[1])
+        DRAWINGS[name](vae, ax=ax)
+    expected, found = (np.asarray(Image.open(path)) for path in paths)
+    np.testing.assert_array_equal(found, expected)
+    bottom, top = ax.get_ylim()
+    assert bottom > top
+
+
+@pytest.mark.parametrize("rc", ["figure.constrained_layout.use", "figure.autolayout"])
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_layouts_of_matplotlibrc_do_not_touch_the_figures(name, rc, vae, tmp_path):
+    paths = tmp_path / "expected.png", tmp_path / "found.png"
+    DRAWINGS[name](vae, path=paths[0])
+    with warnings.catch_warnings(), matplotlib.rc_context({rc: True}):
+        warnings.simplefilter("error")
+        DRAWINGS[name](vae, path=paths[1])
+        DRAWINGS[name](vae).figure.canvas.draw()
+        own = pyplot.figure()
+        assert own.get_layout_engine() is not None
+    expected, found = (np.asarray(Image.open(path)) for path in paths)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_what_is_drawn_to_a_part_of_a_figure_is_saved_with_the_whole(vae, tmp_path):
+    figure = pyplot.figure(figsize=(4, 3))
+    left, right = figure.subfigures(1, 2)
+    plotting.samples(X[:4], tmp_path / "s.png", ax=left.subplots())
+    plotting.history(vae, tmp_path / "h.png", figure=right)
+    for name in ("s.png", "h.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.size == (4 * 128, 3 * 128)
+
+
 def test_history_takes_and_returns_a_figure(vae):
     figure = pyplot.figure()
     assert plotting.history(vae, figure=figure) is figure
@@ -125,6 +163,13 @@ def test_rankings_are_sorted_by_score(vae, ax):
     assert texts(ax) == ["19.png\n19", "18.png\n18", "0.png\n0", "1.png\n1"]
     axes = plotting.outliers(X, vae, n=2, scores=-scores)
     assert texts(axes) == ["image", "reconstruction", "error", "-19", "-18"]
+
+
+def test_names_stand_in_the_order_of_the_images_whatever_their_index(ax):
+    pandas = pytest.importorskip("pandas")
+    names = pandas.Series([f"{i}.png" for i in range(20)], index=np.arange(20)[::-1])
+    plotting.best_and_worst(X, np.arange(20.0), n=1, names=names, ax=ax)
+    assert texts(ax) == ["19.png\n19", "0.png\n0"]
 
 
 def test_a_detector_ranks_by_its_own_score(vae, ax):
@@ -161,6 +206,14 @@ def test_a_traversal_changes_one_dimension(vae, ax):
     for column, code in enumerate([(0.5, -2), (0.5, 0), (0.5, 2)]):
         cell = pixels[::scale, column * cols : (column + 1) * cols : scale]
         assert np.abs(cell[..., :1] - np.rint(vae.decode([code])[0] * 255)).max() <= 1
+
+
+def test_dimensions_may_be_an_array(vae, ax):
+    pixels = drawn(plotting.traversals(vae, n=3, dimensions=np.array([1, 0]), ax=ax))
+    assert texts(ax) == ["dimension 2", "dimension 1"]
+    np.testing.assert_array_equal(pixels, drawn(plotting.traversals(vae, n=3, dimensions=[1, 0])))
+    plane = drawn(plotting.latent_plane(vae, n=2, dimensions=np.array([1, 0])))
+    np.testing.assert_array_equal(plane, drawn(plotting.latent_plane(vae, n=2, dimensions=[1, 0])))
 
 
 def test_many_dimensions_leave_those_that_change_the_image_most(gaussian, ax):

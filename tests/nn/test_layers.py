@@ -148,6 +148,16 @@ def test_inputs_and_gradients_of_any_kind_of_array_are_taken(name):
 
 
 @every_layer
+def test_masks_are_not_ignored(name):
+    layer, X = build(name), batch(name)
+    Y = layer.forward(np.ma.array(X))
+    with pytest.raises(ValueError, match=r"^X must be an array of real numbers, got masked elements$"):
+        layer.forward(np.ma.masked_equal(X, X.flat[0]))
+    with pytest.raises(ValueError, match=r"^dLdy must be an array of real numbers, got masked elements$"):
+        layer.backward(np.ma.masked_equal(Y, Y.flat[0]))
+
+
+@every_layer
 @pytest.mark.parametrize("dtype", ["float32", "float64", np.float64, np.dtype(np.float32)], ids=str)
 def test_everything_has_the_layers_type(name, dtype):
     layer, X = build(name, dtype=dtype), batch(name)
