@@ -399,8 +399,8 @@ class Core(Estimator):
         else:
             axes = shape_of(X)
             if len(axes) == 2:
-                if self._image_shape is not None:
-                    self._columns.check(X, name, type(self).__name__, self._image_shape)
+                if expected := self._image_shape or image_shape:
+                    self._columns.check(X, name, type(self).__name__, tuple(expected))
                 if shape is None and axes[1] > 0:
                     shape = (1, axes[1], 1)
             images = as_images(X, shape, name=name)

@@ -13,6 +13,7 @@ from cvae.checking import check_number, check_size
 from cvae.conditions import Labels
 from cvae.core import Array, Core
 from cvae.data.blocks import as_blocks, release
+from cvae.data.columns import warn_of_other_order
 from cvae.data.gathering import gather
 from cvae.data.intake import as_numbers
 from cvae.data.weights import as_weights
@@ -80,7 +81,12 @@ class Inference(Core):
         blocks = as_blocks(X)
         if blocks is not None:
             return stream_of(self, blocks, y), None
+        return self._in_memory(X, y)
+
+    def _in_memory(self, X: Any, y: Any) -> tuple[Array, Labels | None]:
+        """Return images and labels as arrays, checked."""
         images = self._as_images(X)
+        warn_of_other_order(X, y)
         return images, self._as_labels(y, len(images))
 
     def _computed(
@@ -188,6 +194,7 @@ class Inference(Core):
         """
         self._require_fitted()
         codes = self._as_codes(Z)
+        warn_of_other_order(Z, y, of="Z")
         return self._decode(codes, self._as_labels(y, len(codes)))
 
     def _as_codes(self, Z: npt.ArrayLike, name: str = "Z") -> Array:
@@ -300,6 +307,7 @@ class Inference(Core):
         A model without condition ignores y, as scikit-learn expects. `sample_weight` is as for `fit`.
         """
         elbo = self.elbo(X, y=self._if_conditional(y))
+        warn_of_other_order(X, sample_weight, "sample_weight")
         weights = as_weights({"sample_weight": sample_weight}, len(elbo))
         return float((elbo if weights is None else elbo * weights).mean())
 

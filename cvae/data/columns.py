@@ -70,13 +70,16 @@ class Columns(NamedTuple):
             )
 
 
-def warn_of_other_order(X: Any, values: Any, name: str) -> None:
-    """Warn of labels or weights whose index has the names of the images' rows in another order: rows count by place."""
+def warn_of_other_order(X: Any, values: Any, name: str = "y", of: str = "X") -> None:
+    """Warn of labels or weights whose index has the names of the images' rows in another order: rows count by place.
+
+    `of` is the name of the images, or codes.
+    """
     ours, theirs = getattr(X, "index", None), getattr(values, "index", None)
     if ours is None or theirs is None or not (hasattr(ours, "equals") and hasattr(theirs, "equals")):
         return
     if not ours.equals(theirs) and {*ours} == {*theirs}:
-        warn(f"{name} has the index of X in another order, and counts by place: pass {name}.loc[X.index]")
+        warn(f"{name} has the index of {of} in another order, and counts by place: pass {name}.loc[{of}.index]")
 
 
 def shape_of(X: Any) -> tuple[int, ...]:

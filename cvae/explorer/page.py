@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvae.data.columns import warn_of_other_order
+from cvae.data.intake import as_array
 from cvae.explorer.network import base64_of, network_of
 from cvae.model import VAE
 from cvae.plotting.codes import principal_axes
@@ -68,6 +70,7 @@ def _labels_of(vae: VAE) -> dict[str, Any] | None:
 def _set_of(vae: VAE, images: Any, labels: Any, names: Any) -> tuple[dict[str, Any], npt.NDArray[np.floating]]:
     """Return what the page shows of a data set, and the images' codes (n, T)."""
     given = vae._as_images(images)
+    warn_of_other_order(images, labels, "labels", "images")
     n = len(given)
     for what, values in (("labels", labels), ("names", names)):
         if values is not None and len(values) != n:
@@ -77,7 +80,7 @@ def _set_of(vae: VAE, images: Any, labels: Any, names: Any) -> tuple[dict[str, A
     n_shown = max(1, min(n, MAX_IMAGES, _MAX_BYTES // size))
     chosen = np.linspace(0, n - 1, n_shown).round().astype(int)
     shown = given[chosen]
-    y = None if labels is None else np.asarray(labels)[chosen]
+    y = None if labels is None else as_array(labels, "labels")[chosen]
     means = vae.transform(shown, y if vae.condition is not None else None)
     thumbnails = np.rint(_reduced(vae._as_pictures(shown), reduction) * 255).astype(np.uint8)
     classes, legend, colors = _classes(y, n_shown)

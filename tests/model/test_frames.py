@@ -44,7 +44,9 @@ def test_rows_without_image_shape_are_images_of_one_row():
     assert vae.n_features_in_ == N_FEATURES
     with pytest.raises(ValueError, match=r"^X has 11 features, but VAE is expecting 12 features as input"):
         vae.transform(ROWS[:, 1:])
-    with pytest.raises(ValueError, match=r"^validation_data must have rows \* cols \* channels features"):
+    with pytest.raises(
+        ValueError, match=r"^validation_data has 11 features, but VAE is expecting 12 features as input"
+    ):
         model().fit(ROWS, validation_data=ROWS[:, 1:])
 
 
@@ -101,6 +103,23 @@ def test_other_columns_are_refused(of_frame, tmp_path):
     with pytest.raises(TypeError, match="X must have strings as names of all columns, or of none, got int and str"):
         model().fit(FRAME.rename(columns={"pixel 3": 3}))
     assert of_frame.set_params(warm_start=False).fit(backwards).feature_names_in_.tolist() == NAMES[::-1]  # anew
+
+
+@pytest.mark.parametrize(
+    "validation",
+    [lambda frame: frame, lambda frame: (frame, range(20)), lambda frame: iter([frame])],
+    ids=["frame", "pair", "blocks"],
+)
+@pytest.mark.parametrize("library", [pd.DataFrame, lambda frame: pl.DataFrame(frame.to_dict("list"))])
+def test_validation_data_of_a_first_fit_have_its_columns(library, validation):
+    X, backwards = library(FRAME), library(FRAME[NAMES[::-1]])
+    vae = model()
+    with pytest.raises(ValueError, match=r"validation_data: The feature names should match.*\n.*same order"):
+        vae.fit(X, validation_data=validation(backwards))
+    assert not vae.__sklearn_is_fitted__()
+    with pytest.raises(ValueError, match=r"unseen at fit time:\n- first\n"):
+        vae.fit(X, validation_data=validation(library(FRAME.rename(columns={"pixel 0": "first"}))))
+    assert vae.fit(X, validation_data=validation(X)).history_["val_loss"]
 
 
 def test_names_on_one_side_only_warn(of_frame):
