@@ -11,7 +11,6 @@ from collections.abc import Collection
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from cvae._kernels.program import has_values
 from cvae.hints import of_argument
@@ -234,10 +233,6 @@ class Estimator(LateBase, ABC):
         changed = [f"{k}={v!r}" for k, v in self.get_params().items() if repr(v) != repr(defaults[k].default)]
         call = f"{type(self).__name__}({', '.join(changed)})"
         return f"<{call} {fitted}>" if (fitted := self._fitted_text()) else call
-
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """Return names for the columns of `transform`: the class name in lower case followed by the column number."""
-        return np.array([f"{type(self).__name__.lower()}{i}" for i in range(self.T)], dtype=object)
 
 
 def _hint(name: str, known: Collection[str]) -> str:

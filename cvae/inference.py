@@ -13,7 +13,7 @@ from cvae.checking import check_number, check_size
 from cvae.conditions import Labels
 from cvae.core import Array, Core
 from cvae.data.blocks import as_blocks, release
-from cvae.data.columns import warn_of_other_order
+from cvae.data.columns import check_order, warn_of_other_order
 from cvae.data.gathering import gather
 from cvae.data.intake import as_numbers
 from cvae.data.weights import as_weights
@@ -170,6 +170,16 @@ class Inference(Core):
             images, labels, lambda *some: self._encode_always(*some)[:1], as_outputs(out, images, (self.T,))
         )[0]
 
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
+        """Return names for the columns of `transform`: the class name in lower case followed by the column number.
+
+        `input_features`, if given, must be the names of the pixels, or as many, as scikit-learn has it.
+        """
+        self._require_fitted()
+        if input_features is not None:
+            self._columns.check_input(input_features, self.n_features_in_)
+        return np.array([f"{type(self).__name__.lower()}{i}" for i in range(self.T)], dtype=object)
+
     def decode(self, Z: npt.ArrayLike, y: Any = None) -> Array:
         """Return the mean images of codes.
 
@@ -200,6 +210,8 @@ class Inference(Core):
     def _as_codes(self, Z: npt.ArrayLike, name: str = "Z") -> Array:
         """Return codes checked, in the model's dtype."""
         codes = as_numbers(Z, name)
+        if hasattr(Z, "columns"):
+            check_order(Z, self.get_feature_names_out().tolist(), name)
         if codes.dtype != self.dtype:
             with np.errstate(over="ignore"):  # reported below
                 codes = codes.astype(self.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,6 +69,26 @@ class Columns(NamedTuple):
             raise ValueError(
                 f"{name} has {given[1]} features, but {model} is expecting {n_features} features as input{hint}"
             )
+
+    def check_input(self, names: Any, n_features: int) -> None:
+        """Raise ValueError, in scikit-learn's words, unless these may be the names of the columns."""
+        given = np.asarray(names, dtype=object)
+        if self.names is not None and given.tolist() != [*self.names]:
+            raise ValueError("input_features is not equal to feature_names_in_")
+        if given.shape != (n_features,):
+            raise ValueError(
+                f"input_features should have length equal to number of features ({n_features}), got {given.size}"
+            )
+
+
+def check_order(frame: Any, names: Sequence[str], name: str) -> None:
+    """Raise ValueError for a data frame whose columns have these names in another order; others count by place."""
+    given = list(frame.columns)
+    if given != names and sorted(map(str, given)) == sorted(names):
+        raise ValueError(
+            f"{name}: The feature names should match those of get_feature_names_out, in the same order, got "
+            f"{', '.join(given[:_MOST_SHOWN])}{', ...' if len(given) > _MOST_SHOWN else ''}"
+        )
 
 
 def warn_of_other_order(X: Any, values: Any, name: str = "y", of: str = "X") -> None:

@@ -149,6 +149,35 @@ def test_set_output(library, frame, of_frame):
         assert of_frame.active_units(FRAME).shape == (2,)
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_codes_keep_the_order_of_their_columns(library):
+    vae = model(T=3).set_output(transform=library).fit(FRAME)
+    codes = vae.transform(FRAME)
+    images = vae.decode(codes)
+    for backwards in (codes[["vae2", "vae1", "vae0"]], codes[["vae1", "vae0", "vae2"]]):
+        for use in (vae.decode, vae.inverse_transform):
+            with pytest.raises(ValueError, match=r"^Z: The feature names should match .* same order, got vae"):
+                use(backwards)
+    named = codes.rename(**{"columns" if library == "pandas" else "mapping": {"vae0": "x", "vae1": "y", "vae2": "z"}})
+    np.testing.assert_array_equal(vae.decode(named), images)
+    np.testing.assert_array_equal(vae.decode(named[["z", "y", "x"]]), vae.decode(codes.to_numpy()[:, ::-1]))
+
+
+def test_ends_of_an_interpolation_keep_the_order_of_their_columns(of_frame):
+    expected = of_frame.interpolate(ROWS[0], ROWS[1], 3)
+    backwards = FRAME[NAMES[::-1]]
+    polars = pl.DataFrame(FRAME.to_dict("list"))
+    for take in (lambda frame, i: frame.iloc[i], lambda frame, i: frame.iloc[[i]]):
+        np.testing.assert_array_equal(of_frame.interpolate(take(FRAME, 0), take(FRAME, 1), 3), expected)
+        with pytest.raises(ValueError, match=r"^b: The feature names should match"):
+            of_frame.interpolate(take(FRAME, 0), take(backwards, 1))
+    np.testing.assert_array_equal(of_frame.interpolate(polars[0], polars[1], 3), expected)
+    codes = pd.DataFrame([[0.0, 1.0]], columns=["vae0", "vae1"])
+    np.testing.assert_array_equal(of_frame.interpolate(codes, codes.iloc[0], 2), of_frame.decode([[0, 1], [0, 1]]))
+    with pytest.raises(ValueError, match=r"^a: The feature names should match"):
+        of_frame.interpolate(codes[["vae1", "vae0"]], codes)
+
+
 def test_pandas_keeps_the_index(of_frame):
     assert of_frame.set_output(transform="pandas").transform(FRAME).index.tolist() == FRAME.index.tolist()
 

@@ -97,7 +97,7 @@ class Alone:
 @pytest.mark.parametrize(("y", "weights"), [(np.ma.masked_less(np.arange(12), 3), {}),
                                             (None, {"sample_weight": np.ma.masked_less(WEIGHTS, 0.1)})])  # fmt: skip
 def test_masked_values_are_refused_in_parts_too(y, weights):
-    with pytest.raises(ValueError, match="^(y|sample_weight) must not have masked elements, got "):
+    with pytest.raises(ValueError, match=r"^(y|sample_weight) must not have masked elements, got "):
         shared_data(Alone(), True, X, y, weights)
 
 
