@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.checking import check_size
-from cvae.data.intake import as_array, is_array, is_buffer, is_frame, is_pair, is_sequence, remedy
+from cvae.data.intake import as_array, is_array, is_buffer, is_frame, is_pair, is_sequence, remedy, remedy_of_shapeless
 from cvae.data.lazy import Lazy, Shaped, n_bytes
 
 Array = npt.NDArray[Any]
@@ -69,6 +69,8 @@ class Blocks(Shaped):
         self.buffer = (
             buffer if buffer is None or (buffer == 0 and buffer is not False) else check_size(buffer, "buffer")
         )
+        if found := remedy_of_shapeless(source, "source"):
+            raise TypeError(f"source must be an array, got an object of type {type(source).__name__}: {found}")
         if isinstance(source, Blocks):
             source = source.source
         if isinstance(source, (list, tuple)) and not _has_pairs(source):
@@ -193,6 +195,8 @@ def as_blocks(X: Any) -> Blocks | None:
         return X
     if type(X) is np.ndarray or isinstance(X, np.ndarray):
         return Blocks(X) if X.nbytes > LARGE and _file_of(X) is not None else None
+    if remedy_of_shapeless(X, "X"):
+        return None
     if _has_pairs(X):
         return Blocks(X, buffer=0)
     if isinstance(X, (list, tuple)):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cvae.data.intake import remedy_of_shapeless
 from cvae.warning import warn
 
 _MOST_SHOWN = 5
@@ -104,7 +105,9 @@ def warn_of_other_order(X: Any, values: Any, name: str = "y", of: str = "X") -> 
 
 
 def shape_of(X: Any) -> tuple[int, ...]:
-    """Return the shape of an array or of nested lists, of which the first elements count."""
+    """Return the shape of an array or of nested lists, of which the first elements count; () if it is not known."""
+    if remedy_of_shapeless(X, ""):
+        return ()
     if hasattr(X, "shape"):
         return tuple(X.shape)
     if hasattr(X, "__array__"):

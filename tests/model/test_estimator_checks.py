@@ -55,7 +55,7 @@ def test_numpy_mls_model_refuses_only_what_it_does_not_take():
         assert "X must hold values in [0, 1]" in text or "does not fit into a padded input" in text, name
 
 
-@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+@pytest.mark.filterwarnings("ignore:X .*feature names")
 @pytest.mark.parametrize(
     "check",
     ["transformer_get_feature_names_out", "transformer_get_feature_names_out_pandas", "set_output_transform",
