@@ -381,6 +381,11 @@ class Core(Estimator):
             raise not_fitted(f"this {name} has no parameters yet: call fit, partial_fit or forward first")
         return value
 
+    @property
+    def _known_shape(self) -> Sequence[int] | None:
+        """The shape of the images, if it is known before they are."""
+        return self._image_shape or self.image_shape
+
     def _as_images(
         self,
         X: npt.ArrayLike,
@@ -393,7 +398,7 @@ class Core(Estimator):
 
         `first` is the number of the first image if X is a block of a larger set.
         """
-        shape = image_shape or self._image_shape or self.image_shape
+        shape = image_shape or self._known_shape
         if type(X) is np.ndarray and X.ndim == 4 and X.shape[1:] == shape and X.size and X.dtype.kind in NUMBERS:
             images = X  # as `as_images` would find, but that a single image takes a tenth less time
         else:

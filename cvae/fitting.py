@@ -133,7 +133,7 @@ class Fitting(ByHand):
     ) -> Labelled:
         """Return validation images and, for a conditional model, labels out of those of the training images."""
         X, y = images_and_labels(data, "validation_data")
-        kind, blocks = None if labels is None else labels.kind, as_blocks(X)
+        kind, blocks = None if labels is None else labels.kind, as_blocks(X, image_shape)
         if blocks is not None:
             check_repeatable(blocks, n_epochs, "validation_data")
             return stream_of(self, blocks, self._if_conditional(y), "validation_data", image_shape, mapping, kind), None

@@ -78,7 +78,7 @@ class Inference(Core):
 
     def _as_inputs(self, X: Any, y: Any) -> tuple[Array | Stream, Labels | None]:
         """Return images and labels, checked; those that are read block by block are checked when they are."""
-        blocks = as_blocks(X)
+        blocks = as_blocks(X, self._known_shape)
         if blocks is not None:
             return stream_of(self, blocks, y), None
         return self._in_memory(X, y)

@@ -146,7 +146,7 @@ class Sampling(Inspection):
             labels = Labels(labels.kind, np.linspace(of_a, of_b, n).astype(self.dtype), np.arange(n))
         return self._decode(codes.astype(self.dtype), labels)
 
-    def _code_of(self, x: npt.ArrayLike, name: str, labels: Labels | None, i: int) -> Array:
+    def _code_of(self, x: Any, name: str, labels: Labels | None, i: int) -> Array:
         """Return the code of an image or code x, float64, where label i is that of x."""
         if is_frame(x) and np.ndim(x) == 1:  # a row of a data frame
             x = x.to_frame().T

@@ -275,8 +275,10 @@ def _remedy_of_items(first: Any, name: str) -> str:
         return ""
     if any(is_array(other) and np.ndim(other) == np.ndim(first[0]) for other in first[1:]):
         return ""  # an image as a list of arrays
-    labels = f", and the labels as y=[item[1] for item in {name}]" if len(first) > 1 else ""
-    return f"pass [item[0] for item in {name}]{labels}"
+    items, labels = (f"[item[{i}] for item in {name}]" for i in range(2))
+    if len(first) > 1 and np.ndim(first[1]) > 0:  # batches
+        items, labels = f"np.concatenate({items})", f"np.concatenate({labels})"
+    return f"pass {items}{f', and the labels as y={labels}' if len(first) > 1 else ''}"
 
 
 def _item(item: Any, name: str) -> np.ndarray:

@@ -162,6 +162,8 @@ REFUSED = {
     "ragged lists": ([[[0, 1], [1]]], ValueError, "must be an array: "),
     "images with labels": ([(FLOATS, 1), (FLOATS, 2)], TypeError,
                            "pass [item[0] for item in X], and the labels as y=[item[1] for item in X]"),
+    "batches with labels": ([(FLOATS, [1, 2, 3])] * 2, TypeError, "pass np.concatenate([item[0] for item in X]), "
+                            "and the labels as y=np.concatenate([item[1] for item in X])"),
     "data set with labels": (Examples((Tensor(FLOATS), 1)), TypeError, "pass [item[0] for item in X], and the labels"),
     "data set of tuples": (Examples((FLOATS,)), TypeError, "pass [item[0] for item in X]"),
     "data set of mappings": (Examples({"image": FLOATS, "label": 1}), TypeError, "keys 'image', 'label'"),
