@@ -67,23 +67,25 @@ class Blocks(Shaped):
     (5000, 2)
     """
 
+    block: int | None
+    buffer: int | None
+    numbers: npt.NDArray[np.intp]  # of the blocks that are read
+
     def __init__(self, source: Any, *, block: int | None = None, buffer: int | None = None) -> None:
-        part = None
-        if isinstance(source, Blocks):
-            if source._is_part:
-                part = source.numbers
-                if block not in (None, source.block):
-                    raise ValueError(f"block must be left out for a part of blocks of {source.block}, got {block}")
+        part: npt.NDArray[np.intp] | None = None
+        if isinstance(source, Blocks):  # whatever is not given is taken over
+            part = source.numbers if source._is_part else None
+            if part is not None and block not in (None, source.block):
+                raise ValueError(f"block must be left out for a part of blocks of {source.block}, got {block}")
             block = source.block if block is None else block
             buffer = source.buffer if buffer is None else buffer
+            source = source.source
         self.block = None if block is None else check_size(block, "block")
         self.buffer = (
             buffer if buffer is None or (buffer == 0 and buffer is not False) else check_size(buffer, "buffer")
         )
         if found := remedy_of_shapeless(source, "source"):
             raise TypeError(f"source must be an array, got an object of type {type(source).__name__}: {found}")
-        if isinstance(source, Blocks):
-            source = source.source
         if isinstance(source, (list, tuple)) and not _has_pairs(source):
             source = _joined(source)
         self.source: Any = source
@@ -94,7 +96,6 @@ class Blocks(Shaped):
                 expected = "(n, rows, cols, channels), (n, rows, cols) or (n, features), with at least one image"
                 raise ValueError(f"source must have the shape {expected}, got {self.shape}")
             self.block = self.block or self._default_block()
-            # Of the blocks that are read.
             self.numbers = np.arange(-(-self.shape[0] // self.block)) if part is None else part
         elif not callable(source) and not _is_iterable(source):
             raise TypeError(
@@ -113,6 +114,7 @@ class Blocks(Shaped):
 
     @property
     def _is_part(self) -> bool:
+        """Whether there are other blocks besides those that are read."""
         return self.is_indexed and self.n_images() < self.shape[0]
 
     @property

@@ -48,7 +48,7 @@ class Columns(NamedTuple):
                 remedy = "; pandas.read_csv(..., index_col=0) makes an index of it" if name != "label" else ""
                 warn(f"X has a column {name!r}, which counts as a pixel: drop it if it is none{remedy}")
 
-    def check(self, X: Any, name: str, model: str, image_shape: tuple[int, int, int]) -> None:
+    def check(self, X: Any, name: str, model: str, image_shape: tuple[int, ...]) -> None:
         """Compare the columns of other images, which are rows, with these; warn if only one of both has names.
 
         Raises
