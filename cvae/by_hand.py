@@ -131,8 +131,7 @@ class ByHand(Sampling):
         """
         self._sync()
         check_switch("retain_derived", retain_derived)
-        images = self._as_images(X_train)
-        labels = self._as_labels(y, len(images))
+        images, labels = self._in_memory(X_train, y)
         n, codes = len(images), self._objective.codes
         shape = n * codes, self.T
         given = None if noise is None else as_floats(noise, "noise", self.dtype)

@@ -16,6 +16,7 @@ from cvae.data.intake import as_array
 from cvae.warning import warn
 
 Array = npt.NDArray[Any]
+_LARGE = 10  # the size of values with which training may diverge
 _FEW = 20  # images, of which each may well have a class of its own
 
 
@@ -156,6 +157,12 @@ class Values(LabelKind):
         found = _as_numbers(y, name)
         if found.size == 0 or found.ndim == 0:
             raise ValueError(f"{name} must have the shape (n,) or (n, numbers of a label), got {found.shape}")
+        largest = float(np.abs(found.astype(np.float64)).max())
+        if _LARGE < largest < np.inf:
+            warn(
+                f"{name} holds numbers of up to {largest:.6g} in size, which go into layers as they are and may make "
+                "the training diverge: scale them to a size of about 1",
+            )
         return cls(1 if found.ndim == 1 else found.shape[1], _column_names(y))
 
     def labels(self, y: Any, n: int, dtype: npt.DTypeLike, name: str) -> Labels:

@@ -393,6 +393,11 @@ class Core(Estimator):
             raise not_fitted(f"this {name} has no parameters yet: call fit, partial_fit or forward first")
         return value
 
+    @property
+    def _known_shape(self) -> Sequence[int] | None:
+        """The shape of the images, if it is known before they are."""
+        return self._image_shape or self.image_shape
+
     def _as_images(
         self,
         X: npt.ArrayLike,
@@ -405,14 +410,14 @@ class Core(Estimator):
 
         `first` is the number of the first image if X is a block of a larger set.
         """
-        shape = image_shape or self._image_shape or self.image_shape
+        shape = image_shape or self._known_shape
         if type(X) is np.ndarray and X.ndim == 4 and X.shape[1:] == shape and X.size and X.dtype.kind in NUMBERS:
             images = X  # as `as_images` would find, but that a single image takes a tenth less time
         else:
             axes = shape_of(X)
             if len(axes) == 2:
-                if self._image_shape is not None:
-                    self._columns.check(X, name, type(self).__name__, self._image_shape)
+                if expected := self._image_shape or image_shape:
+                    self._columns.check(X, name, type(self).__name__, tuple(expected))
                 if shape is None and axes[1] > 0:
                     shape = (1, axes[1], 1)
             images = as_images(X, shape, name=name)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
 import inspect
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from cvae._kernels.program import has_values
 from cvae.hints import of_argument
@@ -83,6 +83,34 @@ class Given:
             model._in_effect = tuple(self if name == self.name else before for name, before in in_effect)
 
 
+def _noting(init: Callable[..., None]) -> Callable[..., None]:
+    """Return a constructor that notes in `_passed` which arguments a derived class's passes on by itself.
+
+    These are neither its own nor given to it: it would pass them a second time if they were.
+    """
+    positional = [*inspect.signature(init).parameters][1:]
+
+    @functools.wraps(init)
+    def noting(self: Any, *args: Any, **kwargs: Any) -> None:
+        names = {*positional[: len(args)], *kwargs}
+        noted = vars(self).get("_noted")
+        if noted is not None:  # the constructor of a base
+            noted |= names
+            init(self, *args, **kwargs)
+            return
+        self._noted = noted = set()
+        try:
+            init(self, *args, **kwargs)
+        finally:
+            del self._noted
+        own = signature_of(type(self)).parameters
+        passed = {name: vars(self)[name] for name in noted - names if name not in own and name in vars(self)}
+        if passed or "_passed" in vars(self):
+            self._passed = passed
+
+    return noting
+
+
 class Estimator(LateBase, ABC):
     """Base of the models: each argument of the constructor is an attribute of the same name.
 
@@ -95,6 +123,13 @@ class Estimator(LateBase, ABC):
     _keeps_parameters: frozenset[str]  # arguments that can change in a trained model
     _in_effect: tuple[Any, ...]
     _as_taken: dict[str, Any]  # copies of lists and dicts in effect
+    _passed: Mapping[str, Any] = {}  # what the constructor of a derived class gave its bases by itself
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        init = vars(cls).get("__init__")
+        if init is not None and not hasattr(init, "__wrapped__"):
+            cls.__init__ = _noting(init)  # type: ignore[method-assign]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Name the argument that an unknown name stands for, where Python would only call that unexpected."""
@@ -190,8 +225,16 @@ class Estimator(LateBase, ABC):
                 warn(message)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the constructor's arguments by name, as scikit-learn's estimators do."""
-        return {name: getattr(self, name) for name in self._argument_names()}
+        """Return the constructor's arguments by name, as scikit-learn's estimators do.
+
+        Those that the constructor of a derived class passes to its base by itself are none of its own, unless they have
+        been changed since.
+        """
+        values = {name: getattr(self, name) for name in self._argument_names()}
+        passed = self._passed
+        return {
+            name: value for name, value in values.items() if name not in passed or not _is_same(value, passed[name])
+        }
 
     def set_params(self, **params: Any) -> Self:
         """Change constructor arguments, which are checked and take effect in the next method call.
@@ -219,25 +262,31 @@ class Estimator(LateBase, ABC):
         changed = {
             name: value
             for name, value in params.items()
-            if not _is_same(value, current[name]) or isinstance(getattr(type(self), name, None), Given)
+            if not _is_same(value, getattr(self, name)) or isinstance(getattr(type(self), name, None), Given)
         }
-        if changed.keys() <= self._keeps_parameters:
+        if changed.keys() <= self._keeps_parameters & current.keys():
             for name, value in changed.items():
                 setattr(self, name, value)
         else:  # a subclass may derive others from its arguments
             with undone_on_error([self]):
-                self.__init__(**current | changed)  # type: ignore[misc]
+                self._construct_anew(current, changed)
         return self
+
+    def _construct_anew(self, current: dict[str, Any], changed: dict[str, Any]) -> None:
+        try:
+            self.__init__(**current | changed)  # type: ignore[misc]
+        except TypeError as error:
+            passed = sorted(changed.keys() & self._passed.keys())
+            if not passed:
+                raise
+            cls = type(self).__name__
+            raise ValueError(f"{passed[0]} must be left to {cls}, whose constructor passes it on: {error}") from None
 
     def __repr__(self) -> str:
         defaults = self._parameters_by_name()
         changed = [f"{k}={v!r}" for k, v in self.get_params().items() if repr(v) != repr(defaults[k].default)]
         call = f"{type(self).__name__}({', '.join(changed)})"
         return f"<{call} {fitted}>" if (fitted := self._fitted_text()) else call
-
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """Return names for the columns of `transform`: the class name in lower case followed by the column number."""
-        return np.array([f"{type(self).__name__.lower()}{i}" for i in range(self.T)], dtype=object)
 
 
 def _hint(name: str, known: Collection[str]) -> str:

@@ -178,7 +178,7 @@ def feed_of(
     TypeError, ValueError
         If an argument is invalid.
     """
-    blocks = as_blocks(X)
+    blocks = as_blocks(X, model._known_shape)
     if blocks is None:
         return _in_memory(model, X, y, weights, batchsize, validation_fraction, team, parts)
     if parts:

@@ -15,7 +15,7 @@ from cvae.by_hand import ByHand
 from cvae.checking import check_number, check_size, check_switch
 from cvae.conditions import Labels
 from cvae.data.blocks import as_blocks
-from cvae.data.columns import shape_of, warn_of_other_order
+from cvae.data.columns import Columns, shape_of, warn_of_other_order
 from cvae.data.intake import as_array, images_and_labels
 from cvae.data.mapping import PixelMapping
 from cvae.data.weights import Weights
@@ -85,6 +85,8 @@ class Fitting(ByHand):
                     parts=parts,
                 )
                 if validation_data is not None:
+                    if self._image_shape is None:
+                        self._columns = Columns.of(feed.given)
                     image_shape = feed.images.shape[1:]
                     validation = self._as_validation(validation_data, image_shape, feed.labels, mapping, n_epochs)
                 largest = feed.largest if sharding is None else sharding.largest_part(feed.largest)
@@ -131,12 +133,13 @@ class Fitting(ByHand):
     ) -> Labelled:
         """Return validation images and, for a conditional model, labels out of those of the training images."""
         X, y = images_and_labels(data, "validation_data")
-        kind, blocks = None if labels is None else labels.kind, as_blocks(X)
+        kind, blocks = None if labels is None else labels.kind, as_blocks(X, image_shape)
         if blocks is not None:
             check_repeatable(blocks, n_epochs, "validation_data")
             return stream_of(self, blocks, self._if_conditional(y), "validation_data", image_shape, mapping, kind), None
-        images = self._as_images(X, "validation_data", image_shape, mapping)
-        return images, self._as_labels(self._if_conditional(y), len(images), "the labels of validation_data", kind)
+        images, y = self._as_images(X, "validation_data", image_shape, mapping), self._if_conditional(y)
+        warn_of_other_order(X, y, "validation_data[1]", "validation_data[0]")
+        return images, self._as_labels(y, len(images), "the labels of validation_data", kind)
 
 
 def _is_other_images(y: Any, X: Any) -> bool:

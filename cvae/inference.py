@@ -13,6 +13,7 @@ from cvae.checking import check_number, check_size
 from cvae.conditions import Labels
 from cvae.core import Array, Core
 from cvae.data.blocks import as_blocks, release
+from cvae.data.columns import check_order, warn_of_other_order
 from cvae.data.gathering import gather
 from cvae.data.intake import as_numbers
 from cvae.data.weights import as_weights
@@ -77,10 +78,15 @@ class Inference(Core):
 
     def _as_inputs(self, X: Any, y: Any) -> tuple[Array | Stream, Labels | None]:
         """Return images and labels, checked; those that are read block by block are checked when they are."""
-        blocks = as_blocks(X)
+        blocks = as_blocks(X, self._known_shape)
         if blocks is not None:
             return stream_of(self, blocks, y), None
+        return self._in_memory(X, y)
+
+    def _in_memory(self, X: Any, y: Any) -> tuple[Array, Labels | None]:
+        """Return images and labels as arrays, checked."""
         images = self._as_images(X)
+        warn_of_other_order(X, y)
         return images, self._as_labels(y, len(images))
 
     def _computed(
@@ -160,6 +166,16 @@ class Inference(Core):
             images, labels, lambda *some: self._encode(*some)[:1], as_outputs(out, images, (self.T,))
         )[0]
 
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
+        """Return names for the columns of `transform`: the class name in lower case followed by the column number.
+
+        `input_features`, if given, must be the names of the pixels, or as many, as scikit-learn has it.
+        """
+        self._require_fitted()
+        if input_features is not None:
+            self._columns.check_input(input_features, self.n_features_in_)
+        return np.array([f"{type(self).__name__.lower()}{i}" for i in range(self.T)], dtype=object)
+
     def decode(self, Z: npt.ArrayLike, y: Any = None) -> Array:
         """Return the mean images of codes.
 
@@ -184,11 +200,14 @@ class Inference(Core):
         """
         self._require_fitted()
         codes = self._as_codes(Z)
+        warn_of_other_order(Z, y, of="Z")
         return self._decode(codes, self._as_labels(y, len(codes)))
 
     def _as_codes(self, Z: npt.ArrayLike, name: str = "Z") -> Array:
         """Return codes checked, in the model's dtype."""
         codes = as_numbers(Z, name)
+        if hasattr(Z, "columns"):
+            check_order(Z, self.get_feature_names_out().tolist(), name)
         if codes.dtype != self.dtype:
             with np.errstate(over="ignore"):  # reported below
                 codes = codes.astype(self.dtype)
@@ -296,6 +315,7 @@ class Inference(Core):
         A model without condition ignores y, as scikit-learn expects. `sample_weight` is as for `fit`.
         """
         elbo = self.elbo(X, y=self._if_conditional(y))
+        warn_of_other_order(X, sample_weight, "sample_weight")
         weights = as_weights({"sample_weight": sample_weight}, len(elbo))
         return float((elbo if weights is None else elbo * weights).mean())
 

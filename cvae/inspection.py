@@ -55,8 +55,7 @@ class Inspection(Inference):
         image_shape = self._require_fitted()
         if kind not in KINDS:
             raise ValueError(f"kind must be 'likelihood' or 'squared', got {kind!r}")
-        images = self._as_images(X)
-        labels = self._as_labels(y, len(images))
+        images, labels = self._in_memory(X, y)
         means, _ = self._encode(images, labels)
         errors = np.empty((len(images), math.prod(image_shape)), self.dtype)
         step = max(1, min(len(images), BATCH, _MAX_PIXELS // errors.shape[1]))

@@ -237,11 +237,11 @@ class VAE(Fitting):
             features are images of `image_shape` or, without it, of a single row of pixels.
 
             Or images that are read block by block: `cvae.datasets.Blocks`; memory maps, HDF5 datasets and Zarr arrays
-            of more than 1 GiB, lists of arrays of 4 dimensions, and functions that return an iterator over blocks, all
-            of which are taken as these; or an iterable of batches, images or pairs (images, labels), such as a PyTorch
-            ``DataLoader``, which is iterated over anew for each epoch and whose batches are trained on as they are.
-            Their values are checked as they are read. What pixels are standardized by is learnt from up to 16 evenly
-            spaced blocks or, where blocks come one after another, the first one.
+            of more than 1 GiB, lists of sets of images, and functions that return an iterator over blocks, all of which
+            are taken as these; or an iterable or sequence of batches, images or pairs (images, labels), such as a
+            PyTorch ``DataLoader``, which is gone through anew for each epoch and whose batches are trained on as they
+            are. Their values are checked as they are read. What pixels are standardized by is learnt from up to 16
+            evenly spaced blocks or, where blocks come one after another, the first one.
         y : array, shape (n,), or (n, d) for values
             The labels of a conditional model, learnt from those of the first call: later ones must be out of the same
             classes, or of as many values. Other models ignore them. For batches with labels: all classes.

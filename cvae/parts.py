@@ -14,6 +14,7 @@ import numpy.typing as npt
 from cvae._kernels.program import Program
 from cvae.checking import check_bool
 from cvae.data.gathering import Gatherer
+from cvae.data.intake import as_array
 from cvae.data.mapping import PixelMapping
 from cvae.data.weights import Weights
 from cvae.team import Team
@@ -168,7 +169,8 @@ def shared_data(team: Team, parts: bool, images: Array, y: Any, weights: Weights
         with team.together():
             if values is not None and np.ndim(values) > 0 and len(values) != n:
                 raise ValueError(f"{name} must have {n} entries, one for each image of this process, got {len(values)}")
-        of_all = team.gather(None if values is None else np.asarray(values))
+            own = None if values is None else as_array(values, name) if np.ndim(values) > 0 else np.asarray(values)
+        of_all = team.gather(own)
         if values is not None and all(np.ndim(value) > 0 for value in of_all):
             found[name] = np.concatenate(of_all)
     y = found.pop("y")

@@ -11,7 +11,7 @@ from cvae import conditions
 from cvae.checking import check_number, check_size
 from cvae.conditions import Labels
 from cvae.core import Array
-from cvae.data.intake import as_numbers
+from cvae.data.intake import as_numbers, is_frame
 from cvae.inspection import Inspection
 from cvae.mixture import Mixture
 from cvae.random import make_rng, standard_normal
@@ -147,9 +147,14 @@ class Sampling(Inspection):
             labels = Labels(labels.kind, np.linspace(of_a, of_b, n).astype(self.dtype), np.arange(n))
         return self._decode(codes.astype(self.dtype), labels)
 
-    def _code_of(self, x: npt.ArrayLike, name: str, labels: Labels | None, i: int) -> Array:
+    def _code_of(self, x: Any, name: str, labels: Labels | None, i: int) -> Array:
         """Return the code of an image or code x, float64, where label i is that of x."""
-        of_one, image_shape = as_numbers([x], name), self._require_fitted()
+        if is_frame(x) and np.ndim(x) == 1:  # a row of a data frame
+            x = x.to_frame().T
+        # A data frame of one row has names of its columns, which count.
+        is_row = hasattr(x, "columns") and len(x) == 1
+        of_one: Any = x if is_row else as_numbers([x], name)
+        image_shape = self._require_fitted()
         shape = of_one.shape[1:]
         if shape == (self.T,):
             given = self._as_codes(of_one, name)

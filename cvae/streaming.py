@@ -280,7 +280,7 @@ def stream_of(
             raise ValueError(f"{of_labels} must be all classes of a conditional model's first batches, got None")
         known = known or (None if y is None else KINDS[model.condition].learn(y, of_labels))
         label = partial(model._as_labels, name=f"the labels of {name}", kind=known)
-    known_shape = image_shape or model._image_shape or model.image_shape
+    known_shape = image_shape or model._known_shape
     check = partial(model._as_images, mapping=mapping)
     stream = Stream(blocks, check, name, label, image_shape, warns=known_shape is None)
     if blocks.is_indexed:

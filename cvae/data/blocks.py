@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.checking import check_size
-from cvae.data.intake import as_array, is_array, is_buffer, is_frame, is_pair, is_sequence, remedy
+from cvae.data.images import resolve_image_shape
+from cvae.data.intake import as_array, is_array, is_buffer, is_frame, is_pair, is_sequence, remedy, remedy_of_shapeless
 from cvae.data.lazy import Lazy, Shaped, n_bytes
 
 Array = npt.NDArray[Any]
@@ -19,6 +20,7 @@ LARGE = 1 << 30  # bytes from which on what lies in a file is read block by bloc
 _BLOCK_BYTES = 1 << 20  # so that files are read sequentially for some milliseconds at a time
 _CHUNK_BYTES = 1 << 25  # what is read at most to have whole chunks
 _BUFFER_BYTES = 1 << 26
+_MOST_CHANNELS = 4  # of pictures: what has more may be a batch of grey ones
 _MAPPED_AROUND = max(1 << 21, mmap.PAGESIZE)  # a large page
 
 
@@ -29,7 +31,8 @@ class Blocks(Shaped):
     same seed, sizes of blocks and buffer: wherever the images lie, and on any number of threads.
 
     Memory maps, HDF5 datasets and Zarr arrays of more than 1 GiB are taken as ``Blocks(source)`` by themselves, as are
-    lists of arrays of 4 dimensions, and callables; lists of pairs and other iterables as ``Blocks(source, buffer=0)``.
+    lists of sets of images, and callables; lists of pairs, other sequences of batches and iterables as
+    ``Blocks(source, buffer=0)``.
 
     Parameters
     ----------
@@ -64,13 +67,25 @@ class Blocks(Shaped):
     (5000, 2)
     """
 
+    block: int | None
+    buffer: int | None
+    numbers: npt.NDArray[np.intp]  # of the blocks that are read
+
     def __init__(self, source: Any, *, block: int | None = None, buffer: int | None = None) -> None:
+        part: npt.NDArray[np.intp] | None = None
+        if isinstance(source, Blocks):  # whatever is not given is taken over
+            part = source.numbers if source._is_part else None
+            if part is not None and block not in (None, source.block):
+                raise ValueError(f"block must be left out for a part of blocks of {source.block}, got {block}")
+            block = source.block if block is None else block
+            buffer = source.buffer if buffer is None else buffer
+            source = source.source
         self.block = None if block is None else check_size(block, "block")
         self.buffer = (
             buffer if buffer is None or (buffer == 0 and buffer is not False) else check_size(buffer, "buffer")
         )
-        if isinstance(source, Blocks):
-            source = source.source
+        if found := remedy_of_shapeless(source, "source"):
+            raise TypeError(f"source must be an array, got an object of type {type(source).__name__}: {found}")
         if isinstance(source, (list, tuple)) and not _has_pairs(source):
             source = _joined(source)
         self.source: Any = source
@@ -81,7 +96,7 @@ class Blocks(Shaped):
                 expected = "(n, rows, cols, channels), (n, rows, cols) or (n, features), with at least one image"
                 raise ValueError(f"source must have the shape {expected}, got {self.shape}")
             self.block = self.block or self._default_block()
-            self.numbers = np.arange(-(-self.shape[0] // self.block))  # of the blocks that are read
+            self.numbers = np.arange(-(-self.shape[0] // self.block)) if part is None else part
         elif not callable(source) and not _is_iterable(source):
             raise TypeError(
                 "source must be an array, a list of arrays, an iterable of blocks or a function that returns an "
@@ -96,6 +111,11 @@ class Blocks(Shaped):
         chunk = 1 if not chunks else chunks[0][0] if isinstance(chunks[0], tuple) else chunks[0]
         most = max(n, _CHUNK_BYTES * self.shape[0] // self.nbytes)
         return min(-(-n // chunk) * chunk, most, self.shape[0])
+
+    @property
+    def _is_part(self) -> bool:
+        """Whether there are other blocks besides those that are read."""
+        return self.is_indexed and self.n_images() < self.shape[0]
 
     @property
     def is_once(self) -> bool:
@@ -148,7 +168,7 @@ class Blocks(Shaped):
     def part(self, numbers: npt.NDArray[np.intp]) -> Blocks:
         """Return the same with these blocks alone, which keep their numbers; they ascend."""
         other = Blocks(self.source, block=self.block, buffer=self.buffer)
-        other.numbers = numbers
+        other.numbers = np.asarray(numbers, np.intp)
         return other
 
     # What gives blocks
@@ -165,10 +185,13 @@ class Blocks(Shaped):
 
 def _joined(parts: Sequence[Any]) -> Lazy:
     """Return arrays one after another, as if they were one."""
+    if any(isinstance(part, Blocks) and part._is_part for part in parts):
+        raise ValueError("source must be a list of whole sets of images, got a part of blocks in it")
     parts = [part.source if isinstance(part, Blocks) else part for part in parts]
     if not parts or not all(_has_slices(part) for part in parts):
         kinds = sorted({type(part).__name__ for part in parts if not _has_slices(part)})
         raise TypeError(f"source must be a list of arrays, got {' and '.join(kinds) or 'no array'} in it")
+    parts = [part if isinstance(part.dtype, np.dtype) else as_array(part, "source") for part in parts]  # tensors
     shape, dtype = tuple(parts[0].shape[1:]), np.dtype(parts[0].dtype)
     for i, part in enumerate(parts):
         for what, value, wanted in (("shape", tuple(part.shape[1:]), shape), ("dtype", np.dtype(part.dtype), dtype)):
@@ -187,27 +210,72 @@ def _joined(parts: Sequence[Any]) -> Lazy:
     return Lazy((ends[-1], *shape), dtype, read)
 
 
-def as_blocks(X: Any) -> Blocks | None:
-    """Return what is to be read block by block, or None for all that is taken as one array."""
+def as_blocks(X: Any, image_shape: Sequence[int] | None = None) -> Blocks | None:
+    """Return what is to be read block by block, or None for all that is taken as one array.
+
+    `image_shape`, if it is known, tells lists of batches from lists of images.
+    """
     if isinstance(X, Blocks):
         return X
     if type(X) is np.ndarray or isinstance(X, np.ndarray):
         return Blocks(X) if X.nbytes > LARGE and _file_of(X) is not None else None
+    if remedy_of_shapeless(X, "X"):
+        return None
     if _has_pairs(X):
         return Blocks(X, buffer=0)
-    if isinstance(X, (list, tuple)):
-        parts = X[:1] if isinstance(X, list) and not is_pair(X) else []
-        is_list_of_sets = bool(parts) and _has_slices(parts[0]) and len(parts[0].shape) == 4
-        return Blocks(X) if is_list_of_sets else None
     if _is_stored(X):
         if not all(isinstance(length, (int, np.integer)) for length in X.shape):  # Dask's, before they are computed
             return None
         return Blocks(X) if n_bytes(X.shape, X.dtype) > LARGE else None
-    if is_array(X) or is_frame(X) or is_sequence(X) or is_buffer(X) or isinstance(X, type) or remedy(X, "X"):
+    if is_array(X) or is_frame(X) or is_buffer(X) or isinstance(X, type) or remedy(X, "X"):
         return None
+    if is_sequence(X):
+        return _of_items(X, image_shape)
     if _is_iterable(X):
         return Blocks(X, buffer=0)
     return Blocks(X) if callable(X) else None
+
+
+def _of_items(items: Sequence[Any], image_shape: Sequence[int] | None) -> Blocks | None:
+    """Return a sequence of batches as blocks; None if its items are images, or nothing that is known."""
+    try:
+        first = items[0] if len(items) else None
+    except (LookupError, TypeError, NotImplementedError):  # of a collection that has no order
+        return None
+    if isinstance(items, (list, tuple)):
+        return Blocks(items) if _has_slices(first) and _are_sets(first, items, image_shape) else None
+    if _is_batch(first) or (_has_slices(first) and _are_sets(first, [items[len(items) - 1]], image_shape)):
+        return Blocks(lambda: map(items.__getitem__, range(len(items))), buffer=0)
+    return None
+
+
+def _are_sets(first: Any, others: Sequence[Any], image_shape: Sequence[int] | None) -> bool:
+    """Return whether arrays are sets of images, such as batches, rather than single images.
+
+    Raises
+    ------
+    ValueError
+        If these of three dimensions may be grey images, or one image of many channels.
+    """
+    shape = tuple(map(int, first.shape))
+    if image_shape is not None and len(shape) < 4:
+        rows, cols, channels = resolve_image_shape(image_shape)
+        images = [(rows, cols, channels), (rows * cols * channels,), *([(rows, cols)] if channels == 1 else [])]
+        return shape not in images and shape[1:] in images
+    if len(shape) != 3 or shape[2] <= _MOST_CHANNELS:
+        return len(shape) == 4
+    shapes = {shape, *(tuple(np.shape(other)) for other in others)}
+    if len(shapes) > 1:
+        return {other[1:] for other in shapes} == {shape[1:]}
+    n, rows, cols = shape
+    if n in (1, 3, 4) and min(rows, cols) >= 8:  # channels that come first, of which users are warned
+        return False
+    if n != rows == cols:
+        return True
+    raise ValueError(
+        f"X must hold batches or images, got arrays of shape {shape}, which may be either: pass np.concatenate(X) for "
+        f"batches of grey images, np.stack(X) for images of {cols} channels, or image_shape to the model"
+    )
 
 
 def _is_stored(X: Any) -> bool:
@@ -246,9 +314,14 @@ def _images_and_labels(block: Any) -> tuple[Any, Any]:
 
 def _has_pairs(X: Any) -> bool:
     """Return whether this is a list of blocks with their labels, such as a list of the batches of a DataLoader."""
-    if not isinstance(X, list) or not X or not is_pair(X[0]):
+    return isinstance(X, (list, tuple)) and len(X) > 0 and _is_batch(X[0])
+
+
+def _is_batch(pair: Any) -> bool:
+    """Return whether this is a pair of several images and a label for each."""
+    if not is_pair(pair):
         return False
-    images, labels = X[0]
+    images, labels = pair
     return is_array(images) and np.ndim(labels) > 0 and len(labels) == len(images)
 
 

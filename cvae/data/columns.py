@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from cvae.data.intake import remedy_of_shapeless
 from cvae.warning import warn
 
 _MOST_SHOWN = 5
@@ -46,7 +48,7 @@ class Columns(NamedTuple):
                 remedy = "; pandas.read_csv(..., index_col=0) makes an index of it" if name != "label" else ""
                 warn(f"X has a column {name!r}, which counts as a pixel: drop it if it is none{remedy}")
 
-    def check(self, X: Any, name: str, model: str, image_shape: tuple[int, int, int]) -> None:
+    def check(self, X: Any, name: str, model: str, image_shape: tuple[int, ...]) -> None:
         """Compare the columns of other images, which are rows, with these; warn if only one of both has names.
 
         Raises
@@ -69,18 +71,43 @@ class Columns(NamedTuple):
                 f"{name} has {given[1]} features, but {model} is expecting {n_features} features as input{hint}"
             )
 
+    def check_input(self, names: Any, n_features: int) -> None:
+        """Raise ValueError, in scikit-learn's words, unless these may be the names of the columns."""
+        given = np.asarray(names, dtype=object)
+        if self.names is not None and given.tolist() != [*self.names]:
+            raise ValueError("input_features is not equal to feature_names_in_")
+        if given.shape != (n_features,):
+            raise ValueError(
+                f"input_features should have length equal to number of features ({n_features}), got {given.size}"
+            )
 
-def warn_of_other_order(X: Any, values: Any, name: str) -> None:
-    """Warn of labels or weights whose index has the names of the images' rows in another order: rows count by place."""
+
+def check_order(frame: Any, names: Sequence[str], name: str) -> None:
+    """Raise ValueError for a data frame whose columns have these names in another order; others count by place."""
+    given = list(frame.columns)
+    if given != names and sorted(map(str, given)) == sorted(names):
+        raise ValueError(
+            f"{name}: The feature names should match those of get_feature_names_out, in the same order, got "
+            f"{', '.join(given[:_MOST_SHOWN])}{', ...' if len(given) > _MOST_SHOWN else ''}"
+        )
+
+
+def warn_of_other_order(X: Any, values: Any, name: str = "y", of: str = "X") -> None:
+    """Warn of labels or weights whose index has the names of the images' rows in another order: rows count by place.
+
+    `of` is the name of the images, or codes.
+    """
     ours, theirs = getattr(X, "index", None), getattr(values, "index", None)
     if ours is None or theirs is None or not (hasattr(ours, "equals") and hasattr(theirs, "equals")):
         return
     if not ours.equals(theirs) and {*ours} == {*theirs}:
-        warn(f"{name} has the index of X in another order, and counts by place: pass {name}.loc[X.index]")
+        warn(f"{name} has the index of {of} in another order, and counts by place: pass {name}.loc[{of}.index]")
 
 
 def shape_of(X: Any) -> tuple[int, ...]:
-    """Return the shape of an array or of nested lists, of which the first elements count."""
+    """Return the shape of an array or of nested lists, of which the first elements count; () if it is not known."""
+    if remedy_of_shapeless(X, ""):
+        return ()
     if hasattr(X, "shape"):
         return tuple(X.shape)
     if hasattr(X, "__array__"):

@@ -38,6 +38,7 @@ def as_numbers(X: Any, name: str) -> np.ndarray:
     """
     array = as_array(X, name)
     if array.dtype.kind == "O":
+        _check_cells(X, array, name)
         array = _of_objects(array, name)
     if array.dtype.kind == "c":
         raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}. Complex data not supported")
@@ -144,8 +145,19 @@ def is_buffer(X: Any) -> bool:
     return isinstance(X, (bytes, bytearray, memoryview)) or _has(X, "typecode")
 
 
+def remedy_of_shapeless(X: Any, name: str) -> str:
+    """Return what to pass in the place of an object that cannot even be asked for its shape; "" for others."""
+    if hasattr(X, "__dask_graph__") and not hasattr(type(X), "shape") and hasattr(X, "shape"):  # as any other name
+        return f"it is computed later: pass {name}.compute()"
+    if getattr(getattr(X, "id", None), "valid", True) in (0, False):  # a dataset of h5py
+        return f"its file is closed: use it while that is open, or pass {name}[:] of then"
+    return ""
+
+
 def remedy(X: Any, name: str) -> str:
     """Return what to pass in the place of an object that cannot be taken; an empty string if it may be taken."""
+    if found := remedy_of_shapeless(X, name):
+        return found
     if isinstance(X, (str, os.PathLike)):
         return f"pass cvae.datasets.load({name}).images"
     if _has(X, "toarray", "nnz"):
@@ -233,6 +245,17 @@ def _check_no_text(frame: Any, name: str) -> None:
         raise TypeError(f"{name} must have columns of numbers, got text in {_listed(columns)}: drop or encode them")
 
 
+def _check_cells(X: Any, array: np.ndarray, name: str) -> None:
+    """Raise TypeError for a table whose cells are arrays or lists, naming the first column of these."""
+    cells = array[0] if array.ndim == 2 and len(array) else []
+    for i, cell in enumerate(cells):
+        if is_array(cell) or isinstance(cell, (list, tuple)):
+            column = f"{name}[{X.columns[i]!r}]" if hasattr(X, "columns") else f"{name}[:, {i}]"
+            raise TypeError(
+                f"{name} must have columns of numbers, got cells of type {type(cell).__name__}: pass np.stack({column})"
+            )
+
+
 def _of_sequence(items: Sequence[Any], name: str) -> np.ndarray:
     """Return a list of images, or of anything that is a sequence, as one array."""
     try:
@@ -257,8 +280,10 @@ def _remedy_of_items(first: Any, name: str) -> str:
         return ""
     if any(is_array(other) and np.ndim(other) == np.ndim(first[0]) for other in first[1:]):
         return ""  # an image as a list of arrays
-    labels = f", and the labels as y=[item[1] for item in {name}]" if len(first) > 1 else ""
-    return f"pass [item[0] for item in {name}]{labels}"
+    items, labels = (f"[item[{i}] for item in {name}]" for i in range(2))
+    if len(first) > 1 and np.ndim(first[1]) > 0:  # batches
+        items, labels = f"np.concatenate({items})", f"np.concatenate({labels})"
+    return f"pass {items}{f', and the labels as y={labels}' if len(first) > 1 else ''}"
 
 
 def _item(item: Any, name: str) -> np.ndarray:

@@ -8,6 +8,8 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from cvae.data.intake import as_numbers
+
 Array = npt.NDArray[np.float64]
 
 
@@ -56,12 +58,7 @@ def as_weights(given: Weights, n: int, rows: npt.NDArray[np.intp] | None = None)
     value = given.get("sample_weight")
     if value is None:
         return None
-    try:
-        weights = np.asarray(value)
-    except ValueError as error:  # nested lists of unequal lengths
-        raise ValueError(f"sample_weight must have the shape ({n},): {error}") from None
-    if weights.dtype.kind not in "buif":
-        raise TypeError(f"sample_weight must hold real numbers, got dtype {weights.dtype}")
+    weights = as_numbers(value, "sample_weight")
     if weights.ndim == 0:
         weights = np.full(n, weights)
     if weights.shape != (n,):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvae.data.columns import warn_of_other_order
 from cvae.data.intake import check_unmasked
 from cvae.explorer.network import base64_of, network_of
 from cvae.model import VAE
@@ -69,6 +70,7 @@ def _labels_of(vae: VAE) -> dict[str, Any] | None:
 def _set_of(vae: VAE, images: Any, labels: Any, names: Any) -> tuple[dict[str, Any], npt.NDArray[np.floating]]:
     """Return what the page shows of a data set, and the images' codes (n, T)."""
     given = vae._as_images(images)
+    warn_of_other_order(images, labels, "labels", "images")
     n = len(given)
     check_unmasked(labels, "labels")
     y = None if labels is None else np.asarray(labels)

@@ -77,7 +77,10 @@ class _Whole:
         parts = self.parts
         if parts.classes is not None:
             one_hot = self.graph.constant(np.eye(parts.n_labels), np.float32)
-            return one_hot.node("Gather", self.graph.input("labels", np.int64, ()))
+            labels = self.graph.input("labels", np.int64, ())
+            # Gather would count negative ones from the end, and fails beyond it.
+            beyond = self.graph.constant(parts.n_labels, np.int64)
+            return one_hot.node("Gather", (labels < 0).choose(beyond, labels))
         return self.graph.input("labels", np.float32, (parts.n_labels,)) if parts.n_labels else None
 
     def _encoded(self, images: Term, labels: Term | None) -> tuple[Term, Term]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.checking import check_number, check_size
+from cvae.data.columns import warn_of_other_order
 from cvae.data.intake import as_numbers, check_unmasked
 from cvae.model import VAE
 from cvae.plotting.figures import TEXT, WIDTH, add_legend, check_axes, class_colors, new_figure, save, styled
@@ -71,6 +72,7 @@ def latent(
         raise ValueError(f"labels must have shape ({len(points)},), got {np.shape(labels)}")
     if method not in ("pca", "umap"):
         raise ValueError(f"method must be 'pca' or 'umap', got {method!r}")
+    warn_of_other_order(means, labels, "labels", "means")
     check_axes(ax)
     classes, members = np.array([]), np.zeros(len(points), int)
     if labels is not None:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.checking import check_size
+from cvae.data.columns import warn_of_other_order
 from cvae.data.images import as_images
 from cvae.data.intake import as_array
 from cvae.model import VAE
@@ -89,6 +90,7 @@ def with_reconstructions(vae: VAE, images: npt.ArrayLike, y: Any = None) -> tupl
     """Return images and what a model makes of them, both from 0, black, to 1, white."""
     vae._require_fitted()
     given = vae._as_images(images)
+    warn_of_other_order(images, y, of="images")
     return vae._as_pictures(given), vae._as_pictures(vae.reconstruct(given, y))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.checking import check_size
+from cvae.data.columns import warn_of_other_order
 from cvae.data.images import as_images
 from cvae.data.intake import as_array
 from cvae.model import VAE
@@ -60,6 +61,7 @@ def best_and_worst(
     """
     vae = _model(scores)
     given = as_images(images, name="images") if vae is None else vae._as_images(images)
+    warn_of_other_order(images, y, of="images")
     found = _scores(given, scores, y)
     order = np.argsort(-found, kind="stable")
     count = min(check_size(n, "n"), len(order))
@@ -115,6 +117,7 @@ def error_maps(
     if vae is not None:
         labels = vae._if_conditional(y)
         given = vae._as_images(images)
+        warn_of_other_order(images, labels, of="images")
         errors = vae.error_map(given, y=labels)
         images, reconstructions = with_reconstructions(vae, given, labels)
     parts, rows = [as_rgb(images, "images", value_range)], ["image"]
@@ -182,6 +185,7 @@ def outliers(
     if vae is None:
         raise TypeError(f"detector must be an outlier detector or a model, got {type(detector).__name__}")
     given = vae._as_images(images)
+    warn_of_other_order(images, y, of="images")
     found = _scores(given, detector if scores is None else scores, y)
     chosen = np.argsort(found, kind="stable")[: check_size(n, "n")]
     labels, kind = vae._if_conditional(y), vae._label_kind

@@ -86,6 +86,44 @@ def test_all_else_is_one_array(X):
     assert as_blocks(X) is None
 
 
+def test_blocks_of_blocks_take_over_what_is_not_given():
+    blocks = Blocks(IMAGES, block=7, buffer=64)
+    assert [(each.block, each.buffer) for each in (Blocks(blocks), Blocks(blocks, block=9, buffer=30))] == [
+        (7, 64),
+        (9, 30),
+    ]
+    part = Blocks(blocks.part([0, 7]))
+    assert (part.numbers.tolist(), part.n_images(), part.block) == ([0, 7], 8, 7)
+    assert Blocks(part, block=7, buffer=9).numbers.tolist() == [0, 7]
+    with pytest.raises(ValueError, match="block must be left out for a part of blocks of 7, got 5"):
+        Blocks(part, block=5)
+    with pytest.raises(ValueError, match="source must be a list of whole sets of images, got a part"):
+        Blocks([part, IMAGES])
+    assert Blocks(Blocks(iter([IMAGES]), buffer=0)).buffer == 0
+
+
+class Tensor:
+    """What PyTorch's do: a dtype that NumPy does not know."""
+
+    dtype = "torch.uint8"
+
+    def __init__(self, values):
+        self.values, self.shape = values, values.shape
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, index):
+        return Tensor(self.values[index])
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+
+def test_lists_of_tensors_are_blocks():
+    np.testing.assert_array_equal(as_blocks([Tensor(IMAGES[:20]), Tensor(IMAGES[20:])]), IMAGES)
+
+
 def test_iterables_give_batches_and_functions_blocks():
     assert as_blocks(iter([IMAGES])).buffer == 0
     assert as_blocks(lambda: iter([IMAGES])).buffer is None

@@ -2,11 +2,15 @@
 
 import re
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import dask
+import h5py
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from PIL import Image
 from scipy import sparse
@@ -126,6 +130,11 @@ def test_nothing_is_copied_without_need(given):
     assert np.shares_memory(as_numbers(given, "X"), np.asarray(given))
 
 
+def closed_dataset():
+    with h5py.File("images", "w", driver="core", backing_store=False) as file:
+        return file.create_dataset("images", data=FLOATS)
+
+
 MISSING = pd.DataFrame(BYTES).astype("UInt8")
 MISSING.iloc[1, 1] = pd.NA
 PICTURE = Image.fromarray(np.zeros((4, 5, 3), np.uint8))
@@ -153,6 +162,8 @@ REFUSED = {
     "ragged lists": ([[[0, 1], [1]]], ValueError, "must be an array: "),
     "images with labels": ([(FLOATS, 1), (FLOATS, 2)], TypeError,
                            "pass [item[0] for item in X], and the labels as y=[item[1] for item in X]"),
+    "batches with labels": ([(FLOATS, [1, 2, 3])] * 2, TypeError, "pass np.concatenate([item[0] for item in X]), "
+                            "and the labels as y=np.concatenate([item[1] for item in X])"),
     "data set with labels": (Examples((Tensor(FLOATS), 1)), TypeError, "pass [item[0] for item in X], and the labels"),
     "data set of tuples": (Examples((FLOATS,)), TypeError, "pass [item[0] for item in X]"),
     "data set of mappings": (Examples({"image": FLOATS, "label": 1}), TypeError, "keys 'image', 'label'"),
@@ -161,6 +172,14 @@ REFUSED = {
     "collection without order": (SimpleCollection(), TypeError, "must be an array, got an object of type SimpleColl"),
     "data set of cvae": (cvae.datasets.load("mnist-sample"), TypeError, "of type Dataset: pass X.images"),
     "table": (SimpleNamespace(column_names=["image", "label"], features={}), TypeError, "pass X['image'] of its col"),
+    "closed file": (closed_dataset(), TypeError, "of type Dataset: its file is closed: use it while that is open, or"),
+    "delayed value": (dask.delayed(FLOATS), TypeError, "it is computed later: pass X.compute()"),
+    "column of arrays in a frame": (pd.DataFrame({"label": [1, 2, 3], "image": [*FLOATS]}), TypeError,
+                                    "got cells of type ndarray: pass np.stack(X['image'])"),
+    "column of lists in a frame": (pd.DataFrame({"image": FLOATS.tolist()}), TypeError, "pass np.stack(X['image'])"),
+    "polars' column of arrays": (pl.DataFrame({"image": pl.Series(FLOATS.tolist(), dtype=pl.Array(pl.Float32, 4))}),
+                                 TypeError, "got cells of type ndarray: pass np.stack(X['image'])"),
+    "table of arrays": (pd.DataFrame({"image": [*FLOATS]}).to_numpy(), TypeError, "pass np.stack(X[:, 0])"),
     "generator": ((image for image in [FLOATS]), TypeError, "fit takes it if it gives batches of images"),
 }  # fmt: skip
 
@@ -170,6 +189,15 @@ def test_what_cannot_be_taken_gets_an_error_that_says_what_to_pass(kind):
     given, error, message = REFUSED[kind]
     with pytest.raises(error, match=f"^X.*{re.escape(message)}"):
         as_numbers(given, "X")
+
+
+@pytest.mark.parametrize("given", [closed_dataset(), dask.delayed(FLOATS)], ids=["closed file", "delayed value"])
+def test_what_has_no_shape_is_refused_wherever_images_are_taken(given):
+    vae = cvae.VAE("mlp", T=2, n_epochs=1, verbose=False).fit(FLOATS)
+    validated = partial(cvae.VAE("mlp", T=2, n_epochs=1, verbose=False).fit, FLOATS)
+    for call in (vae.fit, vae.transform, vae.error_map, lambda X: validated(validation_data=X), cvae.datasets.Blocks):
+        with pytest.raises(TypeError, match=r"^\w+ must be an array, got an object of type \w+: it"):
+            call(given)
 
 
 def test_arrays_of_any_type_where_no_numbers_are_needed():

@@ -52,6 +52,13 @@ def test_every_part_computes_what_the_model_does(name):
     assert_close(score["elbo"], -(reconstruction + kl))
 
 
+@pytest.mark.parametrize("label", [-1, -2, 77])
+def test_labels_that_no_class_has_fail(label):
+    vae = trained("classes")
+    with pytest.raises(Exception, match="out of data bounds"):
+        run(onnx_model(vae, "decoder"), z=np.zeros((1, vae.T), np.float32), labels=np.array([label]))
+
+
 @pytest.mark.parametrize("n", [1, 3])
 def test_batches_may_be_of_any_size(n):
     vae, X = trained("normalization"), images(CASES["normalization"])[:n]

@@ -312,6 +312,16 @@ def test_values_of_any_kind(y):
     assert not hasattr(vae, "classes_")
 
 
+@pytest.mark.parametrize("y", [CLASSES + 20, np.stack([CLASSES, -CLASSES - 10.5], 1)], ids=["numbers", "vectors"])
+def test_values_that_are_large_for_layers_are_named_once(y):
+    largest = 25 if y.ndim == 1 else 15.5
+    with pytest.warns(UserWarning, match=f"^y holds numbers of up to {largest} in size, which go into layers") as seen:
+        vae = model("values").fit(X, y, validation_data=(X, y))
+    assert len(seen) == 1
+    vae.elbo(X, y=y)
+    model("values").fit(X, CLASSES / 0.5)  # up to 10
+
+
 def test_the_condition_of_numpy_mls_model():
     vae = small_vae(condition="classes").fit(X, CLASSES)
     assert [*vae.encoder][-3:] == ["FC4", "Condition", "FC5"]

@@ -55,6 +55,16 @@ def test_numpy_mls_model_refuses_only_what_it_does_not_take():
         assert "X must hold values in [0, 1]" in text or "does not fit into a padded input" in text, name
 
 
+@pytest.mark.filterwarnings("ignore:X .*feature names")
+@pytest.mark.parametrize(
+    "check",
+    ["transformer_get_feature_names_out", "transformer_get_feature_names_out_pandas", "set_output_transform",
+     "set_output_transform_pandas", "set_output_transform_polars"],
+)  # fmt: skip
+def test_names_of_outputs_pass_the_checks_that_are_only_for_scikit_learn(check):
+    getattr(estimator_checks, f"check_{check}")("VAE", cvae.VAE(likelihood="Gaussian", **OPTIONS))
+
+
 class Weighted(cvae.VAE):
     """A model whose signature shows the weights, so that scikit-learn checks them."""
 

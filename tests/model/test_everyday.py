@@ -2,8 +2,10 @@
 
 import copy
 import pickle
+import re
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -117,6 +119,57 @@ def test_values_whose_index_has_another_order_are_named(argument):
         vae.fit(frame, **{argument: values})
     vae.fit(frame, **{argument: values.loc[frame.index]})  # nothing is said of what fits, or has nothing in common
     vae.fit(frame, **{argument: values.set_axis([0, "x", 2, 3, 4, 5])})
+
+
+def uses_of_rows_and_labels(vae, frame, labels, folder):
+    codes = pd.DataFrame(vae.transform(frame, "a"), index=frame.index)
+    detector = cvae.VAEOutlierDetector(vae, prefit=True, n_samples=1).fit(frame, labels.loc[frame.index])
+    return {
+        "transform": lambda: vae.transform(frame, labels),
+        "encode": lambda: vae.encode(frame, labels),
+        "elbo": lambda: vae.elbo(frame, y=labels),
+        "log_likelihood": lambda: vae.log_likelihood(frame, 2, y=labels),
+        "reconstruct": lambda: vae.reconstruct(frame, labels),
+        "score_samples": lambda: vae.score_samples(frame, labels),
+        "fit_prior": lambda: vae.fit_prior(frame, 2, y=labels),
+        "active_units": lambda: vae.active_units(frame, y=labels),
+        "error_map": lambda: vae.error_map(frame, y=labels),
+        "forward": lambda: vae.forward(frame, y=labels, retain_derived=False),
+        "decode": lambda: vae.decode(codes, labels),
+        "validation": lambda: dense_vae(condition="classes").fit(
+            frame, labels.loc[frame.index], validation_data=(frame, labels)
+        ),
+        "predict": lambda: detector.predict(frame, labels),
+        "best_and_worst": lambda: cvae.plotting.best_and_worst(frame, vae, n=2, y=labels),
+        "error_maps": lambda: cvae.plotting.error_maps(frame, vae, y=labels),
+        "outliers": lambda: cvae.plotting.outliers(frame, vae, n=2, y=labels),
+        "reconstructions": lambda: cvae.plotting.reconstructions(frame, vae, y=labels),
+        "latent": lambda: cvae.plotting.latent(codes, labels),
+        "explorer": lambda: cvae.explorer.write(vae, folder / "page.html", frame, labels),
+    }
+
+
+def test_labels_in_another_order_are_named_wherever_images_or_codes_come_with_them(tmp_path):
+    frame = pd.DataFrame(np.random.default_rng(0).random((6, 16)), index=[*"abcdef"]).rename(columns=str)
+    labels = pd.Series([*"abcabc"], index=[*"fedcba"])
+    vae = dense_vae(condition="classes", image_shape=(4, 4)).fit(frame, labels.loc[frame.index])
+    for use, call in uses_of_rows_and_labels(vae, frame, labels, tmp_path).items():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            call()
+        messages = {str(warning.message) for warning in caught}
+        expected = r"(\S+) has the index of (\S+) in another order, and counts by place: pass \1\.loc\[\2\.index\]"
+        assert any(re.fullmatch(expected, message) for message in messages), use
+    for call in uses_of_rows_and_labels(vae, frame, labels.loc[frame.index], tmp_path).values():
+        call()  # without a warning, which would be an error
+
+
+def test_weights_of_a_score_in_another_order_are_named():
+    frame = pd.DataFrame(np.random.default_rng(0).random((6, 4)), index=[*"abcdef"])
+    weights = pd.Series([1, 2, 1, 2, 1, 2], index=[*"fedcba"])
+    vae = dense_vae().fit(frame)
+    with pytest.warns(UserWarning, match="sample_weight has the index of X in another order"):
+        vae.score(frame, sample_weight=weights)
 
 
 BATCH_NORM = ["Flatten()", "FullyConnected(n_out=4)", "BatchNorm1D()"]

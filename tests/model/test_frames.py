@@ -44,7 +44,9 @@ def test_rows_without_image_shape_are_images_of_one_row():
     assert vae.n_features_in_ == N_FEATURES
     with pytest.raises(ValueError, match=r"^X has 11 features, but VAE is expecting 12 features as input"):
         vae.transform(ROWS[:, 1:])
-    with pytest.raises(ValueError, match=r"^validation_data must have rows \* cols \* channels features"):
+    with pytest.raises(
+        ValueError, match=r"^validation_data has 11 features, but VAE is expecting 12 features as input"
+    ):
         model().fit(ROWS, validation_data=ROWS[:, 1:])
 
 
@@ -103,6 +105,23 @@ def test_other_columns_are_refused(of_frame, tmp_path):
     assert of_frame.set_params(warm_start=False).fit(backwards).feature_names_in_.tolist() == NAMES[::-1]  # anew
 
 
+@pytest.mark.parametrize(
+    "validation",
+    [lambda frame: frame, lambda frame: (frame, range(20)), lambda frame: iter([frame])],
+    ids=["frame", "pair", "blocks"],
+)
+@pytest.mark.parametrize("library", [pd.DataFrame, lambda frame: pl.DataFrame(frame.to_dict("list"))])
+def test_validation_data_of_a_first_fit_have_its_columns(library, validation):
+    X, backwards = library(FRAME), library(FRAME[NAMES[::-1]])
+    vae = model()
+    with pytest.raises(ValueError, match=r"validation_data: The feature names should match.*\n.*same order"):
+        vae.fit(X, validation_data=validation(backwards))
+    assert not vae.__sklearn_is_fitted__()
+    with pytest.raises(ValueError, match=r"unseen at fit time:\n- first\n"):
+        vae.fit(X, validation_data=validation(library(FRAME.rename(columns={"pixel 0": "first"}))))
+    assert vae.fit(X, validation_data=validation(X)).history_["val_loss"]
+
+
 def test_names_on_one_side_only_warn(of_frame):
     with pytest.warns(UserWarning, match="X does not have valid feature names, but VAE was fitted with feature names"):
         codes = of_frame.transform(ROWS)
@@ -128,6 +147,35 @@ def test_set_output(library, frame, of_frame):
     with sklearn.config_context(transform_output=library):
         assert type(of_frame.transform(FRAME)) is frame
         assert of_frame.active_units(FRAME).shape == (2,)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_codes_keep_the_order_of_their_columns(library):
+    vae = model(T=3).set_output(transform=library).fit(FRAME)
+    codes = vae.transform(FRAME)
+    images = vae.decode(codes)
+    for backwards in (codes[["vae2", "vae1", "vae0"]], codes[["vae1", "vae0", "vae2"]]):
+        for use in (vae.decode, vae.inverse_transform):
+            with pytest.raises(ValueError, match=r"^Z: The feature names should match .* same order, got vae"):
+                use(backwards)
+    named = codes.rename(**{"columns" if library == "pandas" else "mapping": {"vae0": "x", "vae1": "y", "vae2": "z"}})
+    np.testing.assert_array_equal(vae.decode(named), images)
+    np.testing.assert_array_equal(vae.decode(named[["z", "y", "x"]]), vae.decode(codes.to_numpy()[:, ::-1]))
+
+
+def test_ends_of_an_interpolation_keep_the_order_of_their_columns(of_frame):
+    expected = of_frame.interpolate(ROWS[0], ROWS[1], 3)
+    backwards = FRAME[NAMES[::-1]]
+    polars = pl.DataFrame(FRAME.to_dict("list"))
+    for take in (lambda frame, i: frame.iloc[i], lambda frame, i: frame.iloc[[i]]):
+        np.testing.assert_array_equal(of_frame.interpolate(take(FRAME, 0), take(FRAME, 1), 3), expected)
+        with pytest.raises(ValueError, match=r"^b: The feature names should match"):
+            of_frame.interpolate(take(FRAME, 0), take(backwards, 1))
+    np.testing.assert_array_equal(of_frame.interpolate(polars[0], polars[1], 3), expected)
+    codes = pd.DataFrame([[0.0, 1.0]], columns=["vae0", "vae1"])
+    np.testing.assert_array_equal(of_frame.interpolate(codes, codes.iloc[0], 2), of_frame.decode([[0, 1], [0, 1]]))
+    with pytest.raises(ValueError, match=r"^a: The feature names should match"):
+        of_frame.interpolate(codes[["vae1", "vae0"]], codes)
 
 
 def test_pandas_keeps_the_index(of_frame):

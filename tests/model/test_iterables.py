@@ -35,6 +35,83 @@ def test_a_list_of_the_batches_of_a_loader_is_trained_on_as_the_loader_is():
     assert_same_bits(parameters(classes), parameters(fitted(iter(BATCHES), [0, 1, 2], condition="classes")))
 
 
+class Sequence:
+    """What Keras' class of this name does: a length, and a batch for each number, whatever number that is."""
+
+    def __init__(self, *batches):
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, i):
+        return self.batches[i % len(self.batches)]
+
+
+SQUARE = random_images(24, (12, 12, 1))
+GREY = SQUARE[..., 0]
+
+
+def dense(given, y=None, **arguments):
+    return cvae.VAE("mlp", T=2, n_epochs=1, random_state=0, verbose=False, **arguments).fit(given, y)
+
+
+@pytest.mark.parametrize("ends", [(10, 20), (8, 16), (20,), (3, 6, 9, 12, 15, 18, 20)])
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_lists_of_batches_of_grey_images_are_no_images_of_many_channels(ends, kind):
+    batches = kind(np.split(GREY, ends))
+    expected = dense(Blocks(SQUARE))
+    assert expected.reconstruct(SQUARE).shape == (24, 12, 12, 1)
+    assert_same_bits(parameters(dense(batches)), parameters(expected))
+    np.testing.assert_array_equal(expected.transform(batches), expected.transform(SQUARE))
+
+
+@pytest.mark.parametrize("images", [SQUARE, GREY], ids=["channel", "grey"])
+@pytest.mark.parametrize("ends", [(10, 20), (8, 16)])
+def test_sequences_of_batches_are_trained_on_as_iterables_are(images, ends):
+    batches, labels = np.split(images, ends), np.split(Y, ends)
+    expected = parameters(dense(iter(batches)))
+    assert_same_bits(parameters(dense(Sequence(*batches))), expected)
+    pairs = Sequence(*zip(batches, labels, strict=True))
+    assert_same_bits(parameters(dense(pairs)), expected)
+    assert_same_bits(
+        parameters(dense(pairs, [0, 1, 2], condition="classes")),
+        parameters(dense([*zip(batches, labels, strict=True)], [0, 1, 2], condition="classes")),
+    )
+    assert len(dense(SQUARE, condition=None).fit(SQUARE, validation_data=pairs).history_["val_loss"]) == 1
+
+
+@pytest.mark.parametrize("shape", [(5, 12, 10), (12, 12, 12), (6, 6, 5)])
+def test_arrays_that_may_be_batches_or_images_are_refused_without_image_shape(shape):
+    arrays = [*random_images(3, shape)]
+    with pytest.raises(
+        ValueError, match=r"X must hold batches or images, .*np.concatenate\(X\).*np.stack\(X\).*image_shape"
+    ):
+        dense(arrays)
+    assert dense(arrays, image_shape=shape).reconstruct(np.stack(arrays)).shape == (3, *shape)
+    vae = dense(arrays, image_shape=shape[1:])
+    assert vae.reconstruct(arrays).shape == (3 * shape[0], *shape[1:], 1)
+    assert_same_bits(parameters(vae), parameters(dense(Blocks(np.concatenate(arrays)))))
+
+
+def test_a_shape_that_is_known_tells_batches_of_rows_from_images():
+    rows = X.reshape(24, -1)
+    vae = dense([rows[:10], rows[10:]], image_shape=(12, 10))
+    assert_same_bits(parameters(vae), parameters(dense(Blocks(X))))
+    np.testing.assert_array_equal(vae.transform([rows[:10], rows[10:]]), vae.transform(X))
+    np.testing.assert_array_equal(vae.transform([*rows]), vae.transform(X))
+    np.testing.assert_array_equal(vae.transform([*X]), vae.transform(X))
+
+
+def test_lists_of_colour_pictures_stay_images():
+    colour = random_images(6, (12, 12, 3))
+    assert_same_bits(parameters(dense([*colour])), parameters(dense(colour)))
+    with pytest.warns(UserWarning, match="channels come last"):
+        assert dense([*colour.transpose(0, 3, 1, 2)]).n_features_in_ == 3 * 12 * 12
+    with pytest.raises(ValueError, match="X must hold images of one shape"):
+        dense([colour[0], colour[1, :10]])
+
+
 def test_a_list_of_two_images_is_no_pair_of_images_and_labels():
     pairs = ([X[i], X[i + 1]] for i in range(0, 24, 2))
     assert_same_bits(parameters(fitted(pairs)), parameters(fitted(X[i : i + 2] for i in range(0, 24, 2))))

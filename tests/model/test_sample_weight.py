@@ -1,5 +1,8 @@
 """Weights of images in the loss, and metadata that scikit-learn routes to models."""
 
+import contextlib
+from decimal import Decimal
+
 import numpy as np
 import pytest
 import sklearn
@@ -9,6 +12,7 @@ from sklearn.preprocessing import MinMaxScaler
 from small_vae import assert_same_bits, by_path, random_images
 
 import cvae
+from cvae.parts import shared_data
 
 X = random_images(12, dtype=np.float64)
 WEIGHTS = np.random.default_rng(2).random(12)
@@ -75,6 +79,28 @@ def test_only_proportions_matter_and_equal_weights_are_none():
     assert_same_bits(by_path(by_parts.parameters), by_path(vae.parameters))
 
 
+@pytest.mark.parametrize("given", [WEIGHTS.astype(object), [Decimal(weight) for weight in WEIGHTS]])
+def test_weights_may_be_python_objects(given):
+    assert_same_bits(trained(model(), sample_weight=given), trained(model(), sample_weight=WEIGHTS))
+
+
+class Alone:
+    """A team of one process."""
+
+    rank, size, is_first = 0, 1, True
+    together = staticmethod(contextlib.nullcontext)
+
+    def gather(self, value):
+        return [value]
+
+
+@pytest.mark.parametrize(("y", "weights"), [(np.ma.masked_less(np.arange(12), 3), {}),
+                                            (None, {"sample_weight": np.ma.masked_less(WEIGHTS, 0.1)})])  # fmt: skip
+def test_masked_values_are_refused_in_parts_too(y, weights):
+    with pytest.raises(ValueError, match=r"^(y|sample_weight) must not have masked elements, got "):
+        shared_data(Alone(), True, X, y, weights)
+
+
 def test_scores_are_weighted():
     vae = model().fit(X)
     assert vae.score(X, sample_weight=WEIGHTS) == pytest.approx(np.average(vae.elbo(X), weights=WEIGHTS))
@@ -86,11 +112,13 @@ def test_scores_are_weighted():
     [
         (np.ones(11), ValueError, r"must have the shape \(12,\), a weight for each image, got \(11,\)"),
         (np.ones((12, 1)), ValueError, r"must have the shape \(12,\), a weight for each image, got \(12, 1\)"),
-        ([1, [2]], ValueError, r"must have the shape \(12,\)"),
+        ([1, [2]], ValueError, "must be an array: "),
         (np.zeros(12), ValueError, "must have a weight above 0, got only zeros"),
         (-np.arange(12), ValueError, "must hold finite numbers >= 0, got -1.0 for image 1"),
         (np.full(12, np.nan), ValueError, "must hold finite numbers >= 0, got nan for image 0"),
-        (["1"] * 12, TypeError, "must hold real numbers, got dtype <U1"),
+        (["1"] * 12, TypeError, "must be an array of bool, int or float, got dtype <U1"),
+        (np.ma.masked_less(WEIGHTS, 0.1), ValueError, "must not have masked elements, got "),
+        (np.array([None] * 12), ValueError, "must not have missing values"),
     ],
 )
 def test_wrong_weights_are_refused(weights, error, message):

@@ -149,11 +149,18 @@ def test_fitted_is_what_has_parameters():
 
 
 def test_feature_names():
-    names = small_vae(T=3).get_feature_names_out()
+    vae = small_vae(T=3).fit(random_images())
+    names = vae.get_feature_names_out()
     assert names.tolist() == ["bernoullivae0", "bernoullivae1", "bernoullivae2"]
     assert names.dtype == object
     pipeline = make_pipeline(small_vae(image_shape=(9, 8))).fit(random_images().reshape(10, -1))
     assert pipeline.get_feature_names_out().tolist() == ["bernoullivae0", "bernoullivae1"]
+    with pytest.raises(SklearnNotFittedError, match="T has changed from 3 to 5"):
+        vae.set_params(T=5).get_feature_names_out()
+    with pytest.raises(SklearnNotFittedError, match="has no parameters yet"):
+        small_vae().get_feature_names_out()
+    with pytest.raises(TypeError, match=r"^T must be an int >= 1, got '3'"):
+        small_vae(T="3").get_feature_names_out()
 
 
 def test_fit_transform_is_fit_and_transform():

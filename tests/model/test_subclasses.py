@@ -1,10 +1,14 @@
 """Classes that users derive from the models, with scikit-learn's own bases and without."""
 
+import copy
+import pickle
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
 from small_vae import assert_same_bits, parameters, random_images, small_vae, subprocess_environment
 
 import cvae
@@ -123,6 +127,60 @@ def test_a_class_of_ones_own_is_not_lost_without_a_word(tmp_path):
 def test_what_a_file_is_loaded_as_is_a_class_of_models(cls, tmp_path):
     with pytest.raises(TypeError, match="cls must be one of the classes BernoulliVAE, VAE, or derived from one, got"):
         cvae.load(tmp_path / "model", cls)
+
+
+class Open(cvae.VAE):
+    """A model that fixes some arguments of its base and passes others on."""
+
+    def __init__(self, T=2, width=8, **others):
+        layers = ["Flatten()", f"FullyConnected(n_out={width})"]
+        super().__init__(layers, T=T, n_epochs=1, verbose=False, **others)
+        self.width = width
+
+
+class Narrow(Open):
+    """One that fixes an argument of that one."""
+
+    def __init__(self, **others):
+        others.setdefault("batchsize", 4)
+        super().__init__(width=3, **others)
+
+
+def test_arguments_that_a_class_passes_on_by_itself_are_none_of_its_own(tmp_path):
+    X, vae = random_images(8), Open(T=3, batchsize=4, random_state=0)
+    params = vae.get_params()
+    assert (params["T"], params["width"], params["batchsize"], params["decoder"]) == (3, 8, 4, "auto")
+    assert not {"encoder", "n_epochs", "verbose"} & params.keys()
+    assert repr(vae) == "Open(T=3, batchsize=4, random_state=0)"
+    for same in (clone(vae), copy.deepcopy(vae), pickle.loads(pickle.dumps(vae))):
+        assert same.get_params() == params
+        assert_same_bits(parameters(same.fit(X)), parameters(vae.fit(X)))
+    vae.save(tmp_path / "model")
+    assert cvae.load(tmp_path / "model", Open).get_params() == params
+    assert vae.set_params(width=4, lr=0.01).encoder[1] == "FullyConnected(n_out=4)"
+    assert (vae.get_params()["lr"], vae.T, vae.n_epochs) == (0.01, 3, 1)
+    search = GridSearchCV(Open(), {"width": [2, 3], "batchsize": [4]}, cv=2).fit(X)
+    assert search.best_estimator_.encoder[1] == f"FullyConnected(n_out={search.best_params_['width']})"
+
+
+@pytest.mark.parametrize("name", ["encoder", "n_epochs"])
+def test_arguments_that_a_class_passes_on_by_itself_cannot_be_set(name):
+    vae = Open()
+    before = vars(vae).copy()
+    with pytest.raises(ValueError, match=f"{name} must be left to Open, whose constructor passes it on: .*multiple"):
+        vae.set_params(**{name: 5})
+    assert vars(vae) == before
+    assert vae.set_params(**{name: getattr(vae, name)}) is vae  # the value that it has
+
+
+def test_a_class_of_a_class_may_have_defaults_of_its_own():
+    vae = Narrow()
+    assert not {"width", "batchsize", "encoder"} & vae.get_params().keys()
+    assert (clone(vae).width, clone(vae).batchsize) == (3, 4)
+    assert clone(vae.set_params(batchsize=5)).get_params() == vae.get_params()
+    assert (vae.batchsize, vae.width) == (5, 3)
+    vae.lr = 0.5
+    assert clone(vae).lr == 0.5
 
 
 class Forgetful(cvae.VAE):

@@ -16,7 +16,7 @@ PACKAGE = Path(cvae.__file__).parent
 ROOMS = {"model", "fitting", "core", "passes", "training", "objectives", "likelihoods"}
 HELPERS = {
     "_check_parameters", "_check_spike", "_has_own", "_layers", "_parts", "_record_codes", "_record_down",
-    "_record_encode", "_require_fitted", "_learnt", "batch_of", "begin_epoch", "loss", "n_outputs",
+    "_record_encode", "_require_fitted", "_known_shape", "_learnt", "batch_of", "begin_epoch", "loss", "n_outputs",
     "_prepare_objective", "__init__", "_check_monitors", "together", "share_changes", "_check_validation",
     "_warn_of_surprises", "kept_for",
 }  # fmt: skip
