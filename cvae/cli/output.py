@@ -215,8 +215,16 @@ def print_table(rows: Mapping[str, Any]) -> None:
 
 def print_json(values: Mapping[str, Any]) -> None:
     """Print an object of JSON, in which numbers that are not finite are null."""
-    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-    print(json.dumps(finite, allow_nan=False))
+    print(json.dumps(_finite(values), allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """Return a value of JSON with None in the place of numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [*map(_finite, value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_written(*paths: str | Path) -> None:

@@ -309,6 +309,9 @@ def test_conditional_models_take_the_labels_of_the_data(labelled, tmp_path):
         run("encode", kind, "data.npz", "-o", tmp_path / "codes.npy", "--force", cwd=labelled)
         np.testing.assert_array_equal(np.load(tmp_path / "codes.npy"), vae.transform(IMAGES[:32], labels[:32]))
         run("reconstruct", kind, "data.npz", "-n", "5", "-o", tmp_path / "r.png", "--force", cwd=labelled)
+        run("reconstruct", kind, "data.npz", "-n", "5", "-o", tmp_path / "r.npy", "--force", cwd=labelled)
+        means = vae.reconstruct(IMAGES[32:37], labels[32:37])
+        np.testing.assert_array_equal(np.load(tmp_path / "r.npy"), means)
 
 
 def test_a_conditional_model_of_named_networks(labelled, tmp_path):

@@ -154,6 +154,14 @@ def test_each_score_and_json(score, vae, capsys):
     assert {name: found["worst"][0][name] for name in expected} == expected
 
 
+def test_scores_that_are_not_finite_are_null_in_json(capsys, monkeypatch):
+    scores = np.where(np.arange(24) == 21, -np.inf, -np.arange(24.0))
+    monkeypatch.setattr("cvae.cli.commands.outliers.image_scores", lambda *_: scores)
+    run("outliers", "model", "data.npz", "--top", 2, "--contamination", 0.25, "--json")
+    worst = json.loads(capsys.readouterr().out)["worst"]
+    assert worst == [{"image": "5", "part": "test", "score": None}, {"image": "7", "part": "test", "score": -23}]
+
+
 def test_normal_images_set_the_threshold(vae, capsys):
     np.save("normal.npy", X[:10])
     run("outliers", "model", "data.npz", "--normal", "normal.npy", "--contamination", 0.5, "--json")
