@@ -30,13 +30,14 @@ def run(args: argparse.Namespace) -> None:
     vae, dataset = load(args)
     images, labels, which = evaluation_data(vae, dataset, args.part)
     if is_array:
-        images, labels = first(args.n, images, labels)
+        if args.n is not None:
+            images, labels = first(args.n, images, labels)
         found = by_parts(vae.reconstruct, images, labels, "reconstruct")
         write_npy(args.output, images.shape, vae.dtype, found)
         print_written(args.output)
         return
-    images, labels = first(args.n or _DRAWN, images, labels)
-    means = vae.reconstruct(images, labels)
+    drawn, labels = first(args.n or _DRAWN, images, labels)
+    means = vae.reconstruct(drawn, labels)
     title = f"Reconstructions of {which}"
-    plotting.reconstructions(vae._as_pictures(images), vae._as_pictures(means), args.output, title)
+    plotting.reconstructions(vae._as_pictures(drawn), vae._as_pictures(means), args.output, title)
     print_written(args.output)
