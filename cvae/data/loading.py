@@ -293,7 +293,10 @@ def _read_pictures(path: Path, tree: folders.Tree, changes: Adjustment, colour: 
 def _finished(
     fields: dict[str, Any], name: str, image_shape: tuple[int, int, int] | None, changes: Adjustment
 ) -> dict[str, Any]:
-    """Return fields of Dataset from what a reader gave: images in 4 dimensions, adjusted; labels in one if possible."""
+    """Return fields of Dataset from what a reader gave: images in 4 dimensions, adjusted; labels in one if possible.
+
+    Labels that are bytes become the text that they are in UTF-8.
+    """
     is_adjusted = fields.pop("is_adjusted", False)
     if not is_adjusted:
         _narrow(fields)
@@ -306,7 +309,10 @@ def _finished(
         fields[key] = Blocks(images.mapped(finish)) if isinstance(images, Lazy) else finish(images)
         labels = fields.get(f"{prefix}labels")
         if labels is not None and labels.ndim == 2 and labels.shape[1] == 1:
-            fields[f"{prefix}labels"] = labels[:, 0]
+            labels = labels[:, 0]
+        if labels is not None and labels.dtype.kind == "S":
+            labels = np.char.decode(labels, "utf-8", "backslashreplace")
+        fields[f"{prefix}labels"] = labels
     return fields
 
 
