@@ -243,7 +243,10 @@ class _Labels:
         self._rows: list[Array] = []
 
     def code(self, word: str) -> int:
-        return self._codes.setdefault(word.strip(), len(self._codes))
+        word = word.strip()
+        if len(word) > 2 and word[0] == word[-1] == "'":  # as Weka and OpenML write them
+            word = word[1:-1]
+        return self._codes.setdefault(word, len(self._codes))
 
     def add(self, rows: Array, lines: list[Line]) -> None:
         """Take the codes of rows, which came from these lines."""

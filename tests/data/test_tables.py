@@ -49,6 +49,16 @@ def test_labels_that_are_words(tmp_path):
     assert load(table(tmp_path / "y.csv", rows[:4], names=names)).labels.tolist() == words[:4].tolist()
 
 
+def test_labels_in_single_quotes(tmp_path):
+    names = [*(f"pixel{i}" for i in range(16)), "class"]
+    quoted = [f"'{label}'" for label in LABELS]
+    assert_is_table(load(table(tmp_path / "x.csv", PIXELS, quoted, names=names)))
+    assert_reads(table(tmp_path / "x.csv", PIXELS, quoted), "the last column is taken for labels")
+    words = np.array(["'", "''", "'a cat'", "dog's'", "'s"], object)[LABELS % 5]
+    found = load(table(tmp_path / "x.csv", PIXELS.astype(object)[:5], words[:5], names=names)).labels
+    assert found.tolist() == ["'", "''", "a cat", "dog's'", "'s"]
+
+
 @pytest.mark.parametrize(("delimiter", "end"), [(",", "\n"), (";", "\n"), ("\t", "\r\n"), (" ", "\n"), (", ", "\n\n")])
 def test_rows_without_names(tmp_path, delimiter, end):
     assert_is_table(load(table(tmp_path / "a.csv", LABELS, PIXELS, delimiter=delimiter, end=end)))
