@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from cvae import plotting
 from cvae.data.blocks import release
+from cvae.data.errors import printable
 from cvae.io.files import as_path, check_writable, is_model, replaced_file
 from cvae.plotting.figures import FORMATS
 
@@ -157,11 +158,6 @@ def amount(n_bytes: int) -> str:
 def shown(path: str | Path) -> str:
     """Return a file's name as text that can be printed and drawn, whatever its bytes are."""
     return printable(os.fsencode(path).decode("utf-8", "replace"))
-
-
-def printable(text: str) -> str:
-    """Return text without what a terminal would take for commands, such as the escape sequences of a hostile file."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def listed(names: Iterable[Any], most: int = 10) -> str:
