@@ -225,7 +225,7 @@ def _finite(value: Any) -> Any:
 
 def print_written(*paths: str | Path) -> None:
     for path in paths:
-        print(f"wrote {path}")
+        print(f"wrote {shown(path)}")
 
 
 def write_npy(path: str | Path, shape: Sequence[int], dtype: Any, parts: Iterable[npt.NDArray[Any]]) -> None:

@@ -170,9 +170,8 @@ def train_and_save(
         if n_epochs(vae) > n_before:
             with contextlib.suppress(OSError, ValueError):
                 _write(vae, outputs, n_before, is_complete=False)
-                log(
-                    f"training failed after {n_epochs(vae)} complete epochs; the model was saved to {shown(outputs.model)}"
-                )
+                done = f"training failed after {n_epochs(vae)} complete epochs"
+                log(f"{done}; the model was saved to {shown(outputs.model)}")
         raise
     _write(vae, outputs, n_before, is_complete=True)
     seconds = vae.history_["seconds"][n_before:]

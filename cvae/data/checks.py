@@ -193,7 +193,13 @@ def warn_of_transposed(images: np.ndarray, *, name: str = "X") -> None:
             f"{name} holds {n} images of {rows}x{cols} pixels: if it is one picture of {n}x{rows} pixels with {cols} "
             f"channels, pass {name}[np.newaxis]",
         )
-    if have_channels_first(images):
+    if channels > 4 >= cols and cols != 2 and min(n, rows) >= 8:
+        warn(
+            f"{name} holds {n} images of {rows}x{cols} pixels with {channels} channels: images are stacked along the "
+            f"first axis, so if these are {channels} of {n}x{rows} pixels with {cols}, as in MATLAB's files, pass "
+            f"{name}.transpose(3, 0, 1, 2)",
+        )
+    elif have_channels_first(images):
         warn(
             f"{name} holds images of {rows}x{cols} pixels with {channels} channels: channels come last, so if these "
             f"are {cols}x{channels} pixels with {rows}, pass {name}.transpose(0, 2, 3, 1)",

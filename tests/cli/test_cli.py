@@ -618,9 +618,10 @@ def test_a_loss_that_diverges_later_keeps_what_was_trained(folder, tmp_path, mon
 
     trained = cvae.BernoulliVAE._fit
     monkeypatch.setattr(cvae.BernoulliVAE, "_fit", diverge)
-    model = tmp_path / "model"
+    model = tmp_path / "\x1bmodel"
     assert cli.main(["train", str(folder / "grey.npy"), "-o", str(model), "--quiet", *SMALL]) == 2
-    assert f"training failed after 20 complete epochs; the model was saved to {model}" in capsys.readouterr().err
+    saved = f"training failed after 20 complete epochs; the model was saved to {tmp_path}/\ufffdmodel\n"
+    assert saved in capsys.readouterr().err
     assert cvae.load(model).history_["loss"]
 
 

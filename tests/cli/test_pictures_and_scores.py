@@ -115,7 +115,8 @@ def test_names_that_are_no_text(capsys, tmp_path):
     assert "mod\ufffdle" in capsys.readouterr().out
     run("outliers", name, "odd", "--json")
     assert json.loads(capsys.readouterr().out)["worst"][0]["image"].startswith(name)
-    run("sample", name, "-o", "s.png")
+    run("sample", name, "-o", f"{name}.png")
+    assert capsys.readouterr().out.endswith("wrote mod\ufffdle.png\n")
     run("plot", "ranking", name, "odd", "-o", "r.png")
     run("explore", name, "--data", "odd", "-o", "e.html")
     assert "mod?le" in (tmp_path / "e.html").read_text()
