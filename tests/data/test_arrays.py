@@ -322,6 +322,9 @@ def test_a_shape_that_helps_is_the_only_remedy(tmp_path):
         assert "resize" not in str(caught.value)
     with pytest.raises(ValueError, match="not scaled or cut: channels come last"):
         load(tmp_path / "first.npy", resize=8)
+    np.save(tmp_path / "last.npy", rng.random((8, 8, 3, 9)))
+    with pytest.raises(ValueError, match=r"not scaled or cut: .* so save array.transpose\(3, 0, 1, 2\)"):
+        load(tmp_path / "last.npy", crop=2)
 
 
 def test_one_picture_is_not_taken_for_many_unawares():
