@@ -1,19 +1,21 @@
 """Build the compiled modules: a Cython module per operation, and the C kernels per dtype and instruction set."""
 
+import json
 import os
 import re
 import sys
 import sysconfig
 import tempfile
+import tomllib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 
-from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import CompileError, LinkError
-from setuptools.modified import newer_group
 
 MODULES = (
     "dispatch", "program", "conv2d", "winograd", "conv_pool", "pool2d", "dense", "latent", "losses", "bounds",
@@ -43,6 +45,7 @@ X86_PROBE = """
 #error "not x86-64"
 #endif
 """
+C_PROBE = "int probe;\n"
 OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
 
 
@@ -55,6 +58,9 @@ class BuildExt(build_ext):
 
     def build_extensions(self) -> None:
         self.gnu = self.compiler.compiler_type != "msvc"
+        if not self.can_build(C_PROBE):
+            command = " ".join(getattr(self.compiler, "compiler_so", [])[:1])
+            sys.exit(f"cvae: building needs a C compiler, such as GCC or Clang, and {command!r} compiles nothing")
         # Asked of the compiler, as it may compile for another machine, or for several.
         x86 = self.gnu and self.can_build(X86_PROBE)
         self.variants = X86_FLAGS if x86 else {"baseline": []}
@@ -64,10 +70,27 @@ class BuildExt(build_ext):
             extension.extra_link_args += [*EXACT, *openmp] if self.gnu else []
             if x86:
                 extension.define_macros.append(("CVAE_X86_VARIANTS", "1"))
+        stamp, made_with = Path(self.build_temp, "made_with.json"), self.made_with()
+        if not stamp.is_file() or stamp.read_text() != made_with:
+            self.force = True
+            stamp.unlink(missing_ok=True)  # until all is built
         super().build_extensions()
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(made_with)
+
+    def made_with(self) -> str:
+        """Return what objects depend on besides their sources: the compiler, and the user's flags and those above."""
+        commands = [getattr(self.compiler, name, None) for name in ("compiler_so", "linker_so", "macros")]
+        modules = {
+            module.name: [module.extra_compile_args, module.extra_link_args, module.define_macros]
+            for module in self.extensions
+        }
+        return json.dumps([commands, bool(self.debug), self.variants, modules])
 
     def build_extension(self, extension: Extension) -> None:
         """Build a module; the dispatch module also links the kernels' objects."""
+        from setuptools.modified import newer_group  # which versions before those that are needed lack
+
         target = self.get_ext_fullpath(extension.name)
         if self.force or newer_group([*extension.sources, *extension.depends], target, "newer"):
             if extension.name.endswith(".dispatch"):
@@ -108,6 +131,31 @@ class BuildExt(build_ext):
         return True
 
 
+class BuildPy(build_py):
+    """Leave nothing in the build folder that the source has no longer: all that is there goes into the wheel."""
+
+    def run(self) -> None:
+        if not self.editable_mode:
+            compiled = self.get_finalized_command("build_ext").get_outputs()
+            wanted = {Path(name) for name in [*self.get_outputs(), *compiled]}
+            for path in Path(self.build_lib, "cvae").rglob("*"):
+                if path.is_file() and path not in wanted:
+                    path.unlink()
+        super().run()
+
+
+def check_requirements(requirements: Sequence[str]) -> None:
+    """Exit unless what the build requires is there, which nobody has installed with --no-build-isolation."""
+    for requirement in requirements:
+        name, _, needed = requirement.partition(">=")
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found = "none"
+        if [*map(int, re.findall("[0-9]+", found))] < [*map(int, needed.split("."))]:
+            sys.exit(f"cvae: building needs {name} {needed} or newer, found {found}")
+
+
 def has_limited_api() -> bool:
     """Return whether the interpreter has the limited API, with which one wheel serves all versions."""
     return not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -136,6 +184,9 @@ def description(readme: str) -> str:
 
 
 def main() -> None:
+    check_requirements(tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"])
+    from Cython.Build import cythonize
+
     limited = has_limited_api()
     setup(
         long_description=description(Path("README.md").read_text(encoding="utf-8")),
@@ -154,7 +205,7 @@ def main() -> None:
                 "freethreading_compatible": False,
             },
         ),
-        cmdclass={"build_ext": BuildExt},
+        cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
         options={"bdist_wheel": {"py_limited_api": "cp311"}} if limited else {},
     )
 

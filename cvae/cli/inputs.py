@@ -85,6 +85,11 @@ def evaluation_data(vae: cvae.VAE, dataset: Dataset, part: str | None = None) ->
     return images, labels_for(vae, labels, dataset), f"{which} of {shown(Path(dataset.name).name)}"
 
 
+def first(n: int, images: Images, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the first n images, which are read, with their labels if there are any."""
+    return images[:n], None if labels is None else labels[:n]
+
+
 def part_of(dataset: Dataset, part: str | None) -> tuple[Images, np.ndarray | None, str]:
     """Return images and labels of a part (train, val, test or all; None for the last that there is), and its name.
 

@@ -33,8 +33,9 @@ from cvae.cli.commands import (
     train,
 )
 from cvae.cli.completion import answer
-from cvae.cli.output import is_told, log, printable
+from cvae.cli.output import is_told, log
 from cvae.cli.streams import discard_output, logged_warnings, open_missing_streams
+from cvae.data.errors import one_line
 from cvae.interruption import stopped_by_signals
 from cvae.team import ProcessFailed
 
@@ -205,7 +206,7 @@ def _one_line(error: Exception) -> str:
         return "the working directory does not exist any more; give full names"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG):  # files have names, see `io.files`
         return f"standard output: {error.strerror}"
-    return printable(" ".join(str(error).split())) or type(error).__name__
+    return one_line(error) or type(error).__name__
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ from typing import Any
 import cvae
 from cvae import layers
 from cvae.cli.arguments import DEFAULT_SEED, settings
+from cvae.data.cells import UTF8, is_utf_16
 from cvae.io.files import check_regular
 from cvae.parsing import normalized
 
@@ -68,6 +69,8 @@ def _remedy(foreign: Sequence[str], arguments: Mapping[str, Any]) -> str:
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return arguments of a model by name from a TOML file, arrays as tuples unless they are layers.
 
+    The file may begin with the mark that Windows' editors write, also of UTF-16.
+
     Raises
     ------
     ValueError
@@ -77,8 +80,9 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     check_regular(path)  # a fifo would block
     with open(path, "rb") as file:
+        content = file.read()
         try:
-            values = tomllib.load(file)
+            values = tomllib.loads(content.decode("utf-16" if is_utf_16(content) else UTF8))
         except (ValueError, RecursionError) as error:  # of the syntax, of bytes that are no text, or of deep lists
             raise ValueError(f"{os.fspath(path)} must be a TOML file: {error}") from None
     known = {*inspect.signature(cvae.VAE).parameters, *inspect.signature(cvae.BernoulliVAE).parameters}

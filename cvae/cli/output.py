@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from cvae import plotting
 from cvae.data.blocks import release
+from cvae.data.errors import printable
 from cvae.io.files import as_path, check_writable, is_model, replaced_file
 from cvae.plotting.figures import FORMATS
 
@@ -159,11 +160,6 @@ def shown(path: str | Path) -> str:
     return printable(os.fsencode(path).decode("utf-8", "replace"))
 
 
-def printable(text: str) -> str:
-    """Return text without what a terminal would take for commands, such as the escape sequences of a hostile file."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
-
-
 def listed(names: Iterable[Any], most: int = 10) -> str:
     """Return names in a line, of many the first ones and the last one.
 
@@ -215,13 +211,21 @@ def print_table(rows: Mapping[str, Any]) -> None:
 
 def print_json(values: Mapping[str, Any]) -> None:
     """Print an object of JSON, in which numbers that are not finite are null."""
-    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-    print(json.dumps(finite, allow_nan=False))
+    print(json.dumps(_finite(values), allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """Return a value of JSON with None in the place of numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [*map(_finite, value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_written(*paths: str | Path) -> None:
     for path in paths:
-        print(f"wrote {path}")
+        print(f"wrote {shown(path)}")
 
 
 def write_npy(path: str | Path, shape: Sequence[int], dtype: Any, parts: Iterable[npt.NDArray[Any]]) -> None:

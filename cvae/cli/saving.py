@@ -170,7 +170,8 @@ def train_and_save(
         if n_epochs(vae) > n_before:
             with contextlib.suppress(OSError, ValueError):
                 _write(vae, outputs, n_before, is_complete=False)
-                log(f"training failed after {n_epochs(vae)} complete epochs; the model was saved to {outputs.model}")
+                done = f"training failed after {n_epochs(vae)} complete epochs"
+                log(f"{done}; the model was saved to {shown(outputs.model)}")
         raise
     _write(vae, outputs, n_before, is_complete=True)
     seconds = vae.history_["seconds"][n_before:]
@@ -225,7 +226,7 @@ def _negative_elbos(entry: Mapping[str, float], validation: str) -> dict[str, fl
     elbos = {}
     for name, prefix in (("training", ""), (validation, "val_")):
         value = entry.get(f"{prefix}reconstruction", math.nan) + entry.get(f"{prefix}kl", math.nan)
-        if not math.isnan(value):  # NaN if there were no test images
+        if not math.isnan(value):  # NaN if there was nothing to validate with
             elbos[name] = value
     return elbos
 

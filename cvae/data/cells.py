@@ -88,9 +88,14 @@ def opened(path: Path, encoding: str = UTF8) -> IO[str]:
     with path.open("rb") as file:
         open_any = gzip.open if file.read(2) == b"\x1f\x8b" else open
     with open_any(path, "rb") as file:
-        is_wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        is_wide = is_utf_16(file.read(2))
     text: IO[str] = open_any(path, "rt", encoding="utf-16" if is_wide else encoding)
     return text
+
+
+def is_utf_16(content: bytes) -> bool:
+    """Return whether bytes begin with the mark of UTF-16."""
+    return content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
 
 
 def first_line(file: IO[str]) -> str:

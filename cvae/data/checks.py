@@ -179,24 +179,34 @@ def warn_of_ones(images: np.ndarray, *, name: str = "X") -> None:
         )
 
 
-def have_channels_first(images: np.ndarray) -> bool:
-    """Return whether the channels of images probably come first."""
-    rows, cols, channels = images.shape[1:]
-    return rows in (1, 3, 4) and min(cols, channels) >= 8
+def likely_axes(images: np.ndarray) -> tuple[int, ...] | None:
+    """Return how to transpose images whose channels probably come first, or that are stacked last as in MATLAB's files.
+
+    None for all others.
+    """
+    n, rows, cols, channels = images.shape
+    if rows in (1, 3, 4) and min(cols, channels) >= 8:
+        return 0, 2, 3, 1
+    return (3, 0, 1, 2) if cols in (1, 3, 4) and channels > 4 and _is_like_picture(n, rows) else None
+
+
+def _is_like_picture(rows: int, cols: int) -> bool:
+    return min(rows, cols) >= max(8, max(rows, cols) // 4)
 
 
 def warn_of_transposed(images: np.ndarray, *, name: str = "X") -> None:
-    """Warn of images whose channels probably come first, and of those that are probably the rows of one picture."""
+    """Warn of images whose axes are probably in another order, and of those that are probably rows of one picture."""
     n, rows, cols, channels = images.shape
-    if cols in (3, 4) and channels == 1 and min(n, rows) >= max(8, max(n, rows) // 4):
+    if cols in (3, 4) and channels == 1 and _is_like_picture(n, rows):
         warn(
             f"{name} holds {n} images of {rows}x{cols} pixels: if it is one picture of {n}x{rows} pixels with {cols} "
             f"channels, pass {name}[np.newaxis]",
         )
-    if have_channels_first(images):
+    if (axes := likely_axes(images)) is not None:
+        height, width, depth = (images.shape[axis] for axis in axes[1:])
         warn(
             f"{name} holds images of {rows}x{cols} pixels with {channels} channels: channels come last, so if these "
-            f"are {cols}x{channels} pixels with {rows}, pass {name}.transpose(0, 2, 3, 1)",
+            f"are {height}x{width} pixels with {depth}, pass {name}.transpose{axes}",
         )
 
 

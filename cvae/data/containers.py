@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,7 +24,7 @@ Array = npt.NDArray[Any]
 _SAFE_CODECS = {
     "adler32", "bitround", "blosc", "bytes", "bz2", "crc32", "crc32c", "delta", "fixedscaleoffset", "fletcher32",
     "gzip", "jenkins_lookup3", "lz4", "lzma", "packbits", "quantize", "sharding_indexed", "shuffle", "transpose",
-    "zlib", "zstd",
+    "vlen-utf8", "zlib", "zstd",
 }  # fmt: skip
 _ARRAYS_AT_MOST = 1000
 _CHUNK_ALWAYS_READ = 1 << 26  # bytes, more than any writer makes by itself
@@ -65,20 +66,31 @@ def read_hdf5(path: Path, wanted: str | None = None, most: float = math.inf) -> 
             return True if len(found) >= _ARRAYS_AT_MOST else None
 
         file.visititems(note)
-        choice, used = _chosen(path, found, wanted, path.stat().st_size)
+
+        def dtype_of(dataset: Any) -> np.dtype[Any]:
+            text = h5py.check_string_dtype(dataset.dtype)
+            if text is not None and text.length is None:  # of any length, which h5py reads as objects
+                return np.dtypes.StringDType()
+            dtype: np.dtype[Any] = dataset.dtype
+            return dtype
+
+        stored = path.stat().st_size
+        choice, used = _chosen(path, found, wanted, stored, dtype_of)
         for name, dataset in used.items():
             if dataset.is_virtual or dataset.external:
                 raise ValueError(f"{name} lies in other files, which are not followed")
         return {
             **{
-                field: _hdf5_array(path, used[name], most if "images" in field else math.inf)
+                field: _hdf5_array(path, used[name], most if "images" in field else math.inf, stored)
                 for field, name in choice.fields.items()
             },
             "unread": choice.unread,
         }
 
 
-def _hdf5_array(path: Path, dataset: Any, most: float) -> Array | Lazy:
+def _hdf5_array(path: Path, dataset: Any, most: float, stored: int) -> Array | Lazy:
+    if dataset.dtype.hasobject:
+        return _text(dataset.name, dataset.asstr("utf-8", "backslashreplace")[...], stored)
     offset = dataset.id.get_offset() if dataset.chunks is None else None
     if offset is not None:
         return np.memmap(path, dataset.dtype, "r", offset, dataset.shape)
@@ -124,11 +136,11 @@ def read_zarr(path: Path, wanted: str | None = None, most: float = math.inf) -> 
             opened.callback(archive.close)
         store = zarr.open(str(path) if archive is None else archive, mode="r")
         found = {"array": store} if isinstance(store, zarr.Array) else _zarr_arrays(zarr, store, "")
-        choice, used = _chosen(path, found, wanted, stored)
+        choice, used = _chosen(path, found, wanted, stored, lambda array: np.dtype(array.dtype))
         for name, array in used.items():
             _check_codecs(name, array.metadata.to_dict())
         fields = {
-            field: _zarr_array(path, used[name], most if "images" in field else math.inf)
+            field: _zarr_array(path, used[name], most if "images" in field else math.inf, stored)
             for field, name in choice.fields.items()
         }
         if any(isinstance(values, Lazy) for values in fields.values()):
@@ -136,7 +148,9 @@ def read_zarr(path: Path, wanted: str | None = None, most: float = math.inf) -> 
         return {**fields, "unread": choice.unread}
 
 
-def _zarr_array(path: Path, array: Any, most: float) -> Array | Lazy:
+def _zarr_array(path: Path, array: Any, most: float, stored: int) -> Array | Lazy:
+    if array.dtype.kind == "T":
+        return _text(array.name, np.asarray(array[...]), stored)
     if array.nbytes <= most:
         return np.asarray(array[...])
 
@@ -145,6 +159,15 @@ def _zarr_array(path: Path, array: Any, most: float) -> Array | Lazy:
             return np.asarray(array[start:stop])
 
     return Lazy(array.shape, array.dtype, read, array.chunks)
+
+
+def _text(name: str, strings: Array, stored: int) -> Array:
+    """Return strings as text of one length, in which each takes the memory of the longest."""
+    longest = max(map(len, strings.flat), default=0)
+    text = np.dtype(f"U{max(longest, 1)}")
+    if text.itemsize * strings.size > max(_CHUNK_ALWAYS_READ, MAX_RATIO * stored):
+        raise ValueError(f"{name} has a string of {longest:,} characters, which makes {strings.size:,} too large")
+    return strings.astype(text)
 
 
 def _zarr_arrays(zarr: ModuleType, group: Any, prefix: str) -> dict[str, Any]:
@@ -157,9 +180,11 @@ def _zarr_arrays(zarr: ModuleType, group: Any, prefix: str) -> dict[str, Any]:
     return found
 
 
-def _chosen(path: Path, found: dict[str, Any], wanted: str | None, stored: int) -> tuple[Choice, dict[str, Any]]:
+def _chosen(
+    path: Path, found: dict[str, Any], wanted: str | None, stored: int, dtype_of: Callable[[Any], np.dtype[Any]]
+) -> tuple[Choice, dict[str, Any]]:
     """Return the names of the arrays to read, and these arrays by name."""
-    headers = {name: Header(tuple(array.shape), np.dtype(array.dtype)) for name, array in found.items()}
+    headers = {name: Header(tuple(array.shape), dtype_of(array)) for name, array in found.items()}
     choice = choose(path, headers, None if wanted is None else wanted.strip("/"))
     used = {name: found[name] for name in choice.fields.values()}
     check_headers(path, {field: headers[name] for field, name in choice.fields.items()}, stored)

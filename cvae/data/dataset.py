@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from cvae.data.blocks import Blocks
+from cvae.data.blocks import Blocks, as_blocks
 
 PARTS = ("", "val_", "test_")  # prefixes of the fields for training, validation and test
-_RANGE_IMAGES, _RANGE_VALUES = 1000, 1 << 24  # what a repr reads, at most, for the range of values
+_RANGE_IMAGES, _RANGE_VALUES = 10_000, 1 << 24  # that are read, at most, for the range of values
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,9 +74,10 @@ class Dataset:
         for prefix in PARTS:
             images, labels = getattr(self, f"{prefix}images"), getattr(self, f"{prefix}labels")
             if images is not None:
-                parts.append(f"{prefix}images {_described(images)}")
+                size = "x".join(map(str, images.shape))
+                parts.append(f"{prefix}images {size} {described_values(images)}")
             if labels is not None:
-                parts.append(f"{prefix}labels {_described_labels(labels)}")
+                parts.append(f"{prefix}labels {described_labels(labels)[0]}")
         if self.class_names is not None:
             shown = ", ".join(self.class_names[:5]) + ", ..." * (len(self.class_names) > 5)
             parts.append(f"class_names {shown}")
@@ -96,18 +99,20 @@ def check_labels(name: str, images: np.ndarray | Blocks | None, labels: np.ndarr
         )
 
 
-def _described(images: np.ndarray | Blocks) -> str:
-    """Return shape, dtype and the range of values, that of every k-th image of a large set in memory."""
-    if isinstance(images, Blocks):
-        return f"{'x'.join(map(str, images.shape))} {images.dtype} in blocks"
+def described_values(images: np.ndarray | Blocks) -> str:
+    """Return dtype and range of values, that of every k-th image of many in memory."""
+    if as_blocks(images) is not None:
+        return f"{images.dtype}, read block by block"
     n_read = max(1, min(_RANGE_IMAGES, _RANGE_VALUES // images[0].size))
     some = images[:: -(-len(images) // n_read)]
-    low, high = some.min(), some.max()
-    return f"{'x'.join(map(str, images.shape))} {images.dtype} from {low:.4g} to {high:.4g}"
+    return f"{images.dtype} from {some.min():g} to {some.max():g}"
 
 
-def _described_labels(labels: np.ndarray) -> str:
-    if labels.ndim == 1 and labels.dtype.kind in "biuUS":
-        found = len(np.unique(labels))
-        return f"{found} class{'es' * (found != 1)}"
-    return f"{'x'.join(map(str, labels.shape))} {labels.dtype}"
+def described_labels(labels: np.ndarray, class_names: Sequence[str] | None = None) -> tuple[str, Sequence[Any]]:
+    """Return what labels are, and which classes, none for numbers."""
+    if labels.ndim != 1:
+        return f"of {labels.shape[1]} numbers", ()
+    if labels.dtype.kind == "f":
+        return f"from {labels.min():g} to {labels.max():g}", ()
+    classes = np.unique(labels).tolist() if class_names is None else class_names
+    return f"{len(classes)} class{'es' * (len(classes) != 1)}", classes

@@ -13,8 +13,12 @@ _OF_CONTENT = (None, errno.EINVAL, errno.EOVERFLOW)
 
 def one_line(error: BaseException | str) -> str:
     """Return what an error says as one line that can be printed, whatever of a hostile file it quotes."""
-    line = " ".join(str(error).split())
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
+    return printable(" ".join(str(error).split()))
+
+
+def printable(text: str) -> str:
+    """Return text without what a terminal would take for commands, such as the escape sequences of a hostile file."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 class Refused(ValueError):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cvae.data.dataset import PARTS
-from cvae.data.parts import accompanies_images, parts_among, prefix_of, says_nothing, uses
+from cvae.data.parts import accompanies_images, is_of_others, parts_among, prefix_of, says_nothing, uses
 from cvae.data.pictures import SUFFIXES
 from cvae.data.signatures import check_regular, kind
 
@@ -73,9 +73,10 @@ def relative_name(path: Path, root: Path) -> str:
 
 
 def _doubts(classes: list[str]) -> list[str]:
-    """Say which classes have the names of parts; among many, one may be of trains."""
+    """Say which classes have the names of parts; among many, of which none is a part's, one may be of trains."""
+    are_parts = len(classes) == 2 or any(map(is_of_others, classes))
     odd = [name for name in classes if says_nothing(name) and prefix_of(name) is not None]
-    doubtful = [name for name in odd if prefix_of(name) or len(classes) == 2]
+    doubtful = [name for name in odd if prefix_of(name) or are_parts]
     return [f"{name} is taken for a class, as there are no other parts beside it" for name in doubtful]
 
 

@@ -104,6 +104,8 @@ def shape_hint(shape: tuple[int, ...], wanted: tuple[int, int, int], name: str) 
         return f": pass {name}[np.newaxis] for one image"
     if shape[1:] == (channels, rows, cols):
         return f": channels come last, as in {name}.transpose(0, 2, 3, 1)"
+    if shape[:-1] == wanted:
+        return f": images come first, as in {name}.transpose(3, 0, 1, 2)"
     return ""
 
 

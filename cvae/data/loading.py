@@ -17,7 +17,7 @@ import numpy as np
 from cvae.data import arrays, containers, folders, idx, known, picture_sets, tables
 from cvae.data.adjustment import Adjustment, adjustment
 from cvae.data.blocks import LARGE, Blocks
-from cvae.data.checks import have_channels_first
+from cvae.data.checks import likely_axes
 from cvae.data.dataset import PARTS, Dataset
 from cvae.data.images import as_images, resolve_image_shape, shape_hint
 from cvae.data.known import names
@@ -293,7 +293,10 @@ def _read_pictures(path: Path, tree: folders.Tree, changes: Adjustment, colour: 
 def _finished(
     fields: dict[str, Any], name: str, image_shape: tuple[int, int, int] | None, changes: Adjustment
 ) -> dict[str, Any]:
-    """Return fields of Dataset from what a reader gave: images in 4 dimensions, adjusted; labels in one if possible."""
+    """Return fields of Dataset from what a reader gave: images in 4 dimensions, adjusted; labels in one if possible.
+
+    Labels that are bytes become the text that they are in UTF-8.
+    """
     is_adjusted = fields.pop("is_adjusted", False)
     if not is_adjusted:
         _narrow(fields)
@@ -306,7 +309,10 @@ def _finished(
         fields[key] = Blocks(images.mapped(finish)) if isinstance(images, Lazy) else finish(images)
         labels = fields.get(f"{prefix}labels")
         if labels is not None and labels.ndim == 2 and labels.shape[1] == 1:
-            fields[f"{prefix}labels"] = labels[:, 0]
+            labels = labels[:, 0]
+        if labels is not None and labels.dtype.kind == "S":
+            labels = np.char.decode(labels, "utf-8", "backslashreplace")
+        fields[f"{prefix}labels"] = labels
     return fields
 
 
@@ -333,12 +339,13 @@ def _images(
 
 
 def _check_channels(images: np.ndarray, changes: Adjustment, name: str) -> None:
-    """Refuse to scale or cut images whose channels come first, which would no longer show."""
-    if (changes.resize or changes.crop) and have_channels_first(images):
+    """Refuse to scale or cut images whose channels do not come last, which would no longer show."""
+    axes = likely_axes(images)
+    if (changes.resize or changes.crop) and axes is not None:
         rows, cols, channels = images.shape[1:]
         raise ValueError(
             f"{name} holds images of {rows}x{cols} pixels with {channels} channels, which are not scaled or cut: "
-            "channels come last, so save array.transpose(0, 2, 3, 1)"
+            f"channels come last, so save array.transpose{axes}"
         )
 
 

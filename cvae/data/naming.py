@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 
 from cvae.data.dataset import check_labels
 
-# By field; compared in lower case, with _ for /.
+# By field; compared in lower case, with _ for / and -.
 _KNOWN = {
     "images": ("images", "x_train", "train_images", "train_x", "train_data", "x", "imgs", "data", "arr_0"),
     "labels": ("labels", "y_train", "train_labels", "train_y", "train_target", "y", "target", "targets"),
@@ -24,7 +25,7 @@ OBJECTS = (
     "Python objects, whose reading could run any code; load them where you trust them, by numpy.load(..., "
     "allow_pickle=True), and save numpy.stack(images), or images and labels by numpy.savez"
 )
-_OF_LABELS = "buifUS"  # kinds of dtypes
+_OF_LABELS = "buifUST"  # kinds of dtypes
 # Beyond the size of what was compressed: deflate's upper bound, 258 bytes from 2 bits.
 MAX_RATIO = 1032
 
@@ -107,7 +108,7 @@ def _labels_of(images: str, found: Mapping[str, Header]) -> dict[str, str]:
 
 
 def _plain(name: str) -> str:
-    return name.lower().strip("/").replace("/", "_")
+    return re.sub("[/-]", "_", name.lower().strip("/"))
 
 
 def check_headers(path: Path, headers: Mapping[str, Header], stored: int) -> None:

@@ -16,6 +16,7 @@ _OF_IMAGES = (
     "jpegimages",
 )  # fmt: skip
 _COMPOUND = re.compile(f"({'|'.join(_PREFIXES)})({'|'.join([*_OF_IMAGES, 'val'])})")
+_OTHER_PARTS = ("extra", "heldout", "holdout", "predict", "unlabeled", "unlabelled", "unsup", "unsupervised")
 _BESIDE_IMAGES = {
     "annotation", "annotations", "groundtruth", "ground_truth", "gt", "label", "labels", "mask", "masks",
     "segmentationclass", "segmentationobject", "trimap", "trimaps",
@@ -36,6 +37,11 @@ def says_nothing(name: str) -> bool:
 def accompanies_images(name: str) -> bool:
     """Return whether a folder of this name beside one of images holds what belongs to these, such as masks."""
     return name.lower().replace("-", "_") in _BESIDE_IMAGES
+
+
+def is_of_others(name: str) -> bool:
+    """Return whether a folder's name is that of a part for which `Dataset` has no fields, such as holdout."""
+    return "".join(_words(name)) in _OTHER_PARTS
 
 
 def parts_among(names: Sequence[str]) -> dict[str, list[str]]:

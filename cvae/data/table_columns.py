@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -39,10 +40,12 @@ class Wanted(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Which columns are what; all others hold pixels.
+    """Which columns are what.
 
     Attributes
     ----------
+    pixels : list of int
+        In the order of the pixels.
     label : int or None
     left_out : list of int
     image_shape : tuple of 3 ints
@@ -52,6 +55,7 @@ class Columns(NamedTuple):
         What was taken for what, where one may doubt it.
     """
 
+    pixels: list[int]
     label: int | None
     left_out: list[int]
     image_shape: tuple[int, int, int]
@@ -62,7 +66,8 @@ class Columns(NamedTuple):
 def of_names(names: list[str], rows: list[list[str]], form: Format, wanted: Wanted) -> Columns:
     """Return what columns with names are.
 
-    Pixels are those whose names are alike but for digits and marks, if these are more than half.
+    Pixels are those whose names are alike but for digits and marks, if these are more than half, in the order of the
+    numbers in their names.
     """
     label = next((i for i, name in enumerate(names) if name.lower() in LABELS), None)
     index = 0 if label != 0 and names[0].lower() in _INDICES else None
@@ -78,6 +83,10 @@ def of_names(names: list[str], rows: list[list[str]], form: Format, wanted: Want
     if not wanted.shape(len(pixels)) and len(pixels) < len(kinds) and wanted.told(len(kinds)):
         notes.append(f"the columns {_listed(names, _without([*kinds], pixels))} are taken for pixels, too")
         pixels = [*kinds]
+    placed = _in_order(names, pixels)
+    if placed != pixels:
+        notes.append(f"its pixels are put in the order of the numbers in their names, {_listed(names, placed)}")
+        pixels = placed
     others = _without(rest, pixels)
     if label is None:
         label = label_among({i: (names[i], [row[i] for row in rows]) for i in others}, form)
@@ -89,10 +98,11 @@ def of_names(names: list[str], rows: list[list[str]], form: Format, wanted: Want
             n -= 1
             is_usual = at == pixels[0] and not kind  # names that are numbers say nothing
             notes += [] if is_usual else [f"the column {names[at]!r} is taken for labels"]
+            pixels = _without(pixels, [at])
     left_out = [i for i in [*([] if index is None else [index]), *others] if i != label]
     if not (shape := wanted.shape(n)):
         raise Refused(_no_shape(n, wanted, _beside(names, rows, words, others)))
-    return Columns(label, left_out, shape, [f"the column {names[i]!r}" for i in left_out], notes)
+    return Columns(pixels, label, left_out, shape, [f"the column {names[i]!r}" for i in left_out], notes)
 
 
 def without_names(rows: list[list[str]], form: Format, wanted: Wanted) -> Columns:
@@ -122,7 +132,27 @@ def without_names(rows: list[list[str]], form: Format, wanted: Wanted) -> Column
     if not (shape := wanted.shape(n)):
         names = [str(i + 1) for i in everything]
         raise Refused(_no_shape(n, wanted, _beside(names, rows, words, [])))
-    return Columns(label, left_out, shape, unread, notes)
+    pixels = _without(rest, [] if label is None else [label])
+    return Columns(pixels, label, left_out, shape, unread, notes)
+
+
+def _in_order(names: list[str], columns: list[int]) -> list[int]:
+    """Return columns in the order of the numbers in their names: that of the pixel, or of row, column and channel.
+
+    They stay as they are unless all names are alike but for the numbers, of which none is left out or comes twice, and
+    where they count already, with whichever number first.
+    """
+    if len({re.sub("[0-9]+", "0", names[i]) for i in columns}) != 1:
+        return columns
+    axes = [*zip(*(map(int, re.findall("[0-9]+", names[i])) for i in columns), strict=True)]
+    n_places, n_found = math.prod(max(axis) - min(axis) + 1 for axis in axes), len({*zip(*axes, strict=True)})
+    if len(axes) > 3 or not n_places == n_found == len(columns):
+        return columns
+    orders = [
+        [i for _, i in sorted(zip(zip(*some, strict=True), columns, strict=True))]
+        for some in itertools.permutations(axes)
+    ]
+    return columns if columns in orders else orders[0]
 
 
 def label_among(columns: Mapping[int, tuple[str, list[str]]], form: Format, *, are_named: bool = True) -> int | None:

@@ -168,7 +168,9 @@ def _is_word(row: list[str], i: int) -> bool:
 
 
 def _counts(cells: list[str]) -> bool:
-    return any(cells == [str(start + i) for i in range(len(cells))] for start in (0, 1))
+    """Return whether cells count from 0 or 1, or are such numbers in the order of words."""
+    counted = [[str(start + i) for i in range(len(cells))] for start in (0, 1)]
+    return cells in counted or cells in map(sorted, counted)
 
 
 def _are_mangled(cells: list[str]) -> bool:
@@ -184,8 +186,7 @@ def _are_mangled(cells: list[str]) -> bool:
 
 def _read_rows(lines: Iterator[Line], layout: _Layout) -> tuple[Array, Array]:
     """Return pixels (n, features) and labels (n,), read some rows at a time."""
-    form, apart = layout.format, layout.apart
-    n_features = layout.n_columns - len(apart)
+    form, apart, pixels, in_place = layout.format, layout.apart, layout.columns.pixels, [*range(layout.n_columns)]
     dtype: np.dtype[Any] = np.dtype(np.uint8)
     buffer = bytearray()
     labels = _Labels(layout)
@@ -202,15 +203,15 @@ def _read_rows(lines: Iterator[Line], layout: _Layout) -> tuple[Array, Array]:
         if rows.shape != (len(some), layout.n_columns):
             raise ValueError(_what_is_wrong(some, layout) or f"from line {some[0].number} on: rows of other lengths")
         labels.add(rows, some)
-        rows = np.delete(rows, apart, axis=1) if apart else rows
+        rows = rows.take(pixels, axis=1) if pixels != in_place else rows
         if dtype == np.uint8 and not ((rows >= 0) & (rows <= 255) & (rows == np.rint(rows))).all():
             dtype = np.dtype(np.float64)
             buffer = bytearray(np.frombuffer(buffer, np.uint8).astype(dtype).tobytes())
         buffer += rows.astype(dtype).tobytes()
-    pixels = np.frombuffer(buffer, dtype).reshape(-1, n_features)
-    if dtype == np.uint8 and pixels.max() <= 1:  # black and white, and no 255ths
-        pixels = pixels.astype(np.float64)
-    return pixels, labels.values()
+    images = np.frombuffer(buffer, dtype).reshape(-1, len(pixels))
+    if dtype == np.uint8 and images.max() <= 1:  # black and white, and no 255ths
+        images = images.astype(np.float64)
+    return images, labels.values()
 
 
 def _what_is_wrong(lines: Iterable[Line], layout: _Layout) -> str:
@@ -242,7 +243,10 @@ class _Labels:
         self._rows: list[Array] = []
 
     def code(self, word: str) -> int:
-        return self._codes.setdefault(word.strip(), len(self._codes))
+        word = word.strip()
+        if len(word) > 2 and word[0] == word[-1] == "'":  # as Weka and OpenML write them
+            word = word[1:-1]
+        return self._codes.setdefault(word, len(self._codes))
 
     def add(self, rows: Array, lines: list[Line]) -> None:
         """Take the codes of rows, which came from these lines."""

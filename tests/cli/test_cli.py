@@ -309,6 +309,9 @@ def test_conditional_models_take_the_labels_of_the_data(labelled, tmp_path):
         run("encode", kind, "data.npz", "-o", tmp_path / "codes.npy", "--force", cwd=labelled)
         np.testing.assert_array_equal(np.load(tmp_path / "codes.npy"), vae.transform(IMAGES[:32], labels[:32]))
         run("reconstruct", kind, "data.npz", "-n", "5", "-o", tmp_path / "r.png", "--force", cwd=labelled)
+        run("reconstruct", kind, "data.npz", "-n", "5", "-o", tmp_path / "r.npy", "--force", cwd=labelled)
+        means = vae.reconstruct(IMAGES[32:37], labels[32:37])
+        np.testing.assert_array_equal(np.load(tmp_path / "r.npy"), means)
 
 
 def test_a_conditional_model_of_named_networks(labelled, tmp_path):
@@ -615,9 +618,10 @@ def test_a_loss_that_diverges_later_keeps_what_was_trained(folder, tmp_path, mon
 
     trained = cvae.BernoulliVAE._fit
     monkeypatch.setattr(cvae.BernoulliVAE, "_fit", diverge)
-    model = tmp_path / "model"
+    model = tmp_path / "\x1bmodel"
     assert cli.main(["train", str(folder / "grey.npy"), "-o", str(model), "--quiet", *SMALL]) == 2
-    assert f"training failed after 20 complete epochs; the model was saved to {model}" in capsys.readouterr().err
+    saved = f"training failed after 20 complete epochs; the model was saved to {tmp_path}/\ufffdmodel\n"
+    assert saved in capsys.readouterr().err
     assert cvae.load(model).history_["loss"]
 
 

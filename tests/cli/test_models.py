@@ -109,6 +109,14 @@ def test_flags_override_the_file():
     assert (vae.encoder, vae.T, vae.random_state, vae.likelihood) == ("keras", 2, 1, "gaussian(scale=0.5)")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_may_begin_with_a_mark(encoding):
+    with open("marked.toml", "w", encoding=encoding, newline="\r\n") as file:
+        file.write("# Größe\nencoder = 'mlp'\nT = 2\n")
+    vae = train("--config", "marked.toml")
+    assert (vae.encoder, vae.T) == ("mlp", 2)
+
+
 def test_a_file_may_hold_the_arguments_of_numpy_mls_model():
     path = "numpy_ml.toml"
     with open(path, "w") as file:
@@ -131,6 +139,7 @@ def test_a_file_may_hold_the_arguments_of_numpy_mls_model():
         ("T = ", "c.toml must be a TOML file: Invalid value"),
         ("T = 1\nT = 2", "c.toml must be a TOML file: Cannot overwrite a value"),
         ("# \xff", "c.toml must be a TOML file: 'utf-8' codec"),
+        ("\xff\xfea", "c.toml must be a TOML file: 'utf-16-le' codec"),
         ("T = '3'", "T must be an int >= 1, got '3'"),
         ("T = true", "T must be an int >= 1, got True"),
         ("encoder = [5]", "encoder[0]: layer must be a layer or its call string, got 5"),

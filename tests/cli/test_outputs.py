@@ -79,13 +79,12 @@ def test_an_existing_file_is_replaced_with_force_alone(command, capsys):
 
 @pytest.mark.parametrize("command", WRITING)
 def test_force_replaces_no_input(command, capsys):
-    ending = Path(WRITING[command]).suffix
-    copy = f"data{ending}"
-    os.link("data.npz", copy) if copy != "data.npz" else None
-    words = [word if word != "data.npz" else copy for word in command.split()]
-    if copy in words:
-        message = error_of(capsys, *words, copy, "--force")
-        assert "inputs and outputs must be different files" in message
+    """The output is another name of the data, or of the model where no data are read."""
+    name = "data.npz" if "data.npz" in command.split() else "model"
+    copy = f"copy{Path(WRITING[command]).suffix}"
+    os.link(name, copy)
+    message = error_of(capsys, *command.split(), copy, "--force")
+    assert "inputs and outputs must be different files" in message
 
 
 def test_force_makes_no_folder_of_files_one_of_pictures(capsys):

@@ -115,7 +115,8 @@ def test_names_that_are_no_text(capsys, tmp_path):
     assert "mod\ufffdle" in capsys.readouterr().out
     run("outliers", name, "odd", "--json")
     assert json.loads(capsys.readouterr().out)["worst"][0]["image"].startswith(name)
-    run("sample", name, "-o", "s.png")
+    run("sample", name, "-o", f"{name}.png")
+    assert capsys.readouterr().out.endswith("wrote mod\ufffdle.png\n")
     run("plot", "ranking", name, "odd", "-o", "r.png")
     run("explore", name, "--data", "odd", "-o", "e.html")
     assert "mod?le" in (tmp_path / "e.html").read_text()
@@ -152,6 +153,14 @@ def test_each_score_and_json(score, vae, capsys):
     worst = int(detector.score_samples(X).argmin())
     expected = {"image": str(worst % 16 if worst < 16 else worst - 16), "part": "train" if worst < 16 else "test"}
     assert {name: found["worst"][0][name] for name in expected} == expected
+
+
+def test_scores_that_are_not_finite_are_null_in_json(capsys, monkeypatch):
+    scores = np.where(np.arange(24) == 21, -np.inf, -np.arange(24.0))
+    monkeypatch.setattr("cvae.cli.commands.outliers.image_scores", lambda *_: scores)
+    run("outliers", "model", "data.npz", "--top", 2, "--contamination", 0.25, "--json")
+    worst = json.loads(capsys.readouterr().out)["worst"]
+    assert worst == [{"image": "5", "part": "test", "score": None}, {"image": "7", "part": "test", "score": -23}]
 
 
 def test_normal_images_set_the_threshold(vae, capsys):

@@ -82,12 +82,22 @@ def test_an_npy_file_and_an_npz_file_may_have_the_name_of_the_other(tmp_path):
         ("train_images", "train_labels", "test_images", "test_labels"),
         ("X", "y", "X_test", "y_test"),
         ("arr_0", "labels", "x_test", "y_test"),
+        ("train-images", "train-labels", "test-images", "test-labels"),
     ],
 )
 def test_npz_keys(tmp_path, save, images, labels, test_images, test_labels):
     arrays = {images: IMAGES, labels: LABELS, test_images: IMAGES[:2] + 1, test_labels: LABELS[:2]}
     save(tmp_path / "x.npz", **arrays)
     assert_is_mnist(load(tmp_path / "x.npz"))
+
+
+def test_npz_labels_of_bytes_are_text(tmp_path):
+    labels = np.array([b"cat", "dög".encode(), b"d\xf6g"])
+    np.savez(tmp_path / "x.npz", images=IMAGES, labels=labels, val_images=IMAGES, val_labels=labels[:, np.newaxis])
+    dataset = load(tmp_path / "x.npz")
+    for found in (dataset.labels, dataset.val_labels):
+        assert found.dtype.kind == "U"
+        assert found.tolist() == ["cat", "dög", "d\\xf6g"]
 
 
 def test_npz_of_images_alone(tmp_path):
@@ -312,6 +322,9 @@ def test_a_shape_that_helps_is_the_only_remedy(tmp_path):
         assert "resize" not in str(caught.value)
     with pytest.raises(ValueError, match="not scaled or cut: channels come last"):
         load(tmp_path / "first.npy", resize=8)
+    np.save(tmp_path / "last.npy", rng.random((8, 8, 3, 9)))
+    with pytest.raises(ValueError, match=r"not scaled or cut: .* so save array.transpose\(3, 0, 1, 2\)"):
+        load(tmp_path / "last.npy", crop=2)
 
 
 def test_one_picture_is_not_taken_for_many_unawares():

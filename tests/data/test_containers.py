@@ -55,6 +55,52 @@ def test_the_only_images_and_names_after_a_colon(tmp_path, write_to, suffix):
         np.testing.assert_array_equal(load(f"{path}:{name}").images[..., 0], IMAGES + 1)
 
 
+TEXTS = {  # labels as they are written, by what is read
+    "any length": ["cat", "dög", "cat"],
+    "bytes of any length": np.array([b"cat", "dög".encode(), b"cat"], object),
+    "bytes": np.array([b"cat", "dög".encode(), b"cat"]),
+    "columns": [["cat"], ["dög"], ["cat"]],
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("labels", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize("options", [{}, {"chunks": True, "compression": "gzip"}], ids=["contiguous", "chunked"])
+def test_labels_of_text_in_hdf5(tmp_path, labels, options, stream):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x_train"], file["x_test"] = IMAGES, IMAGES
+        for name in ("y_train", "y_test"):
+            file.create_dataset(name, data=labels, **options)
+    for found in (load(tmp_path / "x.h5", stream=stream), load(f"{tmp_path}/x.h5:x_test", stream=stream)):
+        assert found.labels.dtype == "U3"
+        assert found.labels.tolist() == ["cat", "dög", "cat"]
+    assert load(tmp_path / "x.h5", stream=stream).test_labels.tolist() == ["cat", "dög", "cat"]
+
+
+def test_labels_of_text_that_is_not_utf_8(tmp_path):
+    for labels in (np.array([b"d\xf6g", b"cat", b"d\xe4g"]), np.array([b"d\xf6g", b"cat", b"d\xe4g"], object)):
+        found = load(write_hdf5(tmp_path / "x.h5", {"images": IMAGES, "labels": labels})).labels
+        assert found.tolist() == ["d\\xf6g", "cat", "d\\xe4g"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_labels_of_text_in_zarr(tmp_path, zarr_format, stream):
+    group = zarr.open_group(str(tmp_path / "x.zarr"), mode="w", zarr_format=zarr_format)
+    group.create_array("images", data=IMAGES)
+    group.create_array("labels", data=np.array(["cat", "dög", "cat"], np.dtypes.StringDType()))
+    found = load(tmp_path / "x.zarr", stream=stream).labels
+    assert found.dtype == "U3"
+    assert found.tolist() == ["cat", "dög", "cat"]
+
+
+def test_one_long_string_does_not_make_all_labels_long(tmp_path):
+    labels = ["x" * 10**6, *[""] * 10**5]
+    images = np.zeros((len(labels), 1, 1), np.uint8)
+    path = write_hdf5(tmp_path / "x.h5", {"images": images, "labels": labels}, compression="gzip")
+    assert_refused(path, "labels has a string of 1,000,000 characters")
+
+
 def test_names_in_groups(tmp_path):
     arrays = {"train/data": IMAGES, "train/target": LABELS, "test/data": IMAGES[:2] + 1, "test/target": LABELS[:2]}
     assert_is_mnist(load(write_hdf5(tmp_path / "x.h5", arrays)))

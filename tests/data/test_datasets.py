@@ -63,7 +63,8 @@ def test_repr(sample):
     assert repr(of_folder) == (
         "Dataset('a': images 4x3x4x1 float64 from -1 to 1; labels 1 class; class_names cat; filenames a, ...)"
     )
-    assert "labels 4x2 float64" in repr(Dataset("a", images, np.zeros((4, 2))))
+    assert "; labels of 2 numbers)" in repr(Dataset("a", images, np.zeros((4, 2))))
+    assert "; labels from -1.5 to 2)" in repr(Dataset("a", images, np.array([0, -1.5, 2, 1])))
 
 
 def test_dataset_is_frozen(sample):

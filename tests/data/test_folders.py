@@ -173,6 +173,12 @@ def test_a_part_without_another_is_taken_for_a_class_aloud(tmp_path):
     pictures(tmp_path / "two", "train/a.png", "unlabeled/a.png")
     with pytest.warns(UserWarning, match="train is taken for a class"):
         assert load(tmp_path / "two").class_names == ("train", "unlabeled")
+    for name in ("holdout", "hold-out", "unlabeled", "Unlabelled"):
+        pictures(tmp_path / name, "a/a.png", "train/a.png", f"{name}/a.png")
+        with pytest.warns(UserWarning, match="train is taken for a class"):
+            assert {*load(tmp_path / name).class_names} == {"a", "train", name}
+    pictures(tmp_path / "many", "car/a.png", "plane/a.png", "train/a.png")
+    assert load(tmp_path / "many").class_names == ("car", "plane", "train")
 
 
 def test_parts_of_two_sets_leave_a_question(tmp_path):

@@ -43,8 +43,7 @@ def test_coloured_pictures(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", ["jpg", "jpeg", "JPG", "jfif", "webp", "avif"])
 def test_lossy_pictures(tmp_path, suffix):
     if suffix == "avif" and not features.check("avif"):
-        assert "avif" not in features.get_supported()
-        return
+        pytest.skip("this Pillow was built without AVIF")
     path = save_picture(tmp_path / f"a.{suffix}", np.full((8, 8, 3), 100, np.uint8), quality=95)
     images = load(path).images
     assert images.shape == (1, 8, 8, 3)

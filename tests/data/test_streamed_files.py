@@ -64,7 +64,7 @@ def test_images_that_are_read_later_are_the_same(tmp_path, kind, changes):
     assert later.images[4:4].shape == (0, *at_once.images.shape[1:])
     np.testing.assert_array_equal(later.labels, at_once.labels)
     assert later.filenames == at_once.filenames
-    assert "in blocks" in repr(later)
+    assert "uint8, read block by block" in repr(later)
     with pytest.raises(IndexError):
         later.images[11]
 

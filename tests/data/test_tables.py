@@ -1,6 +1,7 @@
 """Tables of pixels in text, with and without names and labels."""
 
 import gzip
+import warnings
 
 import numpy as np
 import pytest
@@ -46,6 +47,16 @@ def test_labels_that_are_words(tmp_path):
     assert load(path).labels.tolist() == words.tolist()
     np.testing.assert_array_equal(load(path).images.reshape(3000, 16), PIXELS)
     assert load(table(tmp_path / "y.csv", rows[:4], names=names)).labels.tolist() == words[:4].tolist()
+
+
+def test_labels_in_single_quotes(tmp_path):
+    names = [*(f"pixel{i}" for i in range(16)), "class"]
+    quoted = [f"'{label}'" for label in LABELS]
+    assert_is_table(load(table(tmp_path / "x.csv", PIXELS, quoted, names=names)))
+    assert_reads(table(tmp_path / "x.csv", PIXELS, quoted), "the last column is taken for labels")
+    words = np.array(["'", "''", "'a cat'", "dog's'", "'s"], object)[LABELS % 5]
+    found = load(table(tmp_path / "x.csv", PIXELS.astype(object)[:5], words[:5], names=names)).labels
+    assert found.tolist() == ["'", "''", "a cat", "dog's'", "'s"]
 
 
 @pytest.mark.parametrize(("delimiter", "end"), [(",", "\n"), (";", "\n"), ("\t", "\r\n"), (" ", "\n"), (", ", "\n\n")])
@@ -329,6 +340,67 @@ def test_columns_of_one_name_with_labels_among_them(tmp_path):
     assert_reads(path, "the column 'V1' is taken for labels")
     pixels = np.column_stack([PIXELS, PIXELS[:, ::-1]])[:, :17]
     assert_refused(table(tmp_path / "x.csv", pixels, names=[f"V{i}" for i in range(1, 18)]), "hold 17 pixels")
+
+
+NAMES = {  # of pixels, by how many numbers they have
+    "one": [f"pixel{i}" for i in range(16)],
+    "padded": [f"px_{i:03}" for i in range(5, 21)],
+    "two": [f"{row}x{col}" for row in (9, 10) for col in range(6, 14)],
+    "three": [f"p{row}.{col}.{channel}" for row in range(8, 12) for col in range(2) for channel in range(2)],
+}
+
+
+@pytest.mark.parametrize("label", [0, 7, 16, None])
+@pytest.mark.parametrize("kind", NAMES)
+def test_pixels_are_in_the_order_of_the_numbers_in_their_names(tmp_path, kind, label):
+    columns = dict(zip(NAMES[kind], PIXELS.T, strict=True)) | {"label": LABELS}
+    warning = "its pixels are put in the order of the numbers in their names, " + ", ".join(map(repr, NAMES[kind][:3]))
+    orders = [NAMES[kind][::-1], NAMES[kind][5:] + NAMES[kind][:5], sorted(NAMES[kind])]
+    for names in orders[: 2 if kind == "padded" else 3]:
+        written = names if label is None else [*names[:label], "label", *names[label:]]
+        path = table(tmp_path / "x.csv", *(columns[name] for name in written), names=written)
+        assert_reads(path, warning, labelled=label is not None)
+
+
+def test_names_that_are_numbers_in_the_order_of_words(tmp_path):
+    order = sorted(range(16), key=str)
+    path = table(tmp_path / "x.csv", PIXELS[:, order], LABELS, names=[*map(str, order), "label"])
+    assert_reads(path, "its pixels are put in the order of the numbers in their names, '0', '1', '2', ...")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert_is_table(load(table(tmp_path / "x.csv", PIXELS[:, order], names=[*map(str, order)])), labelled=False)
+    assert [str(each.message).partition("csv: ")[2] for each in caught] == [
+        "its pixels are put in the order of the numbers in their names, '0', '1', '2', ...",
+        "1 in it not read, as no images: the line of names 0, 1, 10, ...",
+    ]
+
+
+@pytest.mark.parametrize("at", [0, 16])
+def test_labels_at_an_edge_of_pixels_whose_names_tell_their_order(tmp_path, at):
+    columns = np.insert(PIXELS, at, LABELS, axis=1)
+    order = sorted(range(1, 18), key=str)
+    path = table(tmp_path / "x.csv", columns[:, np.array(order) - 1], names=[f"V{i}" for i in order])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert_is_table(load(path))
+    assert [str(each.message).partition("csv: ")[2] for each in caught] == [
+        "its pixels are put in the order of the numbers in their names, 'V1', 'V2', 'V3', ...",
+        f"the column 'V{at + 1}' is taken for labels",
+    ]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"{col}x{row}" for row in range(4) for col in range(4)],  # x and y
+        [f"pixel{i}" for i in [*range(8, 17), *range(7)]],  # without 7
+        [f"pixel{i}" for i in [9, *range(15, 0, -1)]],  # twice 9
+        [f"p{'-_'[i % 2]}{i}" for i in range(15, -1, -1)],
+        [f"p{i}.0.0.0" for i in range(15, -1, -1)],
+    ],
+)
+def test_pixels_whose_order_their_names_do_not_tell_stay_as_they_are(tmp_path, names):
+    assert_is_table(load(table(tmp_path / "x.csv", PIXELS, names=names)), labelled=False)
 
 
 def test_many_columns_of_odd_names_are_taken_for_pixels_aloud(tmp_path):

@@ -220,6 +220,19 @@ def test_channels_that_come_first_are_noticed():
         vae.transform(random_images(4, (3, 8, 9)))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_that_are_stacked_last_are_noticed(channels):
+    X = random_images(9, (8, 10, channels))
+    expected = rf"^X holds images of 10x{channels} pixels with 9 channels: .* are 8x10 pixels with {channels}, pass X."
+    with pytest.warns(UserWarning, match=expected + r"transpose\(3, 0, 1, 2\)$"):
+        cvae.VAE("mlp", T=2, verbose=False).fit(X.transpose(1, 2, 3, 0), n_epochs=1)
+    vae = cvae.VAE("mlp", T=2, verbose=False).fit(X, n_epochs=1)
+    with pytest.raises(ValueError, match=r"images come first, as in X.transpose\(3, 0, 1, 2\)$"):
+        vae.transform(X.transpose(1, 2, 3, 0))
+    signals = random_images(40, (8, channels, 9))  # many short rows are no picture
+    cvae.VAE("mlp", T=2, verbose=False).fit(signals, n_epochs=1)
+
+
 def test_one_image_in_the_place_of_a_set():
     vae, X = small_vae().fit(random_images()), random_images()
     for one in (X[0], X[0, ..., 0]):

@@ -52,6 +52,27 @@ def test_the_command_says_so_where_the_other_project_has_taken_the_package(run, 
     assert done.stderr.count("\n") == 1
 
 
+EDITABLE = """
+import importlib.machinery, runpy, sys
+class Finder:  # as that of setuptools, which looks for the package after the folders of sys.path
+    def find_spec(name, path, target=None):
+        return importlib.machinery.PathFinder.find_spec(name, [{package!r}]) if name.startswith("cvae.") else None
+sys.meta_path.insert(0, Finder)
+sys.argv = ["cvae", "info"]
+runpy.run_module("cvae", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_the_command_names_a_folder_that_hides_an_editable_installation(tmp_path):
+    (tmp_path / "cvae").mkdir()
+    program = EDITABLE.format(package=str(Path(cvae.__file__).parent))
+    environment = {name: value for name, value in subprocess_environment().items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    expected = f"the folder {tmp_path / 'cvae'} hides the package cvae; rename it, or work in another folder"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"cvae: error: {expected}\n")
+
+
 def test_info_names_the_other_projects(run, tmp_path):
     for name in ("cvae", "cvae-cpu", "unrelated"):
         (tmp_path / f"{name}-9.9.dist-info").mkdir()

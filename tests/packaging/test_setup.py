@@ -1,7 +1,9 @@
-"""setup.py builds for the machine that its compiler builds for, and its description needs nothing beside it."""
+"""setup.py builds for the machine that its compiler builds for, anew where what it builds with has changed."""
 
 import importlib.util
+import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -27,12 +29,12 @@ def setup(monkeypatch):
 
 
 @pytest.fixture
-def build(setup):
+def build(setup, tmp_path):
     """A build_ext command with the compiler of this machine, and further flags of it."""
 
     def make(*flags):
         command = setup.BuildExt(Distribution())
-        command.compiler, command.gnu = new_compiler(), True
+        command.compiler, command.gnu, command.build_temp = new_compiler(), True, str(tmp_path)
         customize_compiler(command.compiler)
         command.compiler.set_executable("compiler_so", [*command.compiler.compiler_so, *flags])
         return command
@@ -58,6 +60,90 @@ def test_for_another_processor_no_flags_of_x86_are_passed(setup, build, monkeypa
     assert command.variants == {"baseline": []}
     assert not [flag for flag in module.extra_compile_args if flag.startswith("-mavx")]
     assert "CVAE_X86_VARIANTS" not in dict(module.define_macros)
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A function that builds, in a folder of its own, the package with one compiled module, and returns the output."""
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "csrc", tmp_path / "csrc")
+    shutil.copytree(ROOT / "cvae", tmp_path / "cvae", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    text = (ROOT / "setup.py").read_text(encoding="utf-8")
+    one = re.sub(r"MODULES = \(.*?\)", 'MODULES = ("condition",)', text, count=1, flags=re.DOTALL)
+    (tmp_path / "setup.py").write_text(one, encoding="utf-8")
+
+    def run(returncode=0, **environment):
+        env = {name: value for name, value in os.environ.items() if name not in ("CC", "CFLAGS")} | environment
+        command = [sys.executable, "setup.py", "build"]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+        assert done.returncode == returncode, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return run
+
+
+@pytest.mark.builds
+def test_what_was_made_with_other_flags_is_made_anew(small, tmp_path):
+    compiled = "build/cython/csrc/condition.c"
+    assert compiled in small()
+    assert compiled not in small()
+    for flags in ("-DA", "-DB", "-DA"):
+        assert compiled in small(CFLAGS=flags)
+        assert compiled not in small(CFLAGS=flags)
+    script = tmp_path / "setup.py"
+    script.write_text(script.read_text("utf-8").replace('FLAGS = [*EXACT, "-g0"', 'FLAGS = [*EXACT, "-g1"'), "utf-8")
+    assert compiled in small(CFLAGS="-DA")
+    assert "'nonexistent' compiles nothing" in small(1, CFLAGS="-DA", CC="nonexistent")
+    assert compiled not in small(CFLAGS="-DA")
+
+
+@pytest.mark.builds
+def test_what_the_source_has_no_longer_is_not_built(small, tmp_path):
+    (tmp_path / "cvae" / "old.py").write_text("")
+    (tmp_path / "cvae" / "explorer" / "old.css").write_text("")
+    small()
+    (folder,) = (tmp_path / "build").glob("lib*")
+    assert (folder / "cvae" / "old.py").exists()
+    assert (folder / "cvae" / "explorer" / "old.css").exists()
+    for name in ("old.py", "explorer/old.css"):
+        (tmp_path / "cvae" / name).unlink()
+    (folder / "cvae" / "_kernels" / "old.abi3.so").write_text("")
+    assert "condition.c" not in small()
+    source = [path.relative_to(tmp_path) for path in (tmp_path / "cvae").rglob("*") if path.is_file()]
+    found = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    (module,) = found - {*source}
+    assert module.name.startswith("condition.")
+    assert not [path for path in {*source} - found if path.suffix == ".py"]
+
+
+@pytest.mark.builds
+def test_without_a_compiler_one_sentence_says_so(small):
+    lines = small(1, CC="/nowhere/cc").splitlines()
+    assert lines[-1] == "cvae: building needs a C compiler, such as GCC or Clang, and '/nowhere/cc' compiles nothing"
+    assert not [line for line in lines if "OpenMP" in line or "Errno" in line or "Traceback" in line]
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "message"),
+    [
+        ("setuptools", "65.5.0", "setuptools 77 or newer, found 65.5.0"),
+        ("cython", "3.0.12", "cython 3.1 or newer, found 3.0.12"),
+        ("cython", None, "cython 3.1 or newer, found none"),
+    ],
+)
+def test_what_the_build_requires_is_named(setup, monkeypatch, name, found, message):
+    def version(name):
+        if versions[name] is None:
+            raise setup.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(setup.metadata, "version", version)
+    versions = {"setuptools": "77.0.3", "cython": "3.1.0a1"}
+    setup.check_requirements(["setuptools>=77", "cython>=3.1"])
+    versions[name] = found
+    with pytest.raises(SystemExit, match=f"^cvae: building needs {message}$"):
+        setup.check_requirements(["setuptools>=77", "cython>=3.1"])
 
 
 PROBE = """

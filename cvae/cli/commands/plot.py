@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import cvae
 from cvae import plotting
 from cvae.cli.arguments import COUNT, READING, SEED, add_data, add_force, add_model, add_output, add_part, given
-from cvae.cli.inputs import class_labels, evaluation_data, image_names, label, load_data, load_model, set_threads
+from cvae.cli.inputs import class_labels, evaluation_data, first, image_names, label, load_data, load_model, set_threads
 from cvae.cli.output import PICTURES, check_output, print_written
 
 HELP = "draw the training, the codes, or images that a model finds probable and improbable"
@@ -99,7 +99,7 @@ def _first(vae: cvae.VAE, args: argparse.Namespace, default: int) -> tuple[Any, 
     dataset, n = load_data(args.data, args, vae._require_fitted()), args.n or default
     images, labels, which = evaluation_data(vae, dataset, args.part)
     names = [name for name, _ in image_names(dataset, args.part)]
-    return images[:n], None if labels is None else labels[:n], which, names[:n]
+    return *first(n, images, labels), which, names[:n]
 
 
 class _Drawing(NamedTuple):

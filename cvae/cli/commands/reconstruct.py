@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cvae import plotting
 from cvae.cli.arguments import COUNT, add_data, add_force, add_model, add_output, add_part
-from cvae.cli.inputs import evaluation_data, load
+from cvae.cli.inputs import evaluation_data, first, load
 from cvae.cli.output import PICTURES, by_parts, check_output, print_written, write_npy
 
 _DRAWN = 40
@@ -30,14 +30,14 @@ def run(args: argparse.Namespace) -> None:
     vae, dataset = load(args)
     images, labels, which = evaluation_data(vae, dataset, args.part)
     if is_array:
-        images = images if args.n is None else images[: args.n]
+        if args.n is not None:
+            images, labels = first(args.n, images, labels)
         found = by_parts(vae.reconstruct, images, labels, "reconstruct")
         write_npy(args.output, images.shape, vae.dtype, found)
         print_written(args.output)
         return
-    n = args.n or _DRAWN
-    images = images[:n]
-    means = vae.reconstruct(images, None if labels is None else labels[:n])
+    drawn, labels = first(args.n or _DRAWN, images, labels)
+    means = vae.reconstruct(drawn, labels)
     title = f"Reconstructions of {which}"
-    plotting.reconstructions(vae._as_pictures(images), vae._as_pictures(means), args.output, title)
+    plotting.reconstructions(vae._as_pictures(drawn), vae._as_pictures(means), args.output, title)
     print_written(args.output)

@@ -27,13 +27,12 @@ from cvae.cli.output import (
 )
 from cvae.cli.processes import communicator, is_heard, silent_unless_first
 from cvae.cli.saving import Outputs, n_epochs, train, train_and_save
-from cvae.data.blocks import Blocks, as_blocks
-from cvae.data.dataset import Dataset
+from cvae.data.blocks import as_blocks
+from cvae.data.dataset import Dataset, described_labels, described_values
 from cvae.memory import available_bytes
 from cvae.team import Team, team_of, together
 
 HELP = "train a model; Ctrl-C, SIGTERM and SIGHUP stop the training and save the model"
-_MANY = 10_000  # images that are looked at for their range
 _SCARCE = 0.8  # share of the available memory from which on there is a warning
 
 
@@ -202,21 +201,12 @@ def _announce(
 
 def _described(images: Images) -> str:
     n, *shape = images.shape
-    if as_blocks(images) is not None or isinstance(images, Blocks):
-        return f"{n:,} images of {'x'.join(map(str, shape))}, {images.dtype}, read block by block"
-    some = images if n <= _MANY else images[:: -(-n // _MANY)]
-    size, low, high = "x".join(map(str, shape)), some.min(), some.max()
-    return f"{n:,} image{'s' * (n != 1)} of {size}, {images.dtype} from {low:g} to {high:g}"
+    return f"{n:,} image{'s' * (n != 1)} of {'x'.join(map(str, shape))}, {described_values(images)}"
 
 
 def _labels(dataset: Dataset) -> str:
     """Return what there is to say of the labels of the images, which a model without condition does not see."""
-    labels = dataset.labels
-    if labels is None:
+    if dataset.labels is None:
         return ""
-    if labels.ndim != 1:
-        return f", labels of {labels.shape[1]} numbers"
-    if dataset.class_names is None and labels.dtype.kind == "f":
-        return f", labels from {labels.min():g} to {labels.max():g}"
-    names = np.unique(labels).tolist() if dataset.class_names is None else dataset.class_names
-    return f", in {len(names)} class{'es' * (len(names) != 1)}: {listed(names)}"
+    what, classes = described_labels(dataset.labels, dataset.class_names)
+    return f", in {what}: {listed(classes)}" if classes else f", labels {what}"
