@@ -59,7 +59,7 @@ class Linear(Annealing):
     def __init__(self, start: float = 0.0, end: float = 1.0, steps: int = 1000) -> None:
         self.start = check_number("start", start, "[0, inf)")
         self.end = check_number("end", end, "[0, inf)")
-        self.steps = check_size(steps, "steps")
+        self.steps = check_size("steps", steps)
 
     def __call__(self, step: int) -> float:
         """Return the weight at a step."""
@@ -94,9 +94,9 @@ class Cyclical(Annealing):
     ) -> None:
         self.start = check_number("start", start, "[0, inf)")
         self.end = check_number("end", end, "[0, inf)")
-        self.steps = check_size(steps, "steps")
+        self.steps = check_size("steps", steps)
         self.ratio = check_number("ratio", ratio, "(0, 1]")
-        self.cycles = check_size(cycles, "cycles")
+        self.cycles = check_size("cycles", cycles)
 
     def __call__(self, step: int) -> float:
         """Return the weight at a step."""

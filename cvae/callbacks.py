@@ -83,7 +83,7 @@ class EarlyStopping(Callback):
         self, monitor: str = "val_loss", patience: int = 10, min_delta: float = 0.0, restore_best: bool = True
     ) -> None:
         self.monitor = monitor
-        self.patience = check_size(patience, "patience")
+        self.patience = check_size("patience", patience)
         self.min_delta = check_number("min_delta", min_delta, "[0, inf)")
         self.restore_best = check_bool("restore_best", restore_best)
         self._reset()
@@ -160,7 +160,7 @@ class ReduceLROnPlateau(Callback):
     ) -> None:
         self.monitor = monitor
         self.factor = check_number("factor", factor, "(0, 1)")
-        self.patience = check_size(patience, "patience")
+        self.patience = check_size("patience", patience)
         self.min_delta = check_number("min_delta", min_delta, "[0, inf)")
         self.min_lr = check_number("min_lr", min_lr, "[0, inf)")
 

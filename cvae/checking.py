@@ -55,7 +55,7 @@ def check_number(name: str, value: Any, interval: str = "(-inf, inf)") -> float:
     return number if abs(number) <= MAX_COUNT else as_float
 
 
-def check_size(value: Any, name: str, most: int = MAX_COUNT) -> int:
+def check_size(name: str, value: Any, most: int = MAX_COUNT) -> int:
     """Return `value` as an int after checking that it is from 1 to `most`.
 
     Raises
@@ -67,16 +67,11 @@ def check_size(value: Any, name: str, most: int = MAX_COUNT) -> int:
 
     Examples
     --------
-    >>> check_size(128, "batchsize")
+    >>> check_size("batchsize", 128)
     128
     """
     message = f"{name} must be an int >= 1, got {value!r}"
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        size = operator.index(value)
-    except TypeError:
-        raise TypeError(message) from None
+    size = _as_int(value, message)
     if size < 1:
         raise ValueError(message)
     if size > most:
@@ -92,12 +87,20 @@ def check_count(name: str, value: Any) -> int:
     >>> check_count("step", 0)
     0
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be an int >= 0, got {value!r}")
-    count = int(value)
+    count = _as_int(value, f"{name} must be an int >= 0, got {value!r}")
     if not 0 <= count <= MAX_COUNT:
         raise ValueError(f"{name} must be an int from 0 to 2^63 - 1, got {count}")
     return count
+
+
+def _as_int(value: Any, message: str) -> int:
+    """Return a number that stands for an int, as in `operator.index`, or raise TypeError; a bool does not count."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(message) from None
 
 
 def check_bool(name: str, value: Any) -> bool:

@@ -52,7 +52,7 @@ class ModelCheckpoint(Callback):
         self.path = as_path(path)
         self.save_best_only = check_bool("save_best_only", save_best_only)
         self.monitor = monitor if save_best_only else None
-        self.every_batches = None if every_batches is None else check_size(every_batches, "every_batches")
+        self.every_batches = None if every_batches is None else check_size("every_batches", every_batches)
         self.every_minutes = None if every_minutes is None else check_number("every_minutes", every_minutes, "[0, inf)")
         self.optimizer_state = check_bool("optimizer_state", optimizer_state)
         if save_best_only and (every_batches is not None or every_minutes is not None):

@@ -262,7 +262,7 @@ def restored(condition: str, state: dict[str, Any]) -> LabelKind:
     """Return what `LabelKind.state` was called of, with this `condition`; TypeError or ValueError if it is no state."""
     if condition == "values":
         names = state.get("names")
-        return Values(check_size(state["n_labels"], "n_labels"), None if names is None else tuple(map(str, names)))
+        return Values(check_size("n_labels", state["n_labels"]), None if names is None else tuple(map(str, names)))
     # NumPy would parse any text, and fail in many ways.
     if not isinstance(state["dtype"], str) or re.fullmatch(r"[<>|][biufU]\d{1,10}", state["dtype"]) is None:
         raise ValueError(f"dtype must be that of an array of labels, such as '<i8', got {state['dtype']!r}")

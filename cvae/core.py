@@ -127,13 +127,13 @@ class Core(Estimator):
 
     def _check_arguments(self) -> None:
         for name in ("T", "n_epochs", "batchsize"):
-            check_size(getattr(self, name), name)
+            check_size(name, getattr(self, name))
         check_dtype(self.dtype)
         check_bool("warm_start", self.warm_start)
         check_switch("verbose", self.verbose)
         conditions.check_condition(self.condition)
         if self.n_threads is not None:
-            check_num_threads(self.n_threads, "n_threads")
+            check_num_threads("n_threads", self.n_threads)
         if self.image_shape is not None:
             resolve_image_shape(self.image_shape)
         if self.global_clip_norm is not None:

@@ -64,8 +64,8 @@ class Fitting(ByHand):
                 self._begin_fit(anew=anew)
                 if classes is not None:
                     self._label_kind = conditions.of_classes(self.condition, self._label_kind, classes)
-                n_epochs = check_size(self.n_epochs if n_epochs is None else n_epochs, "n_epochs")
-                size = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
+                n_epochs = check_size("n_epochs", self.n_epochs if n_epochs is None else n_epochs)
+                size = check_size("batchsize", self.batchsize if batchsize is None else batchsize)
                 shows = check_switch("verbose", self.verbose if verbose is None else verbose)
                 callbacks = as_callbacks(callbacks)
                 _check_validation(validation_data, validation_fraction)

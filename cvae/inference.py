@@ -343,7 +343,7 @@ class Inference(Core):
         from tqdm import tqdm  # as in `fit`
 
         self._require_fitted()
-        check_size(n_samples, "n_samples")
+        check_size("n_samples", n_samples)
         images, labels = self._as_inputs(X, y)
         rng = make_rng(random_state)
         key = self._binarization.new_key(rng)

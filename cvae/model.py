@@ -363,7 +363,7 @@ class VAE(Fitting):
         88420
         """
         self._sync()
-        batchsize = check_size(self.batchsize if batchsize is None else batchsize, "batchsize")
+        batchsize = check_size("batchsize", self.batchsize if batchsize is None else batchsize)
         known = self._image_shape or (None if self.image_shape is None else resolve_image_shape(self.image_shape))
         given = known if image_shape is None else resolve_image_shape(image_shape)
         if given is None:

@@ -111,7 +111,7 @@ class ELBO(Objective):
 
     def __init__(self, beta: float | str | Annealing = 1.0, n_samples: int = 1, free_bits: float = 0.0) -> None:
         self.beta = make_weight(beta, "beta")
-        self.n_samples = self.codes = check_size(n_samples, "n_samples")
+        self.n_samples = self.codes = check_size("n_samples", n_samples)
         self.free_bits = check_number("free_bits", free_bits, "[0, inf)")
         self._is_proportional = not isinstance(self.beta, Annealing) and self.free_bits == 0
         self.terms = ("reconstruction", "kl") if self._is_proportional else ("reconstruction", "kl", "penalty")
@@ -172,7 +172,7 @@ class IWAE(Objective):
     terms = ("bound", "reconstruction", "kl")
 
     def __init__(self, k: int = 5, gradient: str = "reparameterized") -> None:
-        self.k = self.codes = check_size(k, "k")
+        self.k = self.codes = check_size("k", k)
         if gradient not in ("reparameterized", "doubly_reparameterized"):
             raise ValueError(f"gradient must be 'reparameterized' or 'doubly_reparameterized', got {gradient!r}")
         self.gradient = gradient

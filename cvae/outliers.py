@@ -128,7 +128,7 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_contamination(self.contamination)
         check_score(self.score_type)
-        check_size(self.n_samples, "n_samples")
+        check_size("n_samples", self.n_samples)
         if self.prefit and self.vae is None:
             raise ValueError("vae must be a trained model with prefit=True, got None")
         X, y = computed(X), computed(y)

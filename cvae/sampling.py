@@ -58,7 +58,7 @@ class Sampling(Inspection):
             The likelihood's expected pixels; for Bernoulli, probabilities in [0, 1].
         """
         self._require_fitted()
-        n = conditions.n_labels(self._label_kind, y) if n is None else check_size(n, "n")
+        n = conditions.n_labels(self._label_kind, y) if n is None else check_size("n", n)
         check_number("temperature", temperature, "[0, inf)")
         if prior not in ("normal", "mixture"):
             raise ValueError(f"prior must be 'normal' or 'mixture', got {prior!r}")
@@ -102,7 +102,7 @@ class Sampling(Inspection):
             If scikit-learn is not installed.
         """
         self._require_fitted()
-        check_size(n_components, "n_components")
+        check_size("n_components", n_components)
         rng = make_rng(random_state)
         mean, log_var = self.encode(X, y)
         if len(mean) < max(2, n_components):
@@ -135,7 +135,7 @@ class Sampling(Inspection):
         images : array, shape (n, rows, cols, channels)
         """
         self._require_fitted()
-        if check_size(n, "n") < 2:
+        if check_size("n", n) < 2:
             raise ValueError(f"n must be at least 2, got {n}")
         if method not in ("linear", "spherical"):
             raise ValueError(f"method must be 'linear' or 'spherical', got {method!r}")

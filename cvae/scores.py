@@ -42,7 +42,7 @@ def image_scores(vae: VAE, X: npt.ArrayLike, score_type: str = "elbo", n_samples
         If an argument is invalid.
     """
     check_score(score_type)
-    check_size(n_samples, "n_samples")
+    check_size("n_samples", n_samples)
     if score_type == "likelihood":
         return vae.log_likelihood(X, n_samples, y=y)
     total: Array | float = 0.0

@@ -78,12 +78,12 @@ def resolve_sharding(team: Team | None, n_shards: Any, accumulate: Any, interrup
         n_shards, accumulate = interrupted or (None, None)
     if n_shards is None:
         n_shards = 1 if team is None else N_SHARDS
-    n_shards = check_size(n_shards, "n_shards")
+    n_shards = check_size("n_shards", n_shards)
     if n_shards & (n_shards - 1):
         raise ValueError(f"n_shards must be a power of 2, got {n_shards}")
     if team is not None and team.size > n_shards:
         raise ValueError(f"n_shards must be at least the number of processes, {team.size}, got {n_shards}")
-    return Sharding(n_shards, check_size(1 if accumulate is None else accumulate, "accumulate"), team)
+    return Sharding(n_shards, check_size("accumulate", 1 if accumulate is None else accumulate), team)
 
 
 class _Gradients(Updates):

@@ -186,10 +186,10 @@ class BernoulliVAE(VAE):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        check_size(self.latent_dim, "latent_dim")
+        check_size("latent_dim", self.latent_dim)
         check_number("beta", self.beta, "[0, inf)")
         for i in (1, 2):
-            check_size(getattr(self, f"enc_conv{i}_out_ch"), f"enc_conv{i}_out_ch")
+            check_size(f"enc_conv{i}_out_ch", getattr(self, f"enc_conv{i}_out_ch"))
             for layer in (f"enc_conv{i}", f"enc_pool{i}"):
                 resolve_kernel_shape(getattr(self, f"{layer}_kernel_shape"), f"{layer}_kernel_shape")
                 resolve_stride(getattr(self, f"{layer}_stride"), f"{layer}_stride")

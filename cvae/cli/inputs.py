@@ -35,7 +35,7 @@ class Validation(NamedTuple):
 
 def set_threads(args: argparse.Namespace) -> None:
     if args.threads is not None:
-        cvae.set_num_threads(check_num_threads(args.threads, "--threads"))
+        cvae.set_num_threads(check_num_threads("--threads", args.threads))
 
 
 def load(args: argparse.Namespace) -> tuple[cvae.VAE, Dataset]:

@@ -80,9 +80,9 @@ class Blocks(Shaped):
             block = source.block if block is None else block
             buffer = source.buffer if buffer is None else buffer
             source = source.source
-        self.block = None if block is None else check_size(block, "block")
+        self.block = None if block is None else check_size("block", block)
         self.buffer = (
-            buffer if buffer is None or (buffer == 0 and buffer is not False) else check_size(buffer, "buffer")
+            buffer if buffer is None or (buffer == 0 and buffer is not False) else check_size("buffer", buffer)
         )
         if found := remedy_of_shapeless(source, "source"):
             raise TypeError(f"source must be an array, got an object of type {type(source).__name__}: {found}")

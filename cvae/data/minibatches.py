@@ -49,7 +49,7 @@ def minibatch(
     >>> [batch.tolist() for batch in batches]
     [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     """
-    size, shuffle = check_size(batchsize, "batchsize"), check_switch("shuffle", shuffle)
+    size, shuffle = check_size("batchsize", batchsize), check_switch("shuffle", shuffle)
     if rng is None:
         rng = np.random.default_rng()
     elif not isinstance(rng, np.random.Generator):

@@ -60,7 +60,7 @@ class ConvolutionBase(WeightedLayer):
         self.algorithm = algorithm
 
     def _check_sizes(self) -> None:
-        self.out_ch = check_size(self.out_ch, "out_ch", MAX_AXIS)
+        self.out_ch = check_size("out_ch", self.out_ch, MAX_AXIS)
         self.kernel_shape = resolve_kernel_shape(self.kernel_shape)
         self.stride = resolve_stride(self.stride)
         self.dilation = resolve_dilation(self.dilation)

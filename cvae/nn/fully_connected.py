@@ -62,7 +62,7 @@ class FullyConnected(WeightedLayer):
 
     def _check_sizes(self) -> None:
         if self.n_out is not None:
-            self.n_out = check_size(self.n_out, "n_out", MAX_AXIS)
+            self.n_out = check_size("n_out", self.n_out, MAX_AXIS)
         super()._check_sizes()
 
     def _outputs(self) -> int:

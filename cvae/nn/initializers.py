@@ -253,7 +253,7 @@ class WeightInitializer:
             raise TypeError(f"dtype must be float32 or float64, got {dtype!r}")
         if not isinstance(shape, Sequence):
             raise TypeError(f"shape must be 2, 3 or 4 ints, got {shape!r}")
-        shape = [check_size(size, "shape", MAX_AXIS) for size in shape]
+        shape = [check_size("shape", size, MAX_AXIS) for size in shape]
         fan_in, fan_out = calc_fan(shape) if fan is None else fan
         sigma = 1.0
         if self.mode.startswith("glorot"):

@@ -323,7 +323,7 @@ class GroupNorm(NormalizationBase):
         self._check_sizes()
 
     def _check_sizes(self) -> None:
-        self.groups = check_size(self.groups, "groups")
+        self.groups = check_size("groups", self.groups)
         super()._check_sizes()
         if self._channels is not None:
             self.output_shape((1, 1, 1, self._channels))

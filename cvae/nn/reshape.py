@@ -48,7 +48,7 @@ class Reshape(LayerBase):
         sizes = self.shape if isinstance(self.shape, (tuple, list)) else (self.shape,)
         if not sizes:
             raise ValueError(f"shape must be an int or at least 1 int, got {self.shape!r}")
-        self.shape = tuple(check_size(size, "shape") for size in sizes)
+        self.shape = tuple(check_size("shape", size) for size in sizes)
 
     def output_shape(self, in_shape: Shape) -> Shape:
         size, wanted = math.prod(in_shape[1:]), math.prod(self.shape)

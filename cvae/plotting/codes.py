@@ -140,7 +140,7 @@ def latent_plane(
     if len(chosen) != 2 or chosen[0] == chosen[1]:
         raise ValueError(f"dimensions must be two different ones of T={vae.T}, got {tuple(dimensions)!r}")
     across, up = chosen
-    size = check_size(n, "n")
+    size = check_size("n", n)
     check_grid(size * size, size, vae._require_fitted(), "n")
     values = np.array([NormalDist().inv_cdf((i + 0.5) / size) for i in range(size)])
     codes = np.tile(base, (size * size, 1))
@@ -195,7 +195,7 @@ def traversals(
         If an argument is invalid, the model is not trained, or matplotlib is not installed.
     """
     base = _base_code(vae, at, y)
-    size = check_size(n, "n")
+    size = check_size("n", n)
     chosen = _dimensions(vae, range(vae.T) if dimensions is None else dimensions)
     n_rows = min(vae.T, _MAX_ROWS) if dimensions is None else len(chosen)
     check_grid(size * n_rows, size, vae._require_fitted(), "n")

@@ -127,7 +127,7 @@ def samples(
     """
     if isinstance(images, VAE):
         rows, cols, _ = shape = images._require_fitted()
-        check_grid(check_size(n, "n"), _columns(n, rows, cols), shape, "n")
+        check_grid(check_size("n", n), _columns(n, rows, cols), shape, "n")
         images = images._as_pictures(images.sample(n, random_state, y=y))
     pixels = as_rgb(images, "images", value_range)
     count, rows, cols, _ = pixels.shape
@@ -187,7 +187,7 @@ def class_samples(
         if not len(classes):
             raise ValueError("classes must hold at least one label, got none")
         vae._as_labels(classes, len(classes), "classes")
-        check_grid(check_size(n, "n") * len(classes), n, shape, "n")
+        check_grid(check_size("n", n) * len(classes), n, shape, "n")
         is_seed = isinstance(random_state, int | np.integer)
         seed = random_state if is_seed else int(make_rng(random_state).integers(2**31))
         images = np.stack([vae._as_pictures(vae.sample(n, seed, y=label)) for label in classes])

@@ -64,7 +64,7 @@ def best_and_worst(
     warn_of_other_order(images, y, of="images")
     found = _scores(given, scores, y)
     order = np.argsort(-found, kind="stable")
-    count = min(check_size(n, "n"), len(order))
+    count = min(check_size("n", n), len(order))
     chosen = np.concatenate([order[:count], order[::-1][:count]])
     shown = given[chosen] if vae is None else vae._as_pictures(given[chosen])
     pixels = as_rgb(shown, "images", value_range)
@@ -187,7 +187,7 @@ def outliers(
     given = vae._as_images(images)
     warn_of_other_order(images, y, of="images")
     found = _scores(given, detector if scores is None else scores, y)
-    chosen = np.argsort(found, kind="stable")[: check_size(n, "n")]
+    chosen = np.argsort(found, kind="stable")[: check_size("n", n)]
     labels, kind = vae._if_conditional(y), vae._label_kind
     vae._as_labels(labels, len(given))  # checks them, also where scores are given
     if kind is not None and not kind.is_single(np.shape(labels)):

@@ -79,7 +79,7 @@ def set_num_threads(n: int | None) -> None:
         If it is out of range.
     """
     global _requested
-    _requested = None if n is None else check_num_threads(n, "n")
+    _requested = None if n is None else check_num_threads("n", n)
 
 
 def get_num_threads() -> int:
@@ -181,7 +181,7 @@ class limit_threads:
     __slots__ = ("_before", "_is_outermost", "_n", "_shared_before", "_shares")
 
     def __init__(self, n: int | None, *, shares: bool = True) -> None:
-        self._n, self._shares = None if n is None else check_num_threads(n, "n_threads"), shares
+        self._n, self._shares = None if n is None else check_num_threads("n_threads", n), shares
 
     def __enter__(self) -> None:
         own = threading.get_ident()
@@ -224,7 +224,7 @@ class keep_threads:
         _local.threads = self._before
 
 
-def check_num_threads(n: Any, name: str) -> int:
+def check_num_threads(name: str, n: Any) -> int:
     """Return `n` as an int after checking that it is from 1 to 4096.
 
     Raises

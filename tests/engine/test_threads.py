@@ -164,7 +164,7 @@ def test_numbers_of_threads_that_are_none_are_refused():
             cvae.set_num_threads(n)
     assert cvae.get_num_threads() == before
     with pytest.raises(ValueError, match="n_threads must be from 1"):
-        check_num_threads(0, "n_threads")
+        check_num_threads("n_threads", 0)
 
 
 @needs_openmp
