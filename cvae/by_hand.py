@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.checking import check_switch
-from cvae.core import Array
 from cvae.data.gathering import gather
 from cvae.derived import Derived, Values, derived_names, output_gradients, run_one_by_one
+from cvae.inputs import Array
 from cvae.nn.base import as_floats
 from cvae.nn.sequence import Layers
 from cvae.optim.updates import Updates

@@ -11,12 +11,13 @@ import numpy.typing as npt
 
 from cvae.checking import check_number, check_size
 from cvae.conditions import Labels
-from cvae.core import Array, Core
+from cvae.core import Core
 from cvae.data.blocks import as_blocks, release
 from cvae.data.columns import check_order, warn_of_other_order
 from cvae.data.gathering import gather
 from cvae.data.intake import as_numbers
 from cvae.data.weights import as_weights
+from cvae.inputs import Array
 from cvae.passes import Passes
 from cvae.random import ImageNoise, make_rng
 from cvae.runtime.threads import limit_threads

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvae.core import Array
 from cvae.inference import BATCH, Inference
+from cvae.inputs import Array
 from cvae.likelihoods import Likelihood
 from cvae.runtime.programs import run
 from cvae.runtime.threads import limit_threads

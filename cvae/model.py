@@ -17,11 +17,11 @@ from cvae.annealing import Clock
 from cvae.architectures import architectures_of
 from cvae.checking import check_size
 from cvae.conditions import Classes
-from cvae.core import Array, ImageShape
 from cvae.data.images import resolve_image_shape
 from cvae.data.intake import computed
 from cvae.data.weights import Weights, check_names
 from cvae.fitting import Fitting
+from cvae.inputs import Array, ImageShape
 from cvae.likelihoods import Likelihood
 from cvae.nn.base import LayerBase
 from cvae.nn.sequence import Layers

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.checking import check_size
-from cvae.core import Array
 from cvae.data.intake import computed
 from cvae.estimator import not_fitted
 from cvae.hints import no_attribute
+from cvae.inputs import Array
 from cvae.model import VAE
 from cvae.scores import check_contamination, check_score, image_scores, threshold
 from cvae.warning import warn

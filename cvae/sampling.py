@@ -10,8 +10,8 @@ import numpy.typing as npt
 from cvae import conditions
 from cvae.checking import check_number, check_size
 from cvae.conditions import Labels
-from cvae.core import Array
 from cvae.data.intake import as_numbers, is_frame
+from cvae.inputs import Array
 from cvae.inspection import Inspection
 from cvae.mixture import Mixture
 from cvae.random import make_rng, standard_normal

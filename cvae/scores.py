@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae.checking import check_number, check_size
-from cvae.core import Array
+from cvae.inputs import Array
 from cvae.model import VAE
 
 SCORES = ("elbo", "reconstruction", "likelihood")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from cvae.checking import check_number, check_size
 from cvae.compat.losses import VAELoss
-from cvae.core import ImageShape
+from cvae.inputs import ImageShape
 from cvae.likelihoods import Bernoulli, Likelihood
 from cvae.model import VAE
 from cvae.nn.conv2d import Conv2D

@@ -13,7 +13,7 @@ TEXT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 PACKAGE = Path(cvae.__file__).parent
 
 # The walk's stations are the functions of these rooms, apart from the helpers of each.
-ROOMS = {"model", "fitting", "core", "passes", "training", "objectives", "likelihoods"}
+ROOMS = {"model", "fitting", "core", "inputs", "passes", "training", "objectives", "likelihoods"}
 HELPERS = {
     "_check_parameters", "_check_spike", "_has_own", "_layers", "_parts", "_record_codes", "_record_down",
     "_record_encode", "_require_fitted", "_known_shape", "_learnt", "batch_of", "begin_epoch", "loss", "n_outputs",
