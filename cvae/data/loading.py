@@ -70,14 +70,15 @@ def load(
     ``.npz`` file,       images, named ``images``, ``x_train``, ``train_images``, ``x`` or
     HDF5, Zarr           ``arr_0``, or the only array of 3 or 4 dimensions; optionally labels
                          (``labels``, ``y_train``, ``train_labels``, ``y``), and the same for
-                         ``test`` and ``val``; in upper or lower case; ``file.h5:name`` names the
-                         images; needs h5py or zarr
+                         ``test`` and ``val``; in upper or lower case, with - or / for _; labels may
+                         be text; ``file.h5:name`` names the images; needs h5py or zarr
     .csv, .tsv, .txt     a row of numbers for each image, with or without a line of names; labels in
                          the column ``label``, or the only one whose name is unlike those of the
                          pixels; without names in the first or the last, where the others make a
                          square; or all pixels of an image in one cell; other columns, row numbers
-                         and names of files are left out; pixels that are all 0 or 1 become float64;
-                         gzipped or not; decimal commas where commas part no columns
+                         and names of files are left out; pixels are in the order of the numbers in
+                         their names; those that are all 0 or 1 become float64; gzipped or not;
+                         decimal commas where commas part no columns
     any other file       an IDX file of images, or such a table, gzipped or not
     ==================== =========================================================================
 
