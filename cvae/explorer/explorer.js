@@ -23,6 +23,7 @@ function paint(canvas, height, width, depth, value) {
   const fullWidth = beside * (width + 1) - 1;
   canvas.width = fullWidth;
   canvas.height = height;
+  canvas.classList.toggle("flat", 8 * Math.min(fullWidth, height) < Math.max(fullWidth, height));
   const context = canvas.getContext("2d"), picture = context.createImageData(fullWidth, height);
   picture.data.fill(160);
   for (let i = 0; i < height; i++) for (let j = 0; j < width; j++) for (let k = 0; k < beside; k++) {

@@ -180,3 +180,18 @@ def test_five_channels_and_values_as_labels_without_images(browser, tmp_path):
     for channel in range(5):
         part = found[:, channel * 10 : channel * 10 + 9]
         assert np.abs(part / 255 - expected[..., channel : channel + 1]).max() <= 1 / 255
+
+
+@pytest.mark.parametrize("image_shape", [(1, 196), (196, 1), (2, 300)])
+def test_flat_images_can_be_seen_and_stay_on_the_page(browser, image_shape, tmp_path):
+    X = random_images(12, (*image_shape, 1))
+    vae = VAE("mlp", T=2, n_epochs=1, random_state=0, verbose=False).fit(X)
+    cvae.explorer.write(vae, tmp_path / "flat.html", X)
+    browser.resize(1280, 1400)
+    browser.open(tmp_path / "flat.html")
+    browser.settle()
+    assert browser.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+    for name in ("image", "original"):
+        box = f"element('{name}').getBoundingClientRect()"
+        width, height = json.loads(browser.evaluate(f"JSON.stringify([{box}.width, {box}.height])"))
+        assert min(width, height) >= 40
