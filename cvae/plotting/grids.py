@@ -22,11 +22,14 @@ _TITLE_HEIGHT = 34  # above a grid, pixels
 _CAPTION_HEIGHT = 13  # of a line below each cell, pixels
 _EXCESS = 0.5  # by which pixels may miss [0, 1], as means of normally distributed pixels do
 _SEPARATOR = 160  # grey of the line between channels
+_FLATTEST = 8  # the ratio of an image's sides, beyond which its pixels are no squares
 _MAX_PIXELS, _MAX_SIDE = 100_000_000, 60_000  # of a grid; matplotlib draws no side of more than 65,535
 
 
 def as_rgb(images: npt.ArrayLike, name: str, value_range: Sequence[float] | None = None) -> np.ndarray:
     """Convert images to (n, rows, cols, 3) uint8, or (n, rows, wider, 3) for channels that stand beside each other.
+
+    Flat ones, such as rows of numbers, become bars.
 
     Raises
     ------
@@ -42,6 +45,7 @@ def as_rgb(images: npt.ArrayLike, name: str, value_range: Sequence[float] | None
             found = f"from {pixels.min()} to {pixels.max()}"
             raise ValueError(f"{name} must hold values in [0, 1] (uint8: 0..255) without value_range, got {found}")
         pixels = np.rint(units.clip(0, 1) * 255.0).astype(np.uint8)
+    pixels = thickened(pixels)
     if pixels.shape[3] not in (1, 3):
         pixels = beside(pixels, _SEPARATOR)
     return np.broadcast_to(pixels, (*pixels.shape[:3], 3))
@@ -53,8 +57,14 @@ def check_grid(n: int, columns: int, image_shape: Sequence[int], name: str) -> N
     `name` is the argument that decides how many there are.
     """
     rows, cols, channels = image_shape
-    width = columns * cols * (1 if channels in (1, 3) else min(channels, MAX_CHANNELS))
-    height = math.ceil(n / columns) * rows
+    taller, wider = _stretch(rows, cols)
+    wider *= 1 if channels in (1, 3) else min(channels, MAX_CHANNELS)
+    _check_cells(n, columns, taller * rows, wider * cols, name)
+
+
+def _check_cells(n: int, columns: int, rows: int, cols: int, name: str) -> None:
+    """Raise ValueError if a grid of n cells of so many rows and columns of pixels is too large to be drawn."""
+    width, height = columns * cols, math.ceil(n / columns) * rows
     if width * height > _MAX_PIXELS or max(width, height) > _MAX_SIDE:
         raise ValueError(
             f"{name} must make a picture of at most {_MAX_PIXELS:,} pixels, {_MAX_SIDE:,} along a side, got {n:,} "
@@ -79,6 +89,17 @@ def beside(images: np.ndarray, separator: float) -> np.ndarray:
     wide = np.full((n, rows, shown, cols + 1), separator, images.dtype)
     wide[..., :cols] = images[..., :shown].transpose(0, 1, 3, 2)
     return wide.reshape(n, rows, -1)[:, :, :-1, np.newaxis]
+
+
+def thickened(images: np.ndarray) -> np.ndarray:
+    """Return flat images (n, rows, cols, channels) with each row or column several times, and others as they are."""
+    taller, wider = _stretch(*images.shape[1:3])
+    return images.repeat(taller, axis=1).repeat(wider, axis=2) if taller * wider > 1 else images
+
+
+def _stretch(rows: int, cols: int) -> tuple[int, int]:
+    """Return how many times the rows and the columns of an image are drawn, so that it is not too flat to be seen."""
+    return math.ceil(cols / (_FLATTEST * rows)), math.ceil(rows / (_FLATTEST * cols))
 
 
 def enlarge(pixels: np.ndarray, scale: int) -> np.ndarray:
@@ -120,7 +141,7 @@ def draw_grid(
     `row_labels` stand left of each line, beside equally high parts of its cells; `captions` below each cell, in lines.
     """
     check_axes(ax)
-    check_grid(len(cells), columns, cells.shape[1:], "images")
+    _check_cells(len(cells), columns, cells.shape[1], cells.shape[2], "images")
     lines_below = max((caption.count("\n") + 1 for caption in captions), default=0)
     line_gap = gap + lines_below * _CAPTION_HEIGHT
     mosaic = _mosaic(cells, columns, gap, line_gap)

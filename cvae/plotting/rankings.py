@@ -15,7 +15,7 @@ from cvae.data.intake import as_array
 from cvae.model import VAE
 from cvae.nn.base import as_floats
 from cvae.plotting.figures import as_names
-from cvae.plotting.grids import as_rgb, beside, cell_scale, draw_grid, enlarge, labelled_columns, stack
+from cvae.plotting.grids import as_rgb, beside, cell_scale, draw_grid, enlarge, labelled_columns, stack, thickened
 from cvae.plotting.images import Path, with_reconstructions
 from cvae.scores import image_scores
 
@@ -238,6 +238,7 @@ def _colored(maps: np.ndarray) -> np.ndarray:
     """Return maps (n, rows, cols, channels) as colours (n, rows, cols, 3) of one scale, uint8."""
     from matplotlib import colormaps  # checked to be there by as much as a figure needs it
 
+    maps = thickened(maps)
     wide = maps.sum(3) if maps.shape[3] in (1, 3) else beside(maps, np.nan)[..., 0]
     low, high = np.percentile(wide[np.isfinite(wide)], [1, 99.8])
     units = np.clip((wide - low) / ((high - low) or 1), 0, 1)

@@ -1,5 +1,6 @@
 """Plots: their pixels, texts and sizes, and the absence of side effects."""
 
+import math
 import subprocess
 import sys
 
@@ -108,11 +109,13 @@ def test_grids_have_about_the_width_of_a_page(tmp_path, side):
 
 def test_one_image_of_any_size_is_enough(tmp_path):
     for shape in ((1, 1, 1, 1), (1, 1, 50, 1), (1, 50, 1, 3), (1, 28, 28, 1)):
-        images = np.zeros(shape)
+        images, thickness = np.zeros(shape), math.ceil(max(shape[1:3]) / 8)
         plotting.samples(images, tmp_path / "s.png")
         plotting.reconstructions(images, images, tmp_path / "r.png")
-        find(read(tmp_path / "s.png"), np.zeros(shape[1:], np.uint8))
-        find(read(tmp_path / "r.png"), np.zeros(shape[1:], np.uint8))
+        plotting.error_maps(images, np.ones(shape), tmp_path / "e.png", reconstructions=images)
+        for name in ("s.png", "r.png", "e.png"):
+            drawn = np.maximum(shape[1:3], thickness)  # a line of pixels would hardly be seen
+            find(read(tmp_path / name), np.zeros((*drawn, shape[3]), np.uint8))
 
 
 @pytest.mark.parametrize("T", [1, 2, 5])
