@@ -135,7 +135,7 @@ class BuildPy(build_py):
     """Leave nothing in the build folder that the source has no longer: all that is there goes into the wheel."""
 
     def run(self) -> None:
-        if not self.editable_mode:
+        if not self.editable_mode and Path(self.build_lib).resolve() != Path(__file__).resolve().parent:
             compiled = self.get_finalized_command("build_ext").get_outputs()
             wanted = {Path(name) for name in [*self.get_outputs(), *compiled]}
             for path in Path(self.build_lib, "cvae").rglob("*"):

@@ -59,8 +59,8 @@ def __getattr__(name: str) -> Any:
 
 
 def _home_of(name: str) -> str:
-    """Return, for an error message, which public module has a class of this name."""
-    if name[:1].isupper():  # so that `hasattr` with the names that tools look for imports nothing
+    """Return, for an error message, which public module has this name."""
+    if name[:1].isupper():  # of a class: `hasattr` with the names that tools look for imports nothing
         for module in _MODULES:
             if name in importlib.import_module(f"cvae.{module}").__all__:
                 return f": it is cvae.{module}.{name}"

@@ -1,9 +1,9 @@
-"""Schedules of the weight of the KL divergence: what `beta` is at each training step, from that on that it is set."""
+"""Schedules of the weight of the KL divergence: what `beta` is at each training step, counted from when it was set."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cvae.checking import check_number, check_size
 from cvae.parsable import Constant
@@ -32,9 +32,30 @@ class Annealing(Constant, ABC):
 
 @dataclass
 class Clock:
-    """How many training steps a model has taken since its `beta` was set."""
+    """What a model has gone through since its `beta` was set.
+
+    Attributes
+    ----------
+    steps : int
+        Training steps.
+    begun, settled : int or None
+        The first epoch of the history, from 1, and the first one in which the weight did not change; None before them.
+    """
 
     steps: int = 0
+    begun: int | None = None
+    settled: int | None = None
+
+    def begin_epoch(self, epoch: int, beta: float | Annealing) -> None:
+        """Note that an epoch begins."""
+        if self.begun is None:
+            self.begun = epoch
+        if self.settled is None and (not isinstance(beta, Annealing) or beta.is_settled(self.steps)):
+            self.settled = epoch
+
+    def without_state(self, beta: float | Annealing) -> Clock:
+        """Return the clock of a model whose optimizers start anew, with which a schedule does, too."""
+        return Clock() if isinstance(beta, Annealing) else replace(self, steps=0)
 
 
 class Linear(Annealing):

@@ -28,9 +28,9 @@ class ModelCheckpoint(Callback):
     monitor : str
         A column of the history, for `save_best_only`.
     save_best_only : bool
-        Whether to save only when `monitor` is smaller than ever, in the whole history if the best epoch's file exists.
-        While a schedule changes the weight of the KL divergence, losses are compared with one another alone, and the
-        first epoch after it counts as better.
+        Whether to save only when `monitor` is smaller than ever, in the history with the model's objective if the best
+        epoch's file exists. While a schedule changes beta, losses are compared with one another alone, and the first
+        epoch after it counts as better.
     every_batches : int, optional
         Save also after so many batches since the last time.
     every_minutes : float, optional
@@ -62,7 +62,7 @@ class ModelCheckpoint(Callback):
         """Raise what would keep the model from being saved."""
         check_can_be_saved(vae)
         check_writable(self._path(1, dict.fromkeys(self.columns, 0.0)))
-        self._best, self._was_rising = self._known_best(vae), False
+        self._best, self._was_changing = self._known_best(vae), False
         self._note()
 
     def _known_best(self, vae: Any) -> float:
@@ -98,17 +98,17 @@ class ModelCheckpoint(Callback):
 
     def on_epoch_end(self, vae: Any, epoch: int, entry: dict[str, float]) -> None:
         """Save the model, or only if it is the best one."""
-        if self.monitor is None or self._is_best(vae, entry, self.monitor):
+        if self.monitor is None or self._is_best(vae, epoch, entry[self.monitor]):
             self.save(vae, self._path(epoch, entry))
 
-    def _is_best(self, vae: Any, entry: dict[str, float], monitor: str) -> bool:
-        is_rising = changes_with_beta(monitor) and is_warming_up(vae, entry)
-        if self._was_rising and not is_rising:
+    def _is_best(self, vae: Any, epoch: int, value: float) -> bool:
+        is_changing = changes_with_beta(str(self.monitor)) and is_warming_up(vae, epoch)
+        if self._was_changing and not is_changing:
             self._best = math.inf  # those before were of other objectives
-        self._was_rising = is_rising
-        if not entry[monitor] < self._best:
+        self._was_changing = is_changing
+        if not value < self._best:
             return False
-        self._best = entry[monitor]
+        self._best = value
         return True
 
     def save(self, vae: Any, path: str) -> None:

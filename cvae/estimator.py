@@ -88,7 +88,10 @@ def _noting(init: Callable[..., None]) -> Callable[..., None]:
 
     These are neither its own nor given to it: it would pass them a second time if they were.
     """
-    positional = [*inspect.signature(init).parameters][1:]
+    parameters = inspect.signature(init).parameters
+    if any(each.kind is each.VAR_POSITIONAL for each in parameters.values()):
+        return init  # whose arguments without names may be anything
+    positional = [*parameters][1:]
 
     @functools.wraps(init)
     def noting(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -104,9 +107,7 @@ def _noting(init: Callable[..., None]) -> Callable[..., None]:
         finally:
             del self._noted
         own = signature_of(type(self)).parameters
-        passed = {name: vars(self)[name] for name in noted - names if name not in own and name in vars(self)}
-        if passed or "_passed" in vars(self):
-            self._passed = passed
+        self._passed = {name: vars(self)[name] for name in noted - names if name not in own and name in vars(self)}
 
     return noting
 
@@ -128,7 +129,7 @@ class Estimator(LateBase, ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         init = vars(cls).get("__init__")
-        if init is not None and not hasattr(init, "__wrapped__"):
+        if inspect.isfunction(init) and not hasattr(init, "__wrapped__"):
             cls.__init__ = _noting(init)  # type: ignore[method-assign]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -276,7 +277,7 @@ class Estimator(LateBase, ABC):
         try:
             self.__init__(**current | changed)  # type: ignore[misc]
         except TypeError as error:
-            passed = sorted(changed.keys() & self._passed.keys())
+            passed = sorted((current | changed).keys() & self._passed.keys())
             if not passed:
                 raise
             cls = type(self).__name__

@@ -76,6 +76,21 @@ _OF_CLASSES = {  # by their kind, and by names as `parsing.normalized` writes th
 }
 
 
+_OF_CALLBACKS = {
+    **dict.fromkeys(("on_fit_begin", "on_fit_start", "on_train_start"), "on_train_begin"),
+    **dict.fromkeys(("on_epoch_start", "on_train_epoch_begin", "on_train_epoch_start"), "on_epoch_begin"),
+    **dict.fromkeys(("on_batch_start", "on_train_batch_begin", "on_train_batch_start"), "on_batch_begin"),
+    "on_train_batch_end": "on_batch_end",
+    **dict.fromkeys(("on_train_epoch_end", "on_validation_end", "on_validation_epoch_end"), "on_epoch_end"),
+    "on_fit_end": "on_train_end",
+}
+
+
+def of_callback(method: str) -> str | None:
+    """Return what a method of other libraries' callbacks is called here, None if that is unknown."""
+    return _OF_CALLBACKS.get(method)
+
+
 def of_class(kind: str, name: str) -> str:
     """Return what to write for another library's name of a loss, for the end of a message; nothing if unknown."""
     meant = _OF_CLASSES.get(kind, {}).get(name)

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from cvae import assembly, conditions
-from cvae.annealing import Clock
 from cvae.architectures import architectures_of
 from cvae.checking import check_size
 from cvae.conditions import Classes
@@ -401,7 +400,7 @@ class VAE(Fitting):
         )
         other = copy.deepcopy(self, known)
         if not optimizer_state:
-            other._position, other._clock = None, Clock()
+            other._position, other._clock = None, self._clock.without_state(self._objective.beta)
         return other
 
     def save(self, path: str | os.PathLike[str], *, optimizer_state: bool = True) -> None:

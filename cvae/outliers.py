@@ -8,8 +8,6 @@ does not have to be installed.
 from __future__ import annotations
 
 import copy
-import functools
-import zlib
 from typing import Any, Self
 
 import numpy as np
@@ -135,7 +133,7 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         vae = self.vae if self.prefit else _new(self.vae).fit(X, y)
         assert vae is not None
         scores = image_scores(vae, X, self.score_type, self.n_samples, vae._if_conditional(y))
-        self.vae_, self.offset_, self._checksum = vae, threshold(scores, self.contamination), _checksum(vae)
+        self.vae_, self.offset_, self._sums = vae, threshold(scores, self.contamination), _sums(vae)
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self, name):
                 delattr(self, name)
@@ -160,7 +158,7 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self
         """
         share = self.contamination if contamination is None else contamination
-        self.offset_, self._checksum = threshold(self.score_samples(X, y), share), _checksum(self._fitted())
+        self.offset_, self._sums = threshold(self.score_samples(X, y), share), _sums(self._fitted())
         return self
 
     def fit_predict(self, X: npt.ArrayLike, y: Any = None) -> npt.NDArray[np.int64]:
@@ -178,9 +176,10 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def decision_function(self, X: npt.ArrayLike, y: Any = None) -> Array:
         """Return how far each image's score is above the threshold, shape (n,), in nats; negative for outliers."""
-        checksum = _checksum(self._fitted())
-        if vars(self).get("_checksum", checksum) != checksum:
-            warn("the model has changed since the threshold was set: fit or calibrate sets it for the scores of now")
+        sums = _sums(self._fitted())
+        if vars(self).get("_sums", sums) != sums:
+            remedy = "fit or calibrate sets it for the scores of now"
+            warn(f"the parameters of the model have changed since the threshold was set: {remedy}")
         return self.score_samples(X, y) - self.offset_
 
     def predict(self, X: npt.ArrayLike, y: Any = None) -> npt.NDArray[np.int64]:
@@ -210,10 +209,11 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return self.vae_
 
 
-def _checksum(vae: VAE) -> int:
-    """Return a checksum of the parameters, which training changes, and other ways to change a model do."""
-    arrays = [array for layer in vae._parts() for array in layer.parameters.values() if array is not None]
-    return functools.reduce(lambda sum, array: zlib.adler32(np.ascontiguousarray(array).data, sum), arrays, 1)
+def _sums(vae: VAE) -> list[float]:
+    """Return the sums of all parameters, which training changes, and other ways to change them do."""
+    vae._adopt_parameters()
+    layers = vae._layers().values()
+    return [float(array.sum()) for layer in layers for array in layer.parameters.values() if array is not None]
 
 
 def _new(vae: VAE | None) -> VAE:

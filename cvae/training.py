@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import difflib
 import inspect
 import math
 import time
@@ -15,6 +16,7 @@ import numpy as np
 
 from cvae.by_hand import ByHand
 from cvae.feeding import Feed, Labelled
+from cvae.hints import of_callback
 from cvae.interruption import Interrupt, deferred_interrupt
 from cvae.parsable import Named
 from cvae.position import COLUMNS, TIMES, Position, is_same_state
@@ -106,9 +108,9 @@ def _check_methods(callback: Callback) -> None:
     for method in filter(partial(_has_own, callback), METHODS):
         _check_takes(getattr(callback, method), method)
     for method in sorted(name for name in dir(callback) if name.startswith("on_") and name not in METHODS):
-        if callable(getattr(callback, method)):
-            name = type(callback).__name__
-            warn(f"{method} of {name} is never called: the methods of a callback are {', '.join(METHODS)}")
+        meant = of_callback(method) or next(iter(difflib.get_close_matches(method, METHODS, 1, 0.8)), None)
+        if meant is not None and callable(getattr(callback, method)):  # others may be a callback's own
+            warn(f"fit does not call {method} of {type(callback).__name__}: it is {meant} here")
 
 
 def _check_takes(function: Callable[..., Any], method: str) -> None:
@@ -255,6 +257,7 @@ class _Training:
             for callback in self._callbacks:
                 callback.on_epoch_begin(model, epoch)
             model._sync_training()  # a callback may have assigned arguments
+            model._clock.begin_epoch(epoch, model._objective.beta)
         self.share_changes()
         position, has_order = self._position(last)
         try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cvae.checking import check_size
+from cvae.data.checks import is_like_picture
 from cvae.data.images import resolve_image_shape
 from cvae.data.intake import as_array, is_array, is_buffer, is_frame, is_pair, is_sequence, remedy, remedy_of_shapeless
 from cvae.data.lazy import Lazy, Shaped, n_bytes
@@ -224,9 +225,7 @@ def as_blocks(X: Any, image_shape: Sequence[int] | None = None) -> Blocks | None
     if _has_pairs(X):
         return Blocks(X, buffer=0)
     if _is_stored(X):
-        if not all(isinstance(length, (int, np.integer)) for length in X.shape):  # Dask's, before they are computed
-            return None
-        return Blocks(X) if n_bytes(X.shape, X.dtype) > LARGE else None
+        return Blocks(X) if _has_known_shape(X) and n_bytes(X.shape, X.dtype) > LARGE else None
     if is_array(X) or is_frame(X) or is_buffer(X) or isinstance(X, type) or remedy(X, "X"):
         return None
     if is_sequence(X):
@@ -239,18 +238,28 @@ def as_blocks(X: Any, image_shape: Sequence[int] | None = None) -> Blocks | None
 def _of_items(items: Sequence[Any], image_shape: Sequence[int] | None) -> Blocks | None:
     """Return a sequence of batches as blocks; None if its items are images, or nothing that is known."""
     try:
-        first = items[0] if len(items) else None
+        first: Any = items[0] if len(items) else None
     except (LookupError, TypeError, NotImplementedError):  # of a collection that has no order
         return None
+    is_known = _has_slices(first) and _has_known_shape(first)
     if isinstance(items, (list, tuple)):
-        return Blocks(items) if _has_slices(first) and _are_sets(first, items, image_shape) else None
-    if _is_batch(first) or (_has_slices(first) and _are_sets(first, [items[len(items) - 1]], image_shape)):
+        if not is_known or _is_pair_of_sets(items):
+            return None
+        return Blocks(items) if _are_sets(first, lambda: items, image_shape) else None
+    if _is_batch(first) or (is_known and _are_sets(first, lambda: [items[len(items) - 1]], image_shape)):
         return Blocks(lambda: map(items.__getitem__, range(len(items))), buffer=0)
     return None
 
 
-def _are_sets(first: Any, others: Sequence[Any], image_shape: Sequence[int] | None) -> bool:
+def _is_pair_of_sets(items: Any) -> bool:
+    """Return whether these are images and targets, as other libraries take them, rather than two batches."""
+    return isinstance(items, tuple) and len(items) == 2 and np.shape(items[0])[:1] == np.shape(items[1])[:1]
+
+
+def _are_sets(first: Any, others: Callable[[], Sequence[Any]], image_shape: Sequence[int] | None) -> bool:
     """Return whether arrays are sets of images, such as batches, rather than single images.
+
+    `others` returns more of them, which need not be asked for.
 
     Raises
     ------
@@ -264,10 +273,12 @@ def _are_sets(first: Any, others: Sequence[Any], image_shape: Sequence[int] | No
         return shape not in images and shape[1:] in images
     if len(shape) != 3 or shape[2] <= _MOST_CHANNELS:
         return len(shape) == 4
-    shapes = {shape, *(tuple(np.shape(other)) for other in others)}
+    shapes = {shape, *(tuple(np.shape(other)) for other in others())}
     if len(shapes) > 1:
         return {other[1:] for other in shapes} == {shape[1:]}
     n, rows, cols = shape
+    if not is_like_picture(rows, cols):
+        return False
     if n in (1, 3, 4) and min(rows, cols) >= 8:  # channels that come first, of which users are warned
         return False
     if n != rows == cols:
@@ -285,6 +296,11 @@ def _is_stored(X: Any) -> bool:
 
 def _has_slices(X: Any) -> bool:
     return all(hasattr(X, name) for name in ("shape", "dtype", "__getitem__")) and len(X.shape) > 0
+
+
+def _has_known_shape(X: Any) -> bool:
+    """Return whether all lengths are known, which those of Dask's arrays are not before they are computed."""
+    return all(isinstance(length, (int, np.integer)) for length in X.shape)
 
 
 def _is_iterable(X: Any) -> bool:

@@ -187,17 +187,18 @@ def likely_axes(images: np.ndarray) -> tuple[int, ...] | None:
     n, rows, cols, channels = images.shape
     if rows in (1, 3, 4) and min(cols, channels) >= 8:
         return 0, 2, 3, 1
-    return (3, 0, 1, 2) if cols in (1, 3, 4) and channels > 4 and _is_like_picture(n, rows) else None
+    return (3, 0, 1, 2) if cols in (1, 3, 4) and channels > 4 and is_like_picture(n, rows) else None
 
 
-def _is_like_picture(rows: int, cols: int) -> bool:
+def is_like_picture(rows: int, cols: int) -> bool:
+    """Return whether so many rows and columns of pixels are large enough for a picture, and no strip."""
     return min(rows, cols) >= max(8, max(rows, cols) // 4)
 
 
 def warn_of_transposed(images: np.ndarray, *, name: str = "X") -> None:
     """Warn of images whose axes are probably in another order, and of those that are probably rows of one picture."""
     n, rows, cols, channels = images.shape
-    if cols in (3, 4) and channels == 1 and _is_like_picture(n, rows):
+    if cols in (3, 4) and channels == 1 and is_like_picture(n, rows):
         warn(
             f"{name} holds {n} images of {rows}x{cols} pixels: if it is one picture of {n}x{rows} pixels with {cols} "
             f"channels, pass {name}[np.newaxis]",

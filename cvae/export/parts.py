@@ -77,11 +77,12 @@ class Parts:
 
 
 def check_model(model: Any) -> None:
-    """Raise TypeError unless this is a model."""
+    """Raise TypeError unless this is a model; bring arrays that a user has assigned to its form."""
     if not isinstance(model, Core):
         hint = "; cvae.load reads one" if isinstance(model, str | os.PathLike) else ""
         hint = "; its vae_ is one" if hasattr(model, "vae_") else hint
         raise TypeError(f"model must be a VAE, got an object of type {type(model).__name__}{hint}")
+    model._adopt_parameters()
 
 
 def take_apart(model: Core) -> Parts:

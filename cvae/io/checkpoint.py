@@ -7,12 +7,14 @@ import inspect
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from cvae import assembly, conditions
+from cvae.annealing import Annealing, Clock
 from cvae.checking import check_count
 from cvae.core import Core
 from cvae.data.columns import Columns
@@ -73,6 +75,7 @@ def _contents(model: Sampling, optimizer_state: bool) -> tuple[dict[str, Array],
     saved_class = _saved_class(model)
     arguments = _arguments(model, saved_class)
     named = _layers_of_named(model, arguments)
+    clock = model._clock if optimizer_state else model._clock.without_state(model._objective.beta)
     description: dict[str, Any] = {
         "model": saved_class.__name__,
         "arguments": arguments,
@@ -81,7 +84,7 @@ def _contents(model: Sampling, optimizer_state: bool) -> tuple[dict[str, Array],
         "layers": {name: _hyperparameters(layer) for name, layer in model._layers().items()},
         "frozen": [name for name, layer in model._layers().items() if not layer.trainable],
         "optimizers": optimizers,
-        "steps": model._clock.steps if optimizer_state else 0,
+        "clock": asdict(clock),
         "rng": [rng.bit_generator.state for rng in (model._rng, model._sampling_rng)],
         "history": [name for name in model.history_ if name not in TIMES],
         **({"named": named} if named else {}),  # which files of models from lists of layers do not have
@@ -269,7 +272,7 @@ def _fill(model: Sampling, arrays: dict[str, Array], description: dict[str, Any]
         layer.set_params({"parameters": {key: arrays[f"{name}/{key}"] for key in layer.parameters}})
         layer.optimizer = _restored_optimizer(description["optimizers"][name], f"optimizer/{name}", arrays)
         check_layer(name, layer, model.dtype)
-    model._clock.steps = _steps(description)
+    model._clock = _clock(description, model._objective.beta)
     for part in description.get("named", {}):  # of which the arguments are still the names
         network = description["arguments"][part]
         if part not in ("encoder", "decoder") or not isinstance(network, str):
@@ -328,12 +331,19 @@ def _with_parameters(model: Core) -> dict[str, LayerBase]:
     return {name: layer for name, layer in model._layers().items() if layer.parameters}
 
 
-def _steps(description: dict[str, Any]) -> int:
-    """Return how many steps a model has taken since its beta was set, as far as older formats tell."""
+def _clock(description: dict[str, Any], beta: float | Annealing) -> Clock:
+    """Return the clock of a model, as far as older formats tell."""
     if description["format"] >= 5:
-        return check_count("steps", description["steps"])
+        clock = Clock(**description["clock"])
+        check_count("steps", clock.steps)
+        for name, epoch in (("begun", clock.begun), ("settled", clock.settled)):
+            if epoch is not None:
+                check_count(name, epoch)
+        return clock
     counts = [(each["step"], each.get("steps_before", 0)) for each in description["optimizers"].values()]
-    return max(sum(check_count("step", count) for count in each) for each in counts)
+    clock = Clock(max(sum(check_count("step", count) for count in each) for each in counts))
+    clock.begin_epoch(1, beta)
+    return clock
 
 
 def _optimizer_state(optimizer: OptimizerBase, prefix: str, arrays: dict[str, Array]) -> dict[str, Any]:

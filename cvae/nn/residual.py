@@ -94,6 +94,7 @@ class Residual(ActivatedLayer):
         with_parameters = [layer for layer in self._inner.values() if layer.parameters]
         self.parameters = self._of_all("parameters")
         self.gradients = self._of_all("gradients")
+        self._note()
         self._retained = []
         self.is_initialized = all(layer.is_initialized for layer in with_parameters)
 
@@ -107,9 +108,18 @@ class Residual(ActivatedLayer):
         super().__setstate__(state)
         if not self._has_arrays_of_layers():
             self._collect()
+        self._note()
+
+    def _note(self) -> None:
+        """Note which arrays the dictionary of parameters holds, so that another one is known to be a user's."""
+        self._ids = {path: id(array) for path, array in self.parameters.items()}
 
     def adopt_parameters(self, path: str) -> None:
-        """Adopt what has been assigned to the parameters of the layers."""
+        """Adopt what has been assigned to the parameters of the block or of its layers."""
+        for place, value in self.parameters.items():
+            if id(value) != self._ids.get(place):
+                name, _, key = place.partition("/")
+                self._inner[name].parameters[key] = value
         for name, layer in self._inner.items():
             layer.adopt_parameters(f"{path}/{name}")
         if not self._has_arrays_of_layers():

@@ -21,6 +21,7 @@ USES = {
     "by hand": lambda vae, path: (vae.backward(X, vae.forward(X)), vae.update(), vae)[-1],
     "save": lambda vae, path: (vae.save(path), cvae.load(path))[-1],
     "copy": lambda vae, path: vae.copy(),
+    "export": lambda vae, path: (cvae.export.to_npz(vae, path), cvae.export.from_npz(small_vae().fit(X), path))[-1],
 }
 
 
@@ -50,3 +51,26 @@ def test_parameters_that_do_not_fit_are_named(value, message, use, tmp_path):
     layer.parameters["W"] = value(layer.parameters["W"])
     with pytest.raises(ValueError, match=message):
         USES[use](vae, tmp_path / "model").transform(X)
+
+
+@pytest.mark.parametrize("use", USES.keys() - {"export"})
+@pytest.mark.parametrize("form", ["float64", "list", "the same"])
+def test_parameters_of_blocks_may_be_assigned_to_the_block_or_its_layers(form, use, tmp_path):
+    def blocks():
+        layers = ["Flatten()", "Residual(layers=['FullyConnected(n_out=72)'])"]
+        return cvae.VAE(layers, "mlp", T=2, n_epochs=1, random_state=0, verbose=False).fit(X)
+
+    vaes = [blocks() for _ in range(3)]
+    for vae in vaes:
+        block = vae.encoder_["Residual_2"]
+        W = np.full((72, 72), 0.01, np.float32)
+        W = ASSIGNED.get(form, lambda W: W)(W)
+        if vae is vaes[0]:
+            block.layers[0].parameters["W"][...] = W
+        elif vae is vaes[1]:
+            block.layers[0].parameters["W"] = W
+        else:
+            block.parameters["FullyConnected_1/W"] = W
+    expected, *found = (USES[use](vae, tmp_path / "model").transform(X) for vae in vaes)
+    for codes in found:
+        np.testing.assert_array_equal(codes, expected)

@@ -397,7 +397,7 @@ def test_a_schedule_of_beta_goes_on_in_files_of_an_older_format(path):
     vae.fit(random_images(), n_epochs=2).save(path)
     with safe_open(path, framework="numpy") as file:
         description = json.loads(file.metadata()["cvae"])
-    assert description.pop("steps") == 2
+    assert description.pop("clock") == {"steps": 2, "begun": 1, "settled": None}
     description["format"] = 4
     for state in description["optimizers"].values():
         state |= {"step": 3, "steps_before": 5}
@@ -453,8 +453,10 @@ CHANGES = {
     "a method of a scheduler": lambda a, d: scheduler_of(d).update(state=3),
     "an argument of a scheduler": lambda a, d: scheduler_of(d).update(lr="a"),
     "steps that are negative": lambda a, d: d["optimizers"]["encoder/Conv1"].update(step=-1),
-    "steps of beta that are negative": lambda a, d: d.update(steps=-1),
-    "half a step of beta": lambda a, d: d.update(steps=0.5),
+    "steps of beta that are negative": lambda a, d: d["clock"].update(steps=-1),
+    "half a step of beta": lambda a, d: d["clock"].update(steps=0.5),
+    "text for an epoch": lambda a, d: d["clock"].update(settled="1"),
+    "a clock that knows more": lambda a, d: d["clock"].update(hours=3),
     "an enormous step": lambda a, d: d["optimizers"]["encoder/Conv1"].update(step=1 << 63),
     "half a step": lambda a, d: d["optimizers"]["encoder/Conv1"].update(step=0.5),
     "a generator without numbers": lambda a, d: d["rng"][0].update(bit_generator="BitGenerator"),

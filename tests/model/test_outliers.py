@@ -59,14 +59,18 @@ def test_a_threshold_of_a_model_that_has_been_trained_since_is_told_of():
     found = VAEOutlierDetector(vae, prefit=True, n_samples=1).fit(X)
     found.predict(X)
     vae.partial_fit(X)
-    with pytest.warns(UserWarning, match="the model has changed since the threshold was set: fit or calibrate"):
+    with pytest.warns(
+        UserWarning, match="parameters of the model have changed since the threshold was set: fit or calibrate"
+    ):
         found.predict(X)
     found.score_samples(X)
     found.calibrate(X).predict(X)
     vae.set_params(warm_start=False).fit(X[::-1])
     found.calibrate(X).predict(X)
     vae.fit(X)  # for as many steps
-    with pytest.warns(UserWarning, match="the model has changed since the threshold was set: fit or calibrate"):
+    with pytest.warns(
+        UserWarning, match="parameters of the model have changed since the threshold was set: fit or calibrate"
+    ):
         found.predict(X)
 
 

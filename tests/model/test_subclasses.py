@@ -1,6 +1,7 @@
 """Classes that users derive from the models, with scikit-learn's own bases and without."""
 
 import copy
+import functools
 import pickle
 import subprocess
 import sys
@@ -193,3 +194,21 @@ class Forgetful(cvae.VAE):
 def test_a_class_that_does_not_call_its_base_is_told():
     with pytest.raises(AttributeError, match=r"no attribute '\w+': its class's __init__ must call super\(\).__init__"):
         Forgetful().fit(random_images(6))
+
+
+def test_constructors_that_pass_on_arguments_without_names_keep_them():
+    class Passing(cvae.VAE):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+
+    vae = Passing(["Flatten()"], T=3)
+    assert vae.set_params(T=5).get_params()["encoder"] == ["Flatten()"]
+    assert clone(vae).encoder == ["Flatten()"]
+    assert repr(vae) == "Passing(encoder=['Flatten()'], T=5)"
+
+
+def test_a_constructor_may_be_a_partial_method():
+    class Small(cvae.VAE):
+        __init__ = functools.partialmethod(cvae.VAE.__init__, T=4)
+
+    assert Small().T == 4
