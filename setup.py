@@ -70,7 +70,10 @@ class BuildExt(build_ext):
             extension.extra_link_args += [*EXACT, *openmp] if self.gnu else []
             if x86:
                 extension.define_macros.append(("CVAE_X86_VARIANTS", "1"))
-        stamp, made_with = Path(self.build_temp, "made_with.json"), self.made_with()
+        place = "source" if self.inplace or self.editable_mode else Path(self.build_lib).name
+        base = self.get_finalized_command("build").build_base
+        # Not in the folder for temporary files, which is another one at each editable installation.
+        stamp, made_with = Path(base, f"made_with.{place}.json"), self.made_with()
         if not stamp.is_file() or stamp.read_text() != made_with:
             self.force = True
             stamp.unlink(missing_ok=True)  # until all is built
@@ -79,8 +82,12 @@ class BuildExt(build_ext):
         stamp.write_text(made_with)
 
     def made_with(self) -> str:
-        """Return what objects depend on besides their sources: the compiler, and the user's flags and those above."""
-        commands = [getattr(self.compiler, name, None) for name in ("compiler_so", "linker_so", "macros")]
+        """Return what objects depend on besides their sources: the compiler, and the user's flags and those above.
+
+        Warnings, which change none, are left out.
+        """
+        commands = [getattr(self.compiler, name, None) or [] for name in ("compiler_so", "linker_so", "macros")]
+        commands = [[word for word in command if not re.match("-W(?![alp],)", str(word))] for command in commands]
         modules = {
             module.name: [module.extra_compile_args, module.extra_link_args, module.define_macros]
             for module in self.extensions

@@ -219,10 +219,6 @@ def _with_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-class UnknownClass(ValueError):
-    """A name is that of no class that has been defined."""
-
-
 def normalized(name: str) -> str:
     """Return a name without what does not matter in names: case, whitespace, ``_`` and ``-``."""
     return "".join(name.split()).replace("_", "").replace("-", "").lower()
@@ -233,7 +229,7 @@ def _find_class(name: str, table: Mapping[str, type[T]], kind: str) -> type[T]:
         if normalized(known) == normalized(name):
             return cls
     hint = of_class(kind, normalized(name))
-    raise UnknownClass(f"the {kind} must be one of {', '.join(table)}, got {name!r}{hint}")
+    raise ValueError(f"the {kind} must be one of {', '.join(table)}, got {name!r}{hint}")
 
 
 _signatures: weakref.WeakKeyDictionary[type[Any], inspect.Signature] = weakref.WeakKeyDictionary()

@@ -6,6 +6,7 @@ A loaded model continues training with the same bits as the saved one.
 import inspect
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -29,7 +30,6 @@ from cvae.nn.initializers import OptimizerInitializer
 from cvae.optim.base import OptimizerBase
 from cvae.optim.schedulers import make_scheduler
 from cvae.parsable import Parsable
-from cvae.parsing import UnknownClass
 from cvae.position import TIMES, Position
 from cvae.sampling import Sampling
 from cvae.warning import warn
@@ -38,6 +38,7 @@ Array = npt.NDArray[Any]
 AnyModel = TypeVar("AnyModel", bound=Sampling)
 # What a description that is none, or has values of other types, raises somewhere. MemoryError is none of these.
 _UNFIT = LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, NotImplementedError
+_UNKNOWN_CLASS = re.compile(r"\bthe [a-z ]+ must be one of [\w, ]+, got '\w+'$")  # as `cvae.parsing` writes it
 _HISTORY = "history/"  # what the names of the history's columns among the arrays begin with
 
 
@@ -196,12 +197,13 @@ def load(
         if fits:
             model = _made({base.__name__: base}, description, cls)
             _fill(model, arrays, description)
-    except UnknownClass as error:
-        raise ValueError(
-            f"{name} is of a class that is not defined here: {one_line(error)}; import the module that defines it first"
-        ) from None
     except _UNFIT as error:
-        raise ValueError(f"{name} is not a complete model file of cvae: {one_line(error)}") from None
+        found = one_line(error)
+        if _UNKNOWN_CLASS.search(found):
+            message = f"{name} is of a class that is not defined here: {found}; import the module that defines it first"
+        else:
+            message = f"{name} is not a complete model file of cvae: {found}"
+        raise ValueError(message) from None
     if not fits:
         raise ValueError(f"{name} holds a {base.__name__}, got the class {cls.__name__}")  # type: ignore[union-attr]
     if cls is None and subclass is not None:

@@ -285,7 +285,8 @@ def test_the_strings_and_the_layers_are_saved(name, tmp_path, monkeypatch):
     assert (loaded.encoder, loaded.decoder) == (name, "auto")
     assert [repr(layer) for layer in loaded._layers().values()] == [repr(layer) for layer in vae._layers().values()]
     np.testing.assert_array_equal(loaded.transform(X), vae.transform(X))
-    assert_same_bits(arrays(loaded.fit(X)), arrays(vae.fit(X)))
+    with pytest.warns(UserWarning, match="fit starts anew, with new parameters in the frozen layers too"):
+        assert_same_bits(arrays(loaded.fit(X)), arrays(vae.fit(X)))
 
 
 def test_it_is_an_estimator():

@@ -51,8 +51,9 @@ def test_the_compiler_says_for_which_processor_it_compiles(setup, build):
 
 
 @pytest.mark.builds
-def test_for_another_processor_no_flags_of_x86_are_passed(setup, build, monkeypatch):
+def test_for_another_processor_no_flags_of_x86_are_passed(setup, build, monkeypatch, tmp_path):
     command = build("-U__x86_64__")
+    monkeypatch.chdir(tmp_path)
     command.extensions = [setup.extension("dense", limited=True)]
     monkeypatch.setattr(setup.build_ext, "build_extensions", lambda self: None)
     command.build_extensions()
@@ -88,6 +89,7 @@ def test_what_was_made_with_other_flags_is_made_anew(small, tmp_path):
     compiled = "build/cython/csrc/condition.c"
     assert compiled in small()
     assert compiled not in small()
+    assert compiled not in small(CFLAGS="-Wextra")
     for flags in ("-DA", "-DB", "-DA"):
         assert compiled in small(CFLAGS=flags)
         assert compiled not in small(CFLAGS=flags)
