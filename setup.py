@@ -82,12 +82,8 @@ class BuildExt(build_ext):
         stamp.write_text(made_with)
 
     def made_with(self) -> str:
-        """Return what objects depend on besides their sources: the compiler, and the user's flags and those above.
-
-        Warnings, which change none, are left out.
-        """
-        commands = [getattr(self.compiler, name, None) or [] for name in ("compiler_so", "linker_so", "macros")]
-        commands = [[word for word in command if not re.match("-W(?![alp],)", str(word))] for command in commands]
+        """Return what objects depend on besides their sources: the compiler, and the user's flags and those above."""
+        commands = [getattr(self.compiler, name, None) for name in ("compiler_so", "linker_so", "macros")]
         modules = {
             module.name: [module.extra_compile_args, module.extra_link_args, module.define_macros]
             for module in self.extensions
