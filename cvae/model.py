@@ -362,6 +362,7 @@ class VAE(Fitting):
         88420
         """
         self._sync()
+        self._adopt_parameters()
         batchsize = check_size("batchsize", self.batchsize if batchsize is None else batchsize)
         known = self._image_shape or (None if self.image_shape is None else resolve_image_shape(self.image_shape))
         given = known if image_shape is None else resolve_image_shape(image_shape)

@@ -21,6 +21,7 @@ USES = {
     "by hand": lambda vae, path: (vae.backward(X, vae.forward(X)), vae.update(), vae)[-1],
     "save": lambda vae, path: (vae.save(path), cvae.load(path))[-1],
     "copy": lambda vae, path: vae.copy(),
+    "summary": lambda vae, path: (vae.summary(), vae)[-1],
     "export": lambda vae, path: (cvae.export.to_npz(vae, path), cvae.export.from_npz(small_vae().fit(X), path))[-1],
 }
 
