@@ -12,7 +12,17 @@ import numpy.typing as npt
 from cvae.checking import check_size
 from cvae.data.checks import is_like_picture
 from cvae.data.images import resolve_image_shape
-from cvae.data.intake import as_array, is_array, is_buffer, is_frame, is_pair, is_sequence, remedy, remedy_of_shapeless
+from cvae.data.intake import (
+    as_array,
+    is_array,
+    is_buffer,
+    is_frame,
+    is_pair,
+    is_pair_of_sets,
+    is_sequence,
+    remedy,
+    remedy_of_shapeless,
+)
 from cvae.data.lazy import Lazy, Shaped, n_bytes
 
 Array = npt.NDArray[Any]
@@ -243,17 +253,12 @@ def _of_items(items: Sequence[Any], image_shape: Sequence[int] | None) -> Blocks
         return None
     is_known = _has_slices(first) and _has_known_shape(first)
     if isinstance(items, (list, tuple)):
-        if not is_known or _is_pair_of_sets(items):
+        if not is_known or is_pair_of_sets(items):
             return None
         return Blocks(items) if _are_sets(first, lambda: items, image_shape) else None
     if _is_batch(first) or (is_known and _are_sets(first, lambda: [items[len(items) - 1]], image_shape)):
         return Blocks(lambda: map(items.__getitem__, range(len(items))), buffer=0)
     return None
-
-
-def _is_pair_of_sets(items: Any) -> bool:
-    """Return whether these are images and targets, as other libraries take them, rather than two batches."""
-    return isinstance(items, tuple) and len(items) == 2 and np.shape(items[0])[:1] == np.shape(items[1])[:1]
 
 
 def _are_sets(first: Any, others: Callable[[], Sequence[Any]], image_shape: Sequence[int] | None) -> bool:

@@ -172,6 +172,8 @@ def remedy(X: Any, name: str) -> str:
         return f"it is one picture: pass [{name}]" if _is_picture(X) else ""
     if is_pair(X):
         return f"it is a pair of images and labels: pass {name}[0], and {name}[1] as y"
+    if is_pair_of_sets(X):
+        return f"it is a pair of sets of images, of which a model learns to put out the one it is given: pass {name}[0]"
     return _remedy_of_set(X, name)
 
 
@@ -181,6 +183,14 @@ def is_pair(X: Any) -> bool:
         return False
     of_images, of_labels = map(_dimensions, X)
     return of_images > max(of_labels, 1)
+
+
+def is_pair_of_sets(X: Any) -> bool:
+    """Return whether X is a tuple of as many images and targets, as other libraries take them."""
+    if not isinstance(X, tuple) or len(X) != 2 or not all(map(is_array, X)):
+        return False
+    of_images, of_targets = map(np.shape, X)
+    return of_images == of_targets and (len(of_images) == 4 or (len(of_images) == 3 and of_images[2] > 4))
 
 
 def _is_picture(X: Any) -> bool:

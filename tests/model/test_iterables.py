@@ -100,8 +100,11 @@ def test_few_channels_of_a_picture_are_no_columns_of_pictures():
 
 
 def test_images_and_targets_in_a_pair_are_no_batches():
-    with pytest.raises((TypeError, ValueError), match="X"):
-        dense((SQUARE, SQUARE))
+    for images in (SQUARE, SQUARE[..., 0]):
+        with pytest.raises(TypeError, match=r"pair of sets of images, .*: pass X\[0\]"):
+            dense((images, images))
+    two = [*random_images(2, (9, 8, 3))]
+    assert dense(tuple(two)).reconstruct(two).shape == (2, 9, 8, 3)
 
 
 def test_a_shape_that_is_known_tells_batches_of_rows_from_images():
