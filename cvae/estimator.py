@@ -107,7 +107,9 @@ def _noting(init: Callable[..., None]) -> Callable[..., None]:
         finally:
             del self._noted
         own = signature_of(type(self)).parameters
-        self._passed = {name: vars(self)[name] for name in noted - names if name not in own and name in vars(self)}
+        passed = {name: vars(self)[name] for name in noted - names if name not in own and name in vars(self)}
+        if passed or "_passed" in vars(self):  # otherwise the arguments are all that an instance has
+            self._passed = passed
 
     return noting
 
