@@ -13,6 +13,7 @@ from cvae.checking import check_size
 from cvae.data.checks import is_like_picture
 from cvae.data.images import resolve_image_shape
 from cvae.data.intake import (
+    MOST_CHANNELS,
     as_array,
     is_array,
     is_buffer,
@@ -31,7 +32,6 @@ LARGE = 1 << 30  # bytes from which on what lies in a file is read block by bloc
 _BLOCK_BYTES = 1 << 20  # so that files are read sequentially for some milliseconds at a time
 _CHUNK_BYTES = 1 << 25  # what is read at most to have whole chunks
 _BUFFER_BYTES = 1 << 26
-_MOST_CHANNELS = 4  # of pictures: what has more may be a batch of grey ones
 _MAPPED_AROUND = max(1 << 21, mmap.PAGESIZE)  # a large page
 
 
@@ -276,7 +276,7 @@ def _are_sets(first: Any, others: Callable[[], Sequence[Any]], image_shape: Sequ
         rows, cols, channels = resolve_image_shape(image_shape)
         images = [(rows, cols, channels), (rows * cols * channels,), *([(rows, cols)] if channels == 1 else [])]
         return shape not in images and shape[1:] in images
-    if len(shape) != 3 or shape[2] <= _MOST_CHANNELS:
+    if len(shape) != 3 or shape[2] <= MOST_CHANNELS:
         return len(shape) == 4
     shapes = {shape, *(tuple(np.shape(other)) for other in others())}
     if len(shapes) > 1:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 NUMBERS = "buif"  # kinds of dtypes
+MOST_CHANNELS = 4  # of pictures: what has more may be a batch of grey ones
 BYTES = "?B"  # the characters of bool and uint8, which are compared faster than dtypes
 _ROWS_LOOKED_AT = 100
 
@@ -190,7 +191,7 @@ def is_pair_of_sets(X: Any) -> bool:
     if not isinstance(X, tuple) or len(X) != 2 or not all(map(is_array, X)):
         return False
     of_images, of_targets = map(np.shape, X)
-    return of_images == of_targets and (len(of_images) == 4 or (len(of_images) == 3 and of_images[2] > 4))
+    return of_images == of_targets and (len(of_images) == 4 or (len(of_images) == 3 and of_images[2] > MOST_CHANNELS))
 
 
 def _is_picture(X: Any) -> bool:
